@@ -1,0 +1,1 @@
+"""How people reach logqueue: REST, live pages, command line."""

@@ -1,0 +1,1 @@
+"""The consumer groups over any Kafka-protocol log: workers, replay, the view."""

@@ -1,0 +1,28 @@
+"""logqueue: a durable job queue that is a Kafka log.
+
+The public names are loaded when they are first used (PEP 562), so that a broker process does not import a client.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from logqueue.version import __version__
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+    from logqueue.jobs.retry import Retry
+
+_HOMES = {
+    "App": "logqueue.jobs.app",
+    "Retry": "logqueue.jobs.retry",
+}
+
+__all__ = ["App", "Retry", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'logqueue' has no attribute {name!r}")

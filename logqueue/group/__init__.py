@@ -1,0 +1,1 @@
+"""Consumer-group coordination as sans-IO state machines."""

@@ -1,0 +1,1 @@
+"""What is in the job topics: Avro contracts and their framing."""
