@@ -1,0 +1,73 @@
+"""Fixtures that every room of tests shares: the Kafka engines and unique names on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.engines import apache, embedded
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running log that speaks the Kafka protocol."""
+
+    name: str
+    bootstrap: str
+
+
+def _selected() -> list[str]:
+    return os.environ.get("LOGQUEUE_TEST_ENGINES", "embedded,apache").split(",")
+
+
+def missing(reason: str) -> None:
+    """Skip with the reason where an extra is absent; in CI, which installs it, fail."""
+    if apache.required():
+        pytest.fail(f"CI must have this: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", params=["embedded", "apache"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Each Kafka engine this machine can run, started once per session."""
+    name: str = request.param
+    if name not in _selected():
+        pytest.skip(f"LOGQUEUE_TEST_ENGINES leaves out {name}")
+    folder = tmp_path_factory.mktemp(name)
+    with ExitStack() as stack:
+        try:
+            start = {"embedded": embedded.embedded, "apache": apache.apache_kafka}[name]
+            bootstrap = stack.enter_context(start(folder))
+        except apache.EngineMissing as error:
+            missing(str(error))
+        yield Engine(name, bootstrap)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A name that no other test uses, for topics and groups on an engine that tests share."""
+    return f"t{os.getpid()}x{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def kafka_class_path() -> str:
+    """Class path of Apache Kafka's own tools (`kafka.tools.DumpLogSegments` and others)."""
+    try:
+        return apache.class_path()
+    except apache.EngineMissing as error:
+        missing(str(error))
+        raise
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of this checkout."""
+    return Path(__file__).resolve().parents[1]
