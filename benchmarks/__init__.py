@@ -1,0 +1,1 @@
+"""Named workloads, each answering one question about speed: `python -m benchmarks` lists them."""

@@ -1,0 +1,67 @@
+"""`python -m benchmarks [NAME] [--runs N] [--json] [--save]`: list the workloads, or run one."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks import report, workloads
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def names() -> list[str]:
+    """The workloads: one module each."""
+    return sorted(module.name for module in pkgutil.iter_modules(workloads.__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The module of a workload: a question as its docstring, SETTINGS, and run(settings) -> figures."""
+    return importlib.import_module(f"benchmarks.workloads.{name}")
+
+
+def question(module: ModuleType) -> str:
+    """The first line of the workload's docstring."""
+    return (module.__doc__ or "").splitlines()[0]
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="?", help="the workload; none lists them")
+    parser.add_argument("--runs", type=int, default=5, help="how often it runs (default 5)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="change a setting")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--save", action="store_true", help="write the text to benchmarks/results as well")
+    options = parser.parse_args()
+    if options.name is None:
+        for name in names():
+            print(f"{name:<10} {question(load(name))}")
+        return 0
+    if options.name not in names():
+        parser.error(f"there is no workload {options.name!r}; there are: {', '.join(names())}")
+    module = load(options.name)
+    settings = dict(module.SETTINGS)
+    for change in options.set:
+        name, _, number = change.partition("=")
+        if name not in settings or not number.isdigit():
+            parser.error(f"--set {change}: settings of {options.name} are {', '.join(settings)}, as whole numbers")
+        settings[name] = int(number)
+    runs = []
+    for number in range(options.runs):
+        print(f"run {number + 1} of {options.runs}", file=sys.stderr)
+        runs.append(module.run(settings))
+    text = report.as_text(options.name, question(module), settings, runs)
+    print(report.as_json(options.name, settings, runs) if options.json else text)
+    if options.save:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{options.name}.txt").write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""What a result says besides its figures: machine, versions, commit, and how figures of several runs are shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("logqueue-kafka", "aiokafka", "confluent-kafka", "fastapi", "uvloop")
+
+Figures = Mapping[str, float]
+
+
+def circumstances() -> dict[str, Any]:
+    """Machine, versions and commit: what a figure means nothing without."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return {
+        "cpus": os.cpu_count(),
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip() or "unknown",
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def summarise(runs: Sequence[Figures]) -> dict[str, dict[str, float]]:
+    """Minimum, median and maximum of each figure over the runs."""
+    return {
+        name: {
+            "min": min(run[name] for run in runs),
+            "median": statistics.median(run[name] for run in runs),
+            "max": max(run[name] for run in runs),
+        }
+        for name in runs[0]
+    }
+
+
+def as_text(workload: str, question: str, settings: Mapping[str, Any], runs: Sequence[Figures]) -> str:
+    """A result as lines that read well and diff well."""
+    facts = circumstances()
+    lines = [
+        f"{workload}: {question}",
+        f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}",
+        "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+        "  settings  " + ", ".join(f"{name}={value}" for name, value in settings.items()) + f", runs={len(runs)}",
+        f"  {'figure':<34}{'min':>14}{'median':>14}{'max':>14}",
+    ]
+    for name, figure in summarise(runs).items():
+        lines.append(f"  {name:<34}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}")
+    return "\n".join(lines)
+
+
+def as_json(workload: str, settings: Mapping[str, Any], runs: Sequence[Figures]) -> str:
+    """The same as one JSON object."""
+    result = {"workload": workload, "settings": settings, **circumstances(), "figures": summarise(runs), "runs": runs}
+    return json.dumps(result, default=str)
+
+
+def percentile(sorted_values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the sorted values lie (nearest rank)."""
+    return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
