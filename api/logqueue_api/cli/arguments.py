@@ -1,0 +1,117 @@
+"""The argument parser and the kinds of values that options take. Knows no command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from logqueue_api.cli.exits import UsageError
+
+DEFAULT_DATA_DIR = "logqueue-data"
+LARGEST_PORT = 65_535
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, except that a mistake is a UsageError and the help shows defaults where they are told."""
+
+    def __init__(self, **settings: object) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("allow_abbrev", False)
+        super().__init__(**settings)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help shows what it takes")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`: one JSON document (or one per line where output is a stream) on standard output."""
+    parser.add_argument("--json", action="store_true", help="print JSON; errors are JSON on standard error")
+
+
+def add_stack(parser: argparse.ArgumentParser) -> None:
+    """How a command finds the running stack, and --json."""
+    add_json(parser)
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="the log (default: LOGQUEUE_BOOTSTRAP, run.json)")
+    parser.add_argument("--api", metavar="URL", help="the HTTP API (default: LOGQUEUE_API, run.json)")
+    add_data_dir(parser)
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="D",
+        default=Path(os.environ.get("LOGQUEUE_DATA_DIR") or DEFAULT_DATA_DIR),
+        help=f"data folder (default: LOGQUEUE_DATA_DIR, {DEFAULT_DATA_DIR})",
+    )
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 means any free one."""
+    if not text.isdecimal() or int(text) > LARGEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to {LARGEST_PORT}; 0 takes any free one)")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A duration as seconds: a bare number, or parts with units: 250ms, 10s, 1h30m, 2d."""
+    try:
+        return _seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration (try 250ms, 10s, 5m, 1h30m)") from None
+
+
+def _seconds(text: str) -> float:
+    rest, total = text.strip(), 0.0
+    if not rest:
+        raise ValueError(text)
+    if rest[-1].isdigit():
+        rest += "s"
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        letters = len(rest[digits:]) - len(rest[digits:].lstrip("abcdefghijklmnopqrstuvwxyz"))
+        unit = rest[digits : digits + letters]
+        if unit not in _UNITS:
+            raise ValueError(text)
+        total += float(rest[:digits]) * _UNITS[unit]
+        rest = rest[digits + letters :]
+    return total
+
+
+def moment(text: str, *, now: datetime | None = None) -> datetime:
+    """A point in time: ISO 8601 (UTC if no zone is given), or a duration ago (`15m`, `-2h`)."""
+    try:
+        return (now or datetime.now(UTC)) - timedelta(seconds=_seconds(text.removeprefix("-")))
+    except ValueError:
+        pass
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time (try 2026-08-01T12:00:00Z, 2026-08-01, or 15m for fifteen minutes ago)"
+        ) from None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+
+
+def position(text: str) -> int | datetime:
+    """A place in a partition: an offset (a bare whole number) or a moment."""
+    return int(text) if text.isdecimal() else moment(text)
+
+
+def partition_list(text: str) -> tuple[int, ...]:
+    """Partitions as `0,3,5`."""
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of partitions (try 0 or 0,3)")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,78 @@
+"""The output of one child: a bounded, rotated file, and its last lines in memory. Knows no process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+LARGEST_LOG_BYTES = 5 << 20
+KEPT_OLD_LOGS = 2
+LONGEST_LINE_BYTES = 8192
+KEPT_LINES = 20
+
+
+class ChildLog:
+    """Takes bytes as they come; writes them to `path` and calls `on_line` for each whole line.
+
+    When the file passes LARGEST_LOG_BYTES it becomes `<path>.1` (and that one `.2`), so a child's logs never hold
+    more than three times that. A line longer than LONGEST_LINE_BYTES is told in pieces.
+    """
+
+    def __init__(self, path: Path, *, on_line: Callable[[str], None], largest_bytes: int = LARGEST_LOG_BYTES) -> None:
+        self.path = path
+        self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._on_line = on_line
+        self._largest_bytes = largest_bytes
+        self._rest = b""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
+        self._write_error = ""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next output of the child."""
+        self._store(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._tell(line)
+        while len(self._rest) > LONGEST_LINE_BYTES:
+            self._tell(self._rest[:LONGEST_LINE_BYTES])
+            self._rest = self._rest[LONGEST_LINE_BYTES:]
+
+    def end_line(self) -> None:
+        """The child is gone: what it wrote without a line's end is a line."""
+        if self._rest:
+            self._tell(self._rest)
+            self._rest = b""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            self.last_lines.append(text)
+            self._on_line(text)
+
+    def _store(self, data: bytes) -> None:
+        """A full disk must not end the supervisor: the failure is told once as a line, and output is still read."""
+        try:
+            if self._size + len(data) > self._largest_bytes and self._size:
+                self._rotate()
+            self._size += self._file.write(data)
+            self._write_error = ""
+        except OSError as error:
+            if not self._write_error:
+                self._write_error = str(error)
+                self._on_line(f"ERROR the log {self.path} cannot be written: {error.strerror}")
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(KEPT_OLD_LOGS, 0, -1):
+            older = self.path.with_name(f"{self.path.name}.{number}")
+            newer = self.path.with_name(f"{self.path.name}.{number - 1}") if number > 1 else self.path
+            if newer.exists():
+                newer.replace(older)
+        self._file = self.path.open("ab", buffering=0)
+        self._size = 0
