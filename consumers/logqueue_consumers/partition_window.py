@@ -1,0 +1,143 @@
+"""The window of one partition: offsets taken but not finished, what may be committed, how much may be taken. No IO.
+
+Two rules bound the offset map before anything is encoded, so that intake costs nothing per record:
+
+- a bitmap over the whole span fits: `span <= SPAN_LIMIT` offsets, or
+- run lengths fit whatever finishes next: each unfinished offset can add one gap and one run, at most `RUN_BYTES` bytes.
+
+Offsets that are never delivered (transaction markers, compacted records) count as finished.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, Run, encode
+
+INTAKE_RATIO = 0.75
+"""Share of the metadata limit at which a partition takes no new records."""
+
+_OVERHEAD_CHARS = 3 + 4 * 8  # version, kind, base64 of the base's varint, the checksum and padding
+_BODY_LIMIT_BYTES = (int(METADATA_LIMIT_BYTES * INTAKE_RATIO) - _OVERHEAD_CHARS) * 3 // 4
+SPAN_LIMIT = _BODY_LIMIT_BYTES * 8
+RUN_BYTES = 5
+"""A gap of one unfinished offset (1 byte) and a finished run below 2**28 offsets (at most 4 bytes)."""
+
+
+class PartitionWindow:
+    """What one partition's owner knows: `base` is the lowest offset not known to be finished at the start.
+
+    `finished` are the runs read back from the last commit's offset map; they are skipped and stay in later commits.
+    """
+
+    __slots__ = ("_high", "_restored", "_unfinished", "_waiting", "base")
+
+    def __init__(self, base: int, finished: Iterable[Run] = ()) -> None:
+        self.base = base
+        self._high = base
+        self._restored: deque[Run] = deque(finished)
+        self._unfinished: dict[int, None] = {}
+        self._waiting: set[int] = set()
+
+    def take(self, offset: int) -> bool:
+        """A record was delivered; true when it must run, false when it is finished already or was taken before."""
+        if offset < self._high:
+            return False
+        self._high = offset + 1
+        restored = self._restored
+        while restored and restored[0].end <= offset:
+            restored.popleft()
+        if restored and restored[0].start <= offset:
+            return False
+        self._unfinished[offset] = None
+        return True
+
+    def finish(self, offset: int) -> None:
+        """The job's outcome is durable."""
+        del self._unfinished[offset]
+        self._waiting.discard(offset)
+
+    def finish_many(self, offsets: Iterable[int]) -> None:
+        """The outcomes of these jobs are durable."""
+        unfinished = self._unfinished
+        for offset in offsets:
+            del unfinished[offset]
+        if self._waiting:
+            self._waiting.difference_update(offsets)
+
+    def wait(self, offset: int) -> None:
+        """This offset will not finish while the process lives (an unknown type in the parked topic)."""
+        assert offset in self._unfinished, "only a taken offset can wait"
+        self._waiting.add(offset)
+
+    def is_unfinished(self, offset: int) -> bool:
+        return offset in self._unfinished
+
+    @property
+    def unfinished_count(self) -> int:
+        return len(self._unfinished)
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def high(self) -> int:
+        """One above the highest offset delivered."""
+        return self._high
+
+    def commit_offset(self) -> int:
+        """The lowest offset that is not finished: everything below is."""
+        for offset in self._unfinished:
+            return offset
+        high = self._high
+        restored = self._restored
+        while restored and restored[0].end <= high:
+            restored.popleft()
+        return restored[0].end if restored and restored[0].start <= high else high
+
+    def commit(self) -> tuple[int, str]:
+        """The offset and the metadata text to commit."""
+        offset = self.commit_offset()
+        return offset, encode(offset, self.finished_runs())
+
+    def finished_runs(self) -> list[Run]:
+        """Finished offsets above the commit offset, ascending and apart."""
+        runs: list[Run] = []
+        position = self.commit_offset()
+        for offset in self._unfinished:
+            if offset > position:
+                runs.append(Run(position, offset))
+            position = offset + 1
+        if position < self._high:
+            runs.append(Run(position, self._high))
+            position = self._high
+        for start, end in self._restored:
+            if end <= position:
+                continue
+            if runs and start <= runs[-1].end:
+                runs[-1] = Run(runs[-1].start, end)
+            else:
+                runs.append(Run(max(start, position), end))
+        return runs
+
+    def room(self, limit: int) -> int:
+        """How many more records (at most `limit` unfinished at once) may be taken; 0 stops intake."""
+        unfinished = len(self._unfinished)
+        want = limit - (unfinished - len(self._waiting))
+        if want <= 0:
+            return 0
+        by_span = SPAN_LIMIT - (self._high - self.commit_offset())
+        if by_span >= want:
+            return want
+        by_runs = _BODY_LIMIT_BYTES // RUN_BYTES - unfinished
+        if by_runs <= 0 and self._waiting:
+            by_runs = self._room_beside_waiting()
+        return max(0, min(want, max(by_span, by_runs)))
+
+    def _room_beside_waiting(self) -> int:
+        """Waiting offsets stay as they are, so their present encoding is what they cost."""
+        encoded = len(self.commit()[1]) * 3 // 4
+        running = len(self._unfinished) - len(self._waiting)
+        return (_BODY_LIMIT_BYTES - encoded) // RUN_BYTES - running
