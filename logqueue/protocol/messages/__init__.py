@@ -1,0 +1,1 @@
+"""One file per API, imported when that API is first used. Declarations only."""

@@ -1,0 +1,237 @@
+"""Compiles the reader of a (message, version): one straight-line function `read(buf, pos) -> (message, end)`.
+
+Fixed-width neighbours, and the first byte of whatever length follows them, are unpacked by one pre-bound `unpack_from`.
+Positions only grow, so a string cut short by the end of the frame is noticed by the next read or by the check at the
+end; arrays are bounded by the bytes left before anything is built. Knows nothing of headers and sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import unpack_from
+from typing import Any
+
+from logqueue.protocol.schema import ARRAY, BYTES, RECORDS, STRING, STRUCT, Field, Kind, Message, Struct
+from logqueue.protocol.source import Source, packing
+
+Reader = Callable[[Any, int], tuple[Any, int]]
+
+
+def compile_reader(message: type[Message], version: int) -> Reader:
+    """The reader of one version of a message. It raises MalformedFrame, and nothing else, for bytes that do not fit."""
+    return _ReaderCompiler(message, version).compile()
+
+
+def smallest_size(item: Kind[Any] | type[Struct], version: int, flexible: bool) -> int:
+    """The fewest bytes that a value may take: what bounds the length of an array before it is read."""
+    if isinstance(item, Kind):
+        if item.format:
+            return item.width
+        return 1 if flexible else (2 if item is STRING else 4)
+    total = 1 if flexible else 0
+    for field in item.fields:
+        if not field.is_in(version) or field.tag is not None:
+            continue
+        if field.kind is STRUCT:
+            total += 1 if field.is_nullable(version) else smallest_size(field.item, version, flexible)
+        else:
+            total += smallest_size(field.kind, version, flexible)
+    return total
+
+
+class _ReaderCompiler:
+    def __init__(self, message: type[Message], version: int) -> None:
+        self._message = message
+        self._version = version
+        self._flexible = version >= message.flexible_since
+        self._source = Source()
+        self._pending: list[tuple[str, str]] = []  # struct code, target
+        self._tag_readers: list[tuple[str, type[Struct]]] = []
+
+    def compile(self) -> Reader:
+        label = f"{self._message.__name__} v{self._version} reader"
+        source = self._source
+        with source.block("def read(buf, pos):"):
+            source.line("size = len(buf)")
+            with source.block("try:"):
+                target = self._struct(self._message)
+                self._flush()
+            with source.block("except (StructError, IndexError, ValueError, OverflowError) as problem:"):
+                source.line(f"raise MalformedFrame(f'{label}: {{problem}}') from None")
+            with source.block("if pos > size:"):
+                source.line(f"raise MalformedFrame(f'{label}: {{pos - size}} bytes are missing at the end')")
+            source.line(f"return {target}, pos")
+        while self._tag_readers:
+            self._tag_reader(*self._tag_readers.pop())
+        return source.compile("read", label)
+
+    # -- runs of fixed-width values
+
+    def _later(self, code: str, target: str) -> None:
+        self._pending.append((code, target))
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        source = self._source
+        if not pending:
+            return
+        if len(pending) == 1 and pending[0][0] == "B":
+            source.line(f"{pending[0][1]} = buf[pos]; pos += 1")
+            return
+        codes = "".join(code for code, _ in pending)
+        targets = "".join(f"{target}, " for _, target in pending)
+        source.line(f"{targets.strip()} = {source.unpacker(codes)}(buf, pos); pos += {packing(codes).size}")
+
+    # -- structs
+
+    def _struct(self, struct: type[Struct]) -> str:
+        source = self._source
+        target = source.fresh("o")
+        source.line(f"{target} = new({source.name_of('C_' + struct.__name__, struct)})")
+        tagged: list[Field] = []
+        for field in struct.fields:
+            if not field.is_in(self._version):
+                self._default(field, target)
+            elif field.tag is not None:
+                tagged.append(field)
+                self._default(field, target)
+            else:
+                self._value(field, f"{target}.{field.name}")
+        if self._flexible:
+            self._tags(struct, target, is_known=bool(tagged))
+        return target
+
+    def _default(self, field: Field, target: str) -> None:
+        fresh = field.fresh_default(self._source.names)
+        value = field.default
+        simple = value is None or isinstance(value, bool | int | str | bytes)
+        text = fresh or (repr(value) if simple else self._source.name_of("d", value))
+        self._source.line(f"{target}.{field.name} = {text}")
+
+    def _tags(self, struct: type[Struct], target: str, *, is_known: bool) -> None:
+        source = self._source
+        self._later("B", "n")
+        self._flush()
+        if not is_known:
+            source.line("if n: pos = skip_tags(buf, pos - 1)")
+            return
+        name = source.fresh("read_tags")
+        self._tag_readers.append((name, struct))
+        source.line(f"if n: pos = {name}(buf, pos - 1, {target})")
+
+    def _tag_reader(self, name: str, struct: type[Struct]) -> None:
+        source = self._source
+        with source.block(f"def {name}(buf, pos, o):"):
+            source.line("size = len(buf)")
+            source.line("count, pos = read_uvarint(buf, pos)")
+            with source.block("for _ in range(count):"):
+                source.line("tag, pos = read_uvarint(buf, pos)")
+                source.line("length, pos = read_uvarint(buf, pos)")
+                source.line("end = pos + length")
+                for field in struct.fields:
+                    if field.tag is not None and field.is_in(self._version):
+                        with source.block(f"if tag == {field.tag}:"):
+                            self._value(field, f"o.{field.name}")
+                            self._flush()
+                            source.line("if pos != end: raise MalformedFrame(f'tag {tag} is not as long as it says')")
+                source.line("pos = end")
+            source.line("return pos")
+
+    # -- values
+
+    def _value(self, field: Field, target: str) -> None:
+        nullable = field.is_nullable(self._version)
+        if field.kind.format:
+            self._later(field.kind.format, target)
+        elif field.kind is STRUCT:
+            self._nested(field, target, nullable=nullable)
+        elif field.kind is ARRAY:
+            self._array(field, target, nullable=nullable)
+        else:
+            self._sized(field.kind, target, nullable=nullable)
+
+    def _length(self, code: str) -> str:
+        """Emit the reading of a length; answers the name that holds it, negative for null."""
+        source = self._source
+        length = source.fresh("n")
+        if not self._flexible:
+            self._later(code, length)
+            self._flush()
+            return length
+        self._later("B", length)
+        self._flush()
+        source.line(f"if {length} > 127: {length}, pos = read_uvarint(buf, pos - 1)")
+        source.line(f"{length} -= 1")
+        return length
+
+    def _sized(self, kind: Kind[Any], target: str, *, nullable: bool) -> None:
+        source = self._source
+        length = self._length("h" if kind is STRING else "i")
+        with source.block(f"if {length} < 0:"):
+            if nullable:
+                source.line(f"{target} = None")
+            else:
+                source.line(f"raise MalformedFrame('{target.partition('.')[2] or 'element'} must not be null')")
+        with source.block("else:"):
+            source.line(f"end = pos + {length}")
+            source.line(f"{target} = {_SIZED[kind]}")
+            source.line("pos = end")
+
+    def _nested(self, field: Field, target: str, *, nullable: bool) -> None:
+        source = self._source
+        if not nullable:
+            source.line(f"{target} = {self._struct(field.item)}")
+            return
+        self._later("b", "n")
+        self._flush()
+        with source.block("if n < 0:"):
+            source.line(f"{target} = None")
+        with source.block("else:"):
+            nested = self._struct(field.item)
+            self._flush()
+            source.line(f"{target} = {nested}")
+
+    def _array(self, field: Field, target: str, *, nullable: bool) -> None:
+        source = self._source
+        length = self._length("i")
+        width = smallest_size(field.item, self._version, self._flexible)
+        assert width > 0, f"{field.name}: elements without bytes cannot be bounded"
+        per = f"{length} * {width}" if width > 1 else length
+        with source.block(f"if {length} <= 0:"):
+            if nullable:
+                source.line(f"{target} = None if {length} else []")
+            else:
+                source.line(f"if {length}: raise MalformedFrame('{field.name} must not be null')")
+                source.line(f"{target} = []")
+        with source.block(f"elif {per} > size - pos:"):
+            source.line(f"raise MalformedFrame(f'{field.name}: {{{length}}} elements in {{size - pos}} bytes')")
+        with source.block("else:"):
+            self._elements(field.item, target, length)
+
+    def _elements(self, item: Any, target: str, length: str) -> None:
+        source = self._source
+        if isinstance(item, Kind) and item.format and item.width < 16:
+            source.names["unpack_from"] = unpack_from
+            source.line(f"{target} = list(unpack_from('>%d{item.format}' % {length}, buf, pos))")
+            source.line(f"pos += {length} * {item.width}")
+            return
+        items = source.fresh("items")
+        source.line(f"{target} = {items} = []")
+        with source.block(f"for _ in range({length}):"):
+            if isinstance(item, Kind):
+                element = source.fresh("e")
+                if item.format:
+                    self._later(item.format, element)
+                else:
+                    self._sized(item, element, nullable=False)
+            else:
+                element = self._struct(item)
+            self._flush()
+            source.line(f"{items}.append({element})")
+
+
+_SIZED: dict[Kind[Any], str] = {
+    STRING: "str(buf[pos:end], 'utf-8')",
+    BYTES: "bytes(buf[pos:end])",
+    RECORDS: "buf[pos:end]",
+}

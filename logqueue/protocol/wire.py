@@ -1,0 +1,82 @@
+"""The smallest pieces of the Kafka wire format: varints, tag buffers, what a bad frame is. Knows no message."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from logqueue.errors import ErrorCode, KafkaError
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+VARINT_MAX_SHIFT = 28  # five bytes of seven bits hold the 32-bit lengths of the protocol
+ZERO_UUID = bytes(16)  # Kafka's "no id"
+
+
+class MalformedFrame(KafkaError):
+    """Bytes that do not follow the schema they claim: truncated, a bad length, a bad varint, bad UTF-8."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+
+class UnsupportedVersion(KafkaError):
+    """An API key or version that the schema table does not hold."""
+
+    code = ErrorCode.UNSUPPORTED_VERSION
+
+
+class FileSlice:
+    """Record bytes that stay in a file: `size` bytes of descriptor `fd` from `position`; `len()` is the size.
+
+    Stands wherever a message takes records, so that a shell can send them with `sendfile`.
+    """
+
+    __slots__ = ("fd", "position", "size")
+
+    def __init__(self, fd: int, position: int, size: int) -> None:
+        self.fd = fd
+        self.position = position
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __repr__(self) -> str:
+        return f"FileSlice(fd={self.fd}, position={self.position}, size={self.size})"
+
+
+Records: TypeAlias = bytes | bytearray | memoryview | FileSlice
+Segment: TypeAlias = Records
+
+
+def read_uvarint(buf: Buffer, pos: int) -> tuple[int, int]:
+    """Unsigned varint at `pos`: (value, position after it). Raises MalformedFrame past five bytes."""
+    value = shift = 0
+    while True:
+        byte = buf[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, pos
+        shift += 7
+        if shift > VARINT_MAX_SHIFT:
+            raise MalformedFrame(f"varint at byte {pos - 5} is longer than five bytes")
+
+
+def uvarint(value: int) -> bytes:
+    """Bytes of an unsigned varint."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def skip_tags(buf: Buffer, pos: int) -> int:
+    """Position after the tag buffer at `pos`; fields are skipped unread (KIP-482)."""
+    count, pos = read_uvarint(buf, pos)
+    for _ in range(count):
+        _tag, pos = read_uvarint(buf, pos)
+        size, pos = read_uvarint(buf, pos)
+        pos += size
+    return pos
