@@ -12,7 +12,6 @@ from logqueue_api.cli.exits import UsageError
 
 DEFAULT_DATA_DIR = "logqueue-data"
 LARGEST_PORT = 65_535
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,34 +65,21 @@ def count(text: str) -> int:
 
 def seconds(text: str) -> float:
     """A duration as seconds: a bare number, or parts with units: 250ms, 10s, 1h30m, 2d."""
+    from logqueue.jobs.durations import InvalidDuration, parse_duration
+
     try:
-        return _seconds(text)
-    except ValueError:
+        return float(text) if text.replace(".", "", 1).isdecimal() else parse_duration(text)
+    except InvalidDuration:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration (try 250ms, 10s, 5m, 1h30m)") from None
-
-
-def _seconds(text: str) -> float:
-    rest, total = text.strip(), 0.0
-    if not rest:
-        raise ValueError(text)
-    if rest[-1].isdigit():
-        rest += "s"
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        letters = len(rest[digits:]) - len(rest[digits:].lstrip("abcdefghijklmnopqrstuvwxyz"))
-        unit = rest[digits : digits + letters]
-        if unit not in _UNITS:
-            raise ValueError(text)
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + letters :]
-    return total
 
 
 def moment(text: str, *, now: datetime | None = None) -> datetime:
     """A point in time: ISO 8601 (UTC if no zone is given), or a duration ago (`15m`, `-2h`)."""
+    from logqueue.jobs.durations import InvalidDuration, parse_duration
+
     try:
-        return (now or datetime.now(UTC)) - timedelta(seconds=_seconds(text.removeprefix("-")))
-    except ValueError:
+        return (now or datetime.now(UTC)) - timedelta(seconds=parse_duration(text.removeprefix("-")))
+    except InvalidDuration:
         pass
     try:
         parsed = datetime.fromisoformat(text)

@@ -1,0 +1,122 @@
+"""Consumer groups of the log: list them, describe one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from logqueue_api.cli.arguments import add_stack
+from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.output import Column, Output
+from logqueue_api.cli.stack import find_stack
+
+if TYPE_CHECKING:
+    from logqueue_api.cli.kafka import Log
+
+DEAD = "Dead"  # what DescribeGroups answers for a group that is not there
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|describe")
+    ls = verbs.add_parser("ls", help="list consumer groups")
+    add_stack(ls)
+    describe = verbs.add_parser("describe", help="members, committed offsets and lag of a group")
+    describe.add_argument("group", metavar="GROUP")
+    add_stack(describe)
+
+
+def run(options: argparse.Namespace) -> int:
+    from logqueue_api.cli import kafka
+
+    verb = {"ls": _ls, "describe": _describe}[options.verb]
+    stack = find_stack(options)
+
+    async def command() -> None:
+        async with kafka.Log(stack) as log:
+            await verb(log, options, Output(is_json=options.json))
+
+    kafka.run(command())
+    return ExitCode.OK
+
+
+async def _ls(log: Log, options: argparse.Namespace, output: Output) -> None:
+    names = sorted(group[0] for group in await log.admin.list_consumer_groups())
+    items = [await _group(log, name) for name in names]
+    columns = [
+        Column("group", "GROUP"),
+        Column("state", "STATE"),
+        Column("members", "MEMBERS", right=True),
+        Column("lag", "LAG", right=True),
+    ]
+    brief = [item | {"members": len(item["members"])} for item in items]
+    for item in brief:
+        del item["partitions"]
+    output.items(brief, columns, empty="no groups yet")
+
+
+async def _describe(log: Log, options: argparse.Namespace, output: Output) -> None:
+    group = await _group(log, options.group)
+    if group["state"] == DEAD and not group["partitions"]:
+        raise CommandError(
+            f"there is no group {options.group!r}", code=ExitCode.NOT_FOUND, hint="`logqueue group ls` lists them"
+        )
+    if output.is_json:
+        output.document(group)
+        return
+    output.record({key: group[key] for key in ("group", "state", "lag", "unfinished")})
+    output.line()
+    output.items(
+        group["members"],
+        [Column("member", "MEMBER"), Column("client", "CLIENT"), Column("host", "HOST")],
+        empty="no members",
+    )
+    output.line()
+    columns = [
+        Column("topic", "TOPIC"),
+        Column("partition", "PARTITION", right=True),
+        Column("committed", "COMMITTED", right=True),
+        Column("end_offset", "END", right=True),
+        Column("lag", "LAG", right=True),
+        Column("unfinished", "UNFINISHED", right=True),
+    ]
+    output.items(group["partitions"], columns, empty="nothing committed yet")
+
+
+async def _group(log: Log, name: str) -> dict[str, Any]:
+    """A group as JSON: `lag` counts records after the committed offset, `unfinished` those not in its offset map."""
+    partitions = await _partitions(log, name)
+    described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
+    _code, _name, state, _type, _protocol, members, *_ = described
+    return {
+        "group": name,
+        "state": state,
+        "members": [{"member": m[0], "client": m[1], "host": m[2].lstrip("/")} for m in members],
+        "lag": sum(part["lag"] for part in partitions),
+        "unfinished": sum(part["unfinished"] for part in partitions),
+        "partitions": partitions,
+    }
+
+
+async def _partitions(log: Log, group: str) -> list[dict[str, Any]]:
+    from logqueue_consumers import offset_map
+
+    committed = await log.offsets(group)
+    present = await log.topics()
+    places = [place for place in sorted(committed) if place.topic in present]
+    ends = await log.consumer.end_offsets(places) if places else {}
+    parts = []
+    for place in places:
+        offset, text = committed[place]
+        lag = max(ends[place] - offset, 0)
+        finished = sum(run.end - run.start for run in offset_map.decode(text or "", base=offset))
+        parts.append(
+            {
+                "topic": place.topic,
+                "partition": place.partition,
+                "committed": offset,
+                "end_offset": ends[place],
+                "lag": lag,
+                "unfinished": max(lag - finished, 0),
+            }
+        )
+    return parts

@@ -1,0 +1,189 @@
+"""A Kafka-protocol log from the command line: bounded connecting, and the reads that commands show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.stack import Stack
+
+CONNECT_ATTEMPTS = 4
+COORDINATOR_ATTEMPTS = 20
+CONNECT_SECONDS = 3.0
+RETRY_SECONDS = 0.25
+REQUEST_MS = 10_000
+
+_Result = TypeVar("_Result")
+
+
+def run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a command's coroutine; the client's own log lines stay off the screen, its errors become messages."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+    try:
+        return asyncio.run(coroutine)
+    except KafkaError as error:
+        text = f"the log answered {type(error).__name__}: {error}"
+        raise CommandError(text, code=ExitCode.FAILED) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionRange:
+    """The offsets that a partition holds: start <= offset < end."""
+
+    partition: int
+    start: int
+    end: int
+    leader: int
+
+
+class Log:
+    """A connection to the log for the length of one command."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._settings: dict[str, Any] = {"bootstrap_servers": stack.bootstrap, "request_timeout_ms": REQUEST_MS}
+        self.admin: AIOKafkaAdminClient
+        self.consumer: AIOKafkaConsumer
+
+    async def __aenter__(self) -> Self:
+        await self._reach()
+        self.admin = AIOKafkaAdminClient(**self._settings)
+        self.consumer = AIOKafkaConsumer(**self._settings, enable_auto_commit=False, auto_offset_reset="earliest")
+        try:
+            await self.admin.start()
+            await self.consumer.start()
+        except KafkaConnectionError as error:
+            await self._close()
+            raise self._unreachable(str(error)) from error
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        await self.consumer.stop()
+        await self.admin.close()
+
+    async def _reach(self) -> None:
+        """Open and close one plain connection, a few times: the client itself would try for a long time."""
+        failure = ""
+        for attempt in range(CONNECT_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(RETRY_SECONDS)
+            for server in self._stack.bootstrap.split(","):
+                host, _, port = server.strip().rpartition(":")
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                except (OSError, TimeoutError) as error:
+                    failure = _reason(error)
+                    continue
+                writer.close()
+                return
+        raise self._unreachable(failure)
+
+    def _unreachable(self, reason: str) -> CommandError:
+        return CommandError(
+            f"no log answers at {self._stack.bootstrap} (from {self._stack.bootstrap_source}): {reason}",
+            code=ExitCode.UNREACHABLE,
+            hint="is `logqueue up` or `logqueue broker` running? --bootstrap or LOGQUEUE_BOOTSTRAP says where",
+        )
+
+    async def topics(self) -> dict[str, list[int]]:
+        """Every topic with its partitions' leaders, by partition number."""
+        described = await self.admin.describe_topics()
+        return {
+            topic["topic"]: [part["leader"] for part in sorted(topic["partitions"], key=lambda p: p["partition"])]
+            for topic in described
+        }
+
+    async def ranges(self, topics: Mapping[str, list[int]]) -> dict[str, list[PartitionRange]]:
+        """What each partition of the topics holds, asked in two requests for all of them."""
+        partitions = [
+            TopicPartition(topic, number) for topic, leaders in topics.items() for number in range(len(leaders))
+        ]
+        if not partitions:
+            return {topic: [] for topic in topics}
+        starts, ends = await asyncio.gather(
+            self.consumer.beginning_offsets(partitions), self.consumer.end_offsets(partitions)
+        )
+        return {
+            topic: [
+                PartitionRange(
+                    partition=number,
+                    start=starts[TopicPartition(topic, number)],
+                    end=ends[TopicPartition(topic, number)],
+                    leader=leader,
+                )
+                for number, leader in enumerate(leaders)
+            ]
+            for topic, leaders in topics.items()
+        }
+
+    async def topic(self, name: str) -> list[PartitionRange]:
+        """The partitions of one topic; raises CommandError (not found)."""
+        known = await self.topics()
+        if name not in known:
+            raise CommandError(
+                f"there is no topic {name!r} at {self._stack.bootstrap}",
+                code=ExitCode.NOT_FOUND,
+                hint=_similar(name, known) or "`logqueue topic ls` lists them",
+            )
+        return (await self.ranges({name: known[name]}))[name]
+
+    async def offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What a group has committed; a cluster that has just begun may need a moment to name a coordinator."""
+        for attempt in range(1, COORDINATOR_ATTEMPTS + 1):
+            try:
+                found: dict[TopicPartition, OffsetAndMetadata] = await self.admin.list_consumer_group_offsets(group)
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                if attempt == COORDINATOR_ATTEMPTS:
+                    raise
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return found
+        raise AssertionError("the last attempt returns or raises")
+
+    async def configs(self, topic: str) -> list[dict[str, Any]]:
+        """The configuration of a topic: name, value, and whether it was set on the topic itself."""
+        answers = await self.admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        entries = []
+        for answer in answers:
+            for _code, _message, _type, _name, configs in answer.resources:
+                entries += [{"name": entry[0], "value": entry[1], "source": entry[3]} for entry in configs]
+        return entries
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return f"no answer within {CONNECT_SECONDS:g} s"
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _similar(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,72 @@
+"""Where the stack is: flags, then the environment, then run.json, then localhost. Connects to nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from logqueue_api.cli.exits import UsageError
+from logqueue_api.up import run_file
+
+DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
+DEFAULT_API = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """Addresses of a stack. `*_source` says where each was found, for messages."""
+
+    bootstrap: str
+    bootstrap_source: str
+    api: str
+    api_source: str
+
+
+def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Stack:
+    """The addresses a command uses; raises UsageError where one is none."""
+    run = None
+    if not (options.bootstrap and options.api):
+        run = run_file.read(options.data_dir)
+    place = str(options.data_dir / run_file.RUN_FILE)
+    bootstrap, bootstrap_source = _first(
+        (options.bootstrap, "--bootstrap"),
+        (environ.get("LOGQUEUE_BOOTSTRAP"), "LOGQUEUE_BOOTSTRAP"),
+        (run.bootstrap if run else None, place),
+        (DEFAULT_BOOTSTRAP, "the default; no run.json in " + str(options.data_dir)),
+    )
+    api, api_source = _first(
+        (options.api, "--api"),
+        (environ.get("LOGQUEUE_API"), "LOGQUEUE_API"),
+        (run.api if run else None, place),
+        (DEFAULT_API, "the default; no run.json in " + str(options.data_dir)),
+    )
+    return Stack(
+        bootstrap=check_bootstrap(bootstrap, bootstrap_source),
+        bootstrap_source=bootstrap_source,
+        api=_check_api(api, api_source),
+        api_source=api_source,
+    )
+
+
+def check_bootstrap(text: str, source: str) -> str:
+    """`host:port[,host:port...]` itself, or UsageError."""
+    for server in text.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) <= 65_535:
+            raise UsageError(f"{server.strip()!r} ({source}) is not HOST:PORT", hint="for example 127.0.0.1:9092")
+    return text
+
+
+def _check_api(text: str, source: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise UsageError(f"{text!r} ({source}) is not a URL", hint=f"for example {DEFAULT_API}")
+    return text.rstrip("/")
+
+
+def _first(*choices: tuple[str | None, str]) -> tuple[str, str]:
+    for value, source in choices:
+        if value:
+            return value, source
+    raise AssertionError("the last choice is a default")
