@@ -17,6 +17,7 @@ class BrokerConfig(Properties):
         "log.dir",
         ConfigType.STRING,
         "Folder that holds everything.",
+        convert=Path,
         lazy=lambda: Path("logqueue-data"),
     )
     host: str = setting("127.0.0.1", "host.name", ConfigType.STRING, "Address to listen on and to advertise.")

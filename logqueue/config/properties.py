@@ -41,6 +41,7 @@ class Property:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
+    convert: Callable[[Any], Any] | None = None  # what the program holds instead of the parsed value
     synonym: str | None = None  # the broker-wide property that a topic-level one falls back to
 
     def parse(self, text: str) -> Any:
@@ -52,7 +53,7 @@ class Property:
                 f"Invalid value {text!r} for configuration {self.name}: not a {self.type.name.lower()}"
             ) from None
         self._check(value, text)
-        return value
+        return value if self.convert is None else self.convert(value)
 
     def _check(self, value: Any, text: str) -> None:
         low, high = self.minimum, self.maximum
