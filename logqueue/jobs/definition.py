@@ -1,0 +1,244 @@
+"""A job as its handler declares it: type, queue, retry, timeout, and arguments checked against the signature."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import msgspec
+
+from logqueue.jobs.context import JobContext
+from logqueue.jobs.durations import Duration, format_duration, parse_duration
+from logqueue.jobs.errors import InvalidDefinition
+from logqueue.jobs.headers import MAX_TYPE_CHARS
+from logqueue.jobs.payload import ArgumentCodec
+from logqueue.jobs.retry import Retry
+from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_queue
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from logqueue.jobs.app import App
+    from logqueue.jobs.handle import JobHandle
+    from logqueue.jobs.sending import PreparedJob, Sending
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ArgumentsType = type[msgspec.Struct]
+
+DEFAULT_QUEUE = "default"
+DEFAULT_TIMEOUT_S = 300.0
+ORDERS = ("tenant", "none", "partition")
+CONTEXT_NAME = "ctx"
+RESERVED_ARGUMENTS = frozenset({"tenant"})  # `send` takes it for itself
+
+_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_MUTABLE = (list, dict, set, bytearray)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A queue of an app.
+
+    `order`: "tenant" runs one tenant's jobs one at a time and in order, "partition" one partition's, "none" neither.
+    `default_type` is the type of records that come without `ce_type`. `partitions` counts only when the topic is
+    created: Kafka moves no old record when it changes, so tenants would change their partition.
+    """
+
+    name: str
+    order: str = "tenant"
+    default_type: str | None = None
+    partitions: int = JOBS_PARTITIONS
+
+    def __post_init__(self) -> None:
+        check_queue(self.name)
+        check_partitions(self.partitions)
+        if self.order not in ORDERS:
+            raise InvalidDefinition(f"Queue {self.name!r}: order {self.order!r} is not one of {', '.join(ORDERS)}")
+        if self.default_type is not None:
+            check_type(self.default_type)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class JobDefinition(Generic[P, R]):
+    """A handler under its job type. A plain call runs the function here; `send` puts a job on the log.
+
+    `takes_context` says whether the first parameter is the JobContext; `codec` turns arguments into bytes and back,
+    `args_type` is the msgspec.Struct made from the signature, `timeout_s` the time that one attempt may take.
+    """
+
+    app: App
+    type: str
+    queue: str
+    handler: Callable[P, R]
+    retry: Retry
+    timeout_s: float
+    takes_context: bool
+    is_async: bool
+    args_type: ArgumentsType
+    codec: ArgumentCodec
+    args_schema: Mapping[str, Any] = field(repr=False)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, without any queue."""
+        return self.handler(*args, **kwargs)
+
+    def invoke(self, ctx: JobContext, arguments: msgspec.Struct) -> R:
+        """Run the function with decoded arguments; the coroutine of an async handler."""
+        handler: Callable[..., R] = self.handler
+        if self.takes_context:
+            return handler(ctx, **msgspec.structs.asdict(arguments))
+        return handler(**msgspec.structs.asdict(arguments))
+
+    async def send(self, *, tenant: str | None = None, **arguments: Any) -> JobHandle:
+        """Put one job on the log; returns once it is durable there (acks=all).
+
+        Raises InvalidArguments (field named, nothing sent), JobTooLarge, BrokerUnreachable, SendFailed.
+        """
+        return await self.with_(tenant=tenant).send(**arguments)
+
+    def prepare(self, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
+        """The job without sending it, for `App.send_many`; InvalidArguments names the field that is wrong."""
+        return self.with_(tenant=tenant).prepare(**arguments)
+
+    def with_(
+        self,
+        *,
+        tenant: str | None = None,
+        delay: Duration | None = None,
+        run_at: datetime | None = None,
+        expires: Duration | datetime | None = None,
+        id: str | None = None,  # noqa: A002 - the word users know
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> Sending[P, R]:
+        """This job with options for one sending: `await job.with_(delay="10m").send(...)`.
+
+        `delay` counts from the sending, `run_at` is an aware datetime (one of the two); `expires` is an aware datetime
+        or a duration from the sending after which the job is not begun any more. `id` replaces the generated one.
+        `headers` are your own Kafka headers.
+        """
+        from logqueue.jobs.sending import Sending
+
+        return Sending.of(
+            self, tenant=tenant, delay=delay, run_at=run_at, expires=expires, job_id=id, headers=headers or {}
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What other processes may know of this job, as plain JSON values (the value stored in `jobs.control`)."""
+        queue = self.app.queues[self.queue]
+        return {
+            "app": self.app.name,
+            "group": self.app.group,
+            "type": self.type,
+            "queue": self.queue,
+            "is_default": queue.default_type == self.type,
+            "version": 1,
+            "args_schema": dict(self.args_schema),
+            "retry": self.retry.describe(),
+            "timeout": format_duration(self.timeout_s),
+            "order": queue.order,
+        }
+
+
+def define_job(
+    app: App, handler: Callable[P, R], *, type_: str, queue: str, retry: Retry, timeout: Duration
+) -> JobDefinition[P, R]:
+    """Build the definition of a handler; InvalidDefinition says what about it cannot work."""
+    where = f"Job {check_type(type_)!r} ({getattr(handler, '__qualname__', handler)!s})"
+    timeout_s = parse_duration(timeout)
+    if timeout_s <= 0:
+        raise InvalidDefinition(f"{where}: timeout must be more than 0")
+    if not isinstance(retry, Retry):
+        raise InvalidDefinition(f"{where}: retry={retry!r} is not a Retry(...)")
+    if not callable(handler) or inspect.isclass(handler):
+        raise InvalidDefinition(f"{where}: a handler is a function")
+    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+        raise InvalidDefinition(f"{where}: a handler returns its result; generators are not handlers")
+    parameters = list(inspect.signature(handler).parameters.values())
+    hints = _hints(handler, where)
+    takes_context = _takes_context(parameters, hints)
+    args_type = _args_type(parameters[1:] if takes_context else parameters, hints, where, type_)
+    return JobDefinition(
+        app=app,
+        type=type_,
+        queue=check_queue(queue),
+        handler=handler,
+        retry=retry,
+        timeout_s=timeout_s,
+        takes_context=takes_context,
+        is_async=inspect.iscoroutinefunction(handler),
+        args_type=args_type,
+        codec=_codec(args_type, where),
+        args_schema=_schema(args_type, where),
+    )
+
+
+def check_type(name: str) -> str:
+    """A job type itself, or InvalidDefinition."""
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_TYPE_CHARS or not name.isprintable():
+        raise InvalidDefinition(f"Job type {name!r} is not 1 to {MAX_TYPE_CHARS} printable characters")
+    return name
+
+
+def _hints(handler: Callable[..., Any], where: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(handler, include_extras=True)
+    except Exception as error:  # evaluating annotations runs the user's code: anything may come out
+        raise InvalidDefinition(f"{where}: its annotations cannot be evaluated: {error!r}") from None
+
+
+def _takes_context(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> bool:
+    if not parameters:
+        return False
+    first = parameters[0]
+    return first.name == CONTEXT_NAME or hints.get(first.name) is JobContext
+
+
+def _args_type(
+    parameters: list[inspect.Parameter], hints: dict[str, Any], where: str, type_: str
+) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for parameter in parameters:
+        if parameter.kind not in _KINDS:
+            raise InvalidDefinition(f"{where}: parameter {parameter} has no name that a job's arguments could carry")
+        if parameter.name in RESERVED_ARGUMENTS:
+            raise InvalidDefinition(f"{where}: an argument cannot be called {parameter.name!r} (it is ctx.tenant)")
+        if parameter.name.startswith("__"):
+            raise InvalidDefinition(f"{where}: an argument cannot be called {parameter.name!r}")
+        annotation = hints.get(parameter.name, Any)
+        if annotation is JobContext:
+            raise InvalidDefinition(f"{where}: the context is the first parameter")
+        fields.append(_field(parameter, annotation))
+    name = "".join(part.capitalize() for part in type_.replace("-", ".").replace("_", ".").split(".") if part)
+    try:
+        return msgspec.defstruct(f"{name}Args", fields, forbid_unknown_fields=True, kw_only=True, frozen=True)
+    except (TypeError, ValueError) as error:
+        raise InvalidDefinition(f"{where}: {error}") from None
+
+
+def _field(parameter: inspect.Parameter, annotation: Any) -> tuple[Any, ...]:
+    default = parameter.default
+    if default is inspect.Parameter.empty:
+        return (parameter.name, annotation)
+    if isinstance(default, _MUTABLE):
+        return (parameter.name, annotation, msgspec.field(default_factory=lambda: default.copy()))
+    return (parameter.name, annotation, default)
+
+
+def _codec(args_type: type[msgspec.Struct], where: str) -> ArgumentCodec:
+    try:
+        return ArgumentCodec(args_type)
+    except TypeError as error:
+        raise InvalidDefinition(f"{where}: its arguments cannot be read from JSON: {error}") from None
+
+
+def _schema(args_type: type[msgspec.Struct], where: str) -> Mapping[str, Any]:
+    try:
+        schema: Mapping[str, Any] = msgspec.json.schema(args_type)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidDefinition(f"{where}: its arguments have no JSON form: {str(error).strip()}") from None
+    return schema

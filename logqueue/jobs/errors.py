@@ -1,0 +1,121 @@
+"""What can go wrong with a job, as exceptions with the class that decides their fate. Knows no Kafka client."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from logqueue.errors import LogqueueError
+
+
+class ErrorClass(StrEnum):
+    """The fate of a failure, as written in the `job-error-class` header."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    UNDECODABLE = "undecodable"
+    UNKNOWN_TYPE = "unknown-type"
+
+
+class TransientError(Exception):
+    """Raised by a handler when a later attempt may succeed; so are all exceptions that are not permanent."""
+
+    error_class = ErrorClass.TRANSIENT
+
+
+class PermanentError(Exception):
+    """Raised by a handler when no later attempt can succeed: the job goes to its dead-letter topic at once.
+
+    Subclass it for reasons of your own; the class name is recorded as the error's type:
+
+        class NoSuchCustomer(Permanent): ...
+    """
+
+    error_class = ErrorClass.PERMANENT
+
+
+Permanent = PermanentError
+
+
+class Undecodable(PermanentError):
+    """The record's value is not what its content type says; it is dead-lettered with its bytes untouched."""
+
+    error_class = ErrorClass.UNDECODABLE
+
+
+class InvalidArguments(PermanentError, LogqueueError):
+    """Arguments that the handler's signature does not take.
+
+    `field` is the argument at fault (`a`, `a.b`, `a[...]`), or None where the value as a whole is wrong.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnserialisableResult(PermanentError):
+    """The handler returned something that JSON has no form for."""
+
+
+class UnknownJobType(LogqueueError):
+    """No handler of this app has that type; the job is kept in the parked topic until one does."""
+
+    error_class = ErrorClass.UNKNOWN_TYPE
+
+    def __init__(self, type_: str | None, *, queue: str) -> None:
+        what = f"job type {type_!r}" if type_ else "a job without a type (and the queue has no default type)"
+        super().__init__(f"No handler for {what} in queue {queue!r}")
+        self.type = type_
+        self.queue = queue
+
+
+class JobTimeout(Exception):
+    """The handler ran longer than the job's timeout; retried like a transient error, recorded as `timeout`."""
+
+    error_class = ErrorClass.TIMEOUT
+
+
+class InvalidDefinition(LogqueueError):
+    """A job or queue is declared in a way that cannot work; raised while the declaring module is imported."""
+
+
+class InvalidSetting(LogqueueError):
+    """A setting in the environment or the settings file that cannot be used; the text names it."""
+
+
+class InvalidHeader(LogqueueError):
+    """A header of a job record whose text cannot be read; `name` is the header."""
+
+    def __init__(self, name: str, text: object, expected: str) -> None:
+        super().__init__(f"Header {name}: {text!r} is not {expected}")
+        self.name = name
+
+
+class BrokerUnreachable(LogqueueError):
+    """No broker answered within the bounds of the settings; the text names the addresses."""
+
+
+class SendFailed(LogqueueError):
+    """The log refused or did not confirm a record. Whether it was written is unknown after a timeout."""
+
+
+class JobTooLarge(SendFailed):
+    """The record is larger than the log takes."""
+
+
+class WaitTimeout(LogqueueError, TimeoutError):
+    """`wait` ended before the job did; the job goes on."""
+
+
+class JobFailed(LogqueueError):
+    """Raised by `JobState.raise_for_state` for a job that ended in any other state than `succeeded`."""
+
+
+def classify(error: BaseException) -> ErrorClass:
+    """The class of any exception: its own `error_class`, `timeout` for TimeoutError, else `transient`."""
+    own = getattr(error, "error_class", None)
+    if isinstance(own, ErrorClass):
+        return own
+    return ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.TRANSIENT

@@ -1,0 +1,271 @@
+"""Headers of job records: what makes a Kafka record a job. Bytes <-> values; knows no client.
+
+Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type`), W3C Trace Context
+(`traceparent`), and `job-*` for what neither has. All values are UTF-8 text.
+
+| header | meaning |
+|---|---|
+| `ce_specversion` | "1.0" |
+| `ce_id` | the job's id; absent: `<topic>-<partition>-<offset>` of the first record |
+| `ce_type` | the job's type; absent: the queue's default type |
+| `ce_source`, `ce_time` | who made the job, and when (RFC 3339) |
+| `content-type` | `application/json` (also if absent) or `application/avro` |
+| `traceparent` | trace context, handed on as it came |
+| `job-attempt` | attempt that this record is for, 1-based; absent: 1 |
+| `job-not-before`, `job-expires` | RFC 3339; not run before / not run after |
+| `job-replay` | how often an operator replayed the job; absent: 0 |
+| `job-error-type`, `-message`, `-class` | the failure that brought a retry, dead-letter or parked record here |
+| `job-first-failed-at` | RFC 3339; set by the first failure, then kept |
+| `job-origin-topic`, `-partition`, `-offset`, `-group` | where the job's first record is; set once, then kept |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from logqueue.ids import JobId
+from logqueue.jobs.errors import InvalidHeader
+from logqueue.jobs.job_ids import MAX_ID_CHARS, id_of_position
+from logqueue.jobs.times import MAX_MS, format_time, parse_time
+
+Headers = Sequence[tuple[str, bytes]]
+
+MAX_TYPE_CHARS = 255
+MAX_ATTEMPT = 2**31 - 1
+MAX_MESSAGE_BYTES = 2000  # of an error's text; the whole trace belongs into logs
+MAX_ERROR_TYPE_BYTES = 200
+
+CE_SPECVERSION = "ce_specversion"
+CE_ID = "ce_id"
+CE_TYPE = "ce_type"
+CE_SOURCE = "ce_source"
+CE_TIME = "ce_time"
+CONTENT_TYPE = "content-type"
+TRACEPARENT = "traceparent"
+ATTEMPT = "job-attempt"
+NOT_BEFORE = "job-not-before"
+EXPIRES = "job-expires"
+REPLAY = "job-replay"
+ERROR_TYPE = "job-error-type"
+ERROR_MESSAGE = "job-error-message"
+ERROR_CLASS = "job-error-class"
+FIRST_FAILED_AT = "job-first-failed-at"
+ORIGIN_TOPIC = "job-origin-topic"
+ORIGIN_PARTITION = "job-origin-partition"
+ORIGIN_OFFSET = "job-origin-offset"
+ORIGIN_GROUP = "job-origin-group"
+
+OWN_HEADERS = frozenset(
+    {CE_SPECVERSION, CE_ID, CE_TYPE, CE_SOURCE, CE_TIME, CONTENT_TYPE, ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY}
+    | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT}
+    | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP}
+)
+_FAILURE_HEADERS = frozenset({ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS})
+
+
+class JobHeaders(msgspec.Struct, frozen=True, gc=False):
+    """What a worker needs of a record's headers before it runs the job."""
+
+    id: JobId | None = None
+    type: str | None = None
+    attempt: int = 1
+    replay: int = 0
+    not_before_ms: int | None = None
+    expires_ms: int | None = None
+    content_type: str | None = None
+    created_ms: int | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Where a job's first record is; `group` is the one whose failure moved it."""
+
+    topic: str
+    partition: int
+    offset: int
+    group: str
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """Why a record is where it is: the error's type, text and class, and when the first failure was."""
+
+    type: str
+    message: str
+    error_class: str
+    first_failed_ms: int | None = None
+
+
+def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
+    """The job headers of a record as aiokafka gives them; InvalidHeader names the first that cannot be read."""
+    found = dict(headers)
+    get = found.get
+    id_, type_, content_type, created = get(CE_ID), get(CE_TYPE), get(CONTENT_TYPE), get(CE_TIME)
+    attempt, replay, not_before, expires = get(ATTEMPT), get(REPLAY), get(NOT_BEFORE), get(EXPIRES)
+    return JobHeaders(
+        JobId(_text(CE_ID, id_, MAX_ID_CHARS)) if id_ else None,
+        _text(CE_TYPE, type_, MAX_TYPE_CHARS) if type_ else None,
+        1 if attempt is None else _number(ATTEMPT, attempt, minimum=1),
+        0 if replay is None else _number(REPLAY, replay),
+        None if not_before is None else _time(NOT_BEFORE, not_before),
+        None if expires is None else _time(EXPIRES, expires),
+        _text(CONTENT_TYPE, content_type, MAX_TYPE_CHARS) if content_type else None,
+        _time(CE_TIME, created) if created else None,
+    )
+
+
+def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
+    """Where the job began, or None for a record that never failed; InvalidHeader where only a part is there."""
+    found = dict(headers)
+    topic = found.get(ORIGIN_TOPIC)
+    if topic is None:
+        return None
+    return Origin(
+        topic=_text(ORIGIN_TOPIC, topic, 249),
+        partition=_number(ORIGIN_PARTITION, found.get(ORIGIN_PARTITION, b"")),
+        offset=_number(ORIGIN_OFFSET, found.get(ORIGIN_OFFSET, b""), maximum=2**63 - 1),
+        group=_text(ORIGIN_GROUP, found.get(ORIGIN_GROUP, b""), 249),
+    )
+
+
+def read_failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
+    """The failure that a retry, dead-letter or parked record tells of, or None."""
+    found = dict(headers)
+    if ERROR_TYPE not in found:
+        return None
+    first = found.get(FIRST_FAILED_AT)
+    return Failure(
+        type=found[ERROR_TYPE].decode("utf-8", "replace"),
+        message=found.get(ERROR_MESSAGE, b"").decode("utf-8", "replace"),
+        error_class=found.get(ERROR_CLASS, b"").decode("utf-8", "replace"),
+        first_failed_ms=None if first is None else _time(FIRST_FAILED_AT, first),
+    )
+
+
+def job_id_of(job: JobHeaders, origin: Origin | None, *, topic: str, partition: int, offset: int) -> JobId:
+    """The job's id: as given, else the position of its first record (`topic`, ... are this record's)."""
+    if job.id is not None:
+        return job.id
+    if origin is not None:
+        return id_of_position(origin.topic, origin.partition, origin.offset)
+    return id_of_position(topic, partition, offset)
+
+
+def job_headers(
+    *,
+    id: str,  # noqa: A002 - CloudEvents' word
+    type: str,  # noqa: A002 - CloudEvents' word
+    source: str,
+    created_ms: int,
+    content_type: str = "application/json",
+    not_before_ms: int | None = None,
+    expires_ms: int | None = None,
+    extra: Iterable[tuple[str, bytes]] = (),
+) -> list[tuple[str, bytes]]:
+    """Headers of a new job; `extra` are the user's own and must not repeat ours (`check_extra_headers`)."""
+    headers = [
+        (CE_SPECVERSION, b"1.0"),
+        (CE_ID, id.encode()),
+        (CE_TYPE, type.encode()),
+        (CE_SOURCE, source.encode()),
+        (CE_TIME, format_time(created_ms).encode()),
+        (CONTENT_TYPE, content_type.encode()),
+    ]
+    if not_before_ms is not None:
+        headers.append((NOT_BEFORE, format_time(not_before_ms).encode()))
+    if expires_ms is not None:
+        headers.append((EXPIRES, format_time(expires_ms).encode()))
+    headers.extend(extra)
+    return headers
+
+
+def failed_headers(
+    headers: Headers,
+    *,
+    failure: Failure,
+    origin: Origin,
+    now_ms: int,
+    attempt: int,
+    not_before_ms: int | None = None,
+) -> list[tuple[str, bytes]]:
+    """Headers of the retry, dead-letter or parked record that follows a failure.
+
+    Everything the record had is kept, foreign headers included. `attempt` is the attempt that the new record is for
+    (the one that failed, on a dead letter). Origin and the time of the first failure are kept if they are there.
+    """
+    replaced = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE}
+    kept = [pair for pair in headers if pair[0] not in replaced]
+    names = {name for name, _ in kept}
+    kept += [
+        (ATTEMPT, b"%d" % attempt),
+        (ERROR_TYPE, _cut(failure.type, MAX_ERROR_TYPE_BYTES)),
+        (ERROR_MESSAGE, _cut(failure.message, MAX_MESSAGE_BYTES)),
+        (ERROR_CLASS, failure.error_class.encode()),
+    ]
+    if not_before_ms is not None:
+        kept.append((NOT_BEFORE, format_time(not_before_ms).encode()))
+    if FIRST_FAILED_AT not in names:
+        first = failure.first_failed_ms if failure.first_failed_ms is not None else now_ms
+        kept.append((FIRST_FAILED_AT, format_time(first).encode()))
+    if ORIGIN_TOPIC not in names:
+        kept += [
+            (ORIGIN_TOPIC, origin.topic.encode()),
+            (ORIGIN_PARTITION, b"%d" % origin.partition),
+            (ORIGIN_OFFSET, b"%d" % origin.offset),
+            (ORIGIN_GROUP, origin.group.encode()),
+        ]
+    return kept
+
+
+def replayed_headers(headers: Headers, *, replay: int) -> list[tuple[str, bytes]]:
+    """Headers of a dead letter that an operator sends round again: attempt 1, `job-replay` raised, origin kept."""
+    dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT}
+    kept = [pair for pair in headers if pair[0] not in dropped]
+    kept.append((REPLAY, b"%d" % replay))
+    return kept
+
+
+def check_extra_headers(extra: Iterable[tuple[str, bytes | str]]) -> list[tuple[str, bytes]]:
+    """The user's own headers as pairs of text and bytes; InvalidHeader for one of ours or of a wrong type."""
+    checked = []
+    for name, value in extra:
+        if not isinstance(name, str) or not name:
+            raise InvalidHeader(str(name), value, "a header with a name of text")
+        if name in OWN_HEADERS:
+            raise InvalidHeader(name, value, "yours to set: it is written by logqueue")
+        if not isinstance(value, (bytes, str)):
+            raise InvalidHeader(name, value, "bytes or text")
+        checked.append((name, value.encode() if isinstance(value, str) else value))
+    return checked
+
+
+def _text(name: str, value: bytes, limit: int) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise InvalidHeader(name, value, "UTF-8 text") from None
+    if len(text) > limit:
+        raise InvalidHeader(name, text[:40] + "...", f"at most {limit} characters long")
+    return text
+
+
+def _number(name: str, value: bytes, *, minimum: int = 0, maximum: int = MAX_ATTEMPT) -> int:
+    if value.isdigit() and len(value) <= 19 and minimum <= (number := int(value)) <= maximum:
+        return number
+    raise InvalidHeader(name, value[:40], f"a whole number from {minimum} to {maximum}")
+
+
+def _time(name: str, value: bytes) -> int:
+    try:
+        ms = parse_time(value.decode())
+    except (ValueError, OverflowError):
+        raise InvalidHeader(name, value[:40], "an RFC 3339 time such as 2026-01-31T12:00:00.000Z") from None
+    if not 0 <= ms <= MAX_MS:
+        raise InvalidHeader(name, value[:40], "a time from 1970 to 9999")
+    return ms
+
+
+def _cut(text: str, limit: int) -> bytes:
+    """UTF-8 of the text, cut at a character's end to `limit` bytes."""
+    encoded = text.encode("utf-8", "replace")
+    return encoded if len(encoded) <= limit else encoded[:limit].decode("utf-8", "ignore").encode()

@@ -1,0 +1,180 @@
+"""One job on its way: options checked, arguments encoded, headers made. Pure but for the clock; `client.py` sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import msgspec
+
+from logqueue.ids import JobId
+from logqueue.jobs.durations import Duration, parse_duration
+from logqueue.jobs.errors import InvalidArguments
+from logqueue.jobs.headers import check_extra_headers, job_headers
+from logqueue.jobs.job_ids import MAX_ID_CHARS, JobIds
+from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue.jobs.payload import JSON_TYPE
+from logqueue.jobs.times import MAX_MS, to_ms
+
+if TYPE_CHECKING:
+    from logqueue.jobs.definition import JobDefinition
+    from logqueue.jobs.handle import JobHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_IDS = JobIds()
+
+
+class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it will stand in the log: everything but partition and offset."""
+
+    id: JobId
+    type: str
+    queue: str
+    tenant: str
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    created_ms: int
+
+
+def prepare_job(
+    *,
+    type: str,  # noqa: A002 - CloudEvents' word
+    queue: str,
+    value: bytes,
+    source: str,
+    now_ms: int,
+    tenant: str | None = None,
+    id: str | None = None,  # noqa: A002 - the word users know
+    not_before_ms: int | None = None,
+    expires_ms: int | None = None,
+    content_type: str = JSON_TYPE,
+    headers: list[tuple[str, bytes]] | None = None,
+) -> PreparedJob:
+    """A job of encoded arguments; InvalidArguments if tenant or id cannot be one, or if it expires before it is due.
+
+    `value` is taken as it is: check it against the job's arguments first. `headers` are checked extra headers.
+    """
+    job_id = JobId(check_id(id)) if id is not None else _IDS.next()
+    if expires_ms is not None and expires_ms <= max(now_ms, not_before_ms or 0):
+        raise InvalidArguments("The job would expire before it may run", field="expires")
+    return PreparedJob(
+        id=job_id,
+        type=type,
+        queue=queue,
+        tenant=check_tenant(tenant) if tenant is not None else DEFAULT_TENANT,
+        value=value,
+        headers=job_headers(
+            id=job_id,
+            type=type,
+            source=source,
+            created_ms=now_ms,
+            content_type=content_type,
+            not_before_ms=not_before_ms,
+            expires_ms=expires_ms,
+            extra=headers or (),
+        ),
+        created_ms=now_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending(Generic[P, R]):
+    """A job definition with the options of one sending; made by `JobDefinition.with_`."""
+
+    definition: JobDefinition[P, R]
+    tenant: str | None
+    delay_s: float | None
+    run_at_ms: int | None
+    expires_s: float | None
+    expires_at_ms: int | None
+    job_id: str | None
+    headers: list[tuple[str, bytes]]
+
+    @classmethod
+    def of(
+        cls,
+        definition: JobDefinition[P, R],
+        *,
+        tenant: str | None,
+        delay: Duration | None,
+        run_at: datetime | None,
+        expires: Duration | datetime | None,
+        job_id: str | None,
+        headers: Mapping[str, str | bytes],
+    ) -> Sending[P, R]:
+        """Check the options; InvalidArguments, InvalidDuration or InvalidHeader names the one that is wrong."""
+        if delay is not None and run_at is not None:
+            raise InvalidArguments("delay and run_at exclude each other", field="run_at")
+        expires_at = expires if isinstance(expires, datetime) else None
+        return cls(
+            definition=definition,
+            tenant=check_tenant(tenant) if tenant is not None else None,
+            delay_s=parse_duration(delay) if delay is not None else None,
+            run_at_ms=_instant(run_at, "run_at"),
+            expires_s=parse_duration(expires) if expires is not None and not isinstance(expires, datetime) else None,
+            expires_at_ms=_instant(expires_at, "expires"),
+            job_id=check_id(job_id) if job_id is not None else None,
+            headers=check_extra_headers(headers.items()),
+        )
+
+    def prepare(self, **arguments: Any) -> PreparedJob:
+        """The job, ready for `App.send_many`; InvalidArguments names the field that is wrong."""
+        definition = self.definition
+        now_ms = definition.app.clock.time_ms()
+        return prepare_job(
+            type=definition.type,
+            queue=definition.queue,
+            value=definition.codec.encode(arguments),
+            source=definition.app.name,
+            now_ms=now_ms,
+            tenant=self.tenant,
+            id=self.job_id,
+            not_before_ms=_later(now_ms, self.delay_s) if self.delay_s is not None else self.run_at_ms,
+            expires_ms=_later(now_ms, self.expires_s) if self.expires_s is not None else self.expires_at_ms,
+            headers=self.headers,
+        )
+
+    async def send(self, **arguments: Any) -> JobHandle:
+        """Put the job on the log; see JobDefinition.send."""
+        job = self.prepare(**arguments)
+        client = await self.definition.app.client()
+        return await client.send(job)
+
+
+def check_tenant(tenant: object) -> str:
+    """A tenant itself, or InvalidArguments."""
+    if not isinstance(tenant, str) or not tenant or len(tenant) > MAX_TENANT_CHARS:
+        raise InvalidArguments(f"A tenant is text of 1 to {MAX_TENANT_CHARS} characters", field="tenant")
+    return _encodable(tenant, "tenant")
+
+
+def check_id(job_id: object) -> str:
+    """A job id itself, or InvalidArguments."""
+    if not isinstance(job_id, str) or not job_id or len(job_id) > MAX_ID_CHARS or not job_id.isprintable():
+        raise InvalidArguments(f"A job id is text of 1 to {MAX_ID_CHARS} printable characters", field="id")
+    return _encodable(job_id, "id")
+
+
+def _encodable(text: str, field: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArguments("The text has no UTF-8 form", field=field) from None
+    return text
+
+
+def _instant(moment: datetime | None, field: str) -> int | None:
+    if moment is None:
+        return None
+    try:
+        return to_ms(moment)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidArguments(f"{field}: {error}", field=field) from None
+
+
+def _later(now_ms: int, seconds: float) -> int:
+    return min(MAX_MS, now_ms + round(seconds * 1000))

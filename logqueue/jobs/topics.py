@@ -1,0 +1,197 @@
+"""Names, partitions and configurations of the job topics. Knows no client: `admin.py` creates them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from logqueue.jobs.errors import InvalidDefinition
+
+QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}", re.ASCII)
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+PREFIX = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)  # with the names' own bounds: at most Kafka's 249 characters
+
+JOBS_PARTITIONS = 16
+RETRY_PARTITIONS = 4
+DLQ_PARTITIONS = 4
+PARKED_PARTITIONS = 1
+STATUS_PARTITIONS = 4
+CONTROL_PARTITIONS = 1
+SCHEMAS_PARTITIONS = 1  # one partition: versions and ids are decided by the order of the records
+MAX_PARTITIONS = 10_000
+
+
+class TopicKind(StrEnum):
+    """What a topic of the job system is for."""
+
+    JOBS = "jobs"
+    RETRY = "retry"
+    DLQ = "dlq"
+    PARKED = "parked"
+    STATUS = "status"
+    CONTROL = "control"
+    SCHEMAS = "schemas"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicRole:
+    """What a topic name says: its kind, and the queue and group where it has them."""
+
+    kind: TopicKind
+    queue: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A topic as it is to be created; replication is the broker's default (-1)."""
+
+    name: str
+    partitions: int
+    configs: dict[str, str] = field(default_factory=dict)
+
+
+# Time retention on Kafka deletes what no one has processed: job topics keep everything.
+_KEEP = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+# The active segment is never compacted: it must roll by time too, or a rebuild reads every status ever written.
+_STATUS = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "segment.bytes": str(128 * 1024 * 1024),
+    "segment.ms": str(24 * 3600 * 1000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names of the topics under a prefix (`LOGQUEUE_TOPIC_PREFIX`, empty by default)."""
+
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not PREFIX.fullmatch(self.prefix):
+            raise InvalidDefinition(f"Topic prefix {self.prefix!r} is not 0 to 32 of A-Z a-z 0-9 . _ -")
+
+    def jobs(self, queue: str) -> str:
+        """Where the jobs of a queue are; any Kafka client may produce here."""
+        return f"{self.prefix}jobs.{check_queue(queue)}"
+
+    def retry(self, queue: str, group: str) -> str:
+        """Where a group's jobs wait for a later attempt."""
+        return f"{self.prefix}retry.{check_queue(queue)}.{check_group(group)}"
+
+    def dlq(self, queue: str, group: str) -> str:
+        """Where a group's dead letters are."""
+        return f"{self.prefix}dlq.{check_queue(queue)}.{check_group(group)}"
+
+    def parked(self, queue: str, group: str) -> str:
+        """Where a group keeps jobs of types that none of its workers knows."""
+        return f"{self.prefix}parked.{check_queue(queue)}.{check_group(group)}"
+
+    @property
+    def status(self) -> str:
+        """The latest state of every job, partitioned by tenant."""
+        return f"{self.prefix}jobs.status"
+
+    @property
+    def control(self) -> str:
+        """Job definitions and operator commands."""
+        return f"{self.prefix}jobs.control"
+
+    @property
+    def schemas(self) -> str:
+        """Avro schemas, in Confluent's layout."""
+        return f"{self.prefix}_schemas"
+
+    def role(self, topic: str) -> TopicRole | None:
+        """What a topic is for, or None if it is none of ours."""
+        if not topic.startswith(self.prefix):
+            return None
+        fixed = {
+            self.status: TopicKind.STATUS,
+            self.control: TopicKind.CONTROL,
+            self.schemas: TopicKind.SCHEMAS,
+        }
+        if topic in fixed:
+            return TopicRole(kind=fixed[topic])
+        return _role_of(topic[len(self.prefix) :].split(".", 2))
+
+    def jobs_spec(self, queue: str, *, partitions: int = JOBS_PARTITIONS) -> TopicSpec:
+        """The job topic of one queue."""
+        return TopicSpec(name=self.jobs(queue), partitions=partitions, configs=dict(_KEEP))
+
+    def group_specs(self, queue: str, group: str) -> list[TopicSpec]:
+        """Retry, dead-letter and parked topics of a group for one queue."""
+        return [
+            TopicSpec(name=self.retry(queue, group), partitions=RETRY_PARTITIONS, configs=dict(_KEEP)),
+            TopicSpec(name=self.dlq(queue, group), partitions=DLQ_PARTITIONS, configs=dict(_KEEP)),
+            TopicSpec(name=self.parked(queue, group), partitions=PARKED_PARTITIONS, configs=dict(_KEEP)),
+        ]
+
+    def status_spec(self) -> TopicSpec:
+        """The status topic."""
+        return TopicSpec(name=self.status, partitions=STATUS_PARTITIONS, configs=dict(_STATUS))
+
+    def control_spec(self) -> TopicSpec:
+        """The control topic."""
+        return TopicSpec(name=self.control, partitions=CONTROL_PARTITIONS, configs=dict(_COMPACT))
+
+    def schemas_spec(self) -> TopicSpec:
+        """The schema topic (Confluent: one partition, compacted)."""
+        return TopicSpec(name=self.schemas, partitions=SCHEMAS_PARTITIONS, configs=dict(_COMPACT))
+
+    def shared_specs(self) -> list[TopicSpec]:
+        """The topics that exist once: status, control, schemas."""
+        return [self.status_spec(), self.control_spec(), self.schemas_spec()]
+
+
+def check_queue(name: str) -> str:
+    """The queue name itself, or InvalidDefinition."""
+    if not QUEUE_NAME.fullmatch(name):
+        raise InvalidDefinition(
+            f"Queue name {name!r} is not of the form [a-z0-9][a-z0-9-]* with at most 100 characters"
+        )
+    if name in _RESERVED_QUEUES:
+        raise InvalidDefinition(f"Queue name {name!r} is taken: jobs.{name} is a topic of logqueue itself")
+    return name
+
+
+def check_group(name: str) -> str:
+    """The group (or app) name itself, or InvalidDefinition."""
+    if not GROUP_NAME.fullmatch(name):
+        raise InvalidDefinition(
+            f"Name {name!r} is not of the form [A-Za-z0-9][A-Za-z0-9._-]* with at most 100 characters"
+        )
+    return name
+
+
+def check_partitions(count: int) -> int:
+    """A partition count itself, or InvalidDefinition."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_PARTITIONS:
+        raise InvalidDefinition(f"partitions={count!r} is not a number from 1 to {MAX_PARTITIONS}")
+    return count
+
+
+def unique_specs(specs: Iterable[TopicSpec]) -> list[TopicSpec]:
+    """The specs without repeated names, in order."""
+    return list({spec.name: spec for spec in specs}.values())
+
+
+_RESERVED_QUEUES = frozenset({"status", "control", "schedules"})
+_GROUP_KINDS = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED})
+
+
+def _role_of(parts: list[str]) -> TopicRole | None:
+    match parts:
+        case ["jobs", queue] if QUEUE_NAME.fullmatch(queue) and queue not in _RESERVED_QUEUES:
+            return TopicRole(kind=TopicKind.JOBS, queue=queue)
+        case [kind, queue, group] if kind in _GROUP_KINDS and QUEUE_NAME.fullmatch(queue):
+            if not GROUP_NAME.fullmatch(group):
+                return None
+            return TopicRole(kind=TopicKind(kind), queue=queue, group=group)
+        case _:
+            return None

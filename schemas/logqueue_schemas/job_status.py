@@ -1,0 +1,168 @@
+"""Status records of jobs <-> bytes: Avro (`job_status.avsc`) in Confluent framing. Knows no Kafka client."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import fastavro
+import msgspec
+
+from logqueue_schemas.avro import load_schema, without_logical_types
+from logqueue_schemas.framing import HEADER_BYTES, InvalidFrame, frame_header, read_frame
+
+SUBJECT_SUFFIX = "-value"  # Confluent's TopicNameStrategy: `<topic>-value`
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    UNKNOWN = "unknown"  # only read, where a newer writer has a state that this reader does not know
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    PARKED = "parked"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+RANKS = {
+    State.UNKNOWN: 0,
+    State.QUEUED: 0,
+    State.SCHEDULED: 1,
+    State.PARKED: 2,
+    State.RUNNING: 3,
+    State.RETRYING: 4,
+    State.SUCCEEDED: 5,
+    State.DEAD: 5,
+    State.CANCELLED: 5,
+    State.EXPIRED: 5,
+}
+TERMINAL = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED, State.EXPIRED})
+
+
+class StatusError(msgspec.Struct, frozen=True, gc=False):
+    """Why a job failed: the error's type, its text, and its class (`job-error-class`)."""
+
+    type: str
+    message: str
+    error_class: str
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One status record. Times are microseconds since the epoch; `result` is JSON text."""
+
+    id: str
+    queue: str
+    tenant: str
+    group: str
+    state: State
+    at: int
+    topic: str
+    partition: int
+    offset: int
+    type: str | None = None
+    shadow: bool = False
+    replay: int = 0
+    attempt: int = 1
+    rank: int = 0
+    sequence: int = 0
+    created_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    due_at: int | None = None
+    result: bytes | None = None
+    error: StatusError | None = None
+    worker: str | None = None
+
+    @property
+    def version(self) -> tuple[int, int, int, int]:
+        """What orders two statuses of one job: the larger is the newer."""
+        return (self.replay, self.attempt, self.rank, self.sequence)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self.state in TERMINAL
+
+    @property
+    def key(self) -> bytes:
+        """The record's key: the job id, with the group before it where a shadow group ran the job."""
+        return status_key(self.id, group=self.group if self.shadow else None)
+
+
+def status_key(job_id: str, *, group: str | None = None) -> bytes:
+    """Key of a status record; `group` only for a shadow group."""
+    return (f"{group}/{job_id}" if group is not None else job_id).encode()
+
+
+SCHEMA: dict[str, Any] = load_schema("job_status.avsc")
+
+# Written and read without logical types: integers stay integers, which is twice as fast as datetimes.
+_PARSED = fastavro.parse_schema(without_logical_types(SCHEMA))
+_STATES: dict[str, State] = {state.value: state for state in State}
+
+SchemaLookup = Callable[[int], "dict[str, Any] | None"]
+
+
+class InvalidStatus(ValueError):
+    """A record of the status topic that is no status: other framing, unknown schema, or broken Avro."""
+
+
+class StatusCodec:
+    """Status records under the schema id that the registry gave `SCHEMA`.
+
+    Values of other ids (an older or newer logqueue wrote them) are read through their own schema, which
+    `schema_of(id)` has to know; Avro's resolution rules fill what is missing.
+    """
+
+    def __init__(self, schema_id: int, *, schema_of: SchemaLookup | None = None) -> None:
+        self.schema_id = schema_id
+        self._header = frame_header(schema_id)
+        self._schema_of = schema_of
+        self._parsed: dict[int, Any] = {}
+
+    def encode(self, status: JobStatus) -> bytes:
+        """The framed value of a status."""
+        out = io.BytesIO()
+        out.write(self._header)
+        record = msgspec.structs.asdict(status)
+        if status.error is not None:
+            error = status.error
+            record["error"] = {"type": error.type, "message": error.message, "class": error.error_class}
+        fastavro.schemaless_writer(out, _PARSED, record)
+        return out.getvalue()
+
+    def decode(self, value: bytes) -> JobStatus:
+        """The status of a framed value; InvalidStatus says why it is none."""
+        if value[:HEADER_BYTES] == self._header:
+            return self._read(value[HEADER_BYTES:], _PARSED, None)
+        try:
+            schema_id, body = read_frame(value)
+        except InvalidFrame as error:
+            raise InvalidStatus(str(error)) from None
+        return self._read(bytes(body), self._writer_schema(schema_id), _PARSED)
+
+    def _writer_schema(self, schema_id: int) -> Any:
+        if schema_id not in self._parsed:
+            schema = self._schema_of(schema_id) if self._schema_of is not None else None
+            if schema is None:
+                raise InvalidStatus(f"schema id {schema_id} is not registered")
+            self._parsed[schema_id] = fastavro.parse_schema(without_logical_types(schema))
+        return self._parsed[schema_id]
+
+    @staticmethod
+    def _read(body: bytes, writer: Any, reader: Any) -> JobStatus:
+        try:
+            record: Any = fastavro.schemaless_reader(io.BytesIO(body), writer, reader)
+            record["state"] = _STATES[record["state"]]
+            if (error := record["error"]) is not None:
+                record["error"] = StatusError(error["type"], error["message"], error["class"])
+            return JobStatus(**record)
+        except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
+            raise InvalidStatus(f"not a job status: {error!r}") from None
