@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from logqueue_api.cli.exits import UsageError
 from logqueue_api.up import run_file
@@ -33,6 +34,7 @@ def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.envi
     bootstrap, bootstrap_source = _first(
         (options.bootstrap, "--bootstrap"),
         (environ.get("LOGQUEUE_BOOTSTRAP"), "LOGQUEUE_BOOTSTRAP"),
+        (_file_bootstrap(environ), "the settings file"),
         (run.bootstrap if run else None, place),
         (DEFAULT_BOOTSTRAP, "the default; no run.json in " + str(options.data_dir)),
     )
@@ -48,6 +50,28 @@ def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.envi
         api=_check_api(api, api_source),
         api_source=api_source,
     )
+
+
+def outside_bootstrap(flag: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The cluster that `up` and others are told to use (flag, environment, settings file); None: the embedded log."""
+    for value, source in (
+        (flag, "--bootstrap"),
+        (environ.get("LOGQUEUE_BOOTSTRAP"), "LOGQUEUE_BOOTSTRAP"),
+        (_file_bootstrap(environ), "the settings file"),
+    ):
+        if value:
+            return check_bootstrap(value, source)
+    return None
+
+
+def _file_bootstrap(environ: Mapping[str, str]) -> str | None:
+    """`bootstrap` of the settings file; most commands run without one, and then nothing is imported for it."""
+    if not environ.get("LOGQUEUE_CONFIG") and not Path("logqueue.toml").is_file():
+        return None
+    from logqueue.jobs.settings import read_settings_file
+
+    value = read_settings_file(environ=environ).get("bootstrap")
+    return str(value) if value is not None else None
 
 
 def check_bootstrap(text: str, source: str) -> str:

@@ -1,0 +1,96 @@
+"""Start everything on this machine: the log, the API with dashboard, workers for APP, and one screen that shows it.
+
+Ctrl-C drains and stops everything; the same command continues where it was. With LOGQUEUE_BOOTSTRAP (or --bootstrap)
+no embedded log is started and everything runs on that cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+
+from logqueue_api.cli.arguments import add_data_dir, add_json, count, port, seconds
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
+from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
+
+DEFAULT_KAFKA_PORT = 9092
+DEFAULT_HTTP_PORT = 8080
+DEFAULT_DRAIN_SECONDS = 30.0
+MOST_WORKERS = 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "app", nargs="?", metavar="APP", help="module:name or file.py[:name]; without it no workers run"
+    )
+    add_data_dir(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--kafka-port", type=port, default=DEFAULT_KAFKA_PORT, metavar="P", help="of the log (9092)")
+    parser.add_argument("--http-port", type=port, default=DEFAULT_HTTP_PORT, metavar="P", help="of the API (8080)")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this cluster instead of the embedded log")
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help="worker processes (1)")
+    parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once per worker process")
+    parser.add_argument(
+        "-q", "--queue", action="append", default=[], metavar="Q", help="only these queues (repeatable)"
+    )
+    parser.add_argument(
+        "--drain-timeout",
+        type=seconds,
+        default=DEFAULT_DRAIN_SECONDS,
+        metavar="T",
+        help="for running jobs at a stop (30s)",
+    )
+    parser.add_argument("--feed", metavar="MODULE", help="run `python -m MODULE` once everything is ready")
+    parser.add_argument("--all", action="store_true", help="hand --all on to the feed")
+    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from logqueue_api.up.plan import Plan
+    from logqueue_api.up.run_file import DataFolderInUse, DataFolderUnusable
+    from logqueue_api.up.screens import make_screen
+    from logqueue_api.up.stack_run import StackRun
+
+    _check(options)
+    if options.config:
+        os.environ["LOGQUEUE_CONFIG"] = options.config
+    plan = Plan(
+        app=options.app,
+        data_dir=options.data_dir,
+        host=options.host,
+        kafka_port=options.kafka_port,
+        http_port=options.http_port,
+        workers=options.workers if options.app else 0,
+        worker_options=_worker_options(options),
+        drain_seconds=options.drain_timeout,
+        bootstrap=outside_bootstrap(options.bootstrap),
+        feed=options.feed,
+        feed_all=options.all,
+        environment=dict(os.environ),
+    )
+    try:
+        return asyncio.run(StackRun(plan, make_screen=lambda: make_screen(is_json=options.json)).run())
+    except (DataFolderInUse, DataFolderUnusable) as error:
+        raise CommandError(str(error), code=ExitCode.IN_USE, hint="--data-dir D takes another folder") from error
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.all and not options.feed:
+        raise UsageError("--all is for a feed, and there is none", hint="--feed MODULE names it")
+    if options.workers > MOST_WORKERS:
+        raise UsageError(f"--workers {options.workers} is more than {MOST_WORKERS}")
+    if options.bootstrap:
+        check_bootstrap(options.bootstrap, "--bootstrap")
+    if options.kafka_port == options.http_port != 0:
+        raise UsageError(f"--kafka-port and --http-port are both {options.http_port}")
+
+
+def _worker_options(options: argparse.Namespace) -> tuple[str, ...]:
+    found = ["--drain-timeout", f"{options.drain_timeout}"]
+    if options.concurrency is not None:
+        found += ["--concurrency", str(options.concurrency)]
+    for queue in options.queue:
+        found += ["--queue", queue]
+    return tuple(found)

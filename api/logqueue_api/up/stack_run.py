@@ -1,0 +1,311 @@
+"""`logqueue up` itself: preflight, the children in order, run.json, the screen, the stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+
+from logqueue.clock import Clock, SystemClock
+from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.up import plan as plans
+from logqueue_api.up.app_card import AppCard
+from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
+from logqueue_api.up.child import Notice
+from logqueue_api.up.counts import Rates
+from logqueue_api.up.hints import Hint, hints
+from logqueue_api.up.http_get import get_json
+from logqueue_api.up.plan import API, BROKER, FEED, Plan
+from logqueue_api.up.run_file import DataFolder, Run
+from logqueue_api.up.supervisor import ChildFailed, Supervisor
+
+LOG_DIR = "logs"
+COUNT_SECONDS = 1.0
+DRAW_SECONDS = 0.25
+CARD_SECONDS = 60.0
+SECOND_SIGNAL_SECONDS = 0.3  # nearer to the first one it is the same key press, told twice (make, a wrapper)
+PROBLEM = re.compile(r"\b(ERROR|CRITICAL|error|critical|Traceback)\b")
+
+
+class Order(Enum):
+    """What the person at the terminal wants."""
+
+    RUN = "run"
+    STOP = "stop"
+    STOP_NOW = "stop now"
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into orders: the first asks for a stop, the second for a hard one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.stop = asyncio.Event()
+        self.stop_now = asyncio.Event()
+        self.first: signal.Signals | None = None
+        self._clock = clock
+        self._first_at = 0.0
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._take, number)
+
+    def _take(self, number: signal.Signals) -> None:
+        now = self._clock.monotonic()
+        if self.first is None:
+            self.first, self._first_at = number, now
+            self.stop.set()
+        elif now - self._first_at >= SECOND_SIGNAL_SECONDS:
+            self.stop_now.set()
+
+
+class StackRun:
+    """One run of a plan. `run` returns the exit code; CommandError says why it could not be."""
+
+    def __init__(self, plan: Plan, *, make_screen: Callable[[], Screen], clock: Clock | None = None) -> None:
+        self._plan = plan
+        self._make_screen = make_screen
+        self._screen: Screen
+        self._clock = clock or SystemClock()
+        self._board = Board()
+        self._rates = Rates()
+        self._run: Run | None = None
+        self._supervisor: Supervisor
+        self._folder: DataFolder
+
+    async def run(self) -> int:
+        """Start, watch, stop."""
+        signals = Signals(self._clock)
+        card = await self._card(signals)
+        if signals.stop.is_set():
+            return ExitCode.INTERRUPTED
+        self._check_ports()
+        self._folder = DataFolder(self._plan.data_dir)
+        self._screen = self._make_screen()
+        try:
+            async with Supervisor(
+                log_dir=self._plan.data_dir / LOG_DIR,
+                on_notice=self._take_notice,
+                on_line=self._take_line,
+                on_change=self._publish,
+            ) as self._supervisor:
+                return await self._supervise(signals, card)
+        finally:
+            self._run = None
+            self._screen.close()
+            self._folder.forget()
+            self._folder.release()
+
+    async def _supervise(self, signals: Signals, card: AppCard | None) -> int:
+        work = asyncio.create_task(self._work(card))
+        failure = asyncio.create_task(self._supervisor.failed())
+        stop = asyncio.create_task(signals.stop.wait())
+        drawing = asyncio.create_task(self._draw())
+        try:
+            await asyncio.wait({work, failure, stop}, return_when=asyncio.FIRST_COMPLETED)
+            was_ready = self._run is not None
+            reason = next((t.exception() for t in (failure, work) if t.done() and not t.cancelled()), None)
+            work.cancel()  # nothing more is started
+            await asyncio.wait({work})
+            await self._stop(signals)
+            if reason is not None:
+                raise reason
+        except ChildFailed as error:
+            code = error.exit_code if error.exit_code in plans.FINAL_CODES else ExitCode.FAILED
+            raise CommandError(str(error), code=ExitCode(code)) from error
+        finally:
+            for task in (work, failure, stop, drawing):
+                task.cancel()
+            await asyncio.gather(work, failure, stop, drawing, return_exceptions=True)
+        return ExitCode.OK if was_ready else ExitCode.INTERRUPTED
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    async def _work(self, card: AppCard | None) -> None:
+        """Start everything in order, then keep the counts fresh until cancelled."""
+        plan, start = self._plan, self._supervisor.start
+        bootstrap = plan.bootstrap
+        if bootstrap is None:
+            self._phase("starting the log")
+            broker = await start(plans.broker_spec(plan))
+            assert broker.ready is not None
+            bootstrap = f"{broker.ready[1]}:{broker.ready[2]}"
+        self._phase("starting the API")
+        api = await start(plans.api_spec(plan, bootstrap=bootstrap))
+        assert api.ready is not None
+        url = api.ready[1]
+        if plan.worker_names:
+            self._phase("starting workers")
+        specs = [plans.worker_spec(plan, name, bootstrap=bootstrap, api=url) for name in plan.worker_names]
+        await asyncio.gather(*(start(spec) for spec in specs))
+        self._board.phase = ""
+        self._run = Run(bootstrap=bootstrap, api=url, broker=None, api_process=None)
+        self._publish()
+        self._tell_ready(card, self._run)
+        if plan.feed is not None:
+            self._supervisor.launch(plans.feed_spec(plan, bootstrap=bootstrap, api=url))
+        while True:
+            document = await get_json(f"{url}/v1/queues")
+            if document is not None:
+                self._board.queues = self._rates.take(document, now=self._clock.monotonic())
+            await asyncio.sleep(COUNT_SECONDS)
+
+    async def _card(self, signals: Signals) -> AppCard | None:
+        """Import the app once, in a process of its own: a typo is told before anything is started."""
+        if self._plan.app is None:
+            return None
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "logqueue_api.up.app_card", self._plan.app),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(self._plan.environment),
+            start_new_session=True,
+        )
+        reading = asyncio.create_task(process.communicate())
+        stop = asyncio.create_task(signals.stop.wait())
+        await asyncio.wait({reading, stop}, timeout=CARD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not reading.done():
+            process.kill()
+            await reading
+            if signals.stop.is_set():
+                return None
+            message = f"importing {self._plan.app} did not end within {CARD_SECONDS:g} s"
+            raise CommandError(message, code=ExitCode.APP, hint="a module that holds an App must only define things")
+        return _read_card(*reading.result(), app=self._plan.app, code=process.returncode or 0)
+
+    def _check_ports(self) -> None:
+        """A port that is taken is told before anything is started."""
+        asked = [(self._plan.http_port, "--http-port")]
+        if self._plan.bootstrap is None:
+            asked.insert(0, (self._plan.kafka_port, "--kafka-port"))
+        for port, option in asked:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self._plan.host, port))
+                except OSError as error:
+                    raise CommandError(
+                        f"{self._plan.host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}",
+                        code=ExitCode.IN_USE,
+                        hint=f"{option} N takes another port, {option} 0 any free one",
+                    ) from None
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    async def _stop(self, signals: Signals) -> None:
+        """Workers drain while the log and the API still answer; the log goes last."""
+        self._run = None
+        self._folder.forget()
+        self._phase("stopping: running jobs are finished first (Ctrl-C again to stop at once)")
+        workers = [name for name in self._supervisor.children if name not in (BROKER, API, FEED)]
+        stopping = asyncio.create_task(self._supervisor.stop([FEED], workers, [API], [BROKER]))
+        hurry = asyncio.create_task(signals.stop_now.wait())
+        await asyncio.wait({stopping, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if hurry.done():
+            self._phase("stopping at once")
+            self._supervisor.hurry()
+        hurry.cancel()
+        await stopping
+        self._phase(f"stopped; everything is in {self._plan.data_dir}, the same command continues")
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """run.json and the board follow every change of a child."""
+        children = self._supervisor.children
+        self._board.children = [
+            ChildLine(child.name, child.state.value, child.pid, child.restarts) for child in children.values()
+        ]
+        if self._run is None:
+            return
+        pids = {name: child.pid for name, child in children.items()}
+        present = Run(
+            bootstrap=self._run.bootstrap,
+            api=self._run.api,
+            broker=pids.get(BROKER),
+            api_process=pids.get(API),
+            workers=tuple(pid for name in self._plan.worker_names if (pid := pids.get(name)) is not None),
+        )
+        if present != self._run:
+            self._run = present
+            self._folder.publish(present)
+
+    def _tell_ready(self, card: AppCard | None, run: Run) -> None:
+        plan = self._plan
+        addresses = Addresses(
+            bootstrap=run.bootstrap,
+            api=run.api,
+            data_dir=str(plan.data_dir),
+            is_embedded=plan.bootstrap is None,
+            app=f"{card.name} ({plan.app}), {_count(plan.workers, 'worker')}" if card else None,
+        )
+        self._screen.ready(addresses, self._hints(card, run), run.to_json())
+
+    def _hints(self, card: AppCard | None, run: Run) -> list[Hint]:
+        found = hints(
+            card=card, bootstrap=run.bootstrap, api=run.api, logqueue=_command(self._plan), python=_python_path()
+        )
+        return [Hint(hint.what, hint.line.replace("{app}", self._plan.app or "")) for hint in found]
+
+    def _phase(self, text: str) -> None:
+        self._board.phase = text
+        self._screen.phase(text)
+
+    def _take_notice(self, notice: Notice) -> None:
+        self._board.problems.append((datetime.now().strftime("%H:%M:%S"), notice))
+        self._screen.notice(notice)
+
+    def _take_line(self, name: str, line: str) -> None:
+        if name == FEED:
+            self._board.feed = line
+        if PROBLEM.search(line):
+            self._take_notice(Notice(name, line, is_problem=True))
+
+    async def _draw(self) -> None:
+        while True:
+            self._screen.draw(self._board)
+            await asyncio.sleep(DRAW_SECONDS)
+
+
+def _read_card(output: bytes, errors: bytes, *, app: str, code: int) -> AppCard:
+    try:
+        document = json.loads(output.splitlines()[-1])
+        if "card" in document:
+            return AppCard.from_json(document["card"])
+        error = document["error"]
+        raise CommandError(error["message"], code=ExitCode.APP, hint=error["hint"])
+    except (IndexError, ValueError, KeyError):
+        tail = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise CommandError(
+            f"importing {app} ended its process (exit code {code})", code=ExitCode.APP, hint="\n".join(tail)
+        ) from None
+
+
+def _command(plan: Plan) -> str:
+    """How this installation's command is called, with the data folder where it is not the default."""
+    from logqueue_api.cli.arguments import DEFAULT_DATA_DIR
+
+    name = shlex.quote(_short(sys.argv[0])) if sys.argv[0].endswith("logqueue") else "logqueue"
+    return name + ("" if str(plan.data_dir) == DEFAULT_DATA_DIR else f" --data-dir={shlex.quote(str(plan.data_dir))}")
+
+
+def _python_path() -> str:
+    return shlex.quote(_short(sys.executable))
+
+
+def _short(path: str) -> str:
+    """Relative to the current directory where that is shorter to copy."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
