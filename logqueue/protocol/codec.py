@@ -19,7 +19,7 @@ _writers: dict[tuple[type[Message], int], Any] = {}
 
 
 def reader(message: type[Message], version: int) -> Any:
-    """The function `read(buf, pos) -> (message, end)` of one version; see `reading.compile_reader`."""
+    """The function `read(memoryview, pos) -> (message, end)` of one version; see `reading.compile_reader`."""
     found = _readers.get((message, version))
     if found is None:
         from logqueue.protocol.reading import compile_reader
@@ -48,7 +48,7 @@ def _check(message: type[Message], version: int) -> None:
 
 def read(message: type[M], version: int, buf: Buffer, pos: int = 0) -> tuple[M, int]:
     """Read one message: (message, position after it). Raises MalformedFrame, or UnsupportedVersion."""
-    found: tuple[M, int] = reader(message, version)(buf, pos)
+    found: tuple[M, int] = reader(message, version)(memoryview(buf), pos)
     return found
 
 

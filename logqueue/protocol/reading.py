@@ -1,4 +1,4 @@
-"""Compiles the reader of a (message, version): one straight-line function `read(buf, pos) -> (message, end)`.
+"""Compiles the reader of a (message, version): a straight-line `read(memoryview, pos) -> (message, end)`.
 
 Fixed-width neighbours, and the first byte of whatever length follows them, are unpacked by one pre-bound `unpack_from`.
 Positions only grow, so a string cut short by the end of the frame is noticed by the next read or by the check at the
@@ -70,17 +70,20 @@ class _ReaderCompiler:
     def _later(self, code: str, target: str) -> None:
         self._pending.append((code, target))
 
-    def _flush(self) -> None:
+    def _flush(self, *, keep: int = 0) -> None:
+        """Emit the pending run; `pos` stays `keep` bytes before its end."""
         pending, self._pending = self._pending, []
         source = self._source
         if not pending:
             return
-        if len(pending) == 1 and pending[0][0] == "B":
-            source.line(f"{pending[0][1]} = buf[pos]; pos += 1")
-            return
         codes = "".join(code for code, _ in pending)
-        targets = "".join(f"{target}, " for _, target in pending)
-        source.line(f"{targets.strip()} = {source.unpacker(codes)}(buf, pos); pos += {packing(codes).size}")
+        if codes == "B":
+            source.line(f"{pending[0][1]} = buf[pos]")
+        else:
+            targets = "".join(f"{target}, " for _, target in pending)
+            source.line(f"{targets.strip()} = {source.unpacker(codes)}(buf, pos)")
+        if packing(codes).size > keep:
+            source.line(f"pos += {packing(codes).size - keep}")
 
     # -- structs
 
@@ -110,14 +113,15 @@ class _ReaderCompiler:
 
     def _tags(self, struct: type[Struct], target: str, *, is_known: bool) -> None:
         source = self._source
+        rest = "skip_tags(buf, pos)"
+        if is_known:
+            name = source.fresh("read_tags")
+            self._tag_readers.append((name, struct))
+            rest = f"{name}(buf, pos, {target})"
         self._later("B", "n")
-        self._flush()
-        if not is_known:
-            source.line("if n: pos = skip_tags(buf, pos - 1)")
-            return
-        name = source.fresh("read_tags")
-        self._tag_readers.append((name, struct))
-        source.line(f"if n: pos = {name}(buf, pos - 1, {target})")
+        self._flush(keep=1)
+        source.line(f"if n: pos = {rest}")
+        source.line("else: pos += 1")
 
     def _tag_reader(self, name: str, struct: type[Struct]) -> None:
         source = self._source
@@ -127,14 +131,14 @@ class _ReaderCompiler:
             with source.block("for _ in range(count):"):
                 source.line("tag, pos = read_uvarint(buf, pos)")
                 source.line("length, pos = read_uvarint(buf, pos)")
-                source.line("end = pos + length")
+                source.line("stop = pos + length")
                 for field in struct.fields:
                     if field.tag is not None and field.is_in(self._version):
                         with source.block(f"if tag == {field.tag}:"):
                             self._value(field, f"o.{field.name}")
                             self._flush()
-                            source.line("if pos != end: raise MalformedFrame(f'tag {tag} is not as long as it says')")
-                source.line("pos = end")
+                            source.line("if pos != stop: raise MalformedFrame(f'tag {tag} is not as long as it says')")
+                source.line("pos = stop")
             source.line("return pos")
 
     # -- values
@@ -150,32 +154,29 @@ class _ReaderCompiler:
         else:
             self._sized(field.kind, target, nullable=nullable)
 
-    def _length(self, code: str) -> str:
-        """Emit the reading of a length; answers the name that holds it, negative for null."""
-        source = self._source
-        length = source.fresh("n")
-        if not self._flexible:
-            self._later(code, length)
-            self._flush()
-            return length
-        self._later("B", length)
-        self._flush()
-        source.line(f"if {length} > 127: {length}, pos = read_uvarint(buf, pos - 1)")
-        source.line(f"{length} -= 1")
-        return length
-
     def _sized(self, kind: Kind[Any], target: str, *, nullable: bool) -> None:
         source = self._source
-        length = self._length("h" if kind is STRING else "i")
-        with source.block(f"if {length} < 0:"):
-            if nullable:
-                source.line(f"{target} = None")
-            else:
-                source.line(f"raise MalformedFrame('{target.partition('.')[2] or 'element'} must not be null')")
-        with source.block("else:"):
+        length = source.fresh("n")
+        null = f"{target} = None" if nullable else f"raise MalformedFrame('{_path(target)} must not be null')"
+        taken = f"{target} = buf[%s:end]{_TAKEN[kind]}"
+        if not self._flexible:
+            self._later("h" if kind is STRING else "i", length)
+            self._flush()
             source.line(f"end = pos + {length}")
-            source.line(f"{target} = {_SIZED[kind]}")
-            source.line("pos = end")
+            source.line(f"if {length} >= 0: {taken % 'pos'}; pos = end")
+            source.line(f"else: {null}")
+            return
+        self._later("B", length)
+        self._flush(keep=1)
+        with source.block(f"if 0 < {length} < 128:"):
+            source.line(f"end = pos + {length}")
+            source.line(f"{taken % 'pos + 1'}; pos = end")
+        with source.block(f"elif {length}:"):
+            source.line(f"{length}, pos = read_uvarint(buf, pos)")
+            source.line(f"end = pos + {length} - 1")
+            source.line(f"{taken % 'pos'}; pos = end")
+        with source.block("else:"):
+            source.line(f"{null}; pos += 1" if nullable else null)
 
     def _nested(self, field: Field, target: str, *, nullable: bool) -> None:
         source = self._source
@@ -193,31 +194,39 @@ class _ReaderCompiler:
 
     def _array(self, field: Field, target: str, *, nullable: bool) -> None:
         source = self._source
-        length = self._length("i")
+        count = source.fresh("n")
+        if self._flexible:
+            self._later("B", count)
+            self._flush(keep=1)
+            source.line(f"if {count} > 127: {count}, pos = read_uvarint(buf, pos)")
+            source.line("else: pos += 1")
+            source.line(f"{count} -= 1")
+        else:
+            self._later("i", count)
+            self._flush()
         width = smallest_size(field.item, self._version, self._flexible)
         assert width > 0, f"{field.name}: elements without bytes cannot be bounded"
-        per = f"{length} * {width}" if width > 1 else length
-        with source.block(f"if {length} <= 0:"):
+        with source.block(f"if {count} <= 0:"):
             if nullable:
-                source.line(f"{target} = None if {length} else []")
+                source.line(f"{target} = None if {count} else []")
             else:
-                source.line(f"if {length}: raise MalformedFrame('{field.name} must not be null')")
+                source.line(f"if {count}: raise MalformedFrame('{field.name} must not be null')")
                 source.line(f"{target} = []")
-        with source.block(f"elif {per} > size - pos:"):
-            source.line(f"raise MalformedFrame(f'{field.name}: {{{length}}} elements in {{size - pos}} bytes')")
+        with source.block(f"elif {count} * {width} > size - pos:"):
+            source.line(f"raise MalformedFrame(f'{field.name}: {{{count}}} elements in {{size - pos}} bytes')")
         with source.block("else:"):
-            self._elements(field.item, target, length)
+            self._elements(field.item, target, count)
 
-    def _elements(self, item: Any, target: str, length: str) -> None:
+    def _elements(self, item: Any, target: str, count: str) -> None:
         source = self._source
         if isinstance(item, Kind) and item.format and item.width < 16:
             source.names["unpack_from"] = unpack_from
-            source.line(f"{target} = list(unpack_from('>%d{item.format}' % {length}, buf, pos))")
-            source.line(f"pos += {length} * {item.width}")
+            source.line(f"{target} = list(unpack_from('>%d{item.format}' % {count}, buf, pos))")
+            source.line(f"pos += {count} * {item.width}")
             return
         items = source.fresh("items")
         source.line(f"{target} = {items} = []")
-        with source.block(f"for _ in range({length}):"):
+        with source.block(f"for _ in range({count}):"):
             if isinstance(item, Kind):
                 element = source.fresh("e")
                 if item.format:
@@ -230,8 +239,8 @@ class _ReaderCompiler:
             source.line(f"{items}.append({element})")
 
 
-_SIZED: dict[Kind[Any], str] = {
-    STRING: "str(buf[pos:end], 'utf-8')",
-    BYTES: "bytes(buf[pos:end])",
-    RECORDS: "buf[pos:end]",
-}
+_TAKEN: dict[Kind[Any], str] = {STRING: ".tobytes().decode()", BYTES: ".tobytes()", RECORDS: ""}
+
+
+def _path(target: str) -> str:
+    return target.partition(".")[2] or "element"

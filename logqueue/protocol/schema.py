@@ -174,6 +174,7 @@ _FRESH = object()
 
 
 def _compile_init(cls: type[Struct]) -> Any:
+    # Keyword-only for type checkers; compiled without the star, because defaults are then found without a dictionary.
     names: dict[str, Any] = {"FRESH": _FRESH}
     parameters: list[str] = []
     body: list[str] = []
@@ -184,8 +185,6 @@ def _compile_init(cls: type[Struct]) -> Any:
         parameters.append(f"{name}=d_{name}")
         value = f"{fresh} if {name} is FRESH else {name}" if fresh else name
         body.append(f"    self.{name} = {value}")
-    source = f"def __init__(self{', *, ' if parameters else ''}{', '.join(parameters)}):\n" + "\n".join(
-        body or ["    pass"]
-    )
+    source = f"def __init__(self{''.join(f', {p}' for p in parameters)}):\n" + "\n".join(body or ["    pass"])
     exec(compile(source, f"<constructor of {cls.__name__}>", "exec"), names)  # noqa: S102 - source is built from our own table
     return names["__init__"]

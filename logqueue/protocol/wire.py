@@ -8,7 +8,7 @@ from logqueue.errors import ErrorCode, KafkaError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-VARINT_MAX_SHIFT = 28  # five bytes of seven bits hold the 32-bit lengths of the protocol
+_MORE_VARINT_BYTES = (1, 2, 3, 4)  # five bytes of seven bits hold the 32-bit lengths of the protocol
 ZERO_UUID = bytes(16)  # Kafka's "no id"
 
 
@@ -50,16 +50,16 @@ Segment: TypeAlias = Records
 
 def read_uvarint(buf: Buffer, pos: int) -> tuple[int, int]:
     """Unsigned varint at `pos`: (value, position after it). Raises MalformedFrame past five bytes."""
-    value = shift = 0
-    while True:
-        byte = buf[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
+    byte = buf[pos]
+    if byte < 0x80:
+        return byte, pos + 1
+    value = byte & 0x7F
+    for count in _MORE_VARINT_BYTES:
+        byte = buf[pos + count]
         if byte < 0x80:
-            return value, pos
-        shift += 7
-        if shift > VARINT_MAX_SHIFT:
-            raise MalformedFrame(f"varint at byte {pos - 5} is longer than five bytes")
+            return value | byte << 7 * count, pos + count + 1
+        value |= (byte & 0x7F) << 7 * count
+    raise MalformedFrame(f"varint at byte {pos} is longer than five bytes")
 
 
 def uvarint(value: int) -> bytes:

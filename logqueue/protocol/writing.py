@@ -8,6 +8,7 @@ and raises whatever Python raises. Knows nothing of headers and sockets.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct as Packing
 from struct import pack
 from typing import Any
 
@@ -18,11 +19,16 @@ from logqueue.protocol.wire import Segment
 Writer = Callable[[Any], list[Segment]]
 
 ONE_BYTE_MAX = 127  # the largest varint of one byte
+ONE_BYTE = tuple(bytes((value,)) for value in range(ONE_BYTE_MAX + 1))
 
 
 def compile_writer(message: type[Message], version: int) -> Writer:
     """The writer of one version of a message; fields that the version lacks are left out."""
     return _WriterCompiler(message, version).compile()
+
+
+SHAPE_MAX = 16  # numbers in an array for which a packer is kept
+SHAPES_MAX = 256  # packers kept per place
 
 
 class _WriterCompiler:
@@ -37,12 +43,17 @@ class _WriterCompiler:
     def compile(self) -> Writer:
         source = self._source
         with source.block("def write(o):"):
-            source.line("segments = []")
+            has_records = _holds_records(self._message)
             source.line("out = []")
+            if has_records:
+                source.line("segments = []")
             self._struct(self._message, "o")
             self._flush()
-            source.line("segments.append(b''.join(out))")
-            source.line("return segments")
+            if has_records:
+                source.line("segments.append(b''.join(out))")
+                source.line("return segments")
+            else:
+                source.line("return [b''.join(out)]")
         while self._tag_writers:
             self._tag_writer(*self._tag_writers.pop())
         return source.compile("write", f"{self._message.__name__} v{self._version} writer")
@@ -68,33 +79,75 @@ class _WriterCompiler:
 
     def _flush_with_uvarint(self, name: str) -> None:
         source = self._source
+        if not self._pending:
+            source.names["ONE_BYTE"] = ONE_BYTE
+            source.line(f"out.append(ONE_BYTE[{name}] if {name} <= {ONE_BYTE_MAX} else uvarint({name}))")
+            return
         with source.block(f"if {name} <= {ONE_BYTE_MAX}:"):
             source.line(f"out.append({self._packed(('B', name))})")
         with source.block("else:"):
-            before = f"{self._packed()} + " if self._pending else ""
-            source.line(f"out.append({before}uvarint({name}))")
+            source.line(f"out.append({self._packed()} + uvarint({name}))")
         self._pending = []
 
     # -- structs
 
     def _struct(self, struct: type[Struct], value: str) -> None:
-        tagged = False
-        for field in struct.fields:
-            if field.is_in(self._version):
-                if field.tag is None:
-                    self._value(field, f"{value}.{field.name}")
-                else:
-                    tagged = True
-        if not self._flexible:
+        fields = [f for f in struct.fields if f.is_in(self._version)]
+        plain = [f for f in fields if f.tag is None]
+        tagged = [f for f in fields if f.tag is not None]
+        start = self._quick_start(plain)
+        rest = plain[start:]
+        if sum(map(self._is_often_empty, rest)) + bool(tagged) < 2:
+            self._tail(struct, plain, value, tagged=tagged)
             return
+        # Mostly these are all empty: then everything from here to the end of the struct is one pack.
+        self._values(plain[:start], value)
+        pending = self._pending
+        checks = [f"{value}.{f.name}" for f in rest if self._is_often_empty(f)]
+        checks += [self._is_sent(f, value) for f in tagged]
+        with self._source.block(f"if {' or '.join(checks)}:"):
+            self._pending = list(pending)
+            self._tail(struct, rest, value, tagged=tagged)
+            self._flush()
+        with self._source.block("else:"):
+            self._pending = list(pending)
+            for field in rest:
+                self._later(*self._when_empty(field, f"{value}.{field.name}"))
+            if self._flexible:
+                self._later("x")
+            self._flush()
+
+    def _tail(self, struct: type[Struct], fields: list[Field], value: str, *, tagged: list[Field]) -> None:
+        self._values(fields, value)
         if tagged:
-            self._tags(struct, value)
-        else:
+            self._tags(struct, tagged, value)
+        elif self._flexible:
             self._later("x")
 
-    def _tags(self, struct: type[Struct], value: str) -> None:
+    def _is_often_empty(self, field: Field) -> bool:
+        if field.kind.format or field.kind is STRUCT or field.kind is RECORDS:
+            return False
+        return field.nullable is not None or (field.kind is ARRAY and field.since > self._message.versions.min)
+
+    def _quick_start(self, plain: list[Field]) -> int:
+        """Where the tail begins that holds nothing but fixed-width fields and fields that are often empty."""
+        start = len(plain)
+        while start and (plain[start - 1].kind.format or self._is_often_empty(plain[start - 1])):
+            start -= 1
+        return start
+
+    def _when_empty(self, field: Field, value: str) -> tuple[str, str]:
+        if field.kind.format:
+            return field.kind.format, value
+        null = self._null_length(field)
+        empty = 1 if self._flexible else 0
+        code = "B" if self._flexible else ("h" if field.kind is STRING else "i")
+        if null is None or null == empty:
+            return code, str(empty)
+        return code, f"{null} if {value} is None else {empty}"
+
+    def _tags(self, struct: type[Struct], active: list[Field], value: str) -> None:
         source = self._source
-        active = [f for f in struct.fields if f.tag is not None and f.is_in(self._version)]
         name = source.fresh("write_tags")
         self._tag_writers.append((name, struct))
         with source.block("if " + " and ".join(f"not ({self._is_sent(f, value)})" for f in active) + ":"):
@@ -130,6 +183,51 @@ class _WriterCompiler:
             source.line("parent.extend(sent)")
 
     # -- values
+
+    def _values(self, fields: list[Field], value: str) -> None:
+        numbers = [i for i, field in enumerate(fields) if self._is_numbers(field)]
+        if len(numbers) < 2 or not all(f.kind.format or self._is_numbers(f) for f in fields[numbers[0] : numbers[-1]]):
+            for field in fields:
+                self._value(field, f"{value}.{field.name}")
+            return
+        first, last = numbers[0], numbers[-1] + 1
+        self._values(fields[:first], value)
+        self._shaped(fields[first:last], value)
+        self._values(fields[last:], value)
+
+    def _is_numbers(self, field: Field) -> bool:
+        if field.kind is not ARRAY or field.is_nullable(self._version) or not isinstance(field.item, Kind):
+            return False
+        return bool(field.item.format) and field.item.width < 16
+
+    def _shaped(self, fields: list[Field], value: str) -> None:
+        """Several arrays of numbers in a row are one pack, by a packer for their lengths."""
+        source = self._source
+        start = "".join(code for code, _ in self._pending)
+        expressions = [expression for _, expression in self._pending if expression]
+        extra = " + 1" if self._flexible else ""
+        lengths = []
+        template = []
+        for field in fields:
+            attribute = f"{value}.{field.name}"
+            if field.kind is not ARRAY:
+                template.append(field.kind.format)
+                expressions.append(attribute)
+                continue
+            name = source.fresh("a")
+            source.line(f"{name} = {attribute}")
+            lengths.append(f"len({name})")
+            template.append(("B" if self._flexible else "i") + "%d" + field.item.format)
+            expressions += [f"len({name}){extra}", f"*{name}"]
+        packers = source.name_of("shapes", ShapePackers(start + "".join(template)))
+        packer = source.fresh("p")
+        source.line(f"{packer} = {packers}[{', '.join(lengths)}]")
+        with source.block(f"if {packer}:"):
+            source.line(f"out.append({packer}({', '.join(expressions)}))")
+        with source.block("else:"):
+            for field in fields:
+                self._value(field, f"{value}.{field.name}")
+            self._flush()
 
     def _value(self, field: Field, value: str) -> None:
         if field.kind.format:
@@ -225,3 +323,26 @@ class _WriterCompiler:
             else:
                 self._struct(item, element)
             self._flush()
+
+
+class ShapePackers(dict[tuple[int, ...], Any]):
+    """`pack` functions of a format with array lengths in it, by those lengths; None where a length is too large."""
+
+    def __init__(self, template: str) -> None:
+        super().__init__()
+        self._template = template
+
+    def __missing__(self, shape: tuple[int, ...]) -> Any:
+        if max(shape) > SHAPE_MAX:
+            return None
+        made = Packing(">" + self._template % shape).pack
+        if len(self) < SHAPES_MAX:
+            self[shape] = made
+        return made
+
+
+def _holds_records(struct: type[Struct]) -> bool:
+    return any(
+        field.kind is RECORDS or (isinstance(field.item, type) and _holds_records(field.item))
+        for field in struct.fields
+    )
