@@ -1,0 +1,87 @@
+"""Consumed records of all topics -> one batch for the view. Knows which topic holds what; no client, no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+from logqueue_schemas.job_status import InvalidStatus, StatusCodec
+
+from logqueue.ids import TopicPartition
+from logqueue.jobs.topics import TopicKind, TopicNames
+from logqueue_consumers.view.job import Job
+from logqueue_consumers.view.records import Record, read_job_record, read_status
+from logqueue_consumers.view.store import Batch
+
+DEFINITION_PREFIX: Final = "definition/"
+_FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL})
+# After this many complaints about unreadable statuses only every thousandth is logged.
+_LOGGED_UNREADABLE: Final = 20
+
+_log = structlog.get_logger("logqueue.view")
+
+
+class BatchReader:
+    """Turns records into batches, and counts the status records that it has to leave out."""
+
+    def __init__(self, topics: TopicNames, codec: StatusCodec) -> None:
+        self._topics = topics
+        self._codec = codec
+        self.unreadable = 0
+
+    def reads(self, topic: str) -> bool:
+        """Whether the view is made of this topic, among others."""
+        role = self._topics.role(topic)
+        return role is not None and role.kind in _FOLDED
+
+    def read(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> Batch:
+        """The batch of all these records; positions are behind the last record of each partition."""
+        pieces: list[Job] = []
+        definitions: dict[str, bytes | None] = {}
+        positions: dict[TopicPartition, int] = {}
+        for at, found in records:
+            role = self._topics.role(at.topic)
+            assert role is not None, f"{at.topic} was not asked for"
+            if role.kind is TopicKind.JOBS:
+                assert role.queue is not None
+                queue = role.queue
+                pieces += [read_job_record(record, queue) for record in found]
+            elif role.kind is TopicKind.STATUS:
+                pieces += self._read_statuses(found)
+            else:
+                definitions.update(_read_definitions(found))
+            positions[at] = found[-1].offset + 1
+        return Batch(pieces=pieces, definitions=definitions, positions=positions)
+
+    def _read_statuses(self, records: list[Record]) -> list[Job]:
+        pieces = []
+        for record in records:
+            if record.value is None:
+                continue  # a tombstone: the log forgets the status, the view keeps what it knows
+            try:
+                pieces.append(read_status(self._codec.decode(record.value)))
+            except InvalidStatus as error:
+                self._complain(record, error)
+        return pieces
+
+    def _complain(self, record: Record, error: InvalidStatus) -> None:
+        self.unreadable += 1
+        if self.unreadable <= _LOGGED_UNREADABLE or self.unreadable % 1000 == 0:
+            _log.warning(
+                "a record of the status topic is left out",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=str(error),
+                so_far=self.unreadable,
+            )
+
+
+def _read_definitions(records: list[Record]) -> dict[str, bytes | None]:
+    found: dict[str, bytes | None] = {}
+    for record in records:
+        key = record.key.decode("utf-8", "replace") if record.key else ""
+        if key.startswith(DEFINITION_PREFIX):
+            found[key] = record.value
+    return found

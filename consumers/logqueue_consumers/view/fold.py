@@ -1,0 +1,139 @@
+"""The fold at work: follow the topics, apply what comes, report each commit. Runs until it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import structlog
+from aiokafka.errors import KafkaError as ClientError
+
+from logqueue_consumers.view.batches import BatchReader
+from logqueue_consumers.view.follower import Follower
+from logqueue_consumers.view.reports import Report, Reporter
+from logqueue_consumers.view.store import Applied, Batch, ViewStore
+
+_log = structlog.get_logger("logqueue.view")
+
+# With nothing to read a report goes out this often, so that the parent knows the lag and that we live.
+REPORT_INTERVAL_SECONDS: Final = 1.0
+# While the view catches up after a start, its end is looked for more often.
+_CATCH_UP_SECONDS: Final = 0.02
+_RETRY_SECONDS: Final = 0.25
+
+
+@dataclass(slots=True)
+class _Progress:
+    is_caught_up: bool = False
+    lag: int = 0
+    # After a broken connection it may be another log that answers: check before going on.
+    is_log_in_doubt: bool = True
+
+
+class Fold:
+    """Folds the topics that `follower` reads into `store`, telling `reporter` of every commit."""
+
+    def __init__(
+        self,
+        *,
+        follower: Follower,
+        store: ViewStore,
+        reader: BatchReader,
+        reporter: Reporter | None,
+        discovery_interval: float,
+    ) -> None:
+        self._follower = follower
+        self._store = store
+        self._reader = reader
+        self._reporter = reporter
+        self._discovery_interval = discovery_interval
+        self._must_discover = asyncio.Event()
+        self._progress = _Progress()
+
+    def discover_soon(self) -> None:
+        """Look for new topics now instead of at the end of the interval."""
+        self._must_discover.set()
+
+    async def run(self) -> NoReturn:
+        """Fold until cancelled."""
+        self._follower.start_at(self._store.positions())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._discover_forever())
+            tasks.create_task(self._fold_forever())
+        raise AssertionError("the fold ends by cancellation only")
+
+    async def _discover_forever(self) -> NoReturn:
+        while True:
+            try:
+                if self._progress.is_log_in_doubt:
+                    await self._check_log()
+                await self._follower.discover()
+            except (ClientError, OSError) as error:
+                self._progress.is_log_in_doubt = True
+                _log.warning("the log cannot be reached; trying again", reason=str(error))
+            try:
+                await asyncio.wait_for(self._must_discover.wait(), self._discovery_interval)
+            except TimeoutError:
+                pass
+            self._must_discover.clear()
+
+    async def _check_log(self) -> None:
+        """Start the view again if the log that answers is not the one it was made from."""
+        if not await self._follower.is_same_log(self._store.cluster_id):
+            _log.warning(
+                "this log is not the one that the view was made from; starting again", view=str(self._store.path)
+            )
+            self._start_again()
+        self._progress.is_log_in_doubt = False
+
+    async def _fold_forever(self) -> NoReturn:
+        self._report(Batch(), Applied(changes=(), has_new_definitions=True))
+        while True:
+            timeout = REPORT_INTERVAL_SECONDS if self._progress.is_caught_up else _CATCH_UP_SECONDS
+            try:
+                records = await self._follower.read(timeout=timeout)
+            except ClientError as error:
+                _log.warning("records cannot be read; trying again", reason=str(error))
+                self._progress.is_log_in_doubt = True
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            batch = self._reader.read(records)
+            applied = self._apply(batch) if records else Applied(changes=(), has_new_definitions=False)
+            await self._measure()
+            self._report(batch, applied)
+
+    def _apply(self, batch: Batch) -> Applied:
+        try:
+            return self._store.apply(batch)
+        except sqlite3.OperationalError:
+            raise  # the disk is full or gone: nothing that a new file would mend
+        except sqlite3.DatabaseError as error:
+            _log.warning("the view is damaged; starting again", view=str(self._store.path), reason=str(error))
+            self._start_again()
+            return Applied(changes=(), has_new_definitions=True)
+
+    def _start_again(self) -> None:
+        self._store.rebuild(cluster_id=self._follower.cluster_id)
+        self._follower.start_at({})
+        self._progress.is_caught_up = False
+        self._must_discover.set()
+
+    async def _measure(self) -> None:
+        lag = await self._follower.lag()
+        if lag is not None:
+            self._progress.lag = lag
+            self._progress.is_caught_up |= lag == 0 and not self._progress.is_log_in_doubt
+
+    def _report(self, batch: Batch, applied: Applied) -> None:
+        if self._reporter is None:
+            return
+        report = Report(
+            generation=self._store.generation,
+            has_new_definitions=applied.has_new_definitions,
+            lag=self._progress.lag,
+            is_caught_up=self._progress.is_caught_up,
+            unreadable=self._reader.unreadable,
+        )
+        self._reporter.add(report, positions=batch.positions.items(), changes=applied.changes)

@@ -1,0 +1,164 @@
+"""Follows every topic that the view is made of, from stored positions on. Knows aiokafka, and nothing of jobs.
+
+It is no member of any group: the positions live in the view, in the transaction that holds what was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError as ClientError
+
+from logqueue.ids import TopicPartition
+from logqueue.jobs.errors import BrokerUnreachable
+from logqueue_consumers.view.records import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowLimits:
+    """Bounds of following. Times in seconds."""
+
+    max_records: int = 5_000  # handed out at once, hence in one transaction of the view
+    fetch_bytes: int = 8 * 1024 * 1024  # of one answer of a broker
+    partition_fetch_bytes: int = 1024 * 1024
+    discovery_interval: float = 1.0  # how long a new topic may stay unseen
+    connect_timeout: float = 15.0
+    retry_pause: float = 0.25
+
+
+# A fetch waits this long at the broker for records; a new record ends it at once.
+_FETCH_WAIT_MS: Final = 500
+_START: Final = 0
+_POSITION_SECONDS: Final = 0.2
+
+
+class Follower:
+    """Reads all partitions of the topics that `wanted` chooses, and finds new ones while it runs."""
+
+    def __init__(
+        self,
+        connection: Mapping[str, Any],
+        *,
+        wanted: Callable[[str], bool],
+        limits: FollowLimits,
+    ) -> None:
+        self._connection = dict(connection)
+        self._wanted = wanted
+        self._limits = limits
+        self._admin: Any = AIOKafkaAdminClient(**self._connection)
+        self._consumer: Any = AIOKafkaConsumer(
+            **self._connection,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_bytes=limits.fetch_bytes,
+            max_partition_fetch_bytes=limits.partition_fetch_bytes,
+        )
+        self._positions: dict[TopicPartition, int] = {}
+        self._has_partitions = asyncio.Event()
+        self.cluster_id = ""
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises BrokerUnreachable with the address once `connect_timeout` is over."""
+        deadline = asyncio.get_running_loop().time() + self._limits.connect_timeout
+        while True:
+            try:
+                await self._admin.start()
+                await self._consumer.start()
+                self.cluster_id = (await self._admin.describe_cluster()).get("cluster_id") or ""
+            except (ClientError, OSError) as error:
+                if asyncio.get_running_loop().time() >= deadline:
+                    await self.close()
+                    raise BrokerUnreachable(
+                        f"no broker answers at {self._connection['bootstrap_servers']}: {error}"
+                    ) from error
+                await asyncio.sleep(self._limits.retry_pause)
+            else:
+                return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the brokers."""
+        await self._consumer.stop()
+        await self._admin.close()
+
+    def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from these offsets; partitions that are not named are read from their start. `discover` begins."""
+        self._positions = dict(positions)
+        self._consumer.unsubscribe()
+        self._has_partitions.clear()
+
+    async def is_same_log(self, cluster_id: str) -> bool:
+        """Whether this is the log of the positions: the same cluster, and no position behind the end."""
+        self.cluster_id = (await self._admin.describe_cluster()).get("cluster_id") or ""
+        if self.cluster_id != cluster_id:
+            return False
+        known = await self._partitions()
+        read = [at for at in known if self._positions.get(at, 0) > 0]
+        ends = await self._consumer.end_offsets([KafkaPartition(*at) for at in read]) if read else {}
+        return all(self._positions[at] <= ends[KafkaPartition(*at)] for at in read)
+
+    async def discover(self) -> None:
+        """Begin to read topics and partitions that are new, stop reading those that are gone."""
+        found = await self._partitions()
+        if found == {TopicPartition(*at) for at in self._consumer.assignment()}:
+            return
+        partitions = [KafkaPartition(*at) for at in sorted(found)]
+        self._consumer.assign(partitions)
+        for partition in partitions:
+            self._consumer.seek(partition, self._positions.get(TopicPartition(*partition), _START))
+        if partitions:
+            self._has_partitions.set()
+        else:
+            self._has_partitions.clear()
+
+    async def read(self, *, timeout: float) -> Sequence[tuple[TopicPartition, list[Record]]]:
+        """Records that have come, at most `max_records`; nothing if none comes within `timeout` seconds."""
+        if not self._has_partitions.is_set():
+            try:
+                await asyncio.wait_for(self._has_partitions.wait(), timeout)
+            except TimeoutError:
+                return ()
+        found = await self._consumer.getmany(timeout_ms=int(timeout * 1000), max_records=self._limits.max_records)
+        # No await from here on: `discover` must never see positions that lag behind what was handed out.
+        batches = [(TopicPartition(*at), records) for at, records in found.items()]
+        self._positions.update((at, records[-1].offset + 1) for at, records in batches)
+        return batches
+
+    async def lag(self) -> int | None:
+        """Records in the topics behind what was handed out; None until every partition has told where it ends."""
+        lag = 0
+        for partition in self._consumer.assignment():
+            # Behind the last stable offset lie open transactions: not readable yet, so nobody lags behind on them.
+            end = self._consumer.last_stable_offset(partition)
+            if end is None or end < 0:
+                end = self._consumer.highwater(partition)
+            if end is None:
+                return None
+            try:
+                position = await asyncio.wait_for(self._consumer.position(partition), _POSITION_SECONDS)
+            except TimeoutError:
+                return None  # it is being looked up again, after records at its start were deleted
+            lag += max(end - position, 0)
+        return lag
+
+    async def _partitions(self) -> set[TopicPartition]:
+        topics = await self._admin.describe_topics()
+        return {
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in topics
+            if topic["error_code"] == 0 and self._wanted(topic["topic"])
+            for partition in topic["partitions"]
+        }
