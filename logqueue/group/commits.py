@@ -1,0 +1,138 @@
+"""OffsetCommit: where a group stands from now on.
+
+A commit is seen by OffsetFetch only once its record is durable; one whose append failed was never there.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from logqueue.config import BrokerConfig
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.group.effects import Caller, Now
+from logqueue.group.group import ClassicGroup
+from logqueue.group.ledger import Ledger
+from logqueue.group.rebalance import Rebalance
+from logqueue.group.records import NO_EXPIRY, CommittedOffset, OffsetChange
+from logqueue.group.topics import Topics
+from logqueue.ids import TopicPartition
+from logqueue.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+
+TOPIC_IDS_SINCE = 10
+GROUP_ID_NOT_FOUND_SINCE = 9  # before, an unknown group was told as an illegal generation
+
+# What a commit asks for and the place of its answer, by partition.
+Storable: TypeAlias = dict[TopicPartition, tuple[OffsetCommitRequestPartition, OffsetCommitResponsePartition]]
+
+
+class Commits:
+    """Answers OffsetCommit when the offsets are durable."""
+
+    def __init__(
+        self,
+        groups: dict[str, ClassicGroup],
+        *,
+        config: BrokerConfig,
+        ledger: Ledger,
+        rebalance: Rebalance,
+        topics: Topics,
+    ) -> None:
+        self._groups = groups
+        self._metadata_limit = config.offset_metadata_max_bytes
+        self._ledger = ledger
+        self._rebalance = rebalance
+        self._topics = topics
+
+    def commit(self, request: OffsetCommitRequest, *, caller: Caller, now: Now) -> None:
+        """Store what can be stored; partitions that do not exist and metadata too long fail alone."""
+        response, storable = self._sort(request, caller)
+        if storable:
+            refusal = self._refusal_of_caller(request, caller, now)
+            if refusal is not ErrorCode.NONE:
+                _mark(storable, refusal)
+                storable = {}
+        if not storable:
+            self._ledger.reply(caller, response)
+            return
+        expire_time_ms = NO_EXPIRY if request.retention_time_ms < 0 else now.time_ms + request.retention_time_ms
+        changes = tuple(
+            OffsetChange(request.group_id, position, _committed(partition, now, expire_time_ms))
+            for position, (partition, _) in storable.items()
+        )
+
+        def settle(error: ErrorCode, _: Now) -> None:
+            _mark(storable, error)
+            self._ledger.reply(caller, response)
+
+        self._ledger.append(request.group_id, changes, settle)
+
+    def _sort(self, request: OffsetCommitRequest, caller: Caller) -> tuple[OffsetCommitResponse, Storable]:
+        """The answer with what cannot be stored marked in it, and the rest."""
+        response = OffsetCommitResponse()
+        storable: Storable = {}
+        for topic in request.topics:
+            name = self._topics.name_of(topic.topic_id) if caller.version >= TOPIC_IDS_SINCE else topic.name
+            answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
+            response.topics.append(answer)
+            for partition in topic.partitions:
+                error = self._refusal(name, partition)
+                answered = OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=error)
+                answer.partitions.append(answered)
+                if error is ErrorCode.NONE:
+                    storable[TopicPartition(name or "", partition.partition_index)] = (partition, answered)
+        return response, storable
+
+    def _refusal_of_caller(self, request: OffsetCommitRequest, caller: Caller, now: Now) -> ErrorCode:
+        """Whether this caller may commit now; if so, its commit is a sign of life."""
+        generation = request.generation_id_or_member_epoch
+        group = self._groups.get(request.group_id)
+        if group is None:
+            if generation < 0:
+                return ErrorCode.NONE  # a simple group: it comes to be when its first commit is durable
+            is_told = caller.version >= GROUP_ID_NOT_FOUND_SINCE
+            return ErrorCode.GROUP_ID_NOT_FOUND if is_told else ErrorCode.ILLEGAL_GENERATION
+        try:
+            group.check_commit(
+                member_id=request.member_id, instance_id=request.group_instance_id, generation=generation
+            )
+        except KafkaError as error:
+            return error.code
+        member = group.members.get(request.member_id)
+        if member is not None and group.keeps_session_on_commit:
+            self._rebalance.keep_session(group, member, now)
+        return ErrorCode.NONE
+
+    def _refusal(self, name: str | None, partition: OffsetCommitRequestPartition) -> ErrorCode:
+        if name is None:
+            return ErrorCode.UNKNOWN_TOPIC_ID
+        if not self._topics.has_partition(name, partition.partition_index):
+            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if _length(partition.committed_metadata or "") > self._metadata_limit:
+            return ErrorCode.OFFSET_METADATA_TOO_LARGE
+        return ErrorCode.NONE
+
+
+def _mark(storable: Storable, error: ErrorCode) -> None:
+    for _, answered in storable.values():
+        answered.error_code = error
+
+
+def _committed(partition: OffsetCommitRequestPartition, now: Now, expire_time_ms: int) -> CommittedOffset:
+    return CommittedOffset(
+        offset=partition.committed_offset,
+        leader_epoch=partition.committed_leader_epoch,
+        metadata=partition.committed_metadata or "",
+        commit_time_ms=now.time_ms,
+        expire_time_ms=expire_time_ms,
+    )
+
+
+def _length(metadata: str) -> int:
+    """Length as Kafka counts it, in UTF-16 units."""
+    return len(metadata) if metadata.isascii() else len(metadata.encode("utf-16-le", "surrogatepass")) // 2

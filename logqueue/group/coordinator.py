@@ -1,0 +1,191 @@
+"""The consumer-group coordinator of one broker: requests, outcomes and deadlines in, effects out. Sans-IO.
+
+How a shell runs it:
+
+1. At start, `replay(key, value)` for every record of each partition of `__consumer_offsets` in order, then `on_loaded`.
+2. Each request goes to the method of its API. Every call returns effects; the shell carries them out in order:
+   `Append` -> write and fsync, then `on_appended(ticket)` or `on_append_failed(ticket)`; `Reply` -> answer.
+3. When `next_deadline()` (seconds of the monotonic clock; it may have moved after any call) has come, `on_deadline`.
+
+Only `replay` and durable appends change the offsets. The soft state of a classic group (who has joined, who waits) is
+not in the log, as in Kafka: after a restart a group is what its last record says, and members that are gone time out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from uuid import uuid4
+
+from logqueue.config import BrokerConfig
+from logqueue.errors import ErrorCode
+from logqueue.group.commits import Commits
+from logqueue.group.effects import Caller, Effect, Now
+from logqueue.group.errors import reply_code_for_failed_append
+from logqueue.group.fetching import Fetching
+from logqueue.group.group import ClassicGroup
+from logqueue.group.joining import Joining
+from logqueue.group.ledger import Ledger
+from logqueue.group.listing import Listing
+from logqueue.group.membership import Membership
+from logqueue.group.offsets import Offsets
+from logqueue.group.partitioning import partition_of
+from logqueue.group.rebalance import Rebalance
+from logqueue.group.records import Change, GroupChange, OffsetChange, decode, group_from_value
+from logqueue.group.removal import Removal
+from logqueue.group.timers import Timers
+from logqueue.group.topics import Topics
+from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
+from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
+from logqueue.protocol.messages.heartbeat import HeartbeatRequest
+from logqueue.protocol.messages.join_group import JoinGroupRequest
+from logqueue.protocol.messages.leave_group import LeaveGroupRequest
+from logqueue.protocol.messages.list_groups import ListGroupsRequest
+from logqueue.protocol.messages.offset_commit import OffsetCommitRequest
+from logqueue.protocol.messages.offset_delete import OffsetDeleteRequest
+from logqueue.protocol.messages.offset_fetch import OffsetFetchRequest
+from logqueue.protocol.messages.sync_group import SyncGroupRequest
+
+
+class GroupCoordinator:
+    """All groups of the broker; `partition_for` says where in `__consumer_offsets` each one lives."""
+
+    def __init__(
+        self, config: BrokerConfig, topics: Topics, *, random_id: Callable[[], str] = lambda: str(uuid4())
+    ) -> None:
+        self._partitions = config.offsets_topic_num_partitions
+        self._groups: dict[str, ClassicGroup] = {}
+        self._offsets = Offsets()
+        self._timers = Timers()
+        self._ledger = ledger = Ledger(self._partitions)
+        groups, offsets, timers = self._groups, self._offsets, self._timers
+        self._rebalance = rebalance = Rebalance(groups, config=config, timers=timers, ledger=ledger)
+        self._joining = Joining(groups, config=config, ledger=ledger, rebalance=rebalance, random_id=random_id)
+        self._membership = Membership(groups, ledger=ledger, rebalance=rebalance)
+        self._commits = Commits(groups, config=config, ledger=ledger, rebalance=rebalance, topics=topics)
+        self._fetching = Fetching(groups, offsets=offsets, ledger=ledger, topics=topics)
+        self._listing = Listing(groups, ledger=ledger)
+        self._removal = Removal(groups, config=config, offsets=offsets, timers=timers, ledger=ledger, topics=topics)
+
+    def partition_for(self, group_id: str) -> int:
+        """The partition of `__consumer_offsets` that holds the group."""
+        return partition_of(group_id, self._partitions)
+
+    # Requests
+
+    def join_group(self, request: JoinGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """JoinGroup 0-9. The reply may take up to the rebalance timeout."""
+        self._joining.join(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def sync_group(self, request: SyncGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """SyncGroup 0-5. The reply may take up to the rebalance timeout."""
+        self._membership.sync(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def heartbeat(self, request: HeartbeatRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """Heartbeat 0-4."""
+        self._membership.heartbeat(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def leave_group(self, request: LeaveGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """LeaveGroup 0-5."""
+        self._membership.leave(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def commit_offsets(self, request: OffsetCommitRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """OffsetCommit 2-10. The reply follows the append."""
+        self._commits.commit(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def fetch_offsets(self, request: OffsetFetchRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """OffsetFetch 1-10."""
+        self._fetching.fetch(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def describe_groups(self, request: DescribeGroupsRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """DescribeGroups 0-6."""
+        self._listing.describe(request, caller=caller)
+        return self._ledger.drain()
+
+    def list_groups(self, request: ListGroupsRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """ListGroups 0-5."""
+        self._listing.list_groups(request, caller=caller)
+        return self._ledger.drain()
+
+    def delete_groups(self, request: DeleteGroupsRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """DeleteGroups 0-2. The reply follows the appends."""
+        self._removal.delete_groups(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def delete_offsets(self, request: OffsetDeleteRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """OffsetDelete 0. The reply follows the append."""
+        self._removal.delete_offsets(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    # Events
+
+    def on_topics_deleted(self, topics: Collection[str], *, now: Now) -> list[Effect]:
+        """Topics are gone: so are the offsets committed for them."""
+        self._removal.on_topics_deleted(topics, now)
+        return self._ledger.drain()
+
+    def on_appended(self, ticket: int, *, now: Now) -> list[Effect]:
+        """An append is durable."""
+        return self._settle(ticket, ErrorCode.NONE, now)
+
+    def on_append_failed(self, ticket: int, error: ErrorCode, *, now: Now) -> list[Effect]:
+        """An append did not happen; `error` is the log's own reason."""
+        assert error is not ErrorCode.NONE
+        return self._settle(ticket, reply_code_for_failed_append(error), now)
+
+    def _settle(self, ticket: int, error: ErrorCode, now: Now) -> list[Effect]:
+        pending = self._ledger.take(ticket)
+        if error is ErrorCode.NONE:
+            for change in pending.changes:
+                self._apply(change, now)
+        pending.then(error, now)
+        self._ledger.release(pending.group_id, now)
+        return self._ledger.drain()
+
+    def _apply(self, change: Change, now: Now) -> None:
+        """A durable record holds. Of a live group only its end is news: its state is ahead of its records."""
+        match change:
+            case OffsetChange(group_id, position, committed):
+                self._offsets.apply(group_id, position, committed)
+                if committed is not None and group_id not in self._groups:
+                    self._groups[group_id] = ClassicGroup(group_id, state_time_ms=now.time_ms)
+            case GroupChange(group_id, None):
+                self._groups.pop(group_id, None)
+            case GroupChange():
+                pass
+
+    # Start
+
+    def replay(self, key: bytes, value: bytes | None, *, now: Now) -> None:
+        """Take in one record of `__consumer_offsets`. Raises MalformedFrame for bytes that are no such record."""
+        change = decode(key, value)
+        if change is None:
+            return
+        self._apply(change, now)
+        if isinstance(change, GroupChange) and change.value is not None:
+            self._groups[change.group_id] = group_from_value(change.group_id, change.value)
+
+    def on_loaded(self, *, now: Now) -> list[Effect]:
+        """Everything is replayed: sessions of the members run from now, and expiry begins."""
+        for group in self._groups.values():
+            for member in group.members.values():
+                self._rebalance.keep_session(group, member, now)
+        self._removal.schedule_expiry(now)
+        return self._ledger.drain()
+
+    # Time
+
+    def next_deadline(self) -> float | None:
+        """When `on_deadline` is due, in seconds of the monotonic clock; None for never."""
+        return self._timers.next_deadline()
+
+    def on_deadline(self, *, now: Now) -> list[Effect]:
+        """Do what has become due."""
+        while (action := self._timers.take_due(now.monotonic)) is not None:
+            action(now)
+        return self._ledger.drain()

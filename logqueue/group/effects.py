@@ -1,0 +1,62 @@
+"""What goes into the coordinator beside a request, and what comes out. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from logqueue.clock import Clock
+from logqueue.protocol.schema import Message
+
+
+class Now(NamedTuple):
+    """One moment on both clocks: `monotonic` (seconds) moves deadlines, `time_ms` (Unix epoch) is what gets stored."""
+
+    monotonic: float
+    time_ms: int
+
+    @classmethod
+    def of(cls, clock: Clock) -> Now:
+        """Read both clocks."""
+        return cls(clock.monotonic(), clock.time_ms())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request: `token` is the shell's own handle of the waiting request, given back in its Reply."""
+
+    token: object
+    version: int
+    client_id: str = ""
+    host: str = ""
+
+
+class LogRecord(NamedTuple):
+    """A record of `__consumer_offsets` as bytes; a value of None is a tombstone."""
+
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append `records` to partition `partition` of `__consumer_offsets` as one batch, and make it durable.
+
+    The shell reports the outcome with `on_appended(ticket, ...)` or `on_append_failed(ticket, ...)`, for each
+    partition in the order of the appends. Replies that depend on the append come out of that report.
+    """
+
+    ticket: int
+    partition: int
+    records: tuple[LogRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer the request behind `token` now. Every request gets exactly one."""
+
+    token: object
+    response: Message
+
+
+Effect: TypeAlias = Append | Reply

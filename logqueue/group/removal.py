@@ -1,0 +1,220 @@
+"""How groups and offsets end: DeleteGroups, OffsetDelete, expiry (KIP-211), and topics that are deleted.
+
+Tombstones are written only while nothing of the group is under way, so that no commit slips behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import TypeAlias
+
+from logqueue.config import BrokerConfig
+from logqueue.errors import ErrorCode
+from logqueue.group.effects import Caller, Now
+from logqueue.group.errors import GroupNotEmpty, GroupNotFound
+from logqueue.group.group import ClassicGroup
+from logqueue.group.ledger import Ledger, Outcome
+from logqueue.group.offsets import Offsets
+from logqueue.group.records import NO_EXPIRY, Change, CommittedOffset, GroupChange, OffsetChange
+from logqueue.group.states import DEAD, EMPTY, STABLE
+from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
+from logqueue.group.timers import Timers
+from logqueue.group.topics import Topics
+from logqueue.ids import TopicPartition
+from logqueue.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
+from logqueue.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestTopic,
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+)
+
+EXPIRY_INTERVAL_MS = 600_000  # Kafka's offsets.retention.check.interval.ms
+_MINUTE_MS = 60_000
+
+Settle: TypeAlias = Callable[[DeletableGroupResult, ErrorCode, Now], None]
+
+
+class Removal:
+    """Writes the tombstones."""
+
+    def __init__(
+        self,
+        groups: dict[str, ClassicGroup],
+        *,
+        config: BrokerConfig,
+        offsets: Offsets,
+        timers: Timers,
+        ledger: Ledger,
+        topics: Topics,
+    ) -> None:
+        self._groups = groups
+        self._retention_ms = config.offsets_retention_minutes * _MINUTE_MS
+        self._offsets = offsets
+        self._timers = timers
+        self._ledger = ledger
+        self._topics = topics
+
+    # DeleteGroups
+
+    def delete_groups(self, request: DeleteGroupsRequest, *, caller: Caller, now: Now) -> None:
+        """Delete groups that have no members, with their offsets; the answer comes when all are settled."""
+        response = DeleteGroupsResponse()
+        response.results = [DeletableGroupResult(group_id=group_id) for group_id in request.groups_names]
+        open_results = len(response.results)
+
+        def settle(result: DeletableGroupResult, error: ErrorCode, _: Now) -> None:
+            nonlocal open_results
+            result.error_code = error
+            open_results -= 1
+            if not open_results:
+                self._ledger.reply(caller, response)
+
+        if not response.results:
+            self._ledger.reply(caller, response)
+        for result in response.results:
+            self._ledger.when_idle(result.group_id, now, partial(self._delete, result, settle))
+
+    def _delete(self, result: DeletableGroupResult, settle: Settle, now: Now) -> None:
+        group = self._groups.get(result.group_id)
+        if group is None or group.state is DEAD:
+            settle(result, GroupNotFound.code, now)
+        elif group.state is not EMPTY:
+            settle(result, GroupNotEmpty.code, now)
+        else:
+            self._bury(group, self._offsets.of_group(group.group_id), partial(settle, result), now)
+
+    def _bury(self, group: ClassicGroup, positions: Iterable[TopicPartition], then: Outcome, now: Now) -> None:
+        """Write an Empty group and its offsets off; it is Dead meanwhile, and Empty again if that fails."""
+        empty_since_ms = group.state_time_ms
+        group.move_to(DEAD, now_ms=now.time_ms)
+        tombstones: list[Change] = [OffsetChange(group.group_id, position, None) for position in positions]
+        tombstones.append(GroupChange(group.group_id, None))
+
+        def settle(error: ErrorCode, later: Now) -> None:
+            if error is not ErrorCode.NONE:
+                group.move_to(EMPTY, now_ms=empty_since_ms)
+            then(error, later)
+
+        self._ledger.append(group.group_id, tuple(tombstones), settle)
+
+    # OffsetDelete
+
+    def delete_offsets(self, request: OffsetDeleteRequest, *, caller: Caller, now: Now) -> None:
+        """Forget offsets of topics that no member reads."""
+        self._ledger.when_idle(request.group_id, now, partial(self._delete_offsets, request, caller))
+
+    def _delete_offsets(self, request: OffsetDeleteRequest, caller: Caller, now: Now) -> None:
+        refusal = self._refusal(request.group_id)
+        if refusal is not ErrorCode.NONE:
+            self._ledger.reply(caller, OffsetDeleteResponse(error_code=refusal))
+            return
+        group = self._groups[request.group_id]
+        response = OffsetDeleteResponse(topics=[self._judged(group, topic) for topic in request.topics])
+        stored = self._offsets.of_group(group.group_id)
+        doomed = [
+            position
+            for topic in response.topics
+            for partition in topic.partitions
+            if partition.error_code == ErrorCode.NONE
+            and (position := TopicPartition(topic.name, partition.partition_index)) in stored
+        ]
+
+        def settle(error: ErrorCode, _: Now) -> None:
+            answer = response if error is ErrorCode.NONE else OffsetDeleteResponse(error_code=error)
+            self._ledger.reply(caller, answer)
+
+        if doomed:
+            self._forget(group.group_id, doomed, settle)
+        else:
+            settle(ErrorCode.NONE, now)
+
+    def _refusal(self, group_id: str) -> ErrorCode:
+        if not group_id:
+            return ErrorCode.INVALID_GROUP_ID
+        group = self._groups.get(group_id)
+        if group is None or group.state is DEAD:
+            return GroupNotFound.code
+        if group.state is not EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            return GroupNotEmpty.code
+        return ErrorCode.NONE
+
+    def _judged(self, group: ClassicGroup, topic: OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic:
+        answer = OffsetDeleteResponseTopic(name=topic.name)
+        for partition in topic.partitions:
+            error = ErrorCode.NONE
+            if not self._topics.has_partition(topic.name, partition.partition_index):
+                error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            elif group.is_subscribed_to(topic.name):
+                error = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+            index = partition.partition_index
+            answer.partitions.append(OffsetDeleteResponsePartition(partition_index=index, error_code=error))
+        return answer
+
+    def _forget(self, group_id: str, positions: Iterable[TopicPartition], then: Outcome) -> None:
+        self._ledger.append(group_id, tuple(OffsetChange(group_id, position, None) for position in positions), then)
+
+    # Deleted topics
+
+    def on_topics_deleted(self, topics: Collection[str], now: Now) -> None:
+        """Forget what groups committed for topics that are gone, commits under way included."""
+        for group_id in {*self._offsets.groups(), *self._ledger.busy_groups()}:
+            self._ledger.when_idle(group_id, now, partial(self._forget_topics, group_id, topics))
+
+    def _forget_topics(self, group_id: str, topics: Collection[str], _: Now) -> None:
+        doomed = [position for position in self._offsets.of_group(group_id) if position.topic in topics]
+        if doomed:
+            # A failure leaves offsets that nobody can use; expiry takes them later.
+            self._forget(group_id, doomed, _whatever)
+
+    # Expiry
+
+    def schedule_expiry(self, now: Now) -> None:
+        """Look for what has expired after the next interval, and so on."""
+        self._timers.set(("expiry",), now.monotonic + EXPIRY_INTERVAL_MS / 1000, self._expire)
+
+    def _expire(self, now: Now) -> None:
+        self.schedule_expiry(now)
+        for group in list(self._groups.values()):
+            if not self._ledger.is_busy(group.group_id):
+                self._expire_group(group, now)
+
+    def _expire_group(self, group: ClassicGroup, now: Now) -> None:
+        """Remove expired offsets; an Empty group that keeps none goes too. A failure is made good next time."""
+        stored = self._offsets.of_group(group.group_id)
+        expired = [
+            position for position, committed in stored.items() if self._has_expired(group, position, committed, now)
+        ]
+        if group.state is EMPTY and len(expired) == len(stored) and not group.pending_joins:
+            self._bury(group, expired, _whatever, now)
+        elif expired:
+            self._forget(group.group_id, expired, _whatever)
+
+    def _has_expired(self, group: ClassicGroup, position: TopicPartition, committed: CommittedOffset, now: Now) -> bool:
+        since_ms = _unused_since_ms(group, committed)
+        if since_ms is None or group.is_subscribed_to(position.topic):
+            return False
+        if committed.expire_time_ms != NO_EXPIRY:
+            return now.time_ms >= committed.expire_time_ms
+        return now.time_ms - since_ms >= self._retention_ms
+
+
+def _unused_since_ms(group: ClassicGroup, committed: CommittedOffset) -> int | None:
+    """From when retention counts (KIP-211); None while the group's offsets do not expire.
+
+    An Empty group: from when it became so. A Stable one whose topics are known: from the commit (the caller spares
+    subscribed topics). A simple group: from the commit.
+    """
+    if group.protocol_type is None:
+        return committed.commit_time_ms
+    if group.state is EMPTY:
+        return group.state_time_ms if group.state_time_ms >= 0 else committed.commit_time_ms
+    if group.state is STABLE and group.topics is not None:
+        return committed.commit_time_ms
+    return None
+
+
+def _whatever(error: ErrorCode, now: Now) -> None:
+    """Nobody waits for the outcome: what could not be removed is found again by the next expiry."""
