@@ -1,0 +1,356 @@
+"""A data folder: its lock and identity, its topics and their logs, checkpoints, clean start and stop.
+
+Knows no requests and starts no threads: the owner calls `flush` of logs, `checkpoint` and `purge` where it sees fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from logqueue.clock import Clock
+from logqueue.config import LogConfig
+from logqueue.errors import KafkaError
+from logqueue.ids import TopicPartition
+from logqueue.storage.checkpoint import read_offsets, write_offsets
+from logqueue.storage.directory_lock import DirectoryLock
+from logqueue.storage.environment import Environment
+from logqueue.storage.errors import DataFolderError, InvalidPartitions, InvalidTopic, TopicExists, UnknownTopic
+from logqueue.storage.file_system import remove_gently, write_atomically
+from logqueue.storage.log import PartitionLog
+from logqueue.storage.meta import Meta, read_meta, write_meta
+from logqueue.storage.names import DELETED_FOLDER, deleted_folder, is_topic_name
+from logqueue.storage.producer_ids import ProducerIds
+from logqueue.storage.recovery import Cut, load_log
+from logqueue.storage.topics import Topic, read_topics, write_topics
+
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+LOG_STARTS = "log-start-offset-checkpoint"
+CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+MAX_PARTITIONS = 100_000
+"""Most partitions of one topic."""
+
+
+class LogDirectory:
+    """Everything a broker keeps, in one folder that one process has at a time.
+
+    `topics` and `logs` are to be read by the owner, and changed only through the methods. `cuts` lists the logs that
+    lost bytes in this start's recovery.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environment: Environment,
+        lock: DirectoryLock,
+        meta: Meta,
+        clock: Clock,
+        defaults: LogConfig,
+        was_clean: bool,
+    ) -> None:
+        self.folder = folder
+        self.cluster_id = meta.cluster_id
+        self.node_id = meta.node_id
+        self.was_clean = was_clean
+        self.topics: dict[str, Topic] = {}
+        self.logs: dict[TopicPartition, PartitionLog] = {}
+        self.cuts: list[Cut] = []
+        self._environment = environment
+        self._fs = environment.fs
+        self._lock = lock
+        self._clock = clock
+        self._defaults = defaults
+        self._producer_ids = ProducerIds(self._fs, folder)
+        self._written_points: Mapping[TopicPartition, int] = {}
+        self._written_starts: Mapping[TopicPartition, int] = {}
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        clock: Clock,
+        defaults: LogConfig | None = None,
+        node_id: int = 1,
+        environment: Environment | None = None,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> LogDirectory:
+        """Lock a data folder, recover its logs and answer it; a folder that is missing or empty becomes a new one.
+
+        `defaults` is the configuration of topics that set nothing. Raises DataFolderError, with a text that names the
+        folder and says what to do.
+        """
+        environment = environment or Environment()
+        fs = environment.fs
+        folder = folder.absolute()
+        lock = DirectoryLock.take(fs, folder)
+        try:
+            meta = read_meta(fs, folder)
+            if meta is None:
+                meta = write_meta(fs, folder, node_id=node_id, cluster=new_id(), directory=new_id())
+            directory = cls(
+                folder,
+                environment=environment,
+                lock=lock,
+                meta=meta,
+                clock=clock,
+                defaults=defaults or LogConfig(),
+                was_clean=fs.read_file(folder / CLEAN_SHUTDOWN) is not None,
+            )
+            directory._load()
+        except OSError as error:
+            lock.release()
+            raise DataFolderError(f"The data folder {folder} cannot be read or written: {error}") from error
+        except BaseException:
+            lock.release()
+            raise
+        return directory
+
+    @property
+    def failure(self) -> KafkaError | None:
+        """Why the folder takes no more writes; None while it does."""
+        return self._environment.health.failure
+
+    # Start
+
+    def _load(self) -> None:
+        if self.was_clean:
+            self._fs.unlink(self.folder / CLEAN_SHUTDOWN)
+            self._fs.fsync_dir(self.folder)
+        self.topics = read_topics(self._fs, self.folder, self._defaults)
+        for name in [topic.name for topic in self.topics.values() if topic.is_deleting]:
+            self._finish_delete(name)
+        points = read_offsets(self._fs, self.folder / RECOVERY_POINTS) or {}
+        starts = read_offsets(self._fs, self.folder / LOG_STARTS) or {}
+        present = self._fs.list_dir(self.folder)
+        now_ms = self._clock.time_ms()
+        for topic in self.topics.values():
+            for partition in self._partitions(topic):
+                start = starts.get(partition, 0)
+                if str(partition) not in present:
+                    self._add_log(topic, partition, log_start_offset=start)
+                    continue
+                folder = self.folder / str(partition)
+                loaded = load_log(
+                    self._environment,
+                    topic.config,
+                    folder,
+                    recovery_point=points.get(partition, 0),
+                    log_start_offset=start,
+                    was_clean=self.was_clean,
+                    now_ms=now_ms,
+                )
+                if loaded is not None and loaded.cut is not None:
+                    self.cuts.append(loaded.cut)
+                self.logs[partition] = PartitionLog(
+                    partition,
+                    folder,
+                    topic.config,
+                    self._environment,
+                    topic_id=topic.id,
+                    loaded=loaded,
+                    log_start_offset=start,
+                )
+        self.checkpoint()
+
+    def _partitions(self, topic: Topic) -> list[TopicPartition]:
+        return [TopicPartition(topic.name, index) for index in range(topic.partitions)]
+
+    def _add_log(self, topic: Topic, partition: TopicPartition, *, log_start_offset: int = 0) -> None:
+        self.logs[partition] = PartitionLog(
+            partition,
+            self.folder / str(partition),
+            topic.config,
+            self._environment,
+            topic_id=topic.id,
+            log_start_offset=log_start_offset,
+        )
+
+    # Topics
+
+    def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int,
+        properties: Mapping[str, str] | None = None,
+        topic_id: UUID | None = None,
+    ) -> Topic:
+        """Make a topic; it is durable when this returns. Its logs take no disk before their first append.
+
+        Raises InvalidTopic, TopicExists, InvalidPartitions, InvalidConfig or StorageError.
+        """
+        self._environment.health.check()
+        self._check_name(name)
+        self._check_partitions(partitions, more_than=0)
+        properties = dict(properties or {})
+        topic = Topic(
+            name=name,
+            id=topic_id or uuid4(),
+            partitions=partitions,
+            properties=properties,
+            config=LogConfig.from_properties(properties, base=self._defaults),
+        )
+        self._store_topics({**self.topics, name: topic})
+        for partition in self._partitions(topic):
+            self._add_log(topic, partition)
+        return topic
+
+    def _check_name(self, name: str) -> None:
+        if not is_topic_name(name):
+            raise InvalidTopic(
+                f"{name!r} cannot be a topic: use 1 to 249 letters, digits, '.', '_' and '-' (but not '.' or '..')"
+            )
+        if name in self.topics:
+            raise TopicExists(f"Topic '{name}' already exists.")
+        flat = name.replace(".", "_")
+        for other in self.topics:
+            if other.replace(".", "_") == flat:
+                raise InvalidTopic(f"Topic '{name}' collides with the existing topic '{other}' ('.' and '_' are alike)")
+
+    def _check_partitions(self, count: int, *, more_than: int) -> None:
+        if not more_than < count <= MAX_PARTITIONS:
+            raise InvalidPartitions(
+                f"Number of partitions must be larger than {more_than} and at most {MAX_PARTITIONS}, not {count}."
+            )
+
+    def _store_topics(self, topics: dict[str, Topic]) -> None:
+        try:
+            write_topics(self._fs, self.folder, topics)
+        except OSError as error:
+            # After a failed fsync or rename nobody knows which content a restart will find.
+            raise self._environment.health.fail(f"writing the topics of {self.folder}", error) from error
+        self.topics = topics
+
+    def topic(self, name: str) -> Topic:
+        """A topic by name. Raises UnknownTopic."""
+        topic = self.topics.get(name)
+        if topic is None:
+            raise UnknownTopic(f"Topic '{name}' does not exist.")
+        return topic
+
+    def add_partitions(self, name: str, *, total: int) -> Topic:
+        """Grow a topic to `total` partitions. Raises UnknownTopic, InvalidPartitions or StorageError."""
+        self._environment.health.check()
+        before = self.topic(name)
+        self._check_partitions(total, more_than=before.partitions)
+        topic = replace(before, partitions=total)
+        self._store_topics({**self.topics, name: topic})
+        for partition in self._partitions(topic)[before.partitions :]:
+            self._add_log(topic, partition)
+        return topic
+
+    def set_properties(self, name: str, properties: Mapping[str, str]) -> Topic:
+        """Replace what is set on a topic; its logs follow at once. Raises UnknownTopic, InvalidConfig, StorageError."""
+        self._environment.health.check()
+        before = self.topic(name)
+        config = LogConfig.from_properties(properties, base=self._defaults)
+        topic = replace(before, properties=dict(properties), config=config)
+        self._store_topics({**self.topics, name: topic})
+        for partition in self._partitions(topic):
+            self.logs[partition].configure(config)
+        return topic
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic: durably gone when this returns; its bytes leave the disk with `purge`.
+
+        Later appends and flushes of its logs raise UnknownTopic. Raises UnknownTopic or StorageError.
+        """
+        self._environment.health.check()
+        topic = self.topic(name)
+        reason = UnknownTopic(f"Topic '{name}' was deleted.")
+        self._store_topics({**self.topics, name: replace(topic, is_deleting=True)})
+        for partition in self._partitions(topic):
+            self.logs.pop(partition).abandon(reason)
+        try:
+            self._finish_delete(name)
+        except OSError as error:
+            raise self._environment.health.fail(f"deleting topic {name}", error) from error
+
+    def _finish_delete(self, name: str) -> None:
+        for partition in self._partitions(self.topics[name]):
+            target = self.folder / deleted_folder(partition, uuid4())
+            try:
+                self._fs.rename(self.folder / str(partition), target)
+            except FileNotFoundError:
+                continue  # never written to, or moved before a crash
+        self._fs.fsync_dir(self.folder)
+        topics = {key: topic for key, topic in self.topics.items() if key != name}
+        write_topics(self._fs, self.folder, topics)
+        self.topics = topics
+
+    def take_producer_id(self) -> int:
+        """A producer id that was never given before. Raises StorageError."""
+        self._environment.health.check()
+        try:
+            return self._producer_ids.take()
+        except OSError as error:
+            raise self._environment.health.fail("reserving producer ids", error) from error
+
+    # Upkeep and stop
+
+    def checkpoint(self) -> None:
+        """Write down how far each log is durable and where it starts, if that changed. Any thread, one at a time.
+
+        Raises StorageError.
+        """
+        logs = list(self.logs.items())
+        points: dict[TopicPartition, int] = {}
+        for partition, log in logs:
+            try:
+                points[partition] = log.advance_recovery_point()
+            except UnknownTopic:
+                continue  # deleted meanwhile
+        starts = {partition: log.log_start_offset for partition, log in logs if log.log_start_offset > 0}
+        try:
+            if points != self._written_points:
+                write_offsets(self._fs, self.folder / RECOVERY_POINTS, {p: o for p, o in points.items() if o > 0})
+                self._written_points = points
+            if starts != self._written_starts:
+                write_offsets(self._fs, self.folder / LOG_STARTS, starts)
+                self._written_starts = starts
+        except OSError as error:
+            raise self._environment.health.fail(f"writing the checkpoints of {self.folder}", error) from error
+
+    def purge(self) -> int:
+        """Remove deleted topics and segments from the disk, gently; answers how many. Any thread, one at a time.
+
+        Raises OSError.
+        """
+        count = sum(log.purge() for log in list(self.logs.values()))
+        for name in self._fs.list_dir(self.folder):
+            if name.endswith(DELETED_FOLDER):
+                folder = self.folder / name
+                for file in self._fs.list_dir(folder):
+                    remove_gently(self._fs, folder / file)
+                self._fs.rmdir(folder)
+                count += 1
+        return count
+
+    def expire_producers(self, *, after_ms: int) -> int:
+        """Forget producers that were idle for longer than `after_ms`; answers how many."""
+        now_ms = self._clock.time_ms()
+        return sum(log.producer_state.expire(now_ms=now_ms, after_ms=after_ms) for log in self.logs.values())
+
+    def close(self) -> None:
+        """Make everything durable, leave the marker of a clean shutdown and release the folder.
+
+        Raises StorageError if the disk fails now or has failed before; the folder is released all the same.
+        """
+        try:
+            for log in self.logs.values():
+                log.close()
+            self.checkpoint()
+            try:
+                content = json.dumps({"version": 0, "brokerEpoch": -1})
+                write_atomically(self._fs, self.folder / CLEAN_SHUTDOWN, content.encode())
+            except OSError as error:
+                raise self._environment.health.fail("marking the clean shutdown", error) from error
+        finally:
+            for log in self.logs.values():
+                log.release()
+            self._lock.release()

@@ -1,0 +1,155 @@
+"""How much of a log is on the disk for certain, and how it gets there. Safe to call while the log is appended to.
+
+The owner's thread sets `end` after every append and announces new segments; any thread may `flush`. What they share
+changes by single assignments of immutable values, and a flush claims only what was appended before it began.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from logqueue.errors import KafkaError
+from logqueue.storage.environment import Environment
+from logqueue.storage.health import Health
+from logqueue.storage.leader_epochs import LeaderEpochs
+from logqueue.storage.names import LEADER_EPOCHS
+from logqueue.storage.segment import Segment
+
+RECOVERY_STEP_BYTES = 16 * 1024 * 1024
+"""Least growth of the last segment before its indexes are written out, to shorten the next recovery."""
+
+
+class Position(NamedTuple):
+    """A place in the log: an offset, the segment it is in and the byte position there."""
+
+    offset: int
+    segment: Segment | None
+    position: int
+
+
+class Durability:
+    """The durable end of one log, its unsynced files, and its recovery point."""
+
+    def __init__(
+        self, environment: Environment, folder: Path, epochs: LeaderEpochs, *, end: Position, is_closed: bool
+    ) -> None:
+        self._fs = environment.fs
+        self._health = environment.health
+        self._folder = folder
+        self._epochs = epochs
+        self._lock = Lock()
+        self._unsynced_segments: list[Segment] = [end.segment] if end.segment else []
+        self._unsynced_files: list[Path] = []
+        self._new_folder = False
+        self._recovery_position = end
+        self._closed_at = end.offset if is_closed else None
+        self.end = end
+        self.durable = end
+
+    @property
+    def recovery_point(self) -> int:
+        """Offset below which both the log and its index files are durable: where recovery starts checking."""
+        return self._recovery_position.offset
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether every file is as a clean shutdown leaves it."""
+        return self._closed_at == self.end.offset and self._epochs.is_written
+
+    def add_segment(self, segment: Segment) -> None:
+        """A new segment is about to be written to; the one before it gets no more batches."""
+        self._unsynced_segments.append(segment)
+
+    def add_file(self, path: Path) -> None:
+        """A small file was written that the next flush has to sync."""
+        self._unsynced_files.append(path)
+
+    def add_folder(self) -> None:
+        """The log's folder is new, and so is its name in the data folder."""
+        self._new_folder = True
+
+    def abandon(self, reason: KafkaError) -> None:
+        """The log is being deleted: no flush touches its files any more, waiting ones end with `reason`."""
+        with self._lock:
+            self._health = Health(reason)
+
+    def flush(self) -> int:
+        """Sync everything appended before this call and answer the offset where it ends.
+
+        Raises StorageError when an fsync fails; from then on the data folder takes no more writes.
+        """
+        if self.durable.offset == self.end.offset:
+            return self.durable.offset
+        with self._lock:
+            self._health.check()
+            end = self.end  # before anything is synced: later batches are not claimed
+            if end.offset > self.durable.offset:
+                try:
+                    self._sync(end)
+                except OSError as error:
+                    raise self._health.fail(f"fsync in {self._folder}", error) from error
+                self.durable = end
+            return end.offset
+
+    def _sync(self, end: Position) -> None:
+        segments = tuple(self._unsynced_segments)
+        for path in tuple(self._unsynced_files):
+            self._sync_file(path)
+            self._unsynced_files.remove(path)
+        if not self._epochs.is_written:
+            self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
+        for segment in segments:
+            if segment.size or segment is end.segment:
+                segment.sync()
+        if self._new_folder:
+            self._new_folder = False
+            self._fs.fsync_dir(self._folder)
+            self._fs.fsync_dir(self._folder.parent)
+        assert end.segment is not None, "an offset was appended, so there is a segment"
+        for segment in segments:
+            if segment.base_offset < end.segment.base_offset:
+                segment.note_max_timestamp()
+                segment.write_indexes()
+                segment.seal()
+                self._unsynced_segments.remove(segment)
+
+    def _sync_file(self, path: Path) -> None:
+        fd = self._fs.open(path)
+        try:
+            self._fs.fsync(fd)
+        finally:
+            self._fs.close(fd)
+
+    def close(self) -> None:
+        """Make everything durable, the last segment's indexes included. Raises OSError or StorageError."""
+        self.flush()
+        with self._lock:
+            self._sync(self.end)
+            segment = self.end.segment
+            if segment is not None:
+                segment.note_max_timestamp()
+                segment.write_indexes()
+            self._recovery_position = self.end
+            self._closed_at = self.end.offset
+
+    def advance_recovery_point(self, *, force: bool = False) -> int:
+        """Write out index entries, if the log grew enough for it to matter, and answer the recovery point.
+
+        Raises StorageError.
+        """
+        with self._lock:
+            self._health.check()
+            durable, before = self.durable, self._recovery_position
+            is_same_segment = durable.segment is before.segment
+            if durable.segment is None or durable.offset == before.offset:
+                return before.offset
+            if is_same_segment and durable.position - before.position < RECOVERY_STEP_BYTES and not force:
+                return before.offset
+            try:
+                durable.segment.write_indexes()
+            except OSError as error:
+                raise self._health.fail(f"writing the indexes in {self._folder}", error) from error
+            self._recovery_position = durable
+            return durable.offset

@@ -1,0 +1,173 @@
+"""Every call that touches the disk, in one small interface. Knows nothing of what is in the files.
+
+Tests put a recording or a failing implementation in its place; nothing in this room calls `os` for I/O elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+CHUNK_BYTES = 16 * 1024 * 1024
+"""Size of the steps in which a file is shrunk before it is unlinked: freeing 512 MiB at once stalls every fsync."""
+
+
+class FileSystem(Protocol):
+    """What the log asks of a disk. Everything raises OSError; offsets and sizes are bytes."""
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        """Open for reading and writing and answer the descriptor; with `create` the file is made if missing."""
+        ...
+
+    def close(self, fd: int) -> None: ...
+
+    def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:
+        """Write at `position`; may write less than all, as the system call may."""
+        ...
+
+    def pread(self, fd: int, size: int, position: int, /) -> bytes: ...
+
+    def preadv(self, fd: int, buffer: bytearray | memoryview, position: int, /) -> int:
+        """Read into `buffer` and answer how many bytes came."""
+        ...
+
+    def size(self, fd: int) -> int: ...
+
+    def truncate(self, fd: int, size: int) -> None: ...
+
+    def fsync(self, fd: int) -> None: ...
+
+    def fdatasync(self, fd: int) -> None: ...
+
+    def fsync_dir(self, path: Path) -> None:
+        """Make the names in a folder durable."""
+        ...
+
+    def rename(self, source: Path, target: Path) -> None: ...
+
+    def unlink(self, path: Path) -> None: ...
+
+    def mkdir(self, path: Path) -> None:
+        """Make one folder; it is fine if it is there."""
+        ...
+
+    def rmdir(self, path: Path) -> None: ...
+
+    def list_dir(self, path: Path) -> dict[str, int]:
+        """Names in a folder with the size of each regular file (-1 for anything else)."""
+        ...
+
+    def read_file(self, path: Path) -> bytes | None:
+        """A whole file's content (indexes and smaller); None if there is no such file."""
+        ...
+
+    def lock(self, fd: int) -> bool:
+        """Take the exclusive lock of an open file; False if another process has it. Released when it is closed."""
+        ...
+
+
+class RealFileSystem:
+    """The machine's disk."""
+
+    __slots__ = ()
+
+    pwrite = staticmethod(os.pwrite)
+    pread = staticmethod(os.pread)
+    close = staticmethod(os.close)
+    fsync = staticmethod(os.fsync)
+    fdatasync = staticmethod(os.fdatasync)
+    truncate = staticmethod(os.ftruncate)
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
+
+    def preadv(self, fd: int, buffer: bytearray | memoryview, position: int, /) -> int:
+        return os.preadv(fd, (buffer,), position)
+
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
+
+    def fsync_dir(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.rename(source, target)  # noqa: PTH104 - one name for one system call
+
+    def unlink(self, path: Path) -> None:
+        os.unlink(path)  # noqa: PTH108
+
+    def mkdir(self, path: Path) -> None:
+        try:
+            os.mkdir(path, 0o755)  # noqa: PTH102
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+
+    def rmdir(self, path: Path) -> None:
+        os.rmdir(path)  # noqa: PTH106
+
+    def list_dir(self, path: Path) -> dict[str, int]:
+        with os.scandir(path) as entries:
+            return {e.name: e.stat().st_size if e.is_file(follow_symlinks=False) else -1 for e in entries}
+
+    def read_file(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def lock(self, fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise
+        return True
+
+
+def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
+    """Write all of `data`, going on after a short write. Raises OSError (ENOSPC if the disk takes no more)."""
+    written = fs.pwrite(fd, data, position)
+    view = memoryview(data)
+    while written < len(view):
+        step = fs.pwrite(fd, view[written:], position + written)
+        if step == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written += step
+
+
+def write_atomically(fs: FileSystem, path: Path, data: bytes) -> None:
+    """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename, fsync."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = fs.open(temporary, create=True)
+    try:
+        fs.truncate(fd, 0)
+        write_all(fs, fd, data, 0)
+        fs.fsync(fd)
+    finally:
+        fs.close(fd)
+    fs.rename(temporary, path)
+    fs.fsync_dir(path.parent)
+
+
+def remove_gently(fs: FileSystem, path: Path) -> None:
+    """Unlink a file that may be large: shrink it in steps first. Meant for a thread."""
+    fd = fs.open(path)
+    try:
+        size = fs.size(fd)
+        while size > CHUNK_BYTES:
+            size -= CHUNK_BYTES
+            fs.truncate(fd, size)
+    finally:
+        fs.close(fd)
+    fs.unlink(path)

@@ -1,0 +1,93 @@
+"""Which leader epoch began at which offset of a log (KIP-101). Knows no batches.
+
+File `leader-epoch-checkpoint`: a text checkpoint of `epoch startOffset` lines, both rising.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from logqueue.storage.checkpoint import format_lines, read_lines
+from logqueue.storage.file_system import FileSystem, write_atomically
+
+NO_EPOCH = -1
+NO_OFFSET = -1
+
+
+class EpochEnd(NamedTuple):
+    """The answer of OffsetForLeaderEpoch: an epoch and the first offset after it; both -1 if unknown."""
+
+    epoch: int
+    end_offset: int
+
+
+class LeaderEpochs:
+    """The epochs of one log, oldest first."""
+
+    def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
+        self._entries = entries or []
+        self.is_written = True
+
+    @property
+    def latest(self) -> int:
+        """The newest epoch; -1 before the first."""
+        return self._entries[-1][0] if self._entries else NO_EPOCH
+
+    def assign(self, epoch: int, start_offset: int) -> None:
+        """Note that `epoch` writes from `start_offset` on; a no-op for the epoch that already does."""
+        if epoch <= self.latest:
+            return
+        self._entries = [entry for entry in self._entries if entry[1] < start_offset]
+        self._entries.append((epoch, start_offset))
+        self.is_written = False
+
+    def epoch_of(self, offset: int) -> int:
+        """The epoch that wrote an offset; -1 if it is older than what is known."""
+        index = bisect_right(self._entries, offset, key=lambda entry: entry[1])
+        return self._entries[index - 1][0] if index else NO_EPOCH
+
+    def end_of(self, epoch: int, *, log_end_offset: int) -> EpochEnd:
+        """Where an epoch ends: the largest known epoch at or below it, and the start of the next one."""
+        if epoch == NO_EPOCH or epoch > self.latest:
+            return EpochEnd(NO_EPOCH, NO_OFFSET)
+        index = bisect_right(self._entries, epoch, key=lambda entry: entry[0])
+        if index == len(self._entries):
+            return EpochEnd(self._entries[-1][0], log_end_offset)
+        end_offset = self._entries[index][1]
+        # Older than the oldest known epoch: nothing of it is left, so it ends where the known ones start.
+        return EpochEnd(self._entries[index - 1][0] if index else epoch, end_offset)
+
+    def truncate_to(self, end_offset: int) -> None:
+        """Forget epochs that began at or after a log end that moved back."""
+        kept = self._entries[: bisect_left(self._entries, end_offset, key=lambda entry: entry[1])]
+        if len(kept) < len(self._entries):
+            self._entries = kept
+            self.is_written = False
+
+    def start_at(self, offset: int) -> None:
+        """Forget epochs that ended at or before a log start that moved on; the one that covers it starts there."""
+        index = bisect_right(self._entries, offset, key=lambda entry: entry[1])
+        if index and (index > 1 or self._entries[0][1] < offset):
+            self._entries[:index] = [(self._entries[index - 1][0], offset)]
+            self.is_written = False
+
+    def write(self, fs: FileSystem, path: Path) -> None:
+        """Make the epochs durable. Raises OSError."""
+        self.is_written = True
+        write_atomically(fs, path, format_lines(f"{epoch} {start}" for epoch, start in self._entries))
+
+    @classmethod
+    def read(cls, fs: FileSystem, path: Path) -> LeaderEpochs | None:
+        """The epochs of a file; None if it is missing or damaged."""
+        lines = read_lines(fs, path)
+        if lines is None:
+            return None
+        try:
+            entries = [(int(epoch), int(start)) for epoch, start in lines]
+        except ValueError:
+            return None
+        rising = all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(entries))
+        return cls(entries) if rising else None

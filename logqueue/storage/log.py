@@ -1,0 +1,448 @@
+"""The log of one partition: append, read, roll, delete. Knows batches as bytes with a header; no requests, no loop.
+
+Everything runs on the owner's thread, except what says that it may be called from any.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+from uuid import UUID
+
+from logqueue.config import LogConfig
+from logqueue.errors import KafkaError
+from logqueue.ids import TopicPartition
+from logqueue.records.batch import NO_PRODUCER_ID, BatchHeader, parse_header, patch
+from logqueue.records.builder import read_records
+from logqueue.records.control import parse_marker
+from logqueue.records.errors import MessageTooLarge
+from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
+from logqueue.storage.durability import Durability, Position
+from logqueue.storage.environment import Environment
+from logqueue.storage.errors import InvalidTxnState, OffsetOutOfRange, StorageError
+from logqueue.storage.file_system import remove_gently, write_all
+from logqueue.storage.health import Health
+from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
+from logqueue.storage.names import (
+    DELETED,
+    PARTITION_METADATA,
+    SEGMENT_SUFFIXES,
+    SNAPSHOT,
+    segment_file,
+)
+from logqueue.storage.open_files import OpenFile
+from logqueue.storage.partition_metadata import format_metadata
+from logqueue.storage.producer_snapshot import format_snapshot
+from logqueue.storage.producer_state import ProducerState
+from logqueue.storage.recovery import LoadedLog
+from logqueue.storage.segment import Segment
+from logqueue.storage.segment_list import SegmentList, TimestampOffset
+
+KEPT_SNAPSHOTS = 2
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Origin(Enum):
+    """Who made a batch: a client is checked, the broker's own coordinators are trusted."""
+
+    CLIENT = 0
+    COORDINATOR = 1
+
+
+class AppendResult(NamedTuple):
+    """Where a batch is in the log. `log_append_time_ms` is -1 unless the topic stores the broker's time."""
+
+    base_offset: int
+    last_offset: int
+    log_append_time_ms: int
+    log_start_offset: int
+    is_duplicate: bool = False
+
+
+class FetchSlice(NamedTuple):
+    """Whole batches as they lie in a file: `size` bytes from `position`; size 0 and no file if there are none.
+
+    Hold on to this value while its bytes are being sent: the descriptor stays open as long as `file` is held.
+    `next_offset` is where to read on, or the offset asked for if the slice is empty.
+    """
+
+    file: OpenFile | None
+    position: int
+    size: int
+    next_offset: int
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to read or send from; only of slices that are not empty."""
+        assert self.file is not None, "an empty slice has no file"
+        return self.file.fd
+
+
+class PartitionLog:
+    """Record batches of one partition in offset order.
+
+    `log_start_offset` is the first offset that may be read, `log_end_offset` the next one to be given,
+    `durable_offset` the end of what an fsync has covered. The folder and its files appear with the first append.
+    """
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        folder: Path,
+        config: LogConfig,
+        environment: Environment,
+        *,
+        topic_id: UUID,
+        loaded: LoadedLog | None = None,
+        log_start_offset: int = 0,
+    ) -> None:
+        self.partition = partition
+        self.folder = folder
+        self.topic_id = topic_id
+        self._environment = environment
+        self._fs = environment.fs
+        self._health = environment.health
+        self.producer_state = loaded.producers if loaded else ProducerState()
+        self._epochs = loaded.epochs if loaded else LeaderEpochs()
+        self._segments = SegmentList(self._fs, loaded.segments if loaded else [])
+        self._active = loaded.segments[-1] if loaded else None
+        self.log_start_offset = loaded.log_start_offset if loaded else log_start_offset
+        self.log_end_offset = loaded.log_end_offset if loaded else log_start_offset
+        self._durability = Durability(
+            environment,
+            folder,
+            self._epochs,
+            end=Position(self.log_end_offset, self._active, self._active.size if self._active else 0),
+            is_closed=loaded is not None and loaded.was_clean,
+        )
+        self._has_folder = loaded is not None
+        self._snapshots: list[int] = loaded.snapshots if loaded else []
+        self._doomed_files: list[Path] = []
+        self.configure(config)
+
+    def configure(self, config: LogConfig) -> None:
+        """Use another configuration from now on; limits of segments apply from the next segment on."""
+        self.config = config
+        self._rules = BatchRules.of(config)
+
+    # State
+
+    @property
+    def durable_offset(self) -> int:
+        """Everything below is on the disk, synced. Any thread."""
+        return self._durability.durable.offset
+
+    @property
+    def recovery_point(self) -> int:
+        """Where a recovery would start checking. Any thread."""
+        return self._durability.recovery_point
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def segment_count(self) -> int:
+        return len(self._segments)
+
+    @property
+    def leader_epoch(self) -> int:
+        """The newest leader epoch that wrote here; -1 before the first."""
+        return self._epochs.latest
+
+    def end_of_epoch(self, epoch: int) -> EpochEnd:
+        """Where a leader epoch ends (OffsetForLeaderEpoch); both fields -1 if the epoch is unknown."""
+        return self._epochs.end_of(epoch, log_end_offset=self.log_end_offset)
+
+    def epoch_of(self, offset: int) -> int:
+        """The leader epoch that wrote an offset; -1 if unknown."""
+        return self._epochs.epoch_of(offset)
+
+    # Append
+
+    def append(
+        self, batch: bytearray | memoryview, *, leader_epoch: int, now_ms: int, origin: Origin = Origin.CLIENT
+    ) -> AppendResult:
+        """Check one batch, give it its offsets in place and write it with one call.
+
+        A batch that an idempotent producer sent before is not written again: the answer is that of the first time.
+        Raises the errors of `validate_produced`, InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, or
+        StorageError; after any of them nothing of the batch is in the log.
+        """
+        if self._health.failure is not None:
+            self._health.check()
+        view = memoryview(batch)
+        rules = self._rules
+        if origin is Origin.CLIENT:
+            header = validate_produced(view, rules, now_ms=now_ms)
+            if header.producer_id != NO_PRODUCER_ID:
+                duplicate = self._check_producer(header)
+                if duplicate is not None:
+                    return duplicate
+        else:
+            header = self._parse_own(view)
+        if rules.codec is not None and header.codec != rules.codec and not header.is_control:
+            view = memoryview(recompress(view, header, rules.codec))
+            header = parse_header(view)
+        if rules.log_append_time:
+            header = stamp(view, header, now_ms)
+        base_offset = self.log_end_offset
+        last_offset = base_offset + header.last_offset_delta
+        patch(view, 0, base_offset, leader_epoch)
+        segment = self._write(view, header, last_offset, now_ms)
+        if leader_epoch != self._epochs.latest:
+            self._epochs.assign(leader_epoch, base_offset)
+        if header.producer_id != NO_PRODUCER_ID:
+            self._note_producer(header._replace(base_offset=base_offset), view)
+        self.log_end_offset = last_offset + 1
+        self._durability.end = Position(last_offset + 1, segment, segment.size)
+        return AppendResult(base_offset, last_offset, now_ms if rules.log_append_time else -1, self.log_start_offset)
+
+    def _write(self, batch: memoryview, header: BatchHeader, last_offset: int, now_ms: int) -> Segment:
+        """Write a patched batch into the right segment; on an error the log is as it was. Raises StorageError."""
+        segment = self._active
+        try:
+            if segment is None or segment.should_roll(
+                batch_bytes=len(batch),
+                last_offset=last_offset,
+                max_timestamp=header.max_timestamp,
+                now_ms=now_ms,
+                limit=self._rules.segment_bytes,
+            ):
+                segment = self._roll(now_ms)
+            segment.append(batch, last_offset=last_offset, max_timestamp=header.max_timestamp)
+        except OSError as error:
+            self._undo(error)
+        return segment
+
+    def _undo(self, error: OSError) -> NoReturn:
+        """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""
+        action = f"writing to {self.folder}"
+        if error.errno not in _DISK_FULL:
+            raise self._health.fail(action, error) from error
+        try:
+            if self._active is not None:
+                self._active.cut_back()
+        except OSError as second:
+            raise self._health.fail(action, second) from second
+        raise StorageError(f"{action} failed: {error.strerror}. Nothing was stored; free some space") from error
+
+    def _parse_own(self, batch: memoryview) -> BatchHeader:
+        """The header of a batch that the broker built itself: only its size is in question."""
+        header = parse_header(batch)
+        assert header.size == len(batch), "a coordinator appends one batch at a time"
+        if header.size > self._rules.max_message_bytes and not header.is_control:
+            raise MessageTooLarge(
+                f"The batch has {header.size} bytes; max.message.bytes is {self._rules.max_message_bytes}"
+            )
+        return header
+
+    def _check_producer(self, header: BatchHeader) -> AppendResult | None:
+        """Refuse a batch out of order; answer for one that is in the log already."""
+        if header.is_transactional:
+            raise InvalidTxnState(f"Partition {self.partition} has not been added to a transaction")
+        duplicate = self.producer_state.find_duplicate(header)
+        if duplicate is not None:
+            append_time = duplicate.timestamp_ms if self._rules.log_append_time else -1
+            return AppendResult(
+                duplicate.first_offset, duplicate.last_offset, append_time, self.log_start_offset, is_duplicate=True
+            )
+        self.producer_state.check(header)
+        return None
+
+    def _note_producer(self, header: BatchHeader, batch: memoryview) -> None:
+        if not header.is_control:
+            self.producer_state.update(header)
+            return
+        for record in read_records(batch):
+            marker = parse_marker(record)
+            if marker is not None:
+                self.producer_state.end_transaction(header, marker)
+
+    # Segments
+
+    def _roll(self, now_ms: int) -> Segment:
+        """Begin a segment at the log's end; the log's folder comes with the first one. Raises OSError."""
+        if not self._has_folder:
+            self._make_folder()
+        if self._active is not None:
+            self._write_snapshot()
+        segment = Segment(
+            self._environment, self.config, self.folder, base_offset=self.log_end_offset, created_ms=now_ms
+        )
+        self._segments.append(segment)
+        self._durability.add_segment(segment)
+        self._active = segment
+        return segment
+
+    def _make_folder(self) -> None:
+        self._fs.mkdir(self.folder)
+        self._write_file(self.folder / PARTITION_METADATA, format_metadata(self.topic_id))
+        self._durability.add_folder()
+        self._has_folder = True
+
+    def _write_snapshot(self) -> None:
+        """Store the producer state of the log's end, and drop all but the newest snapshots."""
+        offset = self.log_end_offset
+        if self._snapshots[-1:] != [offset]:
+            self._write_file(self.folder / segment_file(offset, SNAPSHOT), format_snapshot(self.producer_state))
+            self._snapshots.append(offset)
+        while len(self._snapshots) > KEPT_SNAPSHOTS:
+            self._doomed_files.append(self.folder / segment_file(self._snapshots.pop(0), SNAPSHOT))
+
+    def _write_file(self, path: Path, data: bytes) -> None:
+        """Write a small file that the next flush makes durable."""
+        fd = self._fs.open(path, create=True)
+        try:
+            self._fs.truncate(fd, 0)
+            write_all(self._fs, fd, data, 0)
+        finally:
+            self._fs.close(fd)
+        self._durability.add_file(path)
+
+    def delete_records_before(self, offset: int) -> int:
+        """Move the log's start up to `offset` and drop the segments wholly below; answers the new start.
+
+        The new start is remembered across a restart from the next `LogDirectory.checkpoint` on; the dropped files
+        leave the disk with `purge`. Raises OffsetOutOfRange.
+        """
+        if not 0 <= offset <= self.log_end_offset:
+            raise OffsetOutOfRange(offset, start=self.log_start_offset, end=self.log_end_offset)
+        if offset <= self.log_start_offset:
+            return self.log_start_offset
+        self._health.check()
+        self.log_start_offset = offset
+        self._epochs.start_at(offset)
+        for segment in self._segments.remove_before(offset):
+            self._discard(segment)
+        return offset
+
+    def _discard(self, segment: Segment) -> None:
+        segment.release()
+        for suffix in SEGMENT_SUFFIXES:
+            path = self.folder / segment_file(segment.base_offset, suffix)
+            try:
+                self._fs.rename(path, path.with_name(path.name + DELETED))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._health.fail(f"renaming {path}", error) from error
+            self._doomed_files.append(path.with_name(path.name + DELETED))
+
+    def purge(self) -> int:
+        """Remove the files of dropped segments; answers how many. Any thread. Raises OSError."""
+        count = 0
+        while self._doomed_files:
+            remove_gently(self._fs, self._doomed_files.pop())
+            count += 1
+        return count
+
+    # Read
+
+    def read(
+        self, *, offset: int, max_bytes: int, max_offset: int | None = None, min_one_batch: bool = True
+    ) -> FetchSlice:
+        """Find whole batches from the one that holds `offset` on: at most `max_bytes`, all below `max_offset`.
+
+        With `min_one_batch` the first batch is answered even if it alone is larger. Nothing is read but headers.
+        Raises OffsetOutOfRange if `offset` is below the log's start or beyond its end.
+        """
+        end_offset = self.log_end_offset
+        if not self.log_start_offset <= offset <= end_offset:
+            raise OffsetOutOfRange(offset, start=self.log_start_offset, end=end_offset)
+        if max_offset is not None and max_offset < end_offset:
+            end_offset = max_offset
+        found = self._segments.locate(offset) if offset < end_offset else None
+        if found is None:
+            return FetchSlice(None, 0, 0, offset)
+        segment, position = found
+        limit, limit_offset = self._limit(segment, end_offset)
+        end = segment.cut(position, max_bytes=max_bytes, limit=limit)
+        if end <= position:
+            if not min_one_batch or limit <= position:
+                return FetchSlice(None, 0, 0, offset)
+            end = segment.batch_end(position)
+        if end == limit:
+            next_offset = limit_offset
+            following = self._segments.after(segment) if end == segment.size else None
+            self._segments.remember(next_offset, *((segment, end) if following is None else (following, 0)))
+        else:
+            next_offset = segment.offset_at(end)
+            self._segments.remember(next_offset, segment, end)
+        return FetchSlice(segment.open(), position, end - position, next_offset)
+
+    def _limit(self, segment: Segment, end_offset: int) -> tuple[int, int]:
+        """Where in a segment the readable part ends, and the offset there."""
+        durability = self._durability
+        for known in (durability.end, durability.durable):
+            if end_offset == known.offset and segment is known.segment:
+                return known.position, end_offset
+        following = self._segments.after(segment)
+        if following is not None and following.base_offset <= end_offset:
+            return segment.size, following.base_offset
+        found = segment.find(end_offset)
+        return (segment.size, end_offset) if found is None else (found[0], end_offset)
+
+    def read_bytes(self, part: FetchSlice) -> bytes:
+        """The bytes of a slice, in memory: for coordinators and tools, not for fetches."""
+        return self._fs.pread(part.fd, part.size, part.position) if part.size else b""
+
+    def iterate_batches(self, *, offset: int, chunk_bytes: int = 1024 * 1024) -> Iterator[bytes]:
+        """Runs of whole batches from `offset` to the end the log has now, about `chunk_bytes` at a time."""
+        end = self.log_end_offset
+        while offset < end:
+            part = self.read(offset=offset, max_bytes=chunk_bytes, max_offset=end)
+            if not part.size:
+                return
+            yield self.read_bytes(part)
+            offset = part.next_offset
+
+    def offset_for_timestamp(self, timestamp_ms: int, *, max_offset: int | None = None) -> TimestampOffset | None:
+        """The first record at or after a time; None if there is none."""
+        end = self.log_end_offset if max_offset is None else max_offset
+        return self._segments.find_time(timestamp_ms, from_offset=self.log_start_offset, end_offset=end)
+
+    def max_timestamp_offset(self, *, max_offset: int | None = None) -> TimestampOffset | None:
+        """The first record with the largest timestamp (ListOffsets -3); None if there is none."""
+        end = self.log_end_offset if max_offset is None else max_offset
+        return self._segments.find_max_time(from_offset=self.log_start_offset, end_offset=end)
+
+    # Durability
+
+    def flush(self) -> int:
+        """Sync everything appended before this call; answers the durable offset. Any thread, appends may go on.
+
+        Raises StorageError when the disk fails; the whole data folder then takes no more writes.
+        """
+        return self._durability.flush()
+
+    def advance_recovery_point(self, *, force: bool = False) -> int:
+        """Write index entries out so that a recovery starts later; answers the recovery point. Any thread."""
+        return self._durability.advance_recovery_point(force=force)
+
+    def close(self) -> None:
+        """Make everything durable, with indexes and producers, and let go of the files. Raises StorageError."""
+        if self._active is not None and not self._durability.is_closed:
+            self._health.check()
+            try:
+                self._write_snapshot()
+                self._durability.close()
+            except OSError as error:
+                raise self._health.fail(f"closing {self.folder}", error) from error
+        self.release()
+
+    def abandon(self, reason: KafkaError) -> None:
+        """The log is being deleted: every later append or flush raises `reason`; nothing is written any more."""
+        self._health = Health(reason)
+        self._durability.abandon(reason)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the files without writing anything."""
+        for segment in self._segments:
+            segment.release()

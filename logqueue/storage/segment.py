@@ -1,0 +1,254 @@
+"""A segment: one .log file with its two indexes. Knows positions and offsets, no producers and no other segments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from struct import Struct
+
+from logqueue.config import LogConfig
+from logqueue.records.batch import HEADER_SIZE, LENGTH_PREFIX, NO_TIMESTAMP, BatchHeader
+from logqueue.storage.environment import Environment
+from logqueue.storage.file_system import Buffer, write_all
+from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, segment_file
+from logqueue.storage.offset_index import OffsetIndex, offset_entries_below
+from logqueue.storage.open_files import FileHolder, OpenFile
+from logqueue.storage.scan import read_header
+from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
+
+MAX_RELATIVE_OFFSET = 2**31 - 1
+
+_OFFSET = Struct(">q")
+_OFFSET_LENGTH = Struct(">qi")
+
+
+class Segment:
+    """Batches from `base_offset` on, in `size` bytes.
+
+    `max_timestamp` is the largest time in it and `offset_of_max_timestamp` the last offset of the batch that brought
+    it; `first_timestamp` is the largest time of its first batch (-1 while empty). Times are milliseconds.
+    """
+
+    __slots__ = (
+        "_bytes_since_entry",
+        "_file",
+        "_fs",
+        "_index_interval_bytes",
+        "_pwrite",
+        "base_offset",
+        "created_ms",
+        "first_timestamp",
+        "has_durable_name",
+        "max_timestamp",
+        "offset_index",
+        "offset_of_max_timestamp",
+        "path",
+        "roll_after_ms",
+        "size",
+        "time_index",
+    )
+
+    def __init__(
+        self, environment: Environment, config: LogConfig, folder: Path, *, base_offset: int, created_ms: int
+    ) -> None:
+        self.path = folder / segment_file(base_offset, LOG)
+        self.base_offset = base_offset
+        self.size = 0
+        self.created_ms = created_ms
+        jitter = min(config.segment_jitter_ms, config.segment_ms)
+        self.roll_after_ms = config.segment_ms - (environment.rng.randrange(jitter) if jitter else 0)
+        self.first_timestamp = NO_TIMESTAMP
+        self.max_timestamp = NO_TIMESTAMP
+        self.offset_of_max_timestamp = base_offset
+        self.has_durable_name = False
+        self._index_interval_bytes = config.index_interval_bytes
+        self._bytes_since_entry = 0
+        self._file = FileHolder(environment.pool, self.path)
+        self._fs = environment.fs
+        self._pwrite = environment.fs.pwrite
+        self.offset_index = OffsetIndex(
+            environment.indexes,
+            folder / segment_file(base_offset, OFFSET_INDEX),
+            base_offset=base_offset,
+            max_bytes=config.segment_index_bytes,
+        )
+        self.time_index = TimeIndex(
+            environment.indexes,
+            folder / segment_file(base_offset, TIME_INDEX),
+            base_offset=base_offset,
+            max_bytes=config.segment_index_bytes,
+        )
+
+    def should_roll(self, *, batch_bytes: int, last_offset: int, max_timestamp: int, now_ms: int, limit: int) -> bool:
+        """Whether a batch belongs into a new segment: by size, age, full indexes or too wide an offset range.
+
+        Age is measured between the largest times of the first batch and of this one, so that segments of old data
+        being copied in are cut as they were; only records without a time use the clock (Kafka's LogSegment).
+        """
+        if self.size == 0:
+            return False
+        if self.size > limit - batch_bytes:
+            return True
+        if self.first_timestamp != NO_TIMESTAMP and max_timestamp != NO_TIMESTAMP:
+            age = max_timestamp - self.first_timestamp
+        else:
+            age = now_ms - self.created_ms
+        return (
+            age > self.roll_after_ms
+            or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
+            or self.offset_index.is_full
+            or self.time_index.is_full
+        )
+
+    def append(self, batch: Buffer, *, last_offset: int, max_timestamp: int) -> None:
+        """Write a patched batch at the end and keep the indexes. Raises OSError; the size then stays as it was."""
+        holder = self._file
+        file = holder.file or holder.open(create=True)
+        holder.touched = holder.dirty = True
+        size = len(batch)
+        position = self.size
+        written = self._pwrite(file.fd, batch, position)
+        if written != size:
+            write_all(self._fs, file.fd, memoryview(batch)[written:], position + written)
+        self.account(position, size, last_offset=last_offset, max_timestamp=max_timestamp)
+
+    def account(self, position: int, size: int, *, last_offset: int, max_timestamp: int) -> None:
+        """Take a batch that lies at `position` into the indexes and the segment's figures."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.offset_of_max_timestamp = last_offset
+        if position == 0:
+            self.first_timestamp = max_timestamp
+        if self._bytes_since_entry > self._index_interval_bytes:
+            self.offset_index.append(last_offset, position)
+            self.time_index.append(self.max_timestamp, self.offset_of_max_timestamp)
+            self._bytes_since_entry = 0
+        self._bytes_since_entry += size
+        self.size = position + size
+
+    def cut_back(self) -> None:
+        """Cut what lies behind the size: the rest of a failed append, or of a torn tail. Raises OSError."""
+        file = self._file.file
+        if file is not None:  # otherwise it could not even be opened, so nothing was written
+            self._fs.truncate(file.fd, self.size)
+
+    def open(self) -> OpenFile:
+        """The open .log file, for a reply that holds on to it while it is being sent."""
+        holder = self._file
+        holder.touched = True
+        return holder.file or holder.open()
+
+    def sync(self) -> None:
+        """Make the bytes written so far, and the file's name, durable. Callable from a thread. Raises OSError."""
+        holder = self._file
+        holder.dirty = False  # before, not after: a batch that is appended meanwhile makes it dirty again
+        self._fs.fdatasync(holder.open(create=True).fd)
+        if not self.has_durable_name:
+            self._fs.fsync_dir(self.path.parent)
+            self.has_durable_name = True
+
+    def note_max_timestamp(self) -> None:
+        """Give the time index its last entry, as every roll and close does."""
+        if self.max_timestamp != NO_TIMESTAMP:
+            self.time_index.append(self.max_timestamp, self.offset_of_max_timestamp)
+
+    def write_indexes(self) -> None:
+        """Make both index files durable. Callable from a thread. Raises OSError."""
+        for index in (self.offset_index, self.time_index):
+            if not index.is_written:
+                index.write_out()
+
+    def resume_indexes(self, offsets: bytes, times: bytes, *, below: int | None) -> None:
+        """Take over sane index content, but for entries of offsets at or above `below`."""
+        if below is not None:
+            relative = below - self.base_offset
+            offsets = offset_entries_below(offsets, relative)
+            times = time_entries_below(times, relative)
+        self.offset_index.resume(offsets)
+        self.time_index.resume(times)
+        last = self.time_index.last()
+        if last is not None:
+            self.max_timestamp, self.offset_of_max_timestamp = last
+
+    def forget_indexes(self) -> None:
+        """Start the indexes and the figures kept with them anew, before they are rebuilt."""
+        self.offset_index.resume(b"")
+        self.time_index.resume(b"")
+        self.size = self._bytes_since_entry = 0
+        self.max_timestamp = self.first_timestamp = NO_TIMESTAMP
+        self.offset_of_max_timestamp = self.base_offset
+
+    def seal(self) -> None:
+        """Let go of the indexes in memory once the files hold them: no batch will follow."""
+        for index in (self.offset_index, self.time_index):
+            index.seal(index.size)
+
+    def find(self, offset: int, *, end: int | None = None) -> tuple[int, BatchHeader] | None:
+        """Position and header of the first batch that ends at or after `offset`; None if the segment has none."""
+        limit = self.size if end is None else end
+        position = self.offset_index.floor(offset)[1]
+        fd = self.open().fd
+        while position < limit:
+            header = read_header(self._fs, fd, position)
+            if header.last_offset >= offset:
+                return position, header
+            position += header.size
+        return None
+
+    def find_time(self, timestamp_ms: int, *, from_offset: int) -> tuple[int, BatchHeader] | None:
+        """Position and header of the first batch at or after `from_offset` that holds a time >= `timestamp_ms`."""
+        if self.max_timestamp < timestamp_ms:
+            return None
+        floor: TimeEntry = self.time_index.floor(timestamp_ms - 1)
+        found = self.find(max(floor.offset, from_offset))
+        fd = self.open().fd
+        while found is not None:
+            position, header = found
+            if header.max_timestamp >= timestamp_ms:
+                return found
+            position += header.size
+            found = (position, read_header(self._fs, fd, position)) if position < self.size else None
+        return None
+
+    def cut(self, position: int, *, max_bytes: int, limit: int) -> int:
+        """Where a read of at most `max_bytes` from `position` ends: at a batch border, `limit` at the latest.
+
+        It prefers a border that the index knows, so that the next read is found without a scan; answers `position`
+        itself if not even one batch fits.
+        """
+        if limit - position <= max_bytes:
+            return limit
+        indexed = self.offset_index.floor_position(position + max_bytes)
+        if indexed > position:
+            return indexed
+        fd = self.open().fd
+        end = position
+        while end < limit:
+            size = self._batch_size(fd, end)
+            if end + size > position + max_bytes:
+                break
+            end += size
+        return end
+
+    def batch_end(self, position: int) -> int:
+        """Where the batch at `position` ends."""
+        return position + self._batch_size(self.open().fd, position)
+
+    def header_at(self, position: int) -> BatchHeader:
+        """Header of the batch at `position`. Raises StorageError if there is none."""
+        return read_header(self._fs, self.open().fd, position)
+
+    def offset_at(self, position: int) -> int:
+        """Base offset of the batch at `position`."""
+        offset: int = _OFFSET.unpack(self._fs.pread(self.open().fd, _OFFSET.size, position))[0]
+        return offset
+
+    def _batch_size(self, fd: int, position: int) -> int:
+        length: int = _OFFSET_LENGTH.unpack(self._fs.pread(fd, _OFFSET_LENGTH.size, position))[1]
+        assert length >= HEADER_SIZE - LENGTH_PREFIX, f"{self.path} holds no batch at {position}"
+        return length + LENGTH_PREFIX
+
+    def release(self) -> None:
+        """Close the file as soon as no reply uses it."""
+        self._file.release()
+        self.offset_index.forget()
+        self.time_index.forget()
