@@ -51,6 +51,7 @@ class Board:
     children: Sequence[ChildLine] = ()
     queues: Sequence[QueueCounts] = ()
     feed: str = ""
+    is_over: bool = False
     problems: deque[tuple[str, Notice]] = field(default_factory=lambda: deque(maxlen=KEPT_PROBLEMS))
 
 

@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,16 @@ def feed_spec(plan: Plan, *, bootstrap: str, api: str) -> ChildSpec:
         stop_seconds=FEED_STOP_SECONDS,
         is_one_shot=True,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """How each child is made; a test puts tiny children here."""
+
+    broker: Callable[[Plan], ChildSpec] = broker_spec
+    api: Callable[..., ChildSpec] = api_spec
+    worker: Callable[..., ChildSpec] = worker_spec
+    feed: Callable[..., ChildSpec] = feed_spec
 
 
 def _logqueue(*arguments: str) -> list[str]:

@@ -21,12 +21,12 @@ PLAIN_COUNT_SECONDS = 5.0
 ALWAYS_SHOWN = ("queued", "running", "retrying", "succeeded", "dead")
 
 
-def make_screen(*, is_json: bool, stream: TextIO | None = None) -> Screen:
+def make_screen(board: Board, *, is_json: bool, stream: TextIO | None = None) -> Screen:
     """The screen that fits where the output goes."""
     out = stream or sys.stdout
     if is_json:
         return JsonScreen(out)
-    return LiveScreen(out) if out.isatty() else PlainScreen(out)
+    return LiveScreen(out, board) if out.isatty() else PlainScreen(out)
 
 
 def shown_states(queues: Sequence[QueueCounts]) -> list[str]:
@@ -120,12 +120,12 @@ def address_lines(addresses: Addresses) -> list[tuple[str, str]]:
 class LiveScreen:
     """Addresses and hints stand still above, so that they can be copied; below them a part that is drawn again."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, board: Board) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._console = Console(file=out, highlight=False)
-        self._board = Board()
+        self._board = board
         # Drawn from our own loop: no thread of rich's is there when a child is forked.
         self._live = Live(
             get_renderable=self._render, console=self._console, auto_refresh=False, vertical_overflow="crop"
@@ -133,7 +133,6 @@ class LiveScreen:
         self._live.start()
 
     def phase(self, text: str) -> None:
-        self._board.phase = text
         self._live.refresh()
 
     def ready(self, addresses: Addresses, hints: Sequence[Hint], run: dict[str, Any]) -> None:
@@ -157,7 +156,6 @@ class LiveScreen:
         self._live.refresh()
 
     def draw(self, board: Board) -> None:
-        self._board = board
         self._live.refresh()
 
     def close(self) -> None:
@@ -168,16 +166,19 @@ class LiveScreen:
         from rich.text import Text
 
         board = self._board
-        parts: list[RenderableType] = [_children_line(board)]
+        parts: list[RenderableType] = [] if board.is_over else [_children_line(board), Text()]
         if board.queues:
             parts.append(_queue_table(board.queues))
         if board.feed:
-            parts.append(Text.assemble(("feed  ", "cyan"), board.feed, overflow="ellipsis", no_wrap=True))
+            parts += [Text(), Text.assemble(("feed  ", "cyan"), board.feed, overflow="ellipsis", no_wrap=True)]
+        if board.problems:
+            parts.append(Text())
         for moment, notice in board.problems:
             style = "red" if notice.is_problem else "dim"
             line = notice.text.partition("\n")[0]
             parts.append(Text(f"{moment} {notice.child}: {line}", style=style, overflow="ellipsis", no_wrap=True))
-        parts.append(Text("Ctrl-C stops everything in order; the next start continues", style="dim"))
+        last = board.phase if board.is_over else "Ctrl-C stops everything in order; the next start continues"
+        parts += [Text(), Text(last, style="bold" if board.is_over else "dim")]
         return Group(*parts)
 
 

@@ -23,8 +23,8 @@ from logqueue_api.up.child import Notice
 from logqueue_api.up.counts import Rates
 from logqueue_api.up.hints import Hint, hints
 from logqueue_api.up.http_get import get_json
-from logqueue_api.up.plan import API, BROKER, FEED, Plan
-from logqueue_api.up.run_file import DataFolder, Run
+from logqueue_api.up.plan import API, BROKER, FEED, Plan, Recipes
+from logqueue_api.up.run_file import DataFolder, DataFolderInUse, DataFolderUnusable, Run
 from logqueue_api.up.supervisor import ChildFailed, Supervisor
 
 LOG_DIR = "logs"
@@ -68,10 +68,18 @@ class Signals:
 class StackRun:
     """One run of a plan. `run` returns the exit code; CommandError says why it could not be."""
 
-    def __init__(self, plan: Plan, *, make_screen: Callable[[], Screen], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        make_screen: Callable[[Board], Screen],
+        recipes: Recipes | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._plan = plan
         self._make_screen = make_screen
         self._screen: Screen
+        self._recipes = recipes or Recipes()
         self._clock = clock or SystemClock()
         self._board = Board()
         self._rates = Rates()
@@ -86,8 +94,8 @@ class StackRun:
         if signals.stop.is_set():
             return ExitCode.INTERRUPTED
         self._check_ports()
-        self._folder = DataFolder(self._plan.data_dir)
-        self._screen = self._make_screen()
+        self._folder = self._take_folder()
+        self._screen = self._make_screen(self._board)
         try:
             async with Supervisor(
                 log_dir=self._plan.data_dir / LOG_DIR,
@@ -101,6 +109,12 @@ class StackRun:
             self._screen.close()
             self._folder.forget()
             self._folder.release()
+
+    def _take_folder(self) -> DataFolder:
+        try:
+            return DataFolder(self._plan.data_dir)
+        except (DataFolderInUse, DataFolderUnusable) as error:
+            raise CommandError(str(error), code=ExitCode.IN_USE, hint="--data-dir D takes another folder") from error
 
     async def _supervise(self, signals: Signals, card: AppCard | None) -> int:
         work = asyncio.create_task(self._work(card))
@@ -129,27 +143,27 @@ class StackRun:
 
     async def _work(self, card: AppCard | None) -> None:
         """Start everything in order, then keep the counts fresh until cancelled."""
-        plan, start = self._plan, self._supervisor.start
+        plan, recipes, start = self._plan, self._recipes, self._supervisor.start
         bootstrap = plan.bootstrap
         if bootstrap is None:
             self._phase("starting the log")
-            broker = await start(plans.broker_spec(plan))
+            broker = await start(recipes.broker(plan))
             assert broker.ready is not None
             bootstrap = f"{broker.ready[1]}:{broker.ready[2]}"
         self._phase("starting the API")
-        api = await start(plans.api_spec(plan, bootstrap=bootstrap))
+        api = await start(recipes.api(plan, bootstrap=bootstrap))
         assert api.ready is not None
         url = api.ready[1]
         if plan.worker_names:
             self._phase("starting workers")
-        specs = [plans.worker_spec(plan, name, bootstrap=bootstrap, api=url) for name in plan.worker_names]
+        specs = [recipes.worker(plan, name, bootstrap=bootstrap, api=url) for name in plan.worker_names]
         await asyncio.gather(*(start(spec) for spec in specs))
         self._board.phase = ""
         self._run = Run(bootstrap=bootstrap, api=url, broker=None, api_process=None)
         self._publish()
         self._tell_ready(card, self._run)
         if plan.feed is not None:
-            self._supervisor.launch(plans.feed_spec(plan, bootstrap=bootstrap, api=url))
+            self._supervisor.launch(recipes.feed(plan, bootstrap=bootstrap, api=url))
         while True:
             document = await get_json(f"{url}/v1/queues")
             if document is not None:
@@ -214,6 +228,7 @@ class StackRun:
             self._supervisor.hurry()
         hurry.cancel()
         await stopping
+        self._board.is_over = True
         self._phase(f"stopped; everything is in {self._plan.data_dir}, the same command continues")
 
     # -- telling -------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import asyncio
 import os
 
 from logqueue_api.cli.arguments import add_data_dir, add_json, count, port, seconds
-from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
+from logqueue_api.cli.exits import UsageError
 from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
 
 DEFAULT_KAFKA_PORT = 9092
 DEFAULT_HTTP_PORT = 8080
-DEFAULT_DRAIN_SECONDS = 30.0
+DEFAULT_DRAIN_SECONDS = 25.0  # as WorkerLimits has it, which is not imported for a default
 MOST_WORKERS = 256
 
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=seconds,
         default=DEFAULT_DRAIN_SECONDS,
         metavar="T",
-        help="for running jobs at a stop (30s)",
+        help="for running jobs at a stop (25s)",
     )
     parser.add_argument("--feed", metavar="MODULE", help="run `python -m MODULE` once everything is ready")
     parser.add_argument("--all", action="store_true", help="hand --all on to the feed")
@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from logqueue_api.up.plan import Plan
-    from logqueue_api.up.run_file import DataFolderInUse, DataFolderUnusable
     from logqueue_api.up.screens import make_screen
     from logqueue_api.up.stack_run import StackRun
 
@@ -70,10 +69,7 @@ def run(options: argparse.Namespace) -> int:
         feed_all=options.all,
         environment=dict(os.environ),
     )
-    try:
-        return asyncio.run(StackRun(plan, make_screen=lambda: make_screen(is_json=options.json)).run())
-    except (DataFolderInUse, DataFolderUnusable) as error:
-        raise CommandError(str(error), code=ExitCode.IN_USE, hint="--data-dir D takes another folder") from error
+    return asyncio.run(StackRun(plan, make_screen=lambda board: make_screen(board, is_json=options.json)).run())
 
 
 def _check(options: argparse.Namespace) -> None:
