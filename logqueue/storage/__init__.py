@@ -1,6 +1,6 @@
 """Segments, indexes and logs in Kafka's on-disk format. The only room that touches files."""
 
-from logqueue.storage.directory import LogDirectory
+from logqueue.storage.log_directory import LogDirectory
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import (
     DataFolderError,
