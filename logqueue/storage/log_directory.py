@@ -151,7 +151,7 @@ class LogDirectory:
                     folder,
                     topic.config,
                     self._environment,
-                    topic_id=topic.id,
+                    topic_id=topic.topic_id,
                     loaded=loaded,
                     log_start_offset=start,
                 )
@@ -166,7 +166,7 @@ class LogDirectory:
             self.folder / str(partition),
             topic.config,
             self._environment,
-            topic_id=topic.id,
+            topic_id=topic.topic_id,
             log_start_offset=log_start_offset,
         )
 
@@ -190,7 +190,7 @@ class LogDirectory:
         properties = dict(properties or {})
         topic = Topic(
             name=name,
-            id=topic_id or uuid4(),
+            topic_id=topic_id or uuid4(),
             partitions=partitions,
             properties=properties,
             config=LogConfig.from_properties(properties, base=self._defaults),
@@ -233,7 +233,7 @@ class LogDirectory:
             raise UnknownTopic(f"Topic '{name}' does not exist.")
         return topic
 
-    def add_partitions(self, name: str, *, total: int) -> Topic:
+    def create_partitions(self, name: str, total: int) -> Topic:
         """Grow a topic to `total` partitions. Raises UnknownTopic, InvalidPartitions or StorageError."""
         self._environment.health.check()
         before = self.topic(name)
@@ -244,7 +244,7 @@ class LogDirectory:
             self._add_log(topic, partition)
         return topic
 
-    def set_properties(self, name: str, properties: Mapping[str, str]) -> Topic:
+    def alter_topic(self, name: str, properties: Mapping[str, str]) -> Topic:
         """Replace what is set on a topic; its logs follow at once. Raises UnknownTopic, InvalidConfig, StorageError."""
         self._environment.health.check()
         before = self.topic(name)

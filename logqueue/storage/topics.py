@@ -29,7 +29,7 @@ class Topic:
     """A topic: `properties` are only what was set on it, `config` is that over the broker's defaults."""
 
     name: str
-    id: UUID
+    topic_id: UUID
     partitions: int
     properties: Mapping[str, str] = field(default_factory=dict)
     config: LogConfig
@@ -58,7 +58,7 @@ def _parse_topic(entry: dict[str, object], defaults: LogConfig) -> Topic:
         raise ValueError(entry)
     return Topic(
         name=str(entry["name"]),
-        id=topic_id,
+        topic_id=topic_id,
         partitions=partitions,
         properties=properties,
         config=LogConfig.from_properties(properties, base=defaults),
@@ -71,7 +71,7 @@ def write_topics(fs: FileSystem, folder: Path, topics: Mapping[str, Topic]) -> N
     entries = [
         {
             "name": topic.name,
-            "id": format_id(topic.id),
+            "id": format_id(topic.topic_id),
             "partitions": topic.partitions,
             "properties": dict(topic.properties),
             "deleting": topic.is_deleting,
