@@ -108,7 +108,7 @@ def read(path: Path) -> Run | None:
     try:
         text = (path / RUN_FILE).read_bytes()[:LONGEST_RUN_FILE_BYTES]
         run = Run.from_json(json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return run if _is_held(path) else None
 

@@ -63,7 +63,7 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
     if output.is_json:
         output.document(group)
         return
-    output.record({key: group[key] for key in ("group", "state", "lag", "unfinished")})
+    output.record({key: group[key] for key in ("group", "state", "lag", "incomplete")})
     output.line()
     output.items(
         group["members"],
@@ -75,15 +75,15 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
         Column("topic", "TOPIC"),
         Column("partition", "PARTITION", right=True),
         Column("committed", "COMMITTED", right=True),
-        Column("end_offset", "END", right=True),
+        Column("end", "END", right=True),
         Column("lag", "LAG", right=True),
-        Column("unfinished", "UNFINISHED", right=True),
+        Column("incomplete", "INCOMPLETE", right=True),
     ]
     output.items(group["partitions"], columns, empty="nothing committed yet")
 
 
 async def _group(log: Log, name: str) -> dict[str, Any]:
-    """A group as JSON: `lag` counts records after the committed offset, `unfinished` those not in its offset map."""
+    """A group as JSON: `lag` counts records after the committed offset, `incomplete` those not in its offset map."""
     partitions = await _partitions(log, name)
     described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
     _code, _name, state, _type, _protocol, members, *_ = described
@@ -92,7 +92,7 @@ async def _group(log: Log, name: str) -> dict[str, Any]:
         "state": state,
         "members": [{"member": m[0], "client": m[1], "host": m[2].lstrip("/")} for m in members],
         "lag": sum(part["lag"] for part in partitions),
-        "unfinished": sum(part["unfinished"] for part in partitions),
+        "incomplete": sum(part["incomplete"] for part in partitions),
         "partitions": partitions,
     }
 
@@ -114,9 +114,9 @@ async def _partitions(log: Log, group: str) -> list[dict[str, Any]]:
                 "topic": place.topic,
                 "partition": place.partition,
                 "committed": offset,
-                "end_offset": ends[place],
+                "end": ends[place],
                 "lag": lag,
-                "unfinished": max(lag - finished, 0),
+                "incomplete": max(lag - finished, 0),
             }
         )
     return parts

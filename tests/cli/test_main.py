@@ -1,0 +1,142 @@
+"""The frame of the command line: finding commands, exit codes, messages, and how little is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from logqueue_api.cli.exits import ExitCode
+from logqueue_api.cli.main import COMMANDS, main
+
+HEAVY = ["aiokafka", "asyncio", "fastapi", "rich", "msgspec", "logging", "http.client", "json", "pydantic", "uvicorn"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "logqueue_api.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_lists_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+    assert all(f"{code.value:>3}  {code.meaning}" in shown for code in ExitCode)
+
+
+def test_no_command_is_a_usage_error_that_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == ExitCode.USAGE
+    assert "commands:" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("logqueue ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: ")
+    assert main(["help", name]) == 0
+
+
+def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics"]) == ExitCode.USAGE
+    assert "did you mean 'topic'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["topic"], "required: ls|describe|tail"),
+        (["topic", "ls", "--no-such"], "unrecognized arguments: --no-such"),
+        (["up", "--kafka-port", "99999"], "'99999' is not a port"),
+        (["up", "--workers", "0"], "'0' is not a whole number of at least 1"),
+        (["up", "--drain-timeout", "soon"], "'soon' is not a duration"),
+        (["up", "--all"], "--all is for a feed"),
+        (["up", "--kafka-port", "7000", "--http-port", "7000"], "are both 7000"),
+        (["topic", "ls", "--bootstrap", "localhost"], "'localhost' (--bootstrap) is not HOST:PORT"),
+        (["topic", "tail", "t", "--from", "yesterday"], "'yesterday' is not a time"),
+        (["topic", "tail", "t", "--partitions", "a"], "'a' is not a list of partitions"),
+        (["jobs", "ls", "--api", "localhost:80"], "'localhost:80' (--api) is not a URL"),
+    ],
+)
+def test_bad_input_is_named_without_a_traceback(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == ExitCode.USAGE
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_errors_are_json_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topic", "ls", "--json", "--bootstrap", "nowhere"]) == ExitCode.USAGE
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["code"] == "usage"
+    assert "'nowhere'" in error["message"]
+
+
+def test_options_without_values_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--json", "topic", "ls", "--bootstrap", "nowhere"]) == ExitCode.USAGE
+    json.loads(capsys.readouterr().err)
+
+
+def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = run("topic", "ls", "--bootstrap", "127.0.0.1:1")
+    assert result.returncode == ExitCode.UNREACHABLE
+    assert "no log answers at 127.0.0.1:1 (from --bootstrap): Connection refused" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_api_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = run("jobs", "ls", "--data-dir", str(tmp_path), LOGQUEUE_API="http://127.0.0.1:1")
+    assert result.returncode == ExitCode.UNREACHABLE
+    assert "no API answers at http://127.0.0.1:1 (from LOGQUEUE_API): Connection refused" in result.stderr
+
+
+def test_the_frame_imports_nothing_heavy() -> None:
+    code = "import sys, logqueue_api.cli.main; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "logqueue_api.cli.main", "--help"],
+        stdout=(pipe := os.pipe())[1],
+        stderr=subprocess.PIPE,
+    )
+    for end in pipe:
+        os.close(end)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+
+
+def test_ctrl_c_in_a_command_is_130_and_quiet(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "logqueue_api.cli.main", "jobs", "ls", "--api", address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)  # it has asked, and waits for an answer now
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, b"", b"")
