@@ -1,6 +1,5 @@
 """Segments, indexes and logs in Kafka's on-disk format. The only room that touches files."""
 
-from logqueue.storage.log_directory import LogDirectory
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import (
     DataFolderError,
@@ -15,6 +14,7 @@ from logqueue.storage.errors import (
     UnknownTopic,
 )
 from logqueue.storage.log import AppendResult, FetchSlice, Origin, PartitionLog
+from logqueue.storage.log_directory import LogDirectory
 from logqueue.storage.segment_list import TimestampOffset
 from logqueue.storage.topics import Topic
 

@@ -386,7 +386,7 @@ class PartitionLog:
         if following is not None and following.base_offset <= end_offset:
             return segment.size, following.base_offset
         found = segment.find(end_offset)
-        return (segment.size, end_offset) if found is None else (found[0], end_offset)
+        return (segment.size if found is None else found), end_offset
 
     def read_bytes(self, part: FetchSlice) -> bytes:
         """The bytes of a slice, in memory: for coordinators and tools, not for fetches."""

@@ -22,7 +22,8 @@ from logqueue.storage.errors import DataFolderError, InvalidPartitions, InvalidT
 from logqueue.storage.file_system import remove_gently, write_atomically
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
-from logqueue.storage.names import DELETED_FOLDER, deleted_folder, is_topic_name
+from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
+from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.recovery import Cut, load_log
 from logqueue.storage.topics import Topic, read_topics, write_topics
@@ -135,6 +136,7 @@ class LogDirectory:
                     self._add_log(topic, partition, log_start_offset=start)
                     continue
                 folder = self.folder / str(partition)
+                self._check_owner(topic, folder)
                 loaded = load_log(
                     self._environment,
                     topic.config,
@@ -156,6 +158,19 @@ class LogDirectory:
                     log_start_offset=start,
                 )
         self.checkpoint()
+
+    def _check_owner(self, topic: Topic, folder: Path) -> None:
+        """A folder belongs to the topic id in it; a torn `partition.metadata` of a first append is written again."""
+        path = folder / PARTITION_METADATA
+        content = self._fs.read_file(path)
+        owner = None if content is None else parse_metadata(content)
+        if owner is None:
+            write_atomically(self._fs, path, format_metadata(topic.topic_id))
+        elif owner != topic.topic_id:
+            raise DataFolderError(
+                f"{folder} holds topic id {format_id(owner)}, but {topic.name} is {format_id(topic.topic_id)}; "
+                "move the folder away, or restore the data folder from one backup"
+            )
 
     def _partitions(self, topic: Topic) -> list[TopicPartition]:
         return [TopicPartition(topic.name, index) for index in range(topic.partitions)]

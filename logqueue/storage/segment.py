@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
 
 from logqueue.config import LogConfig
-from logqueue.records.batch import HEADER_SIZE, LENGTH_PREFIX, NO_TIMESTAMP, BatchHeader
+from logqueue.records.batch import HEADER_SIZE, LENGTH_PREFIX, MIN_BATCH_LENGTH, NO_TIMESTAMP, BatchHeader
 from logqueue.storage.environment import Environment
+from logqueue.storage.errors import StorageError
 from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, offset_entries_below
@@ -18,7 +20,8 @@ from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
 _OFFSET = Struct(">q")
-_OFFSET_LENGTH = Struct(">qi")
+_WALKED = Struct(">qi11xi")  # base offset, length, ..., last offset delta
+_WALK_BYTES = 4096
 
 
 class Segment:
@@ -182,16 +185,11 @@ class Segment:
         for index in (self.offset_index, self.time_index):
             index.seal(index.size)
 
-    def find(self, offset: int, *, end: int | None = None) -> tuple[int, BatchHeader] | None:
-        """Position and header of the first batch that ends at or after `offset`; None if the segment has none."""
-        limit = self.size if end is None else end
-        position = self.offset_index.floor(offset)[1]
-        fd = self.open().fd
-        while position < limit:
-            header = read_header(self._fs, fd, position)
-            if header.last_offset >= offset:
-                return position, header
-            position += header.size
+    def find(self, offset: int) -> int | None:
+        """Position of the first batch that ends at or after `offset`; None if the segment has none."""
+        for position, last_offset, _ in self._walk(self.offset_index.floor(offset)[1]):
+            if last_offset >= offset:
+                return position
         return None
 
     def find_time(self, timestamp_ms: int, *, from_offset: int) -> tuple[int, BatchHeader] | None:
@@ -199,14 +197,12 @@ class Segment:
         if self.max_timestamp < timestamp_ms:
             return None
         floor: TimeEntry = self.time_index.floor(timestamp_ms - 1)
-        found = self.find(max(floor.offset, from_offset))
-        fd = self.open().fd
-        while found is not None:
-            position, header = found
+        position = self.find(max(floor.offset, from_offset))
+        while position is not None and position < self.size:
+            header = self.header_at(position)
             if header.max_timestamp >= timestamp_ms:
-                return found
+                return position, header
             position += header.size
-            found = (position, read_header(self._fs, fd, position)) if position < self.size else None
         return None
 
     def cut(self, position: int, *, max_bytes: int, limit: int) -> int:
@@ -220,18 +216,16 @@ class Segment:
         indexed = self.offset_index.floor_position(position + max_bytes)
         if indexed > position:
             return indexed
-        fd = self.open().fd
         end = position
-        while end < limit:
-            size = self._batch_size(fd, end)
-            if end + size > position + max_bytes:
+        for _, _, size in self._walk(position):
+            if end + size > min(position + max_bytes, limit):
                 break
             end += size
         return end
 
     def batch_end(self, position: int) -> int:
         """Where the batch at `position` ends."""
-        return position + self._batch_size(self.open().fd, position)
+        return position + self.header_at(position).size
 
     def header_at(self, position: int) -> BatchHeader:
         """Header of the batch at `position`. Raises StorageError if there is none."""
@@ -242,10 +236,22 @@ class Segment:
         offset: int = _OFFSET.unpack(self._fs.pread(self.open().fd, _OFFSET.size, position))[0]
         return offset
 
-    def _batch_size(self, fd: int, position: int) -> int:
-        length: int = _OFFSET_LENGTH.unpack(self._fs.pread(fd, _OFFSET_LENGTH.size, position))[1]
-        assert length >= HEADER_SIZE - LENGTH_PREFIX, f"{self.path} holds no batch at {position}"
-        return length + LENGTH_PREFIX
+    def _walk(self, position: int) -> Iterator[tuple[int, int, int]]:
+        """(position, last offset, size) of the batches from `position` on, read a few KiB of headers at a time."""
+        fd = self.open().fd
+        while position < self.size:
+            chunk = self._fs.pread(fd, _WALK_BYTES, position)
+            at, end = 0, min(len(chunk) - HEADER_SIZE, self.size - position - HEADER_SIZE)
+            while at <= end:
+                base_offset, length, last_offset_delta = _WALKED.unpack_from(chunk, at)
+                if length < MIN_BATCH_LENGTH:
+                    break
+                size = length + LENGTH_PREFIX
+                yield position + at, base_offset + last_offset_delta, size
+                at += size
+            if at == 0:
+                raise StorageError(f"{self.path} holds no batch at position {position}")
+            position += at
 
     def release(self) -> None:
         """Close the file as soon as no reply uses it."""

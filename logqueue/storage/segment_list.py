@@ -78,7 +78,7 @@ class SegmentList:
         for segment in self._segments[index:]:
             found = segment.find(offset) if segment.size else None
             if found is not None:
-                return segment, found[0]
+                return segment, found
         return None
 
     # By time
