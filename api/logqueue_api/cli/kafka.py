@@ -21,6 +21,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from logqueue.jobs.settings import load_settings
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.cli.stack import Stack
 
@@ -28,7 +29,7 @@ CONNECT_ATTEMPTS = 4
 COORDINATOR_ATTEMPTS = 20
 CONNECT_SECONDS = 3.0
 RETRY_SECONDS = 0.25
-REQUEST_MS = 10_000
+REQUEST_SECONDS = 10.0
 
 _Result = TypeVar("_Result")
 
@@ -58,14 +59,15 @@ class Log:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._settings: dict[str, Any] = {"bootstrap_servers": stack.bootstrap, "request_timeout_ms": REQUEST_MS}
+        self.settings = load_settings(bootstrap=stack.bootstrap, request_timeout_s=REQUEST_SECONDS)
         self.admin: AIOKafkaAdminClient
         self.consumer: AIOKafkaConsumer
 
     async def __aenter__(self) -> Self:
         await self._reach()
-        self.admin = AIOKafkaAdminClient(**self._settings)
-        self.consumer = AIOKafkaConsumer(**self._settings, enable_auto_commit=False, auto_offset_reset="earliest")
+        options = self.settings.connection()
+        self.admin = AIOKafkaAdminClient(**options)
+        self.consumer = AIOKafkaConsumer(**options, enable_auto_commit=False, auto_offset_reset="earliest")
         try:
             await self.admin.start()
             await self.consumer.start()

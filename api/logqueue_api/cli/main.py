@@ -10,9 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from logqueue.errors import LogqueueError
 
 COMMANDS: dict[str, str] = {
     "up": "start everything on this machine: log, workers, API, one screen",
@@ -129,11 +132,29 @@ def _report_unexpected(error: Exception, *, as_json: bool) -> int:
     from logqueue.errors import LogqueueError
 
     if isinstance(error, LogqueueError):
-        return _report(CommandError(str(error), code=ExitCode.FAILED), as_json=as_json)
+        return _report(CommandError(str(error), code=_code_of(error)), as_json=as_json)
     import traceback
 
     traceback.print_exception(error, file=sys.stderr)
     return _report(CommandError(f"internal error: {type(error).__name__}: {error}", code=ExitCode.BUG), as_json=as_json)
+
+
+def _code_of(error: LogqueueError) -> ExitCode:
+    """The one place where the errors of other rooms become exit codes."""
+    from logqueue.config import InvalidConfig
+    from logqueue.jobs import errors
+
+    match error:
+        case errors.BrokerUnreachable():
+            return ExitCode.UNREACHABLE
+        case errors.InvalidSetting() | errors.InvalidArguments() | errors.UnknownJobType() | InvalidConfig():
+            return ExitCode.USAGE
+        case errors.InvalidDefinition():
+            return ExitCode.APP
+        case errors.WaitTimeout():
+            return ExitCode.TIMEOUT
+        case _:
+            return ExitCode.FAILED
 
 
 def _exit() -> NoReturn:

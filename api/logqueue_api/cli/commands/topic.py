@@ -55,9 +55,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _ls(log: Log, options: argparse.Namespace, output: Output) -> None:
-    from logqueue.jobs.topics import TopicNames
-
-    names = TopicNames()
+    names = log.settings.topics
     topics = await log.topics()
     shown = {name: topics[name] for name in sorted(topics) if options.all or not name.startswith("__")}
     ranges = await log.ranges(shown)
