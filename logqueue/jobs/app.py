@@ -156,15 +156,18 @@ class App:
                 raise InvalidDefinition(f"App {self.name!r} is in use by another event loop: use one app per loop")
             self._client = None
         if self._client is None:
-            self._client, self._loop = JobClient(self.settings, app=self, clock=self.clock), loop
+            self._client, self._loop = (
+                JobClient(self.settings, partitions_of=self._partitions_of, clock=self.clock),
+                loop,
+            )
         return self._client
 
     async def send_many(self, jobs: Iterable[PreparedJob]) -> list[JobHandle]:
         """Put many jobs on the log at once: `await app.send_many(job.prepare(tenant=t, n=n) for ...)`.
 
         Whole batches per partition instead of a request per job: about ten times the rate of single sends. Jobs of
-        one tenant keep their order. Handles come in the order of the jobs. If a batch is refused, SendFailed says how
-        many jobs are confirmed; those stay on the log.
+        one tenant keep their order. Handles come in the order of the jobs. If a batch is refused, BulkSendFailed has
+        the confirmed ones, which stay on the log.
         """
         client = await self.client()
         return await client.send_many(jobs)
@@ -183,6 +186,10 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _partitions_of(self, queue: str) -> int:
+        declared = self._queues.get(queue)
+        return declared.partitions if declared is not None else JOBS_PARTITIONS
 
     def _loop_is_over(self) -> bool:
         return self._loop is None or self._loop.is_closed()

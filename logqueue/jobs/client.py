@@ -2,33 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from logqueue.clock import Clock
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from logqueue.clock import Clock, SystemClock
+from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.bulk import BulkSend
+from logqueue.jobs.connection import new_producer, start_client, stop_client
+from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
+from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.sending import PreparedJob
 from logqueue.jobs.settings import Settings
+from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
+from logqueue.jobs.watcher import StatusWatcher
 
-if TYPE_CHECKING:
-    from logqueue.jobs.app import App
+HEADER_OVERHEAD_BYTES = 12
 
 
 class JobClient:
-    def __init__(self, settings: Settings, *, app: App | None = None, clock: Clock) -> None:
+    """Sends jobs and waits for their states, for one event loop.
+
+    `partitions_of` says how many partitions a queue's topic is created with if it does not exist. The producer starts
+    with the first send, the reader of states with the first wait. A producer that the log has refused once is replaced,
+    since its sequence numbers have a gap (KIP-98).
+    """
+
+    def __init__(
+        self, settings: Settings, *, partitions_of: Callable[[str], int] | None = None, clock: Clock | None = None
+    ) -> None:
         self.settings = settings
+        self._names = settings.topics
+        self._partitions_of = partitions_of if partitions_of is not None else lambda queue: JOBS_PARTITIONS
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._topics: dict[str, int] = {}  # partitions of the topics known to exist
+        self._pending = asyncio.Semaphore(settings.max_pending_records)
+        self._stopping: set[asyncio.Task[None]] = set()
+        self._watcher = StatusWatcher(settings, clock=clock if clock is not None else SystemClock())
 
     async def send(self, job: PreparedJob) -> JobHandle:
-        raise NotImplementedError
+        """Put one job on the log; returns when it is durable (acks=all).
+
+        Raises JobTooLarge (nothing sent), BrokerUnreachable, SendFailed. After a SendFailed for want of an answer the
+        job may still arrive: send it again under the same id if it must not be there twice.
+        """
+        self.check_size(job)
+        topic = self._names.jobs(job.queue)
+        producer, partitions = await self._ready(topic, job.queue)
+        key = job.tenant.encode()
+        partition = partition_of(key, partitions)
+        offset = await self._confirmed(producer, job, topic, partition, key)
+        return self.handle(job, topic, partition, offset)
 
     async def send_many(self, jobs: Iterable[PreparedJob]) -> list[JobHandle]:
-        raise NotImplementedError
+        """Put many jobs on the log, in whole batches; see App.send_many."""
+        bulk = BulkSend(self)
+        return await bulk.send(jobs)
 
     async def wait(self, handle: JobHandle, *, timeout_s: float) -> JobState:
-        raise NotImplementedError
+        """The job's final state; WaitTimeout after `timeout_s`."""
+        return await self._watcher.wait(handle, timeout_s=timeout_s)
 
     async def status(self, handle: JobHandle) -> JobState | None:
-        raise NotImplementedError
+        """The newest state on the log, or None."""
+        return await self._watcher.status(handle)
+
+    async def ready(self, queue: str) -> tuple[AIOKafkaProducer, str, int]:
+        """A started producer, the queue's topic (created if missing), and its number of partitions."""
+        topic = self._names.jobs(queue)
+        producer, partitions = await self._ready(topic, queue)
+        return producer, topic, partitions
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """Wait (bounded) for what is on its way, and end the connections."""
+        await self._watcher.close()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop_client(producer)
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+    def handle(self, job: PreparedJob, topic: str, partition: int, offset: int) -> JobHandle:
+        """The handle of a job that the log has confirmed."""
+        return JobHandle(
+            id=job.id,
+            type=job.type,
+            queue=job.queue,
+            tenant=job.tenant,
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            created_ms=job.created_ms,
+            client=self,
+        )
+
+    def check_size(self, job: PreparedJob) -> None:
+        """JobTooLarge if the record is above `max_record_bytes`."""
+        size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
+        if size > self.settings.max_record_bytes:
+            raise JobTooLarge(
+                f"Job {job.id} of type {job.type!r} is {size:,} bytes; at most {self.settings.max_record_bytes:,} are "
+                "sent (LOGQUEUE_MAX_RECORD_BYTES). Store the data elsewhere and send a reference to it."
+            )
+
+    def discard_producer(self, producer: AIOKafkaProducer) -> None:
+        """Replace a producer that the log has refused; what it still has is delivered or given up in time."""
+        if self._producer is producer:
+            self._producer = None
+            task = asyncio.create_task(stop_client(producer))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+    async def _ready(self, topic: str, queue: str) -> tuple[AIOKafkaProducer, int]:
+        producer, partitions = self._producer, self._topics.get(topic)
+        if producer is not None and partitions is not None:
+            return producer, partitions
+        async with self._starting:
+            if topic not in self._topics:
+                spec: TopicSpec = self._names.jobs_spec(queue, partitions=self._partitions_of(queue))
+                self._topics.update(await ensure_topics(self.settings, [spec]))
+            if self._producer is None:
+                self._producer = await start_client(lambda: new_producer(self.settings), self.settings)
+            return self._producer, self._topics[topic]
+
+    async def _confirmed(
+        self, producer: AIOKafkaProducer, job: PreparedJob, topic: str, partition: int, key: bytes
+    ) -> int:
+        """The offset under which the log confirmed the record."""
+        try:
+            async with asyncio.timeout(self.settings.send_timeout_s):
+                future = await self._enqueue(
+                    producer,
+                    topic,
+                    value=job.value,
+                    key=key,
+                    partition=partition,
+                    timestamp_ms=job.created_ms,
+                    headers=job.headers,
+                )
+                metadata = await asyncio.shield(future)
+        except TimeoutError:
+            raise SendFailed(self.unconfirmed(f"Job {job.id}")) from None
+        except MessageSizeTooLargeError as error:
+            self.discard_producer(producer)
+            raise JobTooLarge(f"Job {job.id} is larger than {topic} takes (max.message.bytes): {error}") from None
+        except KafkaError as error:
+            self.discard_producer(producer)
+            raise SendFailed(f"Job {job.id} was not taken by {topic} at {self.settings.bootstrap}: {error!r}") from None
+        offset: int = metadata.offset
+        return offset
+
+    async def _enqueue(self, producer: AIOKafkaProducer, topic: str, **record: Any) -> asyncio.Future[Any]:
+        """Hand a record to the producer; one of `max_pending_records` is held until its fate is known."""
+        await self._pending.acquire()
+        try:
+            future: asyncio.Future[Any] = await producer.send(topic, **record)
+        except BaseException:
+            self._pending.release()
+            raise
+        future.add_done_callback(self._settled)
+        return future
+
+    def _settled(self, future: asyncio.Future[Any]) -> None:
+        self._pending.release()
+        if not future.cancelled():
+            future.exception()  # seen here, even if whoever waited for it has given up
+
+    def unconfirmed(self, what: str) -> str:
+        """The text for a send without an answer in time."""
+        return (
+            f"{what} was not confirmed by {self.settings.bootstrap} within {self.settings.send_timeout_s:g} s: "
+            "no broker answers. It may still arrive if the broker comes back."
+        )

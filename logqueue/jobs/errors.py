@@ -109,6 +109,10 @@ class WaitTimeout(LogqueueError, TimeoutError):
     """`wait` ended before the job did; the job goes on."""
 
 
+class ClientClosed(LogqueueError):
+    """The app was closed while something waited on it."""
+
+
 class JobFailed(LogqueueError):
     """Raised by `JobState.raise_for_state` for a job that ended in any other state than `succeeded`."""
 

@@ -114,6 +114,14 @@ class InvalidStatus(ValueError):
     """A record of the status topic that is no status: other framing, unknown schema, or broken Avro."""
 
 
+class UnknownSchemaId(InvalidStatus):
+    """The value's schema id is not known here (yet): read the schema topic again, then try once more."""
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(f"schema id {schema_id} is not registered")
+        self.schema_id = schema_id
+
+
 class StatusCodec:
     """Status records under the schema id that the registry gave `SCHEMA`.
 
@@ -152,7 +160,7 @@ class StatusCodec:
         if schema_id not in self._parsed:
             schema = self._schema_of(schema_id) if self._schema_of is not None else None
             if schema is None:
-                raise InvalidStatus(f"schema id {schema_id} is not registered")
+                raise UnknownSchemaId(schema_id)
             self._parsed[schema_id] = fastavro.parse_schema(without_logical_types(schema))
         return self._parsed[schema_id]
 

@@ -1,0 +1,132 @@
+"""Starting aiokafka clients with bounded patience, and ending them the same way. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+
+from logqueue.jobs.errors import BrokerUnreachable
+from logqueue.jobs.settings import Settings
+
+MAX_BACKOFF_S = 2.0
+STOP_TIMEOUT_S = 10.0  # for what is still on its way when a client is closed
+BATCH_BYTES = 256 * 1024
+READ_WAIT_MS = 50  # aiokafka asks for offsets on the connection of its fetches: a long poll would hold them up
+REQUEST_SLACK_BYTES = 64 * 1024  # what a record has on top of value, key and headers
+
+log = logging.getLogger(__name__)
+
+
+class _Startable(Protocol):
+    async def start(self) -> None: ...
+
+
+Client = TypeVar("Client", bound=_Startable)
+
+
+async def start_client(make: Callable[[], Client], settings: Settings) -> Client:
+    """Make and start a client, again and again until a broker answers.
+
+    Raises BrokerUnreachable, with the addresses and the last error, after `connect_timeout_s` in all.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settings.connect_timeout_s
+    backoff = settings.connect_backoff_s
+    attempts = 0
+    while True:
+        attempts += 1
+        client = make()
+        reason = await _try_start(client, deadline - loop.time())
+        if reason is None:
+            return client
+        await stop_client(client, timeout_s=1.0)
+        rest = deadline - loop.time()
+        if rest <= 0:
+            raise BrokerUnreachable(_unreachable(settings, attempts, reason))
+        await asyncio.sleep(min(backoff, rest))
+        backoff = min(MAX_BACKOFF_S, backoff * 2)
+
+
+async def _try_start(client: _Startable, timeout_s: float) -> str | None:
+    """None if it started, else why it did not; on cancellation what was begun is ended."""
+    try:
+        async with asyncio.timeout(max(0.05, timeout_s)):
+            await client.start()
+    except IncompatibleBrokerVersion as error:
+        await stop_client(client, timeout_s=1.0)
+        raise BrokerUnreachable(f"The broker lacks what this client needs: {error}") from None
+    except TimeoutError:
+        return "no answer in time"
+    except (KafkaError, OSError) as error:
+        return str(error) or type(error).__name__
+    except asyncio.CancelledError:
+        await stop_client(client, timeout_s=1.0)
+        raise
+    return None
+
+
+async def stop_client(client: object, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Stop a client, waiting at most `timeout_s` for what is still on its way; then cut its connections."""
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop  # type: ignore[attr-defined]
+    try:
+        async with asyncio.timeout(timeout_s):
+            await stop()
+    except TimeoutError:
+        log.warning("Kafka client not stopped within %g s: its unconfirmed records are given up", timeout_s)
+        await _cut(client, timeout_s=1.0)
+    except KafkaError as error:
+        log.warning("Kafka client ended with %s", error)
+
+
+async def _cut(client: object, *, timeout_s: float) -> None:
+    """End a producer that cannot deliver: aiokafka's stop waits for delivery without a bound when idempotent."""
+    if not isinstance(client, AIOKafkaProducer):
+        return
+    task = client._sender.sender_task
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task], timeout=timeout_s)
+    await client.client.close()
+
+
+def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
+    """An idempotent producer that confirms with acks=all (KIP-98: a retried batch is stored once)."""
+    return AIOKafkaProducer(
+        **settings.connection(),
+        acks="all",
+        enable_idempotence=True,
+        compression_type=None if settings.compression == "none" else settings.compression,
+        max_batch_size=BATCH_BYTES,
+        max_request_size=max(settings.max_record_bytes, BATCH_BYTES) + REQUEST_SLACK_BYTES,
+        linger_ms=linger_ms,
+    )
+
+
+def new_reader(settings: Settings) -> AIOKafkaConsumer:
+    """A consumer without a group: partitions are assigned, positions are the caller's."""
+    return AIOKafkaConsumer(
+        **settings.connection(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=READ_WAIT_MS,
+    )
+
+
+def new_admin(settings: Settings) -> AIOKafkaAdminClient:
+    """An admin client."""
+    return AIOKafkaAdminClient(**settings.connection())
+
+
+def _unreachable(settings: Settings, attempts: int, reason: str) -> str:
+    tries = f"{attempts} attempt{'s' if attempts > 1 else ''} in {settings.connect_timeout_s:g} s"
+    return (
+        f"No Kafka broker answers at {settings.bootstrap} ({tries}; last: {reason}). "
+        "Start one with `logqueue up` or `logqueue broker`, or set LOGQUEUE_BOOTSTRAP to where it is."
+    )
