@@ -1,0 +1,154 @@
+"""The embedded broker: what there is, and in which order it starts and stops. Knows no wire format."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from logqueue.broker import limits
+from logqueue.broker.deadlines import Deadlines
+from logqueue.broker.dispatch import Dispatcher
+from logqueue.broker.group_commit import GroupCommit
+from logqueue.broker.network import Network
+from logqueue.broker.session import Slot
+from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
+from logqueue.clock import Clock, SystemClock
+from logqueue.config import BrokerConfig, LogConfig
+from logqueue.protocol.frames import write_response
+from logqueue.storage.log_directory import LogDirectory
+
+if TYPE_CHECKING:
+    from logqueue.broker.groups import Groups
+    from logqueue.broker.topics import Topic
+
+log = logging.getLogger("logqueue.broker")
+
+_WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - addresses that mean "all of this machine"
+_DRAIN_POLL_SECONDS = 0.005
+
+
+class Broker:
+    """One node that speaks the Kafka protocol over the logs of one data folder.
+
+    Runs on the loop that calls `start`; everything but `start` and `stop` belongs to the handlers.
+    """
+
+    def __init__(
+        self, config: BrokerConfig, *, log_defaults: LogConfig | None = None, clock: Clock | None = None
+    ) -> None:
+        self.config = config
+        self.log_defaults = log_defaults or LogConfig(max_message_bytes=config.message_max_bytes)
+        self.clock = clock or SystemClock()
+        self.node_id = config.node_id
+        self.port = 0
+        self.parked_fetches = 0
+        self.is_stopping = False
+        self.loop: asyncio.AbstractEventLoop
+        self.deadlines: Deadlines
+        self.commit: GroupCommit
+        self.topics: Topics
+        self._directory: LogDirectory | None = None
+        self._network: Network | None = None
+        self._groups: Groups | None = None
+
+    @property
+    def cluster_id(self) -> str:
+        assert self._directory is not None
+        return self._directory.cluster_id
+
+    def take_producer_id(self) -> int:
+        """A producer id that was never given before. Raises StorageError."""
+        assert self._directory is not None
+        return self._directory.take_producer_id()
+
+    @property
+    def groups(self) -> Groups:
+        """The coordinator of consumer groups; built at its first use, or at the start if there are offsets."""
+        return self._groups or self._load_groups()
+
+    def _load_groups(self) -> Groups:
+        from logqueue.broker.groups import Groups
+
+        self._groups = Groups(self)
+        return self._groups
+
+    def delete_topic(self, topic: Topic) -> None:
+        """Delete a topic, and with it what groups have committed for it."""
+        self.topics.delete(topic)
+        if self._groups is not None:
+            self._groups.on_topic_deleted(topic.name)
+
+    async def start(self) -> None:
+        """Open the data folder, recover, and listen. Raises DataFolderError or CannotListen; then nothing is held."""
+        self.loop = asyncio.get_running_loop()
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        if not self.config.host.startswith("127.") and self.config.host not in ("localhost", "::1"):
+            log.warning(
+                "listening on %s without authentication: everyone who reaches port %d can read, write and delete "
+                "everything. Use 127.0.0.1 unless the network is yours alone",
+                self.config.host,
+                self.port,
+            )
+
+    def _open(self) -> None:
+        config = self.config
+        self._directory = LogDirectory.open(
+            config.data_dir, clock=self.clock, defaults=self.log_defaults, node_id=config.node_id
+        )
+        self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
+        self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
+        self.topics = Topics(self._directory, config, self.log_defaults)
+        dispatcher = Dispatcher(self)
+        self._network = Network(self.loop, config, serve=dispatcher.serve, after_turn=self.commit.start_round)
+        if CONSUMER_OFFSETS in self.topics.by_name:
+            self._load_groups()
+        self.port = self._network.listen()
+
+    async def stop(self) -> None:
+        """Answer what is parked, flush, write checkpoints and the clean-shutdown marker. Bounded, and idempotent."""
+        if self._network is None or self.is_stopping:
+            return
+        self.is_stopping = True
+        self._network.stop_listening()
+        self._network.stop_reading()
+        for topic in self.topics.by_name.values():
+            for partition in topic.partitions:
+                partition.wake_all()
+        self.end_turn()
+        deadline = self.loop.time() + limits.STOP_DRAIN_SECONDS
+        # A bounded poll at the very end: an event would cost every turn of the loop a check.
+        while self.loop.time() < deadline and not (self.commit.is_idle and not self._network.has_unsent):  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        self._close()
+        log.info("stopped")
+
+    def _close(self) -> None:
+        if self._network is not None:
+            self._network.close()
+            self._network = None
+        if self._directory is not None:
+            if hasattr(self, "commit"):
+                self.commit.close()
+                self.deadlines.close()
+            self._directory.close()
+            self._directory = None
+
+    def answer(self, slot: Slot, response: Any) -> None:
+        """Answer a request now; it leaves at the end of the turn, after the answers before it."""
+        slot.fill(write_response(slot.api_key, slot.api_version, slot.correlation_id, response))
+
+    def end_turn(self) -> None:
+        """Send what is ready and hand waiting requests to the disk: the end of every callback of the loop."""
+        if self._network is not None:
+            self._network.flush()
+        self.commit.start_round()
+
+    def advertised(self, slot: Slot) -> tuple[str, int]:
+        """Address to tell a client: the one we listen on, or the one it came by if we listen on all of them."""
+        host = self.config.host
+        return (slot.session.local_host if host in _WILDCARDS else host), self.port

@@ -1,0 +1,235 @@
+"""A plain TCP connection: moves bytes between a non-blocking socket and its Session. Knows no request."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from logqueue.broker import limits
+from logqueue.broker.poller import READABLE, WRITABLE, Poller
+from logqueue.broker.session import Session
+from logqueue.errors import LogqueueError
+from logqueue.protocol.wire import FileSlice, Segment
+
+log = logging.getLogger("logqueue.broker.connection")
+
+_IOV_MAX = 512
+
+
+class Connection:
+    """The socket half of a connection."""
+
+    __slots__ = (
+        "_backlog",
+        "_events",
+        "_fd",
+        "_on_closed",
+        "_poller",
+        "_queued_bytes",
+        "_socket",
+        "idle_turns",
+        "session",
+    )
+
+    def __init__(
+        self, sock: socket.socket, *, poller: Poller, on_closed: Callable[[Connection], None], idle_turns: int = 0
+    ) -> None:
+        """Takes ownership of `sock`, which is non-blocking; `session` has to be set before events arrive."""
+        self.session: Session
+        self.idle_turns = idle_turns  # sweeps since something was read: no clock on the hot path
+        self._socket = sock
+        self._fd = sock.fileno()
+        self._poller = poller
+        self._on_closed = on_closed
+        self._backlog: deque[Segment] | None = None  # what the socket did not take
+        self._queued_bytes = 0
+        self._events = READABLE
+        poller.register(self._fd, self)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fd < 0
+
+    @property
+    def has_unsent(self) -> bool:
+        return self._backlog is not None
+
+    def on_readable(self) -> None:
+        if self._fd < 0:
+            return
+        if not self._events & READABLE:  # only a hang-up is reported while reading is paused
+            self.close("hung up while its answers were waiting")
+            return
+        try:
+            self._read()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.close(f"read failed: {error.strerror}")
+        except LogqueueError as error:
+            log.warning("closing %s: %s", self.session.peer, error)
+            self.close("bad request")
+        except Exception:
+            log.exception("closing %s: a request failed in an unforeseen way; please report this", self.session.peer)
+            self.close("bug")
+
+    def _read(self) -> None:
+        session = self.session
+        receive = self._socket.recv_into
+        self.idle_turns = 0
+        budget = limits.READ_TURN_BYTES
+        while budget > 0:
+            target = session.receive_buffer()
+            count = receive(target)
+            if not count:
+                self.close("closed by peer")
+                return
+            session.received(count)
+            if session.is_full:
+                self._watch()
+                return
+            if count < len(target):
+                return  # drained: asking again would only raise
+            budget -= count
+
+    def flush(self) -> None:
+        """Send the answers that are ready; what the socket does not take waits for `on_writable`."""
+        if self._fd < 0:
+            return
+        output = self.session.take_output()
+        if self._backlog is not None:
+            self._backlog.extend(output)
+            self._queued_bytes += _memory(output)
+            self._watch()
+            return
+        try:
+            if len(output) == 1 and not isinstance(answer := output[0], FileSlice):  # the common case
+                try:
+                    sent = self._socket.send(answer)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(answer):
+                    if self.session.is_full:
+                        self._resume()
+                    return
+                output = [memoryview(answer)[sent:]]
+            self._transmit(deque(output))
+        except OSError as error:
+            self.close(f"write failed: {error.strerror}")
+
+    def on_writable(self) -> None:
+        if self._backlog is None or self._fd < 0:
+            return
+        try:
+            self._transmit(self._backlog)
+        except OSError as error:
+            self.close(f"write failed: {error.strerror}")
+
+    def _transmit(self, queue: deque[Segment]) -> None:
+        budget = limits.WRITE_TURN_BYTES
+        try:
+            while queue and budget > 0:
+                head = queue[0]
+                sent = self._send_file(head, queue) if isinstance(head, FileSlice) else self._send_bytes(queue)
+                budget -= sent
+        except BlockingIOError:
+            pass
+        if queue:
+            self._backlog = queue
+            self._queued_bytes = _memory(self._backlog)
+        else:
+            self._backlog = None
+            self._queued_bytes = 0
+        self._watch()
+        if not queue:
+            self._resume()
+
+    def _send_bytes(self, queue: deque[Segment]) -> int:
+        run: list[bytes | bytearray | memoryview] = []
+        total = 0
+        more = 0
+        for segment in queue:
+            if isinstance(segment, FileSlice):
+                more = socket.MSG_MORE
+                break
+            if len(run) == _IOV_MAX:
+                break
+            run.append(segment)
+            total += len(segment)
+        if total <= limits.JOIN_BYTES:
+            sent = self._socket.send(b"".join(run), more)
+        else:
+            sent = self._socket.sendmsg(run, (), more)
+        _drop(queue, sent)
+        return sent
+
+    def _send_file(self, part: FileSlice, queue: deque[Segment]) -> int:
+        # Cold pages block here. preadv(RWF_NOWAIT) of the first byte would tell, and a thread could warm the range.
+        sent = os.sendfile(self._fd, part.fd, part.position, part.size)
+        if sent == 0:
+            raise OSError(5, "a stored range ended early")  # the size is already promised: the answer cannot be mended
+        if sent < part.size:
+            part.position += sent
+            part.size -= sent
+            return sent
+        queue.popleft()
+        return sent
+
+    def _resume(self) -> None:
+        if self.session.is_full:
+            try:
+                self.session.resume()
+            except LogqueueError as error:
+                log.warning("closing %s: %s", self.session.peer, error)
+                self.close("bad request")
+                return
+            self._watch()
+
+    def stop_reading(self) -> None:
+        """Serve no more requests of this connection."""
+        self.session.stop_serving()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._fd < 0:
+            return
+        events = 0
+        if not self.session.is_full and self._queued_bytes <= limits.QUEUED_RESPONSE_BYTES:
+            events |= READABLE
+        if self._backlog is not None:
+            events |= WRITABLE
+        if events != self._events:
+            self._events = events
+            self._poller.modify(self._fd, events)
+
+    def close(self, reason: str) -> None:
+        """End the connection now; answers that were not sent are lost, open requests are told."""
+        if self._fd < 0:
+            return
+        log.debug("connection %s ended: %s", self.session.peer, reason)
+        self._poller.unregister(self._fd)
+        self._fd = -1
+        self._backlog = None
+        self._socket.close()
+        self.session.close()
+        self._on_closed(self)
+
+
+def _memory(segments: deque[Segment] | list[Segment]) -> int:
+    return sum(len(segment) for segment in segments if not isinstance(segment, FileSlice))
+
+
+def _drop(queue: deque[Segment], count: int) -> None:
+    """Remove the first `count` bytes of the byte segments at the front, and empty segments with them."""
+    while queue:
+        segment = queue[0]
+        if isinstance(segment, FileSlice):
+            return
+        if len(segment) > count:
+            queue[0] = memoryview(segment)[count:]
+            return
+        queue.popleft()
+        count -= len(segment)

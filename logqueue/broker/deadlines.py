@@ -1,0 +1,70 @@
+"""Many deadlines behind one timer of the loop. Knows nothing of what is waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Protocol
+
+_STALE_MIN = 1024
+
+
+class Waiting(Protocol):
+    """Something with a deadline (two today: a parked fetch and a group's timer)."""
+
+    is_done: bool
+
+    def on_deadline(self) -> None: ...
+
+
+class Deadlines:
+    """Wakes objects whose time has come; finished ones are forgotten lazily, never cancelled.
+
+    Pushing costs a heap insertion, not a loop timer. Stale entries are swept once they outnumber the live ones.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, after_wake: Callable[[], None]) -> None:
+        self._loop = loop
+        self._after_wake = after_wake
+        self._heap: list[tuple[float, int, Waiting]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._sweep_at = _STALE_MIN
+
+    def push(self, deadline: float, waiting: Waiting) -> None:
+        """Call `waiting.on_deadline()` at `deadline` (the loop's time) unless it is done by then."""
+        heap = self._heap
+        heappush(heap, (deadline, next(self._order), waiting))
+        if self._timer is None or deadline < self._due:
+            self._arm(deadline)
+        if len(heap) > self._sweep_at:
+            heap[:] = [entry for entry in heap if not entry[2].is_done]
+            heapify(heap)
+            self._sweep_at = max(_STALE_MIN, 2 * len(heap))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._heap.clear()
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = deadline
+        self._timer = self._loop.call_at(deadline, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        heap = self._heap
+        now = self._loop.time()
+        while heap and (heap[0][2].is_done or heap[0][0] <= now):
+            waiting = heappop(heap)[2]
+            if not waiting.is_done:
+                waiting.on_deadline()
+        if heap and self._timer is None:
+            self._arm(heap[0][0])
+        self._after_wake()

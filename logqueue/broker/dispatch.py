@@ -1,0 +1,83 @@
+"""From a frame to its handler and back: headers, versions, encoding. Knows no API by name except ApiVersions.
+
+A handler is a module `logqueue.broker.handlers.<api>` with
+
+    def handle(broker: Broker, request: XRequest, slot: Slot) -> XResponse | None
+
+It is imported when its API is first used, so that start-up pays for nothing. None means that the answer comes later,
+by `Broker.answer(slot, response)`, or never (`slot.fill([])`). Frames are only valid during the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from logqueue.broker.session import Session, Slot
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.api import ApiKey
+from logqueue.protocol.frames import (
+    read_request,
+    read_request_header,
+    write_response,
+    write_unsupported_api_versions,
+)
+from logqueue.protocol.versions import SERVED
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+Handler = Callable[["Broker", Any, Slot], Any]
+
+
+class NotServed(KafkaError):
+    """An API or version that this broker does not serve; Kafka ends such connections, and so do we."""
+
+    code = ErrorCode.UNSUPPORTED_VERSION
+
+
+class Dispatcher:
+    """Serves frames with the handlers of one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._handlers: dict[tuple[int, int], Handler] = {}
+
+    def serve(self, session: Session, frame: memoryview) -> None:
+        """Serve one request. Raises KafkaError when the connection has to end."""
+        header, position = read_request_header(frame)
+        key, version = header.api_key, header.api_version
+        handler = self._handlers.get((key, version))
+        if handler is None:
+            handler = self._find(key, version)
+            if handler is None:
+                self._refuse_version(session, header.correlation_id)
+                return
+        request = read_request(key, version, frame, position)
+        slot = session.open_slot(
+            api_key=key, api_version=version, correlation_id=header.correlation_id, client_id=header.client_id
+        )
+        response = handler(self._broker, request, slot)
+        if response is not None:
+            slot.fill(write_response(key, version, header.correlation_id, response))
+
+    def _find(self, key: int, version: int) -> Handler | None:
+        """The handler of a served version; None for a version of ApiVersions that is too new."""
+        served = SERVED.get(key)  # type: ignore[call-overload]
+        if served is None:
+            raise NotServed(f"API key {key} is not served")
+        if version not in served:
+            if key == ApiKey.API_VERSIONS:
+                return None
+            raise NotServed(f"{ApiKey(key).name} version {version} is not served (only {served.min} to {served.max})")
+        handler: Handler = import_module(f"logqueue.broker.handlers.{ApiKey(key).name.lower()}").handle
+        self._handlers[key, version] = handler
+        return handler
+
+    def _refuse_version(self, session: Session, correlation_id: int) -> None:
+        # KIP-511: whatever version was asked, the refusal has the layout of version 0 and tells what is served.
+        slot = session.open_slot(
+            api_key=ApiKey.API_VERSIONS, api_version=0, correlation_id=correlation_id, client_id=None
+        )
+        slot.fill(write_unsupported_api_versions(correlation_id))

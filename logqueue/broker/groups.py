@@ -1,0 +1,166 @@
+"""Runs the consumer-group coordinator: requests in, effects out, records into `__consumer_offsets`, timers.
+
+The coordinator decides and keeps the state; here its appends become durable, its replies leave and its deadlines come.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from logqueue.broker.partition import LEADER_EPOCH, Partition
+from logqueue.broker.session import Slot
+from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
+from logqueue.errors import KafkaError
+from logqueue.group.coordinator import GroupCoordinator
+from logqueue.group.effects import Append, Caller, Effect, Now, Reply
+from logqueue.records.batch import iterate_batches
+from logqueue.records.builder import build_batch, read_records
+from logqueue.records.record import Record
+from logqueue.storage.log import Origin
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+log = logging.getLogger("logqueue.broker.groups")
+
+
+class TopicNames:
+    """What the coordinator may ask about topics."""
+
+    __slots__ = ("_topics",)
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+
+    def has_partition(self, topic: str, partition: int) -> bool:
+        found = self._topics.by_name.get(topic)
+        return found is not None and 0 <= partition < len(found.partitions)
+
+    def name_of(self, topic_id: bytes) -> str | None:
+        found = self._topics.by_id.get(topic_id)
+        return None if found is None else found.name
+
+    def id_of(self, topic: str) -> bytes | None:
+        found = self._topics.by_name.get(topic)
+        return None if found is None else found.id
+
+
+class Groups:
+    """The shell of one GroupCoordinator."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        present = broker.topics.by_name.get(CONSUMER_OFFSETS)
+        count = broker.config.offsets_topic_num_partitions if present is None else len(present.partitions)
+        # The number of partitions is fixed when the topic is created: a group must be found where it was stored.
+        config = replace(broker.config, offsets_topic_num_partitions=count)
+        self.coordinator = GroupCoordinator(config, TopicNames(broker.topics))
+        self._timer: GroupTimer | None = None
+        self._replay([] if present is None else present.partitions)
+        self._perform(self.coordinator.on_loaded(now=self._now()))
+
+    def serve(self, method: Callable[..., list[Effect]], request: Any, slot: Slot) -> None:
+        """Run one request through the coordinator; its answer comes out of the effects, now or later."""
+        caller = Caller(
+            token=slot, version=slot.api_version, client_id=slot.client_id or "", host=f"/{slot.session.peer_host}"
+        )
+        self._perform(method(request, caller=caller, now=self._now()))
+
+    def on_topic_deleted(self, name: str) -> None:
+        """Committed offsets of a deleted topic go with it."""
+        self._perform(self.coordinator.on_topics_deleted([name], now=self._now()))
+
+    def on_deadline(self) -> None:
+        """The time that the coordinator named has come."""
+        self._perform(self.coordinator.on_deadline(now=self._now()))
+
+    def _now(self) -> Now:
+        return Now.of(self._broker.clock)
+
+    def _replay(self, partitions: Iterable[Partition]) -> None:
+        now = self._now()
+        for partition in partitions:
+            for chunk in partition.log.iterate_batches(offset=partition.log.log_start_offset):
+                for position, header in iterate_batches(chunk):
+                    if not header.is_control:
+                        self._replay_batch(chunk, position, now, partition)
+
+    def _replay_batch(self, chunk: bytes, position: int, now: Now, partition: Partition) -> None:
+        for record in read_records(chunk, position):
+            try:
+                self.coordinator.replay(record.key or b"", record.value, now=now)
+            except KafkaError as error:
+                log.error("%s, offset %d holds no group record: %s", partition.id, record.offset, error)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        queue = deque(effects)
+        while queue:
+            match queue.popleft():
+                case Reply(token, response):
+                    assert isinstance(token, Slot)
+                    self._broker.answer(token, response)
+                case Append() as append:
+                    queue.extend(self._append(append))
+        self._arm_timer()
+
+    def _append(self, append: Append) -> list[Effect]:
+        """Write the records; effects that follow at once, if nothing has to wait for the disk."""
+        broker, now = self._broker, self._now()
+        commit = broker.commit
+        try:
+            if commit.failure is not None:
+                raise commit.failure
+            partition = broker.topics.ensure_offsets_topic().partitions[append.partition]
+            batch = build_batch([Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records])
+            result = partition.log.append(
+                batch, leader_epoch=LEADER_EPOCH, now_ms=now.time_ms, origin=Origin.COORDINATOR
+            )
+        except KafkaError as error:
+            return self.coordinator.on_append_failed(append.ticket, error.code, now=now)
+        waits = commit.settle(
+            partition,
+            base_offset=result.base_offset,
+            end_offset=result.last_offset + 1,
+            size=len(batch),
+            durable=broker.config.fsync_acks_all,
+        )
+        if not waits:
+            return self.coordinator.on_appended(append.ticket, now=now)
+        commit.on_durable(lambda failure: self._on_durable(append.ticket, failure))
+        return []
+
+    def _on_durable(self, ticket: int, failure: KafkaError | None) -> None:
+        if failure is None:
+            self._perform(self.coordinator.on_appended(ticket, now=self._now()))
+        else:
+            self._perform(self.coordinator.on_append_failed(ticket, failure.code, now=self._now()))
+
+    def _arm_timer(self) -> None:
+        deadline = self.coordinator.next_deadline()
+        timer = self._timer
+        if deadline is None or (timer is not None and not timer.is_done and timer.deadline <= deadline):
+            return  # a timer that fires too early only arms the next one
+        if timer is not None:
+            timer.is_done = True
+        self._timer = GroupTimer(self, deadline)
+        delay = deadline - self._broker.clock.monotonic()
+        self._broker.deadlines.push(self._broker.loop.time() + delay, self._timer)
+
+
+class GroupTimer:
+    """The coordinator's next deadline."""
+
+    __slots__ = ("_groups", "deadline", "is_done")
+
+    def __init__(self, groups: Groups, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_done = False
+        self._groups = groups
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        self._groups.on_deadline()

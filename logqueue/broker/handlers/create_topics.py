@@ -1,0 +1,104 @@
+"""CreateTopics (19). v4+: broker defaults by -1 (KIP-464); v5+: answers with the settings (KIP-525); v7: topic ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from logqueue.broker.configs import describe_topic
+from logqueue.broker.session import Slot
+from logqueue.broker.topics import Topic
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfigs,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+
+def handle(broker: Broker, request: CreateTopicsRequest, slot: Slot) -> CreateTopicsResponse:
+    named = Counter(topic.name for topic in request.topics)
+    results: list[CreatableTopicResult] = []
+    for wanted in request.topics:
+        if named[wanted.name] > 1:
+            if not any(result.name == wanted.name for result in results):
+                results.append(
+                    CreatableTopicResult(
+                        name=wanted.name,
+                        error_code=ErrorCode.INVALID_REQUEST,
+                        error_message="Duplicate topic in request.",
+                    )
+                )
+            continue
+        results.append(_create(broker, wanted, validate_only=request.validate_only))
+    return CreateTopicsResponse(topics=results)
+
+
+def _create(broker: Broker, wanted: CreatableTopic, *, validate_only: bool) -> CreatableTopicResult:
+    try:
+        topic = broker.topics.create(
+            wanted.name,
+            partitions=_partition_count(broker, wanted),
+            overrides={config.name: _value(config.name, config.value) for config in wanted.configs},
+            validate_only=validate_only,
+        )
+    except KafkaError as error:
+        return CreatableTopicResult(name=wanted.name, error_code=error.code, error_message=error.detail or None)
+    return CreatableTopicResult(
+        name=wanted.name,
+        topic_id=topic.id,
+        num_partitions=_partition_count(broker, wanted),
+        replication_factor=1,
+        configs=_configs(broker, topic),
+    )
+
+
+def _configs(broker: Broker, topic: Topic) -> list[CreatableTopicConfigs]:
+    return [
+        CreatableTopicConfigs(
+            name=entry.name, value=entry.value, read_only=entry.is_read_only, config_source=entry.source
+        )
+        for entry in describe_topic(broker, topic)
+    ]
+
+
+def _value(name: str, value: str | None) -> str:
+    if value is None:
+        raise KafkaError(f"Null value not supported for topic configs: {name}", code=ErrorCode.INVALID_CONFIG)
+    return value
+
+
+def _partition_count(broker: Broker, wanted: CreatableTopic) -> int:
+    if wanted.assignments:
+        return _assigned_count(broker, wanted)
+    if wanted.replication_factor not in (-1, 1):
+        raise KafkaError(
+            f"Unable to replicate the partition {wanted.replication_factor} time(s): only 1 broker is registered; "
+            "use 1 or -1",
+            code=ErrorCode.INVALID_REPLICATION_FACTOR,
+        )
+    return broker.config.num_partitions if wanted.num_partitions == -1 else wanted.num_partitions
+
+
+def _assigned_count(broker: Broker, wanted: CreatableTopic) -> int:
+    if wanted.num_partitions != -1 or wanted.replication_factor != -1:
+        raise KafkaError(
+            "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1",
+            code=ErrorCode.INVALID_REQUEST,
+        )
+    indexes = sorted(assignment.partition_index for assignment in wanted.assignments)
+    if indexes != list(range(len(indexes))):
+        raise KafkaError(
+            "partitions should be a consecutive 0-based integer sequence", code=ErrorCode.INVALID_REPLICA_ASSIGNMENT
+        )
+    if any(assignment.broker_ids != [broker.node_id] for assignment in wanted.assignments):
+        raise KafkaError(
+            f"every partition has to be assigned to broker {broker.node_id}, the only one",
+            code=ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+        )
+    return len(indexes)

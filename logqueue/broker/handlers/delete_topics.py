@@ -1,0 +1,46 @@
+"""DeleteTopics (20). v6+: by name or by id (KIP-516)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logqueue.broker.session import Slot
+from logqueue.broker.topics import Topic
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.messages.delete_topics import (
+    DeletableTopicResult,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DeleteTopicState,
+)
+from logqueue.protocol.wire import ZERO_UUID
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+
+def handle(broker: Broker, request: DeleteTopicsRequest, slot: Slot) -> DeleteTopicsResponse:
+    wanted = request.topics if slot.api_version >= 6 else [DeleteTopicState(name=name) for name in request.topic_names]
+    return DeleteTopicsResponse(responses=[_delete(broker, topic) for topic in wanted])
+
+
+def _delete(broker: Broker, wanted: DeleteTopicState) -> DeletableTopicResult:
+    try:
+        topic = _find(broker, wanted)
+        broker.delete_topic(topic)
+    except KafkaError as error:
+        return DeletableTopicResult(
+            name=wanted.name, topic_id=wanted.topic_id, error_code=error.code, error_message=error.detail or None
+        )
+    return DeletableTopicResult(name=topic.name, topic_id=topic.id)
+
+
+def _find(broker: Broker, wanted: DeleteTopicState) -> Topic:
+    if wanted.name is not None:
+        if wanted.topic_id != ZERO_UUID:
+            raise KafkaError("a topic is named by its name or its id, not both", code=ErrorCode.INVALID_REQUEST)
+        return broker.topics.get(wanted.name)
+    topic = broker.topics.by_id.get(wanted.topic_id)
+    if topic is None:
+        raise KafkaError("This server does not host this topic ID.", code=ErrorCode.UNKNOWN_TOPIC_ID)
+    return topic

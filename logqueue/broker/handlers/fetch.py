@@ -1,0 +1,151 @@
+"""Fetch (1). v7+: sessions (KIP-227) are lawfully refused, every fetch is a full one; v13+: topic ids (KIP-516).
+
+A fetch that finds less than `min_bytes` is parked at its partitions until they have grown, or `max_wait_ms` are over.
+Records leave as ranges of segment files, up to the high watermark; the first batch is given whole, however large.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logqueue.broker.partition import HeldSlice, Partition
+from logqueue.broker.session import Slot
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.messages.fetch import (
+    FetchableTopicResponse,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    FetchTopic,
+    PartitionData,
+)
+from logqueue.protocol.wire import FileSlice
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+READ_COMMITTED = 1
+_NOTHING = b""
+
+
+def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse | None:
+    if request.session_id:
+        return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    found = _Collected(broker, request, slot.api_version)
+    if found.size >= request.min_bytes or found.has_error or request.max_wait_ms <= 0 or not found.partitions:
+        return found.response
+    if broker.parked_fetches >= broker.config.max_parked_fetches or broker.is_stopping:
+        return found.response
+    ParkedFetch(broker, request, slot, found)
+    return None
+
+
+class ParkedFetch:
+    """A fetch that waits for its partitions to grow."""
+
+    __slots__ = ("_broker", "_missing", "_partitions", "_request", "_slot", "is_done")
+
+    def __init__(self, broker: Broker, request: FetchRequest, slot: Slot, found: _Collected) -> None:
+        self.is_done = False
+        self._broker = broker
+        self._request = request
+        self._slot = slot
+        self._missing = request.min_bytes - found.size
+        self._partitions = found.partitions
+        for partition in self._partitions:
+            partition.parked[self] = None
+        slot.abandon = self._leave
+        broker.parked_fetches += 1
+        broker.deadlines.push(broker.loop.time() + request.max_wait_ms / 1000, self)
+
+    def on_growth(self, size: int) -> None:
+        self._missing -= size
+        if self._missing <= 0:
+            self.on_deadline()
+
+    def on_deadline(self) -> None:
+        if not self.is_done:
+            self._leave()
+            found = _Collected(self._broker, self._request, self._slot.api_version)
+            self._broker.answer(self._slot, found.response)
+
+    def _leave(self) -> None:
+        self.is_done = True
+        self._broker.parked_fetches -= 1
+        for partition in self._partitions:
+            partition.parked.pop(self, None)
+
+
+class _Collected:
+    """What the partitions of a fetch have to offer now."""
+
+    __slots__ = ("_broker", "_committed", "_room", "_version", "has_error", "partitions", "response", "size")
+
+    def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
+        self._broker = broker
+        self._version = version
+        self._committed = request.isolation_level == READ_COMMITTED
+        self._room = min(request.max_bytes, broker.config.fetch_max_bytes)
+        self.size = 0
+        self.has_error = False
+        self.partitions: list[Partition] = []
+        self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
+
+    def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse:
+        by_id = self._version >= 13
+        topics = self._broker.topics
+        topic = topics.by_id.get(wanted.topic_id) if by_id else topics.by_name.get(wanted.topic)
+        partitions = topic.partitions if topic is not None else ()
+        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        answers = []
+        for part in wanted.partitions:
+            if 0 <= part.partition < len(partitions):
+                answers.append(self._partition(partitions[part.partition], part))
+            else:
+                answers.append(self._failed(part, unknown))
+        return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=answers)
+
+    def _partition(self, partition: Partition, wanted: FetchPartition) -> PartitionData:
+        log = partition.log
+        high_watermark = partition.high_watermark
+        offset = wanted.fetch_offset
+        records: bytes | FileSlice = _NOTHING
+        try:
+            partition.check_epoch(wanted.current_leader_epoch)
+            if not log.log_start_offset <= offset <= log.log_end_offset:
+                return self._failed(wanted, ErrorCode.OFFSET_OUT_OF_RANGE, partition)
+            if offset < high_watermark and (self._room > 0 or self.size == 0):
+                records = self._read(partition, offset, min(wanted.partition_max_bytes, self._room))
+        except KafkaError as error:
+            return self._failed(wanted, error.code, partition)
+        self.partitions.append(partition)
+        return PartitionData(
+            partition_index=wanted.partition,
+            high_watermark=high_watermark,
+            last_stable_offset=high_watermark,
+            log_start_offset=log.log_start_offset,
+            aborted_transactions=[] if self._committed else None,
+            records=records,
+        )
+
+    def _read(self, partition: Partition, offset: int, max_bytes: int) -> bytes | FileSlice:
+        part = partition.log.read(
+            offset=offset, max_bytes=max_bytes, max_offset=partition.high_watermark, min_one_batch=self.size == 0
+        )
+        if part.file is None:
+            return _NOTHING
+        self.size += part.size
+        self._room -= part.size
+        return HeldSlice(part.file, part.position, part.size)
+
+    def _failed(self, wanted: FetchPartition, code: ErrorCode, partition: Partition | None = None) -> PartitionData:
+        self.has_error = True
+        return PartitionData(
+            partition_index=wanted.partition,
+            error_code=code,
+            high_watermark=-1,
+            last_stable_offset=-1,
+            log_start_offset=-1 if partition is None else partition.log.log_start_offset,
+            aborted_transactions=[] if self._committed else None,
+            records=_NOTHING,
+        )

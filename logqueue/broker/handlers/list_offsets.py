@@ -1,0 +1,77 @@
+"""ListOffsets (2): where a partition begins, ends, or passes a time.
+
+v2+: isolation level; v4+: leader epochs (KIP-320); v7: max timestamp (KIP-734); v8: earliest local (KIP-405);
+v9: latest tiered (KIP-1005); v11: earliest pending upload (KIP-1023). Without tiers, "local" is everything.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from logqueue.broker.partition import LEADER_EPOCH, Partition
+from logqueue.broker.session import Slot
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+    ListOffsetsTopicResponse,
+)
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+NONE = -1
+
+
+class Place(IntEnum):
+    """Timestamps that are not times."""
+
+    LATEST = -1
+    EARLIEST = -2
+    MAX_TIMESTAMP = -3
+    EARLIEST_LOCAL = -4
+    LATEST_TIERED = -5
+    EARLIEST_PENDING_UPLOAD = -6
+
+
+def handle(broker: Broker, request: ListOffsetsRequest, slot: Slot) -> ListOffsetsResponse:
+    return ListOffsetsResponse(topics=[_topic(broker, wanted) for wanted in request.topics])
+
+
+def _topic(broker: Broker, wanted: ListOffsetsTopic) -> ListOffsetsTopicResponse:
+    answers = []
+    for part in wanted.partitions:
+        answer = ListOffsetsPartitionResponse(partition_index=part.partition_index)
+        try:
+            partition = broker.topics.partition(wanted.name, part.partition_index)
+            partition.check_epoch(part.current_leader_epoch)
+            answer.timestamp, answer.offset = _find(partition, part)
+            answer.leader_epoch = LEADER_EPOCH if answer.offset >= 0 else NONE
+        except KafkaError as error:
+            answer.error_code = error.code
+        answers.append(answer)
+    return ListOffsetsTopicResponse(name=wanted.name, partitions=answers)
+
+
+def _find(partition: Partition, wanted: ListOffsetsPartition) -> tuple[int, int]:
+    log = partition.log
+    match wanted.timestamp:
+        case Place.LATEST:
+            return NONE, partition.high_watermark
+        case Place.EARLIEST | Place.EARLIEST_LOCAL:
+            return NONE, log.log_start_offset
+        case Place.MAX_TIMESTAMP:
+            found = log.max_timestamp_offset(max_offset=partition.high_watermark)
+        case Place.LATEST_TIERED | Place.EARLIEST_PENDING_UPLOAD:
+            return NONE, NONE  # no tiers: nothing was or will be uploaded
+        case timestamp if timestamp >= 0:
+            found = log.offset_for_timestamp(timestamp, max_offset=partition.high_watermark)
+        case timestamp:
+            raise KafkaError(f"timestamp {timestamp} has no meaning", code=ErrorCode.UNSUPPORTED_VERSION)
+    if found is None:
+        return NONE, NONE
+    return found.timestamp_ms, found.offset

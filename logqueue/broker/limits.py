@@ -1,0 +1,38 @@
+"""The bounds of the network shell that are not Kafka settings. Numbers only, each with its reason."""
+
+from __future__ import annotations
+
+# One read of small requests: about 400 one-record produces, so that nobody else waits longer than a few milliseconds.
+RECEIVE_BYTES = 64 * 1024
+
+# Bytes one readable event may take from one connection before the others get their turn.
+READ_TURN_BYTES = 1024 * 1024
+
+# Bytes one writable event may give to one connection before the others get their turn.
+WRITE_TURN_BYTES = 4 * 1024 * 1024
+
+# First buffer of a request larger than one read; it grows with what has really arrived, never with what was announced.
+FRAME_BUFFER_BYTES = 1024 * 1024
+
+# Frame buffers kept for the next large request: page faults of fresh memory cost more than the copy into it.
+SPARE_FRAME_BUFFERS = 8
+
+# Answer bytes waiting in memory for a slow reader before its next requests are left unread.
+QUEUED_RESPONSE_BYTES = 1024 * 1024
+
+# A stored range up to this size is read and sent with its header in one call; larger ones go by sendfile.
+INLINE_RECORDS_BYTES = 16 * 1024
+
+# Joining segments below this total is cheaper than a vectored send.
+JOIN_BYTES = 64 * 1024
+
+# Connections taken from the backlog, and events taken from the poller, in one turn.
+ACCEPTS_PER_TURN = 64
+EVENTS_PER_TURN = 64
+LISTEN_BACKLOG = 1024
+
+# Pause of the listener when the process has no descriptors left.
+ACCEPT_PAUSE_SECONDS = 0.5
+
+# Ends of a stop: parked requests are answered at once, then slow readers get this long to take their answers.
+STOP_DRAIN_SECONDS = 2.0

@@ -1,0 +1,261 @@
+"""One connection as bytes: requests in, answers out in the order of the requests. Knows no socket, file or loop.
+
+A shell reads into `receive_buffer()`, reports with `received(count)`, and sends what `take_output()` hands back.
+Requests are served in order of arrival, and each opens a `Slot`; an answer that is ready early waits for its turn.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from logqueue.broker import limits
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.wire import Segment
+
+_SIZE = struct.Struct(">i")
+
+
+class FrameTooLarge(KafkaError):
+    """A frame announces a size that is negative or above `socket.request.max.bytes`."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+
+class BufferPool:
+    """Spare frame buffers, all of one size, so that bulk producers do not fault in fresh memory for every request."""
+
+    __slots__ = ("_spare",)
+
+    def __init__(self) -> None:
+        self._spare: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        if size <= limits.FRAME_BUFFER_BYTES:
+            return self._spare.pop() if self._spare else bytearray(limits.FRAME_BUFFER_BYTES)
+        return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        if len(buffer) == limits.FRAME_BUFFER_BYTES and len(self._spare) < limits.SPARE_FRAME_BUFFERS:
+            self._spare.append(buffer)
+
+
+class Slot:
+    """The place of one answer in its connection's order, with what is needed to encode that answer."""
+
+    __slots__ = ("abandon", "api_key", "api_version", "client_id", "correlation_id", "segments", "session")
+
+    def __init__(
+        self, session: Session, api_key: int, api_version: int, correlation_id: int, client_id: str | None
+    ) -> None:
+        self.session = session
+        self.api_key = api_key
+        self.api_version = api_version
+        self.correlation_id = correlation_id
+        self.client_id = client_id
+        self.segments: list[Segment] | None = None
+        self.abandon: Callable[[], None] | None = None  # called if the connection ends before the answer
+
+    def fill(self, segments: list[Segment]) -> None:
+        """Put the encoded answer (size prefix included; empty: no answer) in its place. Late ones are dropped."""
+        assert self.segments is None, "a request is answered once"
+        self.segments = segments
+        self.abandon = None
+        self.session.on_filled(self)
+
+
+class Session:
+    """The bytes of one connection."""
+
+    __slots__ = (
+        "_filled",
+        "_frame",
+        "_frame_view",
+        "_max_queued_requests",
+        "_max_request_bytes",
+        "_need",
+        "_on_output",
+        "_output",
+        "_pool",
+        "_scratch",
+        "_serve",
+        "_slots",
+        "_tail",
+        "is_closed",
+        "is_full",
+        "local_host",
+        "peer",
+    )
+
+    def __init__(
+        self,
+        *,
+        peer: str,
+        local_host: str,
+        serve: Callable[[Session, memoryview], None],
+        on_output: Callable[[], None],
+        scratch: memoryview,
+        pool: BufferPool,
+        max_request_bytes: int,
+        max_queued_requests: int,
+    ) -> None:
+        """`scratch` is shared by all sessions of a loop: `serve` must not keep views of its frame.
+
+        `on_output` is called when the first answer becomes ready to leave after `take_output`.
+        """
+        self.peer = peer
+        self.local_host = local_host
+        self._serve = serve
+        self._on_output = on_output
+        self._scratch = scratch
+        self._pool = pool
+        self._max_request_bytes = max_request_bytes
+        self._max_queued_requests = max_queued_requests
+        self._tail = b""  # a cut size prefix, or frames that wait because too many are unanswered
+        self._frame: bytearray | None = None  # a frame of which only a part is here
+        self._frame_view = scratch
+        self._filled = 0
+        self._need = 0
+        self._slots: deque[Slot] = deque()
+        self._output: list[Segment] = []
+        self.is_full = False
+        self.is_closed = False
+
+    @property
+    def peer_host(self) -> str:
+        """The client's address without its port."""
+        return self.peer.rpartition(":")[0]
+
+    # ---- bytes in
+
+    def receive_buffer(self) -> memoryview:
+        """Where the next bytes of the connection belong."""
+        if self._frame is None:
+            return self._scratch
+        return self._frame_view[self._filled : self._need]
+
+    def received(self, count: int) -> None:
+        """Take `count` bytes that were put at the front of `receive_buffer()`.
+
+        Raises FrameTooLarge, and whatever the server makes of a frame it cannot read: the connection has to end then.
+        """
+        if self._frame is not None:
+            self._continue_frame(count)
+        elif self._tail:
+            self._take_frames(memoryview(bytearray(self._tail + self._scratch[:count])))
+        else:
+            self._take_frames(self._scratch[:count])
+
+    def resume(self) -> None:
+        """Serve what was held back while too many requests were unanswered; see `is_full`."""
+        if self.is_full and len(self._slots) <= self._max_queued_requests // 2:
+            self.is_full = False
+            if self._tail:
+                self._take_frames(memoryview(bytearray(self._tail)))
+
+    def stop_serving(self) -> None:
+        """Serve nothing more; the answers of what was served can still leave."""
+        self.is_full = True
+        self._max_queued_requests = -2  # never half empty again
+
+    def _take_frames(self, data: memoryview) -> None:
+        self._tail = b""
+        position, end = 0, len(data)
+        while end - position >= 4:
+            (size,) = _SIZE.unpack_from(data, position)
+            if not 0 <= size <= self._max_request_bytes:
+                raise FrameTooLarge(f"a request of {size} bytes; socket.request.max.bytes is {self._max_request_bytes}")
+            stop = position + 4 + size
+            if self.is_full or stop > end:
+                break
+            self._serve(self, data[position + 4 : stop])
+            position = stop
+            if len(self._slots) >= self._max_queued_requests:
+                self.is_full = True
+        if position < end:
+            self._keep(data[position:])
+
+    def _keep(self, rest: memoryview) -> None:
+        if self.is_full or len(rest) < 4:
+            self._tail = bytes(rest)
+            return
+        self._need = 4 + _SIZE.unpack_from(rest)[0]
+        self._open_frame(rest)
+
+    def _open_frame(self, start: memoryview) -> None:
+        self._frame = self._pool.take(min(self._need, limits.FRAME_BUFFER_BYTES))
+        self._frame_view = memoryview(self._frame)
+        self._frame_view[: len(start)] = start
+        self._filled = len(start)
+
+    def _continue_frame(self, count: int) -> None:
+        self._filled += count
+        if self._filled < self._need:
+            if self._filled == len(self._frame_view):
+                self._grow_frame()
+            return
+        buffer, frame = self._frame, self._frame_view[4 : self._need]
+        assert buffer is not None
+        self._drop_frame()
+        self._serve(self, frame)
+        if len(self._slots) >= self._max_queued_requests:
+            self.is_full = True
+        self._pool.give_back(buffer)
+
+    def _grow_frame(self) -> None:
+        grown = bytearray(min(self._need, 4 * self._filled))
+        grown[: self._filled] = self._frame_view[: self._filled]
+        if self._frame is not None:
+            self._pool.give_back(self._frame)
+        self._frame, self._frame_view = grown, memoryview(grown)
+
+    def _drop_frame(self) -> None:
+        self._frame, self._frame_view, self._filled, self._need = None, self._scratch, 0, 0
+
+    # ---- answers out
+
+    @property
+    def queued_requests(self) -> int:
+        """Requests that were served but whose answers have not left the queue."""
+        return len(self._slots)
+
+    def open_slot(self, *, api_key: int, api_version: int, correlation_id: int, client_id: str | None) -> Slot:
+        """Take the next place in the order of answers."""
+        slot = Slot(self, api_key, api_version, correlation_id, client_id)
+        self._slots.append(slot)
+        return slot
+
+    def on_filled(self, slot: Slot) -> None:
+        """Move every answer whose turn has come to the output."""
+        slots = self._slots
+        if self.is_closed or not slots:
+            return
+        if slots[0] is not slot:
+            return
+        was_empty = not self._output
+        while slots and (segments := slots[0].segments) is not None:
+            slots.popleft()
+            self._output += segments
+        if was_empty and self._output:
+            self._on_output()
+
+    def take_output(self) -> list[Segment]:
+        """The segments to send now, in order; stored ranges as FileSlice."""
+        output, self._output = self._output, []
+        return output
+
+    def close(self) -> None:
+        """Forget everything: requests still open are told that nobody waits for them."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for slot in self._slots:
+            if slot.abandon is not None:
+                slot.abandon()
+        self._slots.clear()
+        self._output.clear()
+        self._tail = b""
+        if self._frame is not None:
+            self._pool.give_back(self._frame)
+        self._drop_frame()

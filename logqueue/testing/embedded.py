@@ -1,0 +1,146 @@
+"""EmbeddedBroker: the broker in a thread of this process. Knows no test framework."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from logqueue.broker.broker import Broker
+from logqueue.config import BrokerConfig
+from logqueue.errors import LogqueueError
+
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 30.0
+
+
+class EmbeddedBroker:
+    """A Kafka-protocol broker on a free port of this machine, with its own thread and event loop.
+
+    Works from synchronous and asynchronous code alike. Start it with `with` or `start()`; a temporary data folder is
+    removed at the end, a given one is kept.
+
+        with EmbeddedBroker(num_partitions=3) as broker:
+            producer = Producer({"bootstrap.servers": broker.bootstrap})
+    """
+
+    def __init__(self, data_dir: Path | str | None = None, *, fsync: bool = True, **config: Any) -> None:
+        """`config` takes the fields of `logqueue.config.BrokerConfig`, such as `port` or `num_partitions`.
+
+        With `fsync=False` nothing waits for the disk, also not acks=all: faster, and safe as long as the machine runs.
+        """
+        config.setdefault("port", 0)
+        config.setdefault("fsync_acks_all", fsync)
+        self._given_data_dir = None if data_dir is None else Path(data_dir)
+        self._config = BrokerConfig(**config)
+        self._data_dir: Path | None = self._given_data_dir
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """`host:port` for clients; stays the same over `restart()`."""
+        return f"{self._config.host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port that was bound. Raises LogqueueError before the first start."""
+        if not self._config.port:
+            raise LogqueueError("the broker has not been started: use `with EmbeddedBroker() as broker` or start()")
+        return self._config.port
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder that holds everything; a temporary one unless given."""
+        if self._data_dir is None:
+            self._data_dir = Path(tempfile.mkdtemp(prefix="logqueue-"))
+        return self._data_dir
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None
+
+    def start(self) -> Self:
+        """Start, and return when connections are taken. Raises what keeps the broker from starting."""
+        if self._thread is not None:
+            return self
+        started: Future[int] = Future()
+        config = replace(self._config, data_dir=self.data_dir)
+        thread = threading.Thread(target=self._run, args=(config, started), name="logqueue-broker", daemon=True)
+        thread.start()
+        try:
+            port = started.result(START_TIMEOUT_SECONDS)
+        except BaseException:
+            thread.join(STOP_TIMEOUT_SECONDS)
+            self._remove_temporary()
+            raise
+        self._thread = thread
+        self._config = replace(self._config, port=port)  # a restart comes back to the same port
+        return self
+
+    def stop(self) -> None:
+        """Stop cleanly and keep the data folder for `start()`; does nothing if it is not running."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        assert self._loop is not None and self._stopping is not None
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join(STOP_TIMEOUT_SECONDS)
+        if thread.is_alive():
+            raise LogqueueError(f"the broker did not stop within {STOP_TIMEOUT_SECONDS:g} s")
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def restart(self) -> None:
+        """Stop cleanly and start again on the same port and data."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop and remove a temporary data folder."""
+        try:
+            self.stop()
+        finally:
+            self._remove_temporary()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _remove_temporary(self) -> None:
+        if self._given_data_dir is None and self._data_dir is not None:
+            shutil.rmtree(self._data_dir, ignore_errors=True)
+            self._data_dir = None
+
+    def _run(self, config: BrokerConfig, started: Future[int]) -> None:
+        try:
+            asyncio.run(self._serve(config, started))
+        except BaseException as error:
+            if started.done():
+                self._failure = error  # shown by stop()
+            else:
+                started.set_exception(error)
+
+    async def _serve(self, config: BrokerConfig, started: Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        broker = Broker(config)
+        await broker.start()
+        try:
+            started.set_result(broker.port)
+            await self._stopping.wait()
+        finally:
+            await broker.stop()
