@@ -108,7 +108,7 @@ class Topics:
         if count > MAX_PARTITIONS:
             raise InvalidPartitions(f"A topic has at most {MAX_PARTITIONS} partitions, not {count}.")
         if not validate_only:
-            self._directory.add_partitions(topic.name, total=count)
+            self._directory.create_partitions(topic.name, count)
             self._open_partitions(topic)
 
     def set_overrides(self, topic: Topic, overrides: Mapping[str, str], *, validate_only: bool = False) -> None:
@@ -116,7 +116,7 @@ class Topics:
         self._configured(overrides)
         if validate_only:
             return
-        stored = self._directory.set_properties(topic.name, overrides)
+        stored = self._directory.alter_topic(topic.name, overrides)
         topic.config = stored.config
         topic.overrides = stored.properties
         for partition in topic.partitions:
