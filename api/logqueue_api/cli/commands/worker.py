@@ -1,0 +1,75 @@
+"""Run an app's jobs: one process, many jobs at once. SIGTERM or Ctrl-C drains; a second one ends at once.
+
+Start as many as you like, on any machine that reaches the log: they share the queues as one consumer group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from logqueue_api.cli.app_loading import load_app
+from logqueue_api.cli.arguments import add_stack, count, seconds
+from logqueue_api.cli.exits import ExitCode
+from logqueue_api.cli.log_lines import add_log_level, configure
+from logqueue_api.cli.output import Output
+from logqueue_api.cli.stack import find_stack
+
+if TYPE_CHECKING:
+    from logqueue_consumers.worker import Worker
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("app", metavar="APP", help="module:name or file.py[:name]")
+    parser.add_argument("-q", "--queue", action="append", metavar="Q", help="only this queue (repeatable; all)")
+    parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once (100)")
+    parser.add_argument("--drain-timeout", type=seconds, metavar="T", help="for running jobs at a stop (25s)")
+    parser.add_argument(
+        "--instance-id", metavar="ID", help="static member of the group: restarted under it, it takes over at once"
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
+    add_log_level(parser)
+    add_stack(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.config:
+        os.environ["LOGQUEUE_CONFIG"] = options.config
+    stack = find_stack(options)
+    configure(options.log_level)
+    output = Output(is_json=options.json)
+    app = load_app(options.app)
+
+    import uvloop
+    from logqueue_consumers.worker import run_worker
+
+    from logqueue.jobs.settings import load_settings
+
+    settings = load_settings(bootstrap=stack.bootstrap)
+    app.configure(settings)  # what a handler sends goes to the same log
+
+    def on_ready(worker: Worker) -> None:
+        metrics = worker.metrics()
+        output.event(
+            {"event": "ready", "group": metrics.group, "worker": metrics.worker, "partitions": metrics.partitions},
+            f"logqueue worker ready: group {metrics.group}, {metrics.partitions} partitions, log {stack.bootstrap}",
+        )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        metrics = runner.run(
+            run_worker(
+                app,
+                settings=settings,
+                queues=options.queue,
+                concurrency=options.concurrency,
+                drain_timeout=options.drain_timeout,
+                instance_id=options.instance_id,
+                on_ready=on_ready,
+            )
+        )
+    done = f"{metrics.succeeded} succeeded, {metrics.dead} dead, {metrics.retried} retried, {metrics.interrupted} interrupted"
+    output.event({"event": "stopped", **asdict(metrics)}, f"logqueue worker stopped: {done}")
+    return ExitCode.OK
