@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from logqueue.broker.broker import Broker
@@ -118,9 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         detail = error.detail if isinstance(error, InvalidConfig) else error
         sys.stderr.write(f"logqueue broker: {detail}\n{USAGE}")
         return EXIT_USAGE
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    configure_logging(options)
     try:
         asyncio.run(run(options))
     except (LogqueueError, OSError) as error:
@@ -131,8 +129,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-async def run(options: Options) -> None:
-    """Start, say so on stdout, serve until a signal, stop."""
+def configure_logging(options: Options) -> None:
+    """Log lines go to standard error."""
+    logging.basicConfig(
+        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+def announce(host: str, port: int) -> None:
+    """The ready line, on standard output."""
+    sys.stdout.write(f"logqueue broker ready on {host}:{port}\n")
+    sys.stdout.flush()
+
+
+async def run(options: Options, *, announce: Callable[[str, int], None] = announce) -> None:
+    """Start, `announce` host and port, serve until a signal, stop."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -140,8 +151,7 @@ async def run(options: Options) -> None:
     broker = Broker(options.config, log_defaults=options.log_defaults)
     await broker.start()
     try:
-        sys.stdout.write(f"logqueue broker ready on {options.config.host}:{broker.port}\n")
-        sys.stdout.flush()
+        announce(options.config.host, broker.port)
         await stopping.wait()
     finally:
         await broker.stop()

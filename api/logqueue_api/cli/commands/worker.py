@@ -70,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
                 on_ready=on_ready,
             )
         )
-    done = f"{metrics.succeeded} succeeded, {metrics.dead} dead, {metrics.retried} retried, {metrics.interrupted} interrupted"
+    counts = {"succeeded": metrics.succeeded, "dead": metrics.dead, "retried": metrics.retried}
+    done = ", ".join(f"{count} {name}" for name, count in (counts | {"interrupted": metrics.interrupted}).items())
     output.event({"event": "stopped", **asdict(metrics)}, f"logqueue worker stopped: {done}")
     return ExitCode.OK
