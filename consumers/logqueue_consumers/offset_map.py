@@ -21,7 +21,7 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 METADATA_LIMIT_BYTES = 4096
@@ -39,6 +39,17 @@ class Run(NamedTuple):
 
     start: int
     end: int
+
+
+def merge(runs: Iterable[Run]) -> list[Run]:
+    """The same offsets as ascending runs that lie apart."""
+    merged: list[Run] = []
+    for run in sorted(runs):
+        if merged and run.start <= merged[-1].end:
+            merged[-1] = Run(merged[-1].start, max(merged[-1].end, run.end))
+        else:
+            merged.append(run)
+    return merged
 
 
 def encode(base: int, finished: Sequence[Run], *, limit: int = METADATA_LIMIT_BYTES) -> str:

@@ -11,9 +11,9 @@ Offsets that are never delivered (transaction markers, compacted records) count 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, Run, encode
+from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, Run, encode, merge
 
 INTAKE_RATIO = 0.75
 """Share of the metadata limit at which a partition takes no new records."""
@@ -55,16 +55,22 @@ class PartitionWindow:
 
     def finish(self, offset: int) -> None:
         """The job's outcome is durable."""
-        del self._unfinished[offset]
-        self._waiting.discard(offset)
+        self.finish_many((offset,))
 
-    def finish_many(self, offsets: Iterable[int]) -> None:
-        """The outcomes of these jobs are durable."""
+    def finish_many(self, offsets: Collection[int]) -> None:
+        """The outcomes of these jobs are durable. (An offset may be unknown where the log itself began anew.)"""
         unfinished = self._unfinished
         for offset in offsets:
-            del unfinished[offset]
+            unfinished.pop(offset, None)
         if self._waiting:
             self._waiting.difference_update(offsets)
+
+    def remember(self, offset: int) -> None:
+        """This offset is finished though it was not delivered here yet (its job came along from before a rebalance)."""
+        if offset < self._high:
+            self._unfinished.pop(offset, None)
+        elif offset >= self.base:
+            self._restored = deque(merge([*self._restored, Run(offset, offset + 1)]))
 
     def wait(self, offset: int) -> None:
         """This offset will not finish while the process lives (an unknown type in the parked topic)."""

@@ -1,0 +1,36 @@
+"""What a worker publishes about its app: the definitions of the jobs, in `jobs.control`. No IO.
+
+An API process needs no user code: it folds these records (key `definition/<app>/<type>`) and checks arguments itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from logqueue.jobs.topics import TopicNames
+from logqueue_consumers.batch_producer import Outgoing
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+
+
+def definition_key(app: str, type_: str) -> bytes:
+    """Key of a definition in the control topic."""
+    return f"definition/{app}/{type_}".encode()
+
+
+def definition_records(app: App, names: TopicNames, now_ms: int) -> list[Outgoing]:
+    """One control record per job of the app."""
+    return [
+        Outgoing(
+            names.control,
+            0,
+            definition_key(app.name, str(description["type"])),
+            msgspec.json.encode(description),
+            [("content-type", b"application/json")],
+            now_ms,
+        )
+        for description in app.describe()
+    ]

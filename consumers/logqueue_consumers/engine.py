@@ -1,0 +1,363 @@
+"""The engine of a worker or a replay: takes fetched records, runs handlers, decides outcomes. Knows no Kafka client.
+
+A record goes through: backlog (fetched) -> window (taken, read) -> lane -> ready -> a runner -> an outcome -> outbox.
+Its offset is finished once the outbox says that the outcome is durable. Runners are long-lived tasks, as many as the
+concurrency allows; each takes the next ready job when it is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Any
+
+import structlog
+from logqueue_schemas.job_status import State
+
+from logqueue.clock import Clock
+from logqueue.jobs.errors import UnknownJobType, classify
+from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.delay import DelayHeap
+from logqueue_consumers.job import Job
+from logqueue_consumers.job_reader import JobReader
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.metrics import Counts
+from logqueue_consumers.outbox import Outbox, by_partition
+from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_of
+from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.runner import Interrupted, RunnerPool
+
+log = structlog.get_logger(__name__)
+
+
+class JobEngine:
+    """Runs the jobs of the partitions it is given. All methods belong to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        reader: JobReader,
+        rules: LiveRules | ShadowRules,
+        limits: WorkerLimits,
+        clock: Clock,
+        random: Random,
+        make_outbox: Callable[[Callable[[list[Outcome]], None]], Outbox],
+        group: str,
+    ) -> None:
+        self._reader = reader
+        self._rules = rules
+        self._is_shadow = rules.is_shadow
+        self._limits = limits
+        self._clock = clock
+        self._random = random
+        self._partitions: set[OwnedPartition] = set()
+        self._retries: DelayHeap[Job] = DelayHeap(limits.max_memory_retries)
+        self._delayed: DelayHeap[Job] = DelayHeap(limits.max_delayed)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
+        self.counts = Counts()
+        self.changed = asyncio.Event()
+        """Set when there may be room for more records."""
+        self.outbox = make_outbox(self._on_durable)
+        self._runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
+        self._ready: deque[Job] = self._runners.ready
+
+    # --- records in ---
+
+    def open(self, partition: OwnedPartition) -> None:
+        """Work on this partition from now on."""
+        self._partitions.add(partition)
+
+    def deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
+        """Records of a partition, in the order of their offsets."""
+        if records and records[0].offset < partition.window.high:
+            # Fetching only moves forward: the log itself begins anew (its topic was deleted and made again).
+            log.warning("log starts over", topic=partition.topic, partition=partition.partition, at=records[0].offset)
+            partition.restart(records[0].offset)
+        partition.backlog.extend(records)
+        self._pump(partition)
+        self._runners.wake()
+
+    def has_room(self) -> bool:
+        """Whether more records should be fetched at all."""
+        return (
+            self.unfinished_count < self._limits.max_unfinished
+            and sum(partition.bytes_in_hand for partition in self._partitions) < self._limits.max_bytes_in_hand
+        )
+
+    def wants(self, partition: OwnedPartition) -> bool:
+        """Whether more records of this partition should be fetched."""
+        return not partition.backlog and not partition.is_stopping and self._room(partition) > 0
+
+    @property
+    def unfinished_count(self) -> int:
+        """Records taken and not finished, those left out that wait for other code."""
+        return sum(p.window.unfinished_count - p.window.waiting_count for p in self._partitions)
+
+    @property
+    def running_count(self) -> int:
+        """Jobs whose handler runs now."""
+        return self._runners.running_count
+
+    @property
+    def delayed_count(self) -> int:
+        """Jobs that wait in memory for their time."""
+        return len(self._retries) + len(self._delayed)
+
+    @property
+    def ready_count(self) -> int:
+        """Jobs that wait for a runner."""
+        return len(self._ready)
+
+    def _room(self, partition: OwnedPartition) -> int:
+        if partition.kind is TopicKind.RETRY and self._delayed.is_full:
+            return 0
+        return partition.window.room(self._limits.max_unfinished_per_partition)
+
+    def _pump(self, partition: OwnedPartition) -> None:
+        """Take what the window allows from the backlog."""
+        backlog = partition.backlog
+        room = min(self._room(partition), self._limits.max_unfinished - self.unfinished_count) if backlog else 0
+        window, carried, end = partition.window, partition.carried, partition.end
+        read, max_bytes = self._reader.read, self._limits.max_bytes_in_hand
+        while room > 0 and backlog and not partition.is_stopping and partition.bytes_in_hand < max_bytes:
+            record = backlog.popleft()
+            if end is not None and record.offset >= end:
+                backlog.clear()
+                return
+            if not window.take(record.offset) or record.offset in carried:
+                continue
+            room -= 1
+            job = read(record, partition)
+            partition.bytes_in_hand += job.size
+            self._route(job)
+
+    def _route(self, job: Job) -> None:
+        headers = job.headers
+        if headers.expires_ms is not None and not self._is_shadow and headers.expires_ms <= self._clock.time_ms():
+            self._expire(job)
+        elif job.problem is not None:
+            self._reject(job, job.problem)
+        elif headers.not_before_ms is not None and headers.not_before_ms > self._clock.time_ms():
+            self._delay(job, headers.not_before_ms)
+        else:
+            self._make_ready(job)
+
+    def _make_ready(self, job: Job) -> None:
+        if job.lane is None or job.partition.lanes.enter(job.lane, job):
+            self._ready.append(job)
+
+    def _expire(self, job: Job) -> None:
+        outcome = Outcome(job, State.EXPIRED, self._now_us(), finishes=True)
+        self._end(outcome)
+
+    def _reject(self, job: Job, problem: Exception) -> None:
+        """The job cannot run here."""
+        if not isinstance(problem, UnknownJobType):
+            self._end(self._rules.dead(job, problem, classify(problem), now_us=self._now_us()))
+        elif job.partition.kind is TopicKind.PARKED and not self._is_shadow:
+            # It is kept already. Its offset stays unfinished, so the worker that knows the type gets it.
+            job.partition.window.wait(job.offset)
+            job.partition.bytes_in_hand -= job.size
+        else:
+            self._end(self._rules.parked(job, problem, now_us=self._now_us()))
+
+    def _delay(self, job: Job, due_ms: int) -> None:
+        """Not yet due: wait in memory where the record is in the retry topic, else go there."""
+        is_kept = job.partition.kind is TopicKind.RETRY and not self._is_shadow
+        if is_kept and self._delayed.push(due_ms / 1000, job):
+            self._set_timer()
+        else:
+            self._end(self._rules.scheduled(job, due_ms=due_ms, now_us=self._now_us()))
+
+    # --- time ---
+
+    def _set_timer(self) -> None:
+        """Wake when the earliest waiting job may be due."""
+        now_s = self._clock.monotonic()
+        waits = []
+        if (retry_at := self._retries.next_due()) is not None:
+            waits.append(retry_at - now_s)
+        if (due_at := self._delayed.next_due()) is not None:
+            waits.append(due_at - self._clock.time_ms() / 1000)
+        if not waits:
+            return
+        at_s = now_s + max(0.0, min(waits))
+        if self._timer is not None:
+            if self._timer_at_s <= at_s:
+                return
+            self._timer.cancel()
+        self._timer_at_s = at_s
+        self._timer = asyncio.get_running_loop().call_later(at_s - now_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        was_full = self._delayed.is_full
+        for job in self._retries.pop_due(self._clock.monotonic()):
+            if not job.partition.is_stopping:
+                self._ready.append(job)  # it kept its lane
+        for job in self._delayed.pop_due(self._clock.time_ms() / 1000):
+            if not job.partition.is_stopping:
+                self._route(job)  # it may have expired meanwhile
+        self._set_timer()
+        self._runners.wake()
+        if was_full:
+            self.changed.set()
+
+    # --- outcomes; called by the runners ---
+
+    def started(self, job: Job) -> None:
+        """The handler begins."""
+        self.outbox.start(job)
+
+    def succeeded(self, job: Job, result: bytes | None) -> None:
+        """The handler returned; `result` is its JSON."""
+        job.is_over = True
+        outcome = Outcome(job, State.SUCCEEDED, self._now_us(), finishes=True)
+        outcome.result = result
+        self.counts.succeeded += 1
+        self._leave_lane(job)
+        self.outbox.add(outcome)
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """The handler raised, or its time was up."""
+        job.is_over = True
+        now_us = self._now_us()
+        definition = job.definition
+        assert definition is not None, "only a job with a handler runs"
+        decision = definition.retry.decide(job.attempt, error, self._random)
+        log.info(
+            "job failed",
+            id=job.id,
+            type=job.type,
+            attempt=job.attempt,
+            error=type(error).__name__,
+            message=str(error)[:200],
+            decision=decision.reason,
+        )
+        if not decision.should_retry:
+            self._end(self._rules.dead(job, error, decision.error_class, now_us=now_us), job)
+            return
+        self.counts.retried += 1
+        delay_s = decision.delay_s
+        if self._rules.waits_in_memory_only:
+            delay_s = min(delay_s, self._limits.memory_retry_delay_s)
+        due_ms = now_us // 1000 + int(delay_s * 1000) + 1
+        if delay_s <= self._limits.memory_retry_delay_s and self._wait_in_memory(job, error, decision, delay_s, due_ms):
+            return
+        outcome = self._rules.retry_later(job, error, decision.error_class, due_ms=due_ms, now_us=now_us)
+        self._end(outcome, job)
+
+    def _wait_in_memory(self, job: Job, error: BaseException, decision: Any, delay_s: float, due_ms: int) -> bool:
+        if job.partition.is_stopping or not self._retries.push(self._clock.monotonic() + delay_s, job):
+            return False
+        outcome = Outcome(job, State.RETRYING, self._now_us(), finishes=False)
+        outcome.failure = job.last_failure = failure_of(error, decision.error_class)
+        outcome.due_ms = job.due_ms = due_ms
+        job.attempt += 1
+        self.outbox.add(outcome)
+        self._set_timer()
+        return True
+
+    def interrupted(self, job: Job, reason: Interrupted) -> None:
+        """The worker stops or lost the partition: the job goes back, its attempt unchanged."""
+        job.is_over = True
+        self.counts.interrupted += 1
+        log.info("job interrupted", id=job.id, type=job.type, attempt=job.attempt, reason=reason.value)
+
+    def _end(self, outcome: Outcome, job: Job | None = None) -> None:
+        """An outcome other than success that finishes the record; `job` when it held a lane."""
+        self.counts.count(outcome.state)
+        if job is not None:
+            self._leave_lane(job)
+        self.outbox.add(outcome)
+
+    def _leave_lane(self, job: Job) -> None:
+        if job.lane is None or job.partition.standing is not Standing.OWNED:
+            return
+        following = job.partition.lanes.leave(job.lane)
+        if following is not None:
+            self._ready.append(following)
+
+    def _on_durable(self, outcomes: list[Outcome]) -> None:
+        """The outbox wrote these: finish their offsets and take more."""
+        for partition, jobs in by_partition(outcomes).items():
+            if partition.standing is Standing.LOST:
+                continue
+            window = partition.window
+            for job in jobs:
+                partition.bytes_in_hand -= job.size
+            offsets = [job.offset for job in jobs]
+            if partition.carried:
+                for offset in offsets:
+                    partition.carried.pop(offset, None)
+                    window.remember(offset)
+            else:
+                window.finish_many(offsets)
+            if partition.backlog:
+                self._pump(partition)
+        self._runners.wake()
+        self.changed.set()
+
+    # --- stopping ---
+
+    def stop(self, partitions: Iterable[OwnedPartition]) -> None:
+        """No further job of these partitions starts; those that wait for a retry go to the retry topic."""
+        for partition in partitions:
+            partition.is_stopping = True
+            partition.backlog.clear()
+        keep = [job for job in self._ready if not job.partition.is_stopping]
+        self._ready.clear()
+        self._ready.extend(keep)
+        self._delayed.remove(lambda job: job.partition.is_stopping)
+        for job in self._retries.remove(lambda job: job.partition.is_stopping):
+            outcome = self._rules.hand_on(job, now_us=self._now_us())
+            if outcome is not None:
+                self.outbox.add(outcome)
+
+    async def wait_idle(self, partitions: Iterable[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
+        """Wait until no job of these partitions runs; false when the time was not enough or `hurry` was set."""
+        return await self._runners.wait_idle(set(partitions), timeout_s, hurry)
+
+    def interrupt(self, partitions: Iterable[OwnedPartition], reason: Interrupted) -> int:
+        """Cancel the running jobs of these partitions; returns how many."""
+        return self._runners.interrupt(set(partitions), reason)
+
+    def running(self, partition: OwnedPartition) -> list[Job]:
+        """The running jobs of a partition."""
+        return [runner.job for runner in self._runners.busy() if runner.job.partition is partition]
+
+    def forget(self, partition: OwnedPartition, gone: set[Job]) -> None:
+        """Another member finished these jobs of a partition that came back: nothing of them is written here."""
+        partition.held = [outcome for outcome in partition.held if outcome.job not in gone]
+        self._runners.interrupt_jobs(gone, Interrupted.LOST)
+
+    def release(self, partition: OwnedPartition) -> None:
+        """The partition came back: write what its jobs came to meanwhile."""
+        held, partition.held = partition.held, []
+        for outcome in held:
+            self.outbox.add(outcome)
+
+    def close(self, partition: OwnedPartition) -> None:
+        """The partition is gone: forget it, and what its jobs come to."""
+        partition.standing = Standing.LOST
+        partition.is_stopping = True
+        partition.backlog.clear()
+        partition.held.clear()
+        self._partitions.discard(partition)
+        self.interrupt([partition], Interrupted.LOST)
+
+    async def run(self) -> None:
+        """Run the outbox and the runners until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.outbox.run())
+                tasks.create_task(self._runners.run())
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _now_us(self) -> int:
+        return self._clock.time_ms() * 1000

@@ -1,0 +1,316 @@
+"""A worker's membership in its consumer group: assignment, fetching, commits, rebalances. Shell over one consumer.
+
+Fetching asks only for partitions whose records can be taken; the others keep what was fetched for them, so
+back-pressure costs no second fetch. The consumer is polled the whole time, however long a job runs.
+
+| event    | what happens                                                                                       |
+|----------|----------------------------------------------------------------------------------------------------|
+| assigned | offset and offset map are read back; a partition that comes back keeps its running jobs            |
+| revoked  | no job starts, running ones get a grace, outcomes are flushed, offset and map are committed        |
+| lost     | running jobs are cancelled, what they come to is not written                                       |
+| stop     | as revoked, with the drain timeout; jobs still running then go back with their attempt unchanged   |
+| log away | clients reconnect by themselves; a consumer that gives up is replaced, its partitions kept in hand |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from logqueue.jobs.connection import stop_client
+from logqueue.jobs.topics import TopicRole
+from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.offset_map import decode
+from logqueue_consumers.offset_reader import OffsetReader
+from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.runner import Interrupted
+
+log = structlog.get_logger(__name__)
+
+POLL_ALL_MS = 200
+"""How long a fetch waits for records when every partition may give some."""
+POLL_SOME_MS = 10
+"""... when some partitions are full: they may get room at any time."""
+FULL_WAIT_S = 0.5
+"""How long to wait for room when all are full; the consumer is polled in between."""
+MAX_ERRORS = 3
+"""Polls in a row that may fail before the consumer is replaced."""
+STOP_TIMEOUT_S = 10.0
+
+
+class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
+    """The consumer of a worker."""
+
+    def __init__(
+        self,
+        engine: JobEngine,
+        make_consumer: Callable[[], AIOKafkaConsumer],
+        offsets: OffsetReader,
+        *,
+        group: str,
+        topics: Mapping[str, TopicRole],
+        orders: Mapping[str, str],
+        limits: WorkerLimits,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._make_consumer = make_consumer
+        self._offsets = offsets
+        self._group = group
+        self._topics = topics
+        self._orders = orders
+        self._limits = limits
+        self._on_ready = on_ready
+        self._consumer: AIOKafkaConsumer | None = None
+        self._partitions: dict[TopicPartition, OwnedPartition] = {}
+        self._away: dict[TopicPartition, OwnedPartition] = {}
+        """Partitions between revocation and the next assignment."""
+        self._loading: asyncio.Task[None] | None = None
+        self._commit_lock = asyncio.Lock()
+        self._hurry = asyncio.Event()
+
+    # --- life ---
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Be a member until `stopping` is set. Afterwards the assignment is still held: `stop` ends it."""
+        backoff_s = 0.1
+        while not stopping.is_set():
+            try:
+                await self._join(stopping)
+                backoff_s = 0.1
+                await self._fetch(stopping)
+            except (KafkaError, OSError) as error:
+                log.warning("consumer is replaced", group=self._group, error=repr(error))
+                await self._give_up_consumer()
+                try:
+                    await asyncio.wait_for(stopping.wait(), backoff_s)
+                except TimeoutError:
+                    backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
+
+    async def commit_regularly(self) -> None:
+        """Commit what has become durable, until cancelled."""
+        while True:
+            await asyncio.sleep(self._limits.commit_interval_s)
+            try:
+                await self._commit(self._partitions)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("offsets not committed, trying again", group=self._group, error=repr(error))
+
+    async def stop(self, *, drain_timeout_s: float, hurry: asyncio.Event) -> None:
+        """Finish what runs, hand back the rest, commit, leave the group."""
+        partitions = dict(self._partitions)
+        self._engine.stop(partitions.values())
+        if not await self._engine.wait_idle(partitions.values(), drain_timeout_s, hurry):
+            count = self._engine.interrupt(partitions.values(), Interrupted.STOPPING)
+            log.warning("jobs interrupted: they will run again", group=self._group, jobs=count)
+            await self._engine.wait_idle(partitions.values(), 1.0, asyncio.Event())
+        await self._write_and_commit(partitions)
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._consumer is not None:
+            await stop_client(self._consumer, timeout_s=STOP_TIMEOUT_S)
+            self._consumer = None
+        for partition in partitions.values():
+            self._engine.close(partition)
+
+    def hurry(self) -> None:
+        """Cut short a rebalance's grace (the worker stops)."""
+        self._hurry.set()
+
+    @property
+    def partitions(self) -> Mapping[TopicPartition, OwnedPartition]:
+        """What this member works on."""
+        return self._partitions
+
+    def lag(self) -> int:
+        """Records of the assigned partitions that are not finished, up to the ends that fetches have shown."""
+        total = 0
+        for tp, partition in self._partitions.items():
+            end = self._consumer.highwater(tp) if self._consumer is not None else None
+            total += partition.window.unfinished_count + max(0, (end or 0) - partition.window.high)
+        return total
+
+    # --- fetching ---
+
+    async def _join(self, stopping: asyncio.Event) -> None:
+        self._consumer = consumer = self._make_consumer()
+        consumer.subscribe(topics=list(self._topics), listener=self)
+        starting = asyncio.ensure_future(consumer.start())
+        stop = asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+        finally:
+            stop.cancel()
+            if not starting.done():
+                starting.cancel()
+
+    async def _fetch(self, stopping: asyncio.Event) -> None:
+        consumer, engine = self._consumer, self._engine
+        assert consumer is not None, "joined before"
+        errors = 0
+        while not stopping.is_set():
+            engine.changed.clear()
+            partitions = self._partitions
+            wanted = [tp for tp, p in partitions.items() if engine.wants(p)] if engine.has_room() else []
+            try:
+                if wanted:
+                    wait_ms = POLL_ALL_MS if len(wanted) == len(partitions) else POLL_SOME_MS
+                    fetched = await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=self._limits.max_fetched)
+                    for tp, records in fetched.items():
+                        partition = partitions.get(tp)
+                        if partition is not None and partitions is self._partitions and not partition.is_stopping:
+                            engine.deliver(partition, records)
+                else:
+                    await self._wait_for_room(consumer)
+                errors = 0
+            except KafkaError as error:
+                errors += 1
+                log.warning("fetch failed", group=self._group, error=repr(error))
+                if errors >= MAX_ERRORS:
+                    raise
+                await asyncio.sleep(0.1 * errors)
+
+    async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
+        """Nothing may be taken: poll without taking (the group must see a live member), then wait for room."""
+        await consumer.getmany(NO_PARTITION, timeout_ms=0)
+        try:
+            await asyncio.wait_for(self._engine.changed.wait(), FULL_WAIT_S)
+        except TimeoutError:
+            return
+
+    async def _give_up_consumer(self) -> None:
+        """The consumer is beyond repair: keep its partitions in hand until the next assignment."""
+        self._set_away(self._partitions)
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stop_client(consumer, timeout_s=STOP_TIMEOUT_S)
+
+    # --- rebalances: aiokafka calls these while no fetch is answered ---
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """A rebalance begins (every partition is revoked: aiokafka's assignors are eager)."""
+        if self._loading is not None:
+            self._loading.cancel()
+        partitions = dict(self._partitions)
+        if not partitions:
+            return
+        log.info("partitions revoked", group=self._group, partitions=len(partitions))
+        self._engine.stop(partitions.values())
+        await self._engine.wait_idle(partitions.values(), self._limits.revoke_grace_s, self._hurry)
+        await self._write_and_commit(partitions)
+        self._set_away(partitions)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """A rebalance is over. Offsets are read apart: this must return for heartbeats to go on."""
+        now = set(assigned)
+        self._set_away(self._partitions)
+        for tp in [tp for tp in self._away if tp not in now]:
+            self._engine.close(self._away.pop(tp))
+        log.info("partitions assigned", group=self._group, partitions=len(now), kept=len(self._away))
+        self._loading = asyncio.get_running_loop().create_task(self._load(now))
+
+    def _set_away(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
+        for tp, partition in partitions.items():
+            partition.standing = Standing.REVOKED
+            self._engine.stop([partition])
+            self._away[tp] = partition
+        self._partitions = {}
+
+    async def _load(self, assigned: set[TopicPartition]) -> None:
+        """Read offsets and maps of new partitions, and begin to fetch them where they say."""
+        consumer = self._consumer
+        assert consumer is not None, "an assigned member has a consumer"
+        committed = await self._offsets.read(self._group, assigned)
+        begins = await self._beginnings(consumer, [tp for tp in assigned if committed[tp][0] < 0])
+        loaded = {}
+        for tp in assigned:
+            offset, text = committed[tp]
+            base = begins[tp] if offset < 0 else offset
+            partition = self._take_up(tp, base, text, is_committed=offset >= 0)
+            loaded[tp] = partition
+            consumer.seek(tp, partition.window.base)
+        self._partitions = loaded
+        for partition in loaded.values():
+            self._engine.open(partition)
+            self._engine.release(partition)
+        self._engine.changed.set()
+        self._on_ready()
+
+    async def _beginnings(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Where the logs of these partitions begin; tries until the log answers."""
+        backoff_s = 0.1
+        while True:
+            try:
+                return dict(await consumer.beginning_offsets(partitions)) if partitions else {}
+            except KafkaError as error:
+                log.warning("log starts not read", group=self._group, error=repr(error))
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
+
+    def _take_up(self, tp: TopicPartition, base: int, text: str, *, is_committed: bool) -> OwnedPartition:
+        finished = decode(text, base=base) if is_committed else ()
+        partition = self._away.pop(tp, None)
+        if partition is None:
+            role = self._topics[tp.topic]
+            assert role.queue is not None, "workers read topics of queues"
+            partition = OwnedPartition(
+                tp.topic,
+                tp.partition,
+                kind=role.kind,
+                queue=role.queue,
+                order=self._orders[role.queue],
+                window=PartitionWindow(base, finished),
+            )
+        else:
+            ended = [outcome.job for outcome in partition.held if outcome.finishes]
+            gone = partition.reopen(base, finished, running=self._engine.running(partition), ended=ended)
+            self._engine.forget(partition, gone)
+        partition.committed = (base, text) if is_committed else None
+        return partition
+
+    # --- commits ---
+
+    async def _write_and_commit(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
+        """Bring what is known into the log before partitions go."""
+        if not await self._engine.outbox.drain(self._limits.flush_timeout_s):
+            log.error("outcomes not written in time: their jobs will run again", group=self._group)
+        try:
+            await self._commit(partitions)
+        except (KafkaError, TimeoutError) as error:
+            log.error("last commit failed: finished jobs may run again", group=self._group, error=repr(error))
+
+    async def _commit(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        async with self._commit_lock:
+            changes = {}
+            for tp, partition in partitions.items():
+                if partition.standing is not Standing.OWNED:
+                    continue
+                commit = partition.window.commit()
+                if commit != (partition.committed or (partition.window.base, "")):
+                    changes[tp] = commit
+            if not changes:
+                return
+            try:
+                async with asyncio.timeout(self._limits.flush_timeout_s):
+                    await consumer.commit(changes)
+            except IllegalStateError as error:
+                log.warning("not committed: partitions are no longer assigned", group=self._group, error=str(error))
+                return
+            for tp, commit in changes.items():
+                partitions[tp].committed = commit
+
+
+NO_PARTITION = TopicPartition("logqueue.no-such-topic", 0)

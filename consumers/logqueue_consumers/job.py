@@ -1,0 +1,75 @@
+"""One job in a worker's hands: its record and what was read from it. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from logqueue.jobs.headers import Failure, JobHeaders, Origin
+from logqueue_consumers.partition import OwnedPartition
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from logqueue.jobs.definition import JobDefinition
+
+
+class Job:
+    """A record, read. `attempt` is the one that runs next (or now)."""
+
+    __slots__ = (
+        "arguments",
+        "attempt",
+        "created_ms",
+        "definition",
+        "due_ms",
+        "headers",
+        "id",
+        "is_over",
+        "lane",
+        "last_failure",
+        "offset",
+        "origin",
+        "partition",
+        "problem",
+        "record",
+        "size",
+        "started_us",
+        "tenant",
+        "type",
+    )
+
+    def __init__(self, record: Any, partition: OwnedPartition, *, id: str, tenant: str, origin: Origin) -> None:  # noqa: A002
+        self.record = record
+        """As aiokafka gives it: key, value and headers stay untouched."""
+        self.partition = partition
+        self.offset: int = record.offset
+        self.size = len(record.value or b"")
+        self.id = id
+        self.tenant = tenant
+        self.origin = origin
+        """Where the job's first record is."""
+        self.created_ms: int = record.timestamp
+        self.headers = NO_HEADERS
+        self.type: str | None = None
+        self.attempt = 1
+        self.lane: Hashable = None
+        """Jobs of one lane run one at a time; None runs beside everything."""
+        self.definition: JobDefinition[..., Any] | None = None
+        self.arguments: msgspec.Struct | None = None
+        self.problem: Exception | None = None
+        """Why the job cannot run at all."""
+        self.last_failure: Failure | None = None
+        self.due_ms = 0
+        """When the retry that waits in memory is due, after `last_failure`."""
+        self.started_us = 0
+        self.is_over = False
+        """The attempt that `started_us` tells of has ended."""
+
+    @property
+    def key(self) -> bytes:
+        """What decides the partition of everything that is written about this job."""
+        return self.record.key if self.record.key is not None else self.tenant.encode()
+
+
+NO_HEADERS = JobHeaders()

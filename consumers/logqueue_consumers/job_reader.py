@@ -1,0 +1,97 @@
+"""Reads records into jobs: headers, handler, arguments. What is wrong with a record becomes its problem. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
+from logqueue.jobs.headers import ORIGIN_TOPIC, Origin, job_id_of, read_job_headers, read_origin
+from logqueue.jobs.job_ids import id_of_position
+from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue_consumers.job import Job
+from logqueue_consumers.partition import OwnedPartition
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+    from logqueue.jobs.payload import AvroLookup
+
+
+class JobReader:
+    """Records of an app's queues -> jobs."""
+
+    def __init__(self, app: App, group: str, *, avro: AvroLookup | None = None) -> None:
+        self._app = app
+        self._group = group
+        self._avro = avro
+        self._tenants: dict[bytes, str] = {}
+
+    def read(self, record: Any, partition: OwnedPartition) -> Job:
+        """The job of a record; its `problem` is Undecodable, InvalidArguments or UnknownJobType where it cannot run."""
+        headers = record.headers
+        position = Origin(record.topic, record.partition, record.offset, self._group)
+        try:
+            tenant = self._tenant(record.key)
+            read = read_job_headers(headers)
+            origin = read_origin(headers) if partition.may_have_origin else None
+        except (InvalidHeader, Undecodable) as error:
+            return self._unreadable(record, partition, position, error)
+        first = position if origin is None else origin
+        id_ = read.id if read.id is not None else job_id_of(read, first, topic="", partition=0, offset=0)
+        job = Job(record, partition, id=id_, tenant=tenant, origin=first)
+        job.headers = read
+        job.type = read.type
+        job.attempt = read.attempt
+        if read.created_ms is not None:
+            job.created_ms = read.created_ms
+        try:
+            definition = self._app.find(read.type, queue=partition.queue)
+            job.type = definition.type
+            job.definition = definition
+            job.arguments = definition.codec.decode(record.value, read.content_type, self._avro)
+        except (UnknownJobType, InvalidArguments, Undecodable) as error:
+            job.problem = error
+        job.lane = self._lane(partition.order, tenant)
+        return job
+
+    @staticmethod
+    def _lane(order: str, tenant: str) -> Hashable:
+        if order == "tenant":
+            return tenant
+        return None if order == "none" else ()
+
+    def _tenant(self, key: bytes | None) -> str:
+        if key is None:
+            return DEFAULT_TENANT
+        tenant = self._tenants.get(key)
+        if tenant is None:
+            try:
+                tenant = key.decode()
+            except UnicodeDecodeError:
+                raise Undecodable(f"The record's key {key[:40]!r} is not UTF-8 text: it names the tenant") from None
+            if len(tenant) > MAX_TENANT_CHARS:
+                raise Undecodable(f"The record's key is longer than {MAX_TENANT_CHARS} characters: it names the tenant")
+            if len(self._tenants) >= _MAX_TENANTS:
+                self._tenants.clear()
+            self._tenants[key] = tenant
+        return tenant
+
+    def _unreadable(self, record: Any, partition: OwnedPartition, position: Origin, error: Exception) -> Job:
+        """A job of which only the position is certain; its id is the one in the headers where that much can be read."""
+        known = {name: value for name, value in record.headers if name in ("ce_id", "ce_type")}
+        id_ = known.get("ce_id", b"").decode("utf-8", "replace")[:512]
+        origin = position
+        if any(name == ORIGIN_TOPIC for name, _ in record.headers):
+            try:
+                origin = read_origin(record.headers) or position
+            except InvalidHeader:
+                origin = position
+        tenant = (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")[:MAX_TENANT_CHARS]
+        id_ = id_ or id_of_position(origin.topic, origin.partition, origin.offset)
+        job = Job(record, partition, id=id_, tenant=tenant, origin=origin)
+        job.type = known.get("ce_type", b"").decode("utf-8", "replace")[:255] or None
+        job.problem = error if isinstance(error, Undecodable) else Undecodable(str(error))
+        return job
+
+
+_MAX_TENANTS = 65_536

@@ -1,0 +1,60 @@
+"""What a worker counts. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from logqueue_schemas.job_status import State
+
+
+@dataclass(slots=True)
+class Counts:
+    """How jobs ended since the start, by the engine that ran them."""
+
+    succeeded: int = 0
+    dead: int = 0
+    parked: int = 0
+    scheduled: int = 0
+    expired: int = 0
+    retried: int = 0
+    """Failed attempts that are followed by another."""
+    interrupted: int = 0
+
+    def count(self, state: State) -> None:
+        """One more job that left for this state."""
+        if state is State.DEAD:
+            self.dead += 1
+        elif state is State.PARKED:
+            self.parked += 1
+        elif state is State.SCHEDULED:
+            self.scheduled += 1
+        elif state is State.EXPIRED:
+            self.expired += 1
+
+    @property
+    def finished(self) -> int:
+        """Jobs that reached a terminal state here."""
+        return self.succeeded + self.dead + self.expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMetrics:
+    """A worker at one moment."""
+
+    group: str
+    worker: str
+    partitions: int
+    succeeded: int
+    dead: int
+    parked: int
+    expired: int
+    retried: int
+    interrupted: int
+    running: int
+    ready: int
+    """Taken, waiting for a runner."""
+    delayed: int
+    """Held in memory until due."""
+    unfinished: int
+    lag: int
+    """Records in the assigned partitions that are not finished, as far as the worker has seen the log's end."""

@@ -1,0 +1,217 @@
+"""Makes outcomes durable in batches: status records, and retry, dead-letter and parked records beside them.
+
+One flush is under way at a time; what happens meanwhile goes with the next, so batches grow with the load by
+themselves. An idle worker writes an outcome at once, a busy one lets outcomes collect for a few milliseconds. A job
+that ends before its start was written needs no `running` status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import structlog
+from logqueue_schemas.job_status import RANKS, TERMINAL, JobStatus, State, StatusCodec, StatusError, status_key
+
+from logqueue_consumers.batch_producer import BatchProducer, Outgoing
+from logqueue_consumers.job import Job
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.outcome import Outcome
+from logqueue_consumers.partition import OwnedPartition, Standing
+
+log = structlog.get_logger(__name__)
+
+
+class Outbox:
+    """Outcomes on their way into the log."""
+
+    def __init__(
+        self,
+        producer: BatchProducer,
+        codec: StatusCodec,
+        *,
+        group: str,
+        is_shadow: bool,
+        status_topic: str,
+        worker: str,
+        limits: WorkerLimits,
+        on_durable: Callable[[list[Outcome]], None],
+    ) -> None:
+        self._producer = producer
+        self._codec = codec
+        self._group = group
+        self._is_shadow = is_shadow
+        self._status_topic = status_topic
+        self._worker = worker
+        self._limits = limits
+        self._on_durable = on_durable
+        self._outcomes: list[Outcome] = []
+        self._started: list[Job] = []
+        self._has_outcomes = asyncio.Event()
+        self._has_work = asyncio.Event()
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_urgent = False
+        self._sequence = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Write this outcome soon."""
+        self._outcomes.append(outcome)
+        if not self._has_outcomes.is_set():
+            self._has_outcomes.set()
+            self._has_work.set()
+            self._is_idle.clear()
+
+    def start(self, job: Job) -> None:
+        """The job runs; this is written unless it ends first."""
+        if not self._started:
+            self._has_work.set()
+        self._started.append(job)
+
+    @property
+    def pending_count(self) -> int:
+        """Outcomes not handed to the log yet."""
+        return len(self._outcomes)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until everything added so far is durable; false when the time was not enough."""
+        self._is_urgent = True
+        self._has_outcomes.set()
+        self._has_work.set()
+        try:
+            await asyncio.wait_for(self._is_idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            self._is_urgent = False
+        return True
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        linger_s = 0.0
+        while True:
+            await self._has_work.wait()
+            if not self._outcomes and not self._is_urgent:
+                await self._linger_for_outcomes()
+            if linger_s and not self._is_urgent and len(self._outcomes) < self._limits.max_flush_outcomes:
+                await asyncio.sleep(linger_s)
+            outcomes, started = self._outcomes, self._started
+            self._outcomes, self._started = [], []
+            self._has_outcomes.clear()
+            self._has_work.clear()
+            written = await self._flush(outcomes, started)
+            linger_s = self._limits.busy_linger_s if written >= self._limits.busy_outcomes else 0.0
+            if not self._outcomes:
+                self._is_idle.set()
+
+    async def _linger_for_outcomes(self) -> None:
+        """Only starts are to be written: give the jobs a moment to end."""
+        try:
+            await asyncio.wait_for(self._has_outcomes.wait(), self._limits.status_linger_s)
+        except TimeoutError:
+            return
+
+    async def _flush(self, outcomes: list[Outcome], started: list[Job]) -> int:
+        writable: list[Outcome] = []
+        for outcome in outcomes:
+            standing = outcome.job.partition.standing
+            if standing is Standing.OWNED:
+                writable.append(outcome)
+            elif standing is Standing.REVOKED:
+                outcome.job.partition.held.append(outcome)
+        records = [self._running_record(job) for job in started if not job.is_over and _is_owned(job.partition)]
+        ends: list[tuple[int, Outcome]] = []
+        for outcome in writable:
+            records.append(self._status_record(outcome))
+            if outcome.topic is not None:
+                records.append(self._moved_record(outcome))
+            ends.append((len(records), outcome))
+        if not records:
+            return 0
+        refusals = await self._producer.send(records)
+        if refusals:
+            writable = self._without_refused(ends, {refusal.place for refusal in refusals})
+            for refusal in refusals:
+                record = records[refusal.place]
+                log.error(
+                    "the log refuses a record: its job is not done and will run again",
+                    topic=record.topic,
+                    bytes=len(record.value or b""),
+                    error=repr(refusal.error),
+                )
+        self._on_durable(writable)
+        return len(records)
+
+    @staticmethod
+    def _without_refused(ends: list[tuple[int, Outcome]], refused: set[int]) -> list[Outcome]:
+        kept, begin = [], 0
+        for end, outcome in ends:
+            if not any(index in refused for index in range(begin, end)):
+                kept.append(outcome)
+            begin = end
+        return kept
+
+    def _moved_record(self, outcome: Outcome) -> Outgoing:
+        job, topic = outcome.job, outcome.topic
+        assert topic is not None, "only called for records that move"
+        partition = self._producer.partition_of(topic, job.key)
+        record = job.record
+        return Outgoing(topic, partition, record.key, record.value, outcome.headers, outcome.at_us // 1000)
+
+    def _running_record(self, job: Job) -> Outgoing:
+        running = Outcome(job, State.RUNNING, job.started_us, finishes=False)
+        return self._status_record(running)
+
+    def _status_record(self, outcome: Outcome) -> Outgoing:
+        job, state, failure = outcome.job, outcome.state, outcome.failure
+        self._sequence = max(self._sequence + 1, outcome.at_us)
+        origin = job.origin
+        status = JobStatus(
+            id=job.id,
+            queue=job.partition.queue,
+            tenant=job.tenant,
+            group=self._group,
+            state=state,
+            at=outcome.at_us,
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            type=job.type,
+            shadow=self._is_shadow,
+            replay=job.headers.replay,
+            attempt=outcome.attempt,
+            rank=RANKS[state],
+            sequence=self._sequence,
+            created_at=job.created_ms * 1000,
+            started_at=outcome.started_us or None,
+            finished_at=outcome.at_us if state in TERMINAL else None,
+            due_at=None if outcome.due_ms is None else outcome.due_ms * 1000,
+            result=outcome.result,
+            error=None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
+            worker=self._worker,
+        )
+        return Outgoing(
+            self._status_topic,
+            self._producer.partition_of(self._status_topic, job.key),
+            status_key(job.id, group=self._group if self._is_shadow else None),
+            self._codec.encode(status),
+            NO_HEADERS,
+            outcome.at_us // 1000,
+        )
+
+
+NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+def _is_owned(partition: OwnedPartition) -> bool:
+    return partition.standing is Standing.OWNED
+
+
+def by_partition(outcomes: list[Outcome]) -> dict[OwnedPartition, list[Job]]:
+    """The jobs whose records are finished by these outcomes, by partition."""
+    finished: dict[OwnedPartition, list[Job]] = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.finishes:
+            finished[outcome.job.partition].append(outcome.job)
+    return finished

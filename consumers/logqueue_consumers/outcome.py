@@ -1,0 +1,188 @@
+"""What becomes of a job: the status to write, and the retry, dead-letter or parked record that goes with it. No IO.
+
+| what happened                                     | state     | record                                      |
+|---------------------------------------------------|-----------|---------------------------------------------|
+| the handler returned                              | succeeded |                                             |
+| it failed, another attempt is due soon            | retrying  | none: the job waits in memory               |
+| it failed, another attempt is due later           | retrying  | `retry.<queue>.<group>` with its due time   |
+| it failed for good                                | dead      | `dlq.<queue>.<group>`                       |
+| the value cannot be decoded, arguments are wrong  | dead      | `dlq.<queue>.<group>`, bytes untouched      |
+| no handler has the job's type                     | parked    | `parked.<queue>.<group>`                    |
+| it must not run before a later time               | scheduled | `retry.<queue>.<group>`, attempt unchanged  |
+| its expiry has passed                             | expired   |                                             |
+
+A replay into a shadow group writes the same states under its own keys and no records at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from logqueue_schemas.job_status import State
+
+from logqueue.jobs.errors import ErrorClass, UnknownJobType
+from logqueue.jobs.headers import (
+    ATTEMPT,
+    NOT_BEFORE,
+    ORIGIN_GROUP,
+    ORIGIN_OFFSET,
+    ORIGIN_PARTITION,
+    ORIGIN_TOPIC,
+    Failure,
+    Origin,
+    failed_headers,
+)
+from logqueue.jobs.times import format_time
+from logqueue.jobs.topics import TopicNames
+from logqueue_consumers.job import Job
+
+
+class Outcome:
+    """One change of a job's state, to be made durable."""
+
+    __slots__ = (
+        "at_us",
+        "attempt",
+        "due_ms",
+        "failure",
+        "finishes",
+        "headers",
+        "job",
+        "result",
+        "started_us",
+        "state",
+        "topic",
+    )
+
+    def __init__(self, job: Job, state: State, at_us: int, *, finishes: bool) -> None:
+        self.job = job
+        self.state = state
+        self.at_us = at_us
+        self.attempt = job.attempt
+        self.started_us = job.started_us
+        self.finishes = finishes
+        """The record's offset is finished once this is durable."""
+        self.result: bytes | None = None
+        self.failure: Failure | None = None
+        self.due_ms: int | None = None
+        self.topic: str | None = None
+        """Where the job's record goes on, with `headers`; None when it goes nowhere."""
+        self.headers: list[tuple[str, bytes]] = []
+
+
+class LiveRules:
+    """A live group: failures move the record to the group's own topics."""
+
+    is_shadow = False
+    waits_in_memory_only = False
+
+    def __init__(self, names: TopicNames, group: str) -> None:
+        self._names = names
+        self._group = group
+
+    def retry_later(self, job: Job, error: BaseException, error_class: str, *, due_ms: int, now_us: int) -> Outcome:
+        """Another attempt is due, too late to wait in memory; `job.attempt` is the one that failed."""
+        outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
+        outcome.failure = failure_of(error, error_class)
+        outcome.due_ms = due_ms
+        self._move(outcome, self._names.retry(job.partition.queue, self._group), attempt=job.attempt + 1, due_ms=due_ms)
+        return outcome
+
+    def dead(self, job: Job, error: BaseException, error_class: str, *, now_us: int) -> Outcome:
+        """The job failed for good."""
+        outcome = Outcome(job, State.DEAD, now_us, finishes=True)
+        outcome.failure = failure_of(error, error_class)
+        self._move(outcome, self._names.dlq(job.partition.queue, self._group), attempt=job.attempt)
+        return outcome
+
+    def parked(self, job: Job, error: UnknownJobType, *, now_us: int) -> Outcome:
+        """No handler has the job's type."""
+        outcome = Outcome(job, State.PARKED, now_us, finishes=True)
+        outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
+        self._move(outcome, self._names.parked(job.partition.queue, self._group), attempt=job.attempt)
+        return outcome
+
+    def scheduled(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
+        """The job must not run yet."""
+        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
+        outcome.due_ms = due_ms
+        outcome.topic = self._names.retry(job.partition.queue, self._group)
+        outcome.headers = moved_headers(job.record.headers, job.origin, attempt=job.attempt, due_ms=due_ms)
+        return outcome
+
+    def hand_on(self, job: Job, *, now_us: int) -> Outcome | None:
+        """A retry that waits in memory must leave it: `job.attempt` is due at `job.due_ms`."""
+        outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
+        outcome.attempt = job.attempt - 1
+        outcome.failure = job.last_failure
+        outcome.due_ms = job.due_ms
+        self._move(outcome, self._names.retry(job.partition.queue, self._group), attempt=job.attempt, due_ms=job.due_ms)
+        return outcome
+
+    def _move(self, outcome: Outcome, topic: str, *, attempt: int, due_ms: int | None = None) -> None:
+        job, failure = outcome.job, outcome.failure
+        assert failure is not None, "only a failure moves a record here"
+        outcome.topic = topic
+        outcome.headers = failed_headers(
+            job.record.headers,
+            failure=failure,
+            origin=job.origin,
+            now_ms=outcome.at_us // 1000,
+            attempt=attempt,
+            not_before_ms=due_ms,
+        )
+
+
+class ShadowRules:
+    """A shadow group: states only. Retries wait in memory, so nothing is ever too late for it."""
+
+    is_shadow = True
+    waits_in_memory_only = True
+
+    def retry_later(self, job: Job, error: BaseException, error_class: str, *, due_ms: int, now_us: int) -> Outcome:
+        """No memory is left for another attempt: the replay records the failure as it stands."""
+        return self.dead(job, error, error_class, now_us=now_us)
+
+    def dead(self, job: Job, error: BaseException, error_class: str, *, now_us: int) -> Outcome:
+        """The job failed for good."""
+        outcome = Outcome(job, State.DEAD, now_us, finishes=True)
+        outcome.failure = failure_of(error, error_class)
+        return outcome
+
+    def parked(self, job: Job, error: UnknownJobType, *, now_us: int) -> Outcome:
+        """No handler has the job's type."""
+        outcome = Outcome(job, State.PARKED, now_us, finishes=True)
+        outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
+        return outcome
+
+    def scheduled(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
+        """The job must not run yet: its live group will run it, this replay only notes it."""
+        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
+        outcome.due_ms = due_ms
+        return outcome
+
+    def hand_on(self, job: Job, *, now_us: int) -> Outcome | None:
+        """A retry that waits in memory must leave it: nothing is written, the replay takes it up again."""
+        return None
+
+
+def failure_of(error: BaseException, error_class: str) -> Failure:
+    """Why a job failed, for people and headers."""
+    return Failure(type=type(error).__name__, message=str(error), error_class=str(error_class))
+
+
+def moved_headers(
+    headers: Sequence[tuple[str, bytes]], origin: Origin, *, attempt: int, due_ms: int
+) -> list[tuple[str, bytes]]:
+    """Headers of a record that only waits: attempt as it is, due time, and where the job began (set once)."""
+    names = {name for name, _ in headers}
+    moved = [pair for pair in headers if pair[0] not in (ATTEMPT, NOT_BEFORE)]
+    moved += [(ATTEMPT, b"%d" % attempt), (NOT_BEFORE, format_time(due_ms).encode())]
+    if ORIGIN_TOPIC not in names:
+        moved += [
+            (ORIGIN_TOPIC, origin.topic.encode()),
+            (ORIGIN_PARTITION, b"%d" % origin.partition),
+            (ORIGIN_OFFSET, b"%d" % origin.offset),
+            (ORIGIN_GROUP, origin.group.encode()),
+        ]
+    return moved

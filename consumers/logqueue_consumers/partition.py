@@ -1,0 +1,118 @@
+"""A partition that this worker owns, from assignment to loss: its window, its backlog, its lanes. No IO."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.lanes import Lanes
+from logqueue_consumers.offset_map import Run, merge
+from logqueue_consumers.partition_window import PartitionWindow
+
+if TYPE_CHECKING:
+    from logqueue_consumers.job import Job
+    from logqueue_consumers.outcome import Outcome
+
+
+class Standing(Enum):
+    """Whether results of a partition's jobs may be written.
+
+    | from    | to      | when                                                            |
+    |---------|---------|-----------------------------------------------------------------|
+    | OWNED   | REVOKED | a rebalance begins, after the last commit; outcomes are held     |
+    | REVOKED | OWNED   | it came back: running jobs carry on, held outcomes are written   |
+    | REVOKED | LOST    | it went to another member: running jobs are cancelled            |
+    """
+
+    OWNED = "owned"
+    REVOKED = "revoked"
+    LOST = "lost"
+
+
+class OwnedPartition:
+    """One partition of a job, retry or parked topic in this worker's hands."""
+
+    __slots__ = (
+        "backlog",
+        "bytes_in_hand",
+        "carried",
+        "committed",
+        "end",
+        "held",
+        "is_stopping",
+        "kind",
+        "lanes",
+        "may_have_origin",
+        "order",
+        "partition",
+        "queue",
+        "standing",
+        "topic",
+        "window",
+    )
+
+    def __init__(
+        self, topic: str, partition: int, *, kind: TopicKind, queue: str, order: str, window: PartitionWindow
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.kind = kind
+        self.queue = queue
+        self.order = order
+        self.may_have_origin = kind is not TopicKind.JOBS
+        """Records of retry and parked topics say where their job began."""
+        self.window = window
+        self.backlog: deque[Any] = deque()
+        """Records fetched and not taken yet, as aiokafka gives them."""
+        self.lanes: Lanes[Job] = Lanes()
+        self.bytes_in_hand = 0
+        self.standing = Standing.OWNED
+        self.is_stopping = False
+        """No job of this partition starts any more."""
+        self.carried: dict[int, Job] = {}
+        """Jobs that run since before a rebalance, by offset."""
+        self.held: list[Outcome] = []
+        """Outcomes that wait for the end of a rebalance."""
+        self.committed: tuple[int, str] | None = None
+        """What the log is known to hold for this partition."""
+        self.end: int | None = None
+        """A replay stops below this offset; None for a partition that never ends."""
+
+    def reopen(self, base: int, finished: Iterable[Run], *, running: Iterable[Job], ended: Iterable[Job]) -> set[Job]:
+        """The partition came back with this commit; returns the jobs that another member finished meanwhile.
+
+        `running` are jobs that still run, `ended` those whose outcomes were held. What was finished here stays
+        finished, whoever held the partition in between, unless an operator moved the group back below what this worker
+        had committed.
+        """
+        runs = list(finished)
+        was_reset = self.committed is not None and base < self.committed[0]
+        if not was_reset:
+            base = max(base, self.window.commit_offset())
+            runs = [run for run in merge([*runs, *self.window.finished_runs()]) if run.end > base]
+            if runs and runs[0].start <= base:
+                base = runs.pop(0).end
+        self.restart(base, runs)
+        self.standing = Standing.OWNED
+        self.is_stopping = False
+        gone: set[Job] = set()
+        for job, is_running in [*((job, True) for job in running), *((job, False) for job in ended)]:
+            if job.offset < base or any(run.start <= job.offset < run.end for run in runs):
+                gone.add(job)
+                continue
+            self.carried[job.offset] = job
+            self.bytes_in_hand += job.size
+            if is_running and job.lane is not None:
+                self.lanes.enter(job.lane, job)
+        return gone
+
+    def restart(self, base: int, finished: Iterable[Run] = ()) -> None:
+        """Begin again at `base` with nothing in hand."""
+        self.window = PartitionWindow(base, finished)
+        self.backlog.clear()
+        self.lanes = Lanes()
+        self.bytes_in_hand = 0
+        self.carried = {}

@@ -1,0 +1,300 @@
+"""Runners: long-lived tasks that run one ready job after the other, each with its own time limit. Knows no Kafka.
+
+A runner's task is what a handler sees as `asyncio.current_task()`. A job's time limit and an interruption both cancel
+that task; the runner tells them apart by the reason it was given and goes on to the next job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextvars import copy_context
+from enum import Enum
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from logqueue.clock import Clock
+from logqueue.ids import JobId
+from logqueue.jobs.context import JobContext
+from logqueue.jobs.durations import format_duration
+from logqueue.jobs.errors import JobTimeout, UnserialisableResult
+from logqueue.jobs.payload import encode_result
+from logqueue_consumers.job import Job
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.steps import in_context
+from logqueue_consumers.threads import ThreadPool
+
+if TYPE_CHECKING:
+    from logqueue.jobs.definition import JobDefinition
+
+NO_CONTEXT = cast(JobContext, None)
+"""For handlers that take no context: `JobDefinition.invoke` does not look at it."""
+SLICE_JOBS = 64
+"""Jobs that end without waiting before a runner lets the rest of the loop have a turn."""
+SWEEP_S = 0.05
+"""How often time limits are looked at: a job is cancelled at most this late."""
+CANCEL_AGAIN_S = 5.0
+"""A handler that swallows its cancellation is cancelled again this often."""
+
+
+class Interrupted(Enum):
+    """Why a running job was cancelled though its time was not up."""
+
+    STOPPING = "worker stops"
+    LOST = "partition lost"
+
+
+class Results(Protocol):
+    """Who is told how a job's attempt ended (the engine, and a list in tests)."""
+
+    def started(self, job: Job) -> None:
+        """The handler begins."""
+        ...
+
+    def succeeded(self, job: Job, result: bytes | None) -> None:
+        """The handler returned."""
+        ...
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """The handler raised or ran out of time."""
+        ...
+
+    def interrupted(self, job: Job, reason: Interrupted) -> None:
+        """The handler was cancelled from outside."""
+        ...
+
+
+class Runner:
+    """One task and the job it runs."""
+
+    __slots__ = ("cancel_again_at_s", "deadline_s", "is_timed_out", "job", "reason", "task", "waiter")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.job: Job | None = None
+        self.deadline_s = 0.0
+        self.cancel_again_at_s = 0.0
+        self.is_timed_out = False
+        self.reason: Interrupted | None = None
+
+
+class RunnerPool:
+    """As many runners as the concurrency allows, started when there is work for them."""
+
+    def __init__(self, results: Results, *, limits: WorkerLimits, clock: Clock, group: str, is_shadow: bool) -> None:
+        self.ready: deque[Job] = deque()
+        self._results = results
+        self._limits = limits
+        self._clock = clock
+        self._group = group
+        self._is_shadow = is_shadow
+        self._threads = ThreadPool(min(limits.threads, limits.concurrency))
+        self._runners: list[Runner] = []
+        self._idle: list[Runner] = []
+        self._tasks: asyncio.TaskGroup | None = None
+        self._waiters: list[asyncio.Event] = []
+
+    async def run(self) -> None:
+        """Keep the runners until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                self.wake()
+                while True:
+                    await asyncio.sleep(SWEEP_S)
+                    self._sweep()
+        finally:
+            self._tasks = None
+            self._threads.stop()
+
+    def wake(self) -> None:
+        """Give ready jobs to idle runners."""
+        if self._tasks is None:
+            return
+        wanted = len(self.ready)
+        while wanted > 0 and self._idle:
+            waiter = self._idle.pop().waiter
+            assert waiter is not None, "an idle runner waits"
+            waiter.set_result(None)
+            wanted -= 1
+        while wanted > 0 and len(self._runners) < self._limits.concurrency:
+            runner = Runner()
+            self._runners.append(runner)
+            runner.task = self._tasks.create_task(self._work(runner))
+            wanted -= 1
+
+    def busy(self) -> Iterator[Any]:
+        """The runners that run a job now."""
+        return (runner for runner in self._runners if runner.job is not None)
+
+    @property
+    def running_count(self) -> int:
+        """Jobs whose handler runs now."""
+        return sum(1 for _ in self.busy())
+
+    def interrupt(self, partitions: set[OwnedPartition], reason: Interrupted) -> int:
+        """Cancel the running jobs of these partitions; returns how many."""
+        return self.interrupt_jobs({r.job for r in self.busy() if r.job.partition in partitions}, reason)
+
+    def interrupt_jobs(self, jobs: set[Job], reason: Interrupted) -> int:
+        """Cancel these jobs where they run; returns how many."""
+        count = 0
+        for runner in self.busy():
+            if runner.job in jobs and runner.reason is None:
+                runner.reason = reason
+                self._cancel(runner)
+                count += 1
+        return count
+
+    async def wait_idle(self, partitions: set[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
+        """Wait until no job of these partitions runs; false when time is up or `hurry` was set."""
+        deadline_s = self._clock.monotonic() + timeout_s
+        while any(runner.job.partition in partitions for runner in self.busy()):
+            rest_s = deadline_s - self._clock.monotonic()
+            if rest_s <= 0 or hurry.is_set():
+                return False
+            ended = asyncio.Event()
+            self._waiters.append(ended)
+            waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(hurry.wait())]
+            try:
+                await asyncio.wait(waits, timeout=rest_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+                if ended in self._waiters:
+                    self._waiters.remove(ended)
+        return True
+
+    async def _work(self, runner: Runner) -> None:
+        """One runner's life: run ready jobs, wait for more."""
+        ready = self.ready
+        loop = asyncio.get_running_loop()
+        turns = SLICE_JOBS
+        while True:
+            if not ready:
+                turns = SLICE_JOBS
+                runner.waiter = loop.create_future()
+                self._idle.append(runner)
+                await runner.waiter
+                continue
+            job = ready.popleft()
+            if job.partition.is_stopping:
+                continue
+            await self._run_one(runner, job)
+            turns -= 1
+            if turns == 0:
+                turns = SLICE_JOBS
+                await asyncio.sleep(0)
+
+    async def _run_one(self, runner: Runner, job: Job) -> None:
+        results, definition = self._results, job.definition
+        assert definition is not None, "only a job with a handler is ready"
+        job.started_us = self._clock.time_ms() * 1000
+        job.is_over = False
+        runner.deadline_s = self._clock.monotonic() + definition.timeout_s
+        runner.job = job
+        results.started(job)
+        try:
+            result = self._encode(await self._call(definition, job))
+        except asyncio.CancelledError as error:
+            self._after_cancel(runner, job, error)
+        except (Exception, SystemExit) as error:
+            results.failed(job, error)
+        else:
+            results.succeeded(job, result)
+        finally:
+            runner.job = None
+            if runner.reason is not None or runner.is_timed_out:
+                self._forget_cancel(runner)
+            if self._waiters:
+                for waiter in self._waiters:
+                    waiter.set()
+
+    async def _call(self, definition: JobDefinition[..., Any], job: Job) -> Any:
+        context = copy_context()
+        arguments = job.arguments
+        assert arguments is not None, "a job without a problem has arguments"
+        ctx = self._context(definition, job) if definition.takes_context else NO_CONTEXT
+        if definition.is_async:
+            return await in_context(context, definition.invoke(ctx, arguments))
+        result = await self._threads.run(context, partial(definition.invoke, ctx, arguments))
+        return await result if isawaitable(result) else result
+
+    def _context(self, definition: JobDefinition[..., Any], job: Job) -> JobContext:
+        origin = job.origin
+        return JobContext(
+            job_id=JobId(job.id),
+            type=definition.type,
+            tenant=job.tenant,
+            queue=definition.queue,
+            group=self._group,
+            attempt=job.attempt,
+            max_attempts=definition.retry.attempts,
+            replay=job.headers.replay,
+            replaying=self._is_shadow,
+            created_ms=job.created_ms,
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            headers=dict(job.record.headers),
+        )
+
+    def _encode(self, result: object) -> bytes | None:
+        """JSON of a result; UnserialisableResult where there is none or it is too large."""
+        if result is None:
+            return None
+        try:
+            encoded = encode_result(result)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnserialisableResult(
+                f"the handler returned {type(result).__name__}, no JSON value: {error}"
+            ) from None
+        if len(encoded) > self._limits.max_result_bytes:
+            raise UnserialisableResult(
+                f"the handler returned {len(encoded)} bytes of JSON, more than {self._limits.max_result_bytes}:"
+                " store large results elsewhere and return where"
+            )
+        return encoded
+
+    def _after_cancel(self, runner: Runner, job: Job, error: asyncio.CancelledError) -> None:
+        """Tell apart: an interruption, the time limit, the pool's own end, a handler that cancelled itself."""
+        assert runner.task is not None and job.definition is not None
+        if runner.reason is not None:
+            self._results.interrupted(job, runner.reason)
+        elif runner.is_timed_out:
+            limit = format_duration(job.definition.timeout_s)
+            self._results.failed(job, JobTimeout(f"the handler ran longer than its timeout of {limit}"))
+        elif runner.task.cancelling():
+            raise error
+        else:
+            self._results.failed(job, RuntimeError("the handler cancelled itself"))
+
+    @staticmethod
+    def _forget_cancel(runner: Runner) -> None:
+        assert runner.task is not None
+        while runner.task.cancelling():
+            runner.task.uncancel()
+        runner.reason = None
+        runner.is_timed_out = False
+
+    def _cancel(self, runner: Runner) -> None:
+        assert runner.task is not None
+        runner.cancel_again_at_s = self._clock.monotonic() + CANCEL_AGAIN_S
+        runner.task.cancel()
+
+    def _sweep(self) -> None:
+        """Cancel jobs whose time is up, and again those that swallowed it."""
+        now_s = self._clock.monotonic()
+        for runner in self._runners:
+            if runner.job is None:
+                continue
+            if runner.is_timed_out or runner.reason is not None:
+                if now_s >= runner.cancel_again_at_s:
+                    self._cancel(runner)
+            elif now_s >= runner.deadline_s:
+                runner.is_timed_out = True
+                self._cancel(runner)
