@@ -114,9 +114,18 @@ def bytes_(*, nullable: int | None = None, since: int = 0, until: int = LATEST, 
     return Field(BYTES, since=since, until=until, nullable=nullable, default=default, tag=tag)
 
 
-def records_(*, nullable: int = 0, since: int = 0, until: int = LATEST) -> Records | None:
+@overload
+def records_(*, nullable: int = 0, since: int = 0, until: int = LATEST) -> Records | None: ...
+
+
+@overload
+def records_(*, nullable: None, since: int = 0, until: int = LATEST) -> Records: ...
+
+
+def records_(*, nullable: int | None = 0, since: int = 0, until: int = LATEST) -> Any:
     """Record batches: a slice of the frame when read, a segment of its own when written; never copied."""
-    return cast(Records, Field(RECORDS, since=since, until=until, nullable=nullable, default=None))
+    default = b"" if nullable is None else None
+    return Field(RECORDS, since=since, until=until, nullable=nullable, default=default)
 
 
 @overload

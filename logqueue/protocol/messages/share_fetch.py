@@ -62,7 +62,7 @@ class PartitionData(Struct):
     acknowledge_error_code: int = int16()
     acknowledge_error_message: str | None = string(nullable=0)
     current_leader: LeaderIdAndEpoch = struct(LeaderIdAndEpoch)
-    records: Records | None = records_()
+    records: Records = records_(nullable=None)
     acquired_records: list[AcquiredRecords] = array(AcquiredRecords)
 
 
