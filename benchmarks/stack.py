@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "logqueue_api.cli.main")
 BROKER = (sys.executable, "-m", "logqueue.broker")
+START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 
 
@@ -63,3 +68,46 @@ def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
             yield child, child.wait_for("ready on ").rsplit(" ", 1)[1]
         finally:
             child.end()
+
+
+CountsTest = Callable[[dict[str, int]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running `logqueue up`."""
+
+    bootstrap: str
+    api: str
+
+    def counts(self, queue: str) -> dict[str, int]:
+        """Jobs of a queue by state, as the view has them."""
+        with urllib.request.urlopen(f"{self.api}/v1/queues", timeout=30) as answer:
+            for item in json.load(answer)["items"]:
+                if item["queue"] == queue:
+                    return dict(item["counts"])
+        return {}
+
+
+@contextmanager
+def everything(*arguments: str) -> Iterator[Running]:
+    """`logqueue up` with the no-op app on a folder and ports of its own."""
+    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
+        ports = ["--kafka-port", "0", "--http-port", "0"]
+        child = Process("up", "benchmarks.noop:app", "--data-dir", folder, *ports, *arguments)
+        try:
+            run_file = Path(folder) / "run.json"
+            deadline = time.monotonic() + START_TIMEOUT_SECONDS
+            while not run_file.exists():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"`logqueue up` was not ready within {START_TIMEOUT_SECONDS} s")
+                time.sleep(0.05)
+            facts = json.loads(run_file.read_text())
+            yield Running(facts["bootstrap"], facts["api"])
+        finally:
+            child.end()
+
+
+def worker(bootstrap: str) -> Process:
+    """One more worker process of the no-op app."""
+    return Process("worker", "benchmarks.noop:app", env={"LOGQUEUE_BOOTSTRAP": bootstrap})

@@ -1,0 +1,65 @@
+"""How many pre-enqueued no-op jobs/s does one worker process drain, every status in the view at the end?"""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import Producer
+
+from benchmarks import noop, stack
+from benchmarks.report import Figures
+
+SETTINGS = {"jobs": 100_000, "workers": 1}
+POLL_SECONDS = 0.02
+LIMIT_SECONDS = 300
+
+
+def run(settings: dict[str, int]) -> Figures:
+    """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
+    jobs = settings["jobs"]
+    with stack.everything("--workers", "0") as running:
+        enqueue_seconds = _enqueue(running.bootstrap, jobs)
+        _wait_until(running, lambda counts: counts.get("queued", 0) == jobs)
+        workers = [stack.worker(running.bootstrap) for _ in range(settings["workers"])]
+        try:
+            for worker in workers:
+                worker.wait_for("ready")
+            began = time.perf_counter()
+            done_before = running.counts(noop.QUEUE).get("succeeded", 0)
+            _wait_until(running, lambda counts: counts.get("succeeded", 0) == jobs)
+            took = time.perf_counter() - began
+            cpu = sum(worker.cpu_seconds() for worker in workers)
+        finally:
+            for worker in workers:
+                worker.end()
+    return {
+        "drain jobs/s (view complete)": (jobs - done_before) / took,
+        "worker CPU us/job": cpu / jobs * 1e6,
+        "enqueue jobs/s (confluent-kafka)": jobs / enqueue_seconds,
+    }
+
+
+def _enqueue(bootstrap: str, jobs: int) -> float:
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
+    )
+    began = time.perf_counter()
+    for number in range(jobs):
+        tenant = f"tenant-{number % noop.TENANTS}"
+        while True:
+            try:
+                producer.produce(f"jobs.{noop.QUEUE}", key=tenant, value=b'{"number":%d}' % number)
+                break
+            except BufferError:
+                producer.poll(0.01)
+    if left := producer.flush(120):
+        raise RuntimeError(f"{left} jobs were not acknowledged")
+    return time.perf_counter() - began
+
+
+def _wait_until(running: stack.Running, is_reached: stack.CountsTest) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not is_reached(counts := running.counts(noop.QUEUE)):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not reached within {LIMIT_SECONDS} s: {counts}")
+        time.sleep(POLL_SECONDS)
