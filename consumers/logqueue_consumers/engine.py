@@ -89,7 +89,9 @@ class JobEngine:
 
     def wants(self, partition: OwnedPartition) -> bool:
         """Whether more records of this partition should be fetched."""
-        return not partition.backlog and not partition.is_stopping and self._room(partition) > 0
+        if partition.backlog or partition.is_stopping or partition.is_read:
+            return False
+        return self._room(partition) > 0
 
     @property
     def unfinished_count(self) -> int:

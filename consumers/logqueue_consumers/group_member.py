@@ -140,7 +140,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _join(self, stopping: asyncio.Event) -> None:
         self._consumer = consumer = self._make_consumer()
-        consumer.subscribe(topics=list(self._topics), listener=self)
+        self._subscribe(consumer)
         starting = asyncio.ensure_future(consumer.start())
         stop = asyncio.ensure_future(stopping.wait())
         try:
@@ -151,6 +151,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             stop.cancel()
             if not starting.done():
                 starting.cancel()
+
+    def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.subscribe(topics=list(self._topics), listener=self)
 
     async def _fetch(self, stopping: asyncio.Event) -> None:
         consumer, engine = self._consumer, self._engine
@@ -229,7 +232,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         assert consumer is not None, "an assigned member has a consumer"
         committed = await self._offsets.read(self._group, assigned)
-        begins = await self._beginnings(consumer, [tp for tp in assigned if committed[tp][0] < 0])
+        begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         loaded = {}
         for tp in assigned:
             offset, text = committed[tp]
@@ -244,10 +247,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._engine.changed.set()
         self._on_ready()
 
-    async def _beginnings(
+    async def _first_offsets(
         self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        """Where the logs of these partitions begin; tries until the log answers."""
+        """Where to begin in partitions without a commit: where their logs begin; tries until the log answers."""
         backoff_s = 0.1
         while True:
             try:

@@ -1,10 +1,15 @@
-"""What a worker counts. Values only."""
+"""What a worker counts, and its state at one moment. No IO."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from logqueue_schemas.job_status import State
+
+if TYPE_CHECKING:
+    from logqueue_consumers.group_member import GroupMember
+    from logqueue_consumers.workbench import Workbench
 
 
 @dataclass(slots=True)
@@ -58,3 +63,25 @@ class WorkerMetrics:
     unfinished: int
     lag: int
     """Records in the assigned partitions that are not finished, as far as the worker has seen the log's end."""
+
+
+def measure(bench: Workbench, member: GroupMember | None) -> WorkerMetrics:
+    """What a worker has done and has in hand, now or at its end."""
+    engine = bench.engine
+    counts = engine.counts if engine is not None else Counts()
+    return WorkerMetrics(
+        group=bench.group,
+        worker=bench.name,
+        partitions=len(member.partitions) if member is not None else 0,
+        succeeded=counts.succeeded,
+        dead=counts.dead,
+        parked=counts.parked,
+        expired=counts.expired,
+        retried=counts.retried,
+        interrupted=counts.interrupted,
+        running=engine.running_count if engine is not None else 0,
+        ready=engine.ready_count if engine is not None else 0,
+        delayed=engine.delayed_count if engine is not None else 0,
+        unfinished=engine.unfinished_count if engine is not None else 0,
+        lag=member.lag() if member is not None else 0,
+    )

@@ -42,6 +42,7 @@ class OwnedPartition:
         "committed",
         "end",
         "held",
+        "is_read",
         "is_stopping",
         "kind",
         "lanes",
@@ -80,6 +81,8 @@ class OwnedPartition:
         """What the log is known to hold for this partition."""
         self.end: int | None = None
         """A replay stops below this offset; None for a partition that never ends."""
+        self.is_read = False
+        """Everything below `end` was fetched."""
 
     def reopen(self, base: int, finished: Iterable[Run], *, running: Iterable[Job], ended: Iterable[Job]) -> set[Job]:
         """The partition came back with this commit; returns the jobs that another member finished meanwhile.

@@ -1,0 +1,336 @@
+"""Replay: history run through the same handlers in a shadow group. Shell over the worker's engine.
+
+A replay reads a job, retry, parked or dead-letter topic from a position to an end that is fixed when it begins. It has a
+group of its own for its commits, so an interrupted replay goes on where it was; its statuses are marked as shadow and
+keyed `<group>/<job id>`; handlers see `ctx.replaying`. It writes no retry, dead-letter or parked records: failed
+attempts are tried again in memory, after at most the worker's memory delay. The live group is not touched.
+
+Partitions are assigned by hand: a replay is one process, and nobody joining can disturb it. A group that has live
+members refuses its commits, so a replay cannot harm a worker group by mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from logqueue.errors import LogqueueError
+from logqueue.jobs.connection import new_reader, start_client, stop_client
+from logqueue.jobs.settings import Settings
+from logqueue.jobs.times import to_ms
+from logqueue.jobs.topics import TopicRole, check_group
+from logqueue_consumers.group_member import GroupMember
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.metrics import WorkerMetrics, measure
+from logqueue_consumers.outcome import ShadowRules
+from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+
+log = structlog.get_logger(__name__)
+
+Position = int | datetime
+"""An offset (in every partition), or an aware time."""
+Progress = Callable[[int, int], None]
+"""Called with the records done and the records in all."""
+
+PROGRESS_S = 0.1
+READ_TIMEOUT_S = 20.0
+
+
+class InvalidReplay(LogqueueError):
+    """What was asked cannot be replayed; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySummary:
+    """What a replay did. `records` are those between start and end, `resumed` those done by an earlier run of it."""
+
+    topic: str
+    group: str
+    records: int
+    resumed: int
+    succeeded: int
+    dead: int
+    parked: int
+    scheduled: int
+    retried: int
+    is_complete: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    start: int
+    end: int
+
+
+async def run_replay(
+    app: App,
+    *,
+    topic: str,
+    group: str,
+    start: Position | None = None,
+    end: Position | None = None,
+    settings: Settings | None = None,
+    concurrency: int | None = None,
+    drain_timeout: float | None = None,
+    on_progress: Progress | None = None,
+    stop: asyncio.Event | None = None,
+    hurry: asyncio.Event | None = None,
+    limits: WorkerLimits | None = None,
+) -> ReplaySummary:
+    """Run a topic's records in [start, end) through the app's handlers; returns when all are done or `stop` is set.
+
+    `start` None is the beginning, `end` None the end of the log when this began. Where the group has committed already,
+    its commit counts instead of `start`: the replay goes on. Raises InvalidReplay, and what `run_worker` raises.
+    """
+    used = settings if settings is not None else app.settings
+    replay = Replay(
+        app,
+        topic=topic,
+        group=group,
+        start=start,
+        end=end,
+        settings=used,
+        limits=bounded(limits, concurrency=concurrency, drain_timeout=drain_timeout),
+        on_progress=on_progress,
+    )
+    with stop_on_signals(stop, hurry) as (stopping, hurrying):
+        return await replay.run(stopping, hurrying)
+
+
+class Replay:
+    """One replay of one topic."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        topic: str,
+        group: str,
+        start: Position | None,
+        end: Position | None,
+        settings: Settings,
+        limits: WorkerLimits,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._topic, self._role = _checked_topic(app, topic, settings)
+        if check_group(group) == app.group:
+            raise InvalidReplay(f"Group {group!r} is the live group of app {app.name!r}: replay in a group of its own")
+        self._bench = Workbench(app, group=group, rules=ShadowRules(), settings=settings, limits=limits)
+        self._start = start
+        self._end = end
+        self._on_progress = on_progress
+        self._ranges: dict[TopicPartition, _Range] = {}
+        self._member: ReplayMember | None = None
+
+    async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> ReplaySummary:
+        """Replay until done or `stopping`."""
+        began_s = time.monotonic()
+        is_complete = False
+        try:
+            if await unless(stopping, self._prepare()):
+                is_complete = await self._replay(stopping, hurry)
+        finally:
+            await self._bench.stop()
+        return self._summary(is_complete=is_complete, seconds=time.monotonic() - began_s)
+
+    def metrics(self) -> WorkerMetrics:
+        """The replay now."""
+        return measure(self._bench, self._member)
+
+    async def _prepare(self) -> None:
+        bench = self._bench
+        engine = await bench.prepare(bench.settings.topics.shared_specs())
+        self._ranges = await _resolve(bench.settings, self._topic, self._start, self._end)
+        assert self._role.queue is not None, "checked"
+        queue = bench.app.queues[self._role.queue]
+        self._member = ReplayMember(
+            engine,
+            bench.make_consumer,
+            bench.offsets,
+            group=bench.group,
+            topics={self._topic: self._role},
+            orders={queue.name: queue.order},
+            limits=bench.limits,
+            on_ready=lambda: None,
+            ranges=self._ranges,
+        )
+
+    async def _replay(self, stopping: asyncio.Event, hurry: asyncio.Event) -> bool:
+        member = self._member
+        assert member is not None, "prepared"
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch(member, over))
+            stopped = tasks.create_task(_forward(stopping, over))
+            await self._bench.work(member, over, hurry)
+            watching.cancel()
+            stopped.cancel()
+        self._report(member)
+        return member.is_complete
+
+    async def _watch(self, member: ReplayMember, over: asyncio.Event) -> None:
+        """Report progress until everything is done, then end the replay."""
+        while not await member.looks_done():
+            self._report(member)
+            await asyncio.sleep(PROGRESS_S)
+        over.set()
+
+    def _report(self, member: ReplayMember) -> None:
+        if self._on_progress is not None:
+            self._on_progress(member.done_count(), sum(r.end - r.start for r in self._ranges.values()))
+
+    def _summary(self, *, is_complete: bool, seconds: float) -> ReplaySummary:
+        member, engine = self._member, self._bench.engine
+        counts = engine.counts if engine is not None else None
+        return ReplaySummary(
+            topic=self._topic,
+            group=self._bench.group,
+            records=sum(r.end - r.start for r in self._ranges.values()),
+            resumed=member.resumed if member is not None else 0,
+            succeeded=counts.succeeded if counts else 0,
+            dead=counts.dead if counts else 0,
+            parked=counts.parked if counts else 0,
+            scheduled=counts.scheduled if counts else 0,
+            retried=counts.retried if counts else 0,
+            is_complete=is_complete,
+            seconds=seconds,
+        )
+
+
+class ReplayMember(GroupMember):
+    """A consumer with a group for its commits but no membership: its partitions are given to it."""
+
+    def __init__(self, *args: Any, ranges: dict[TopicPartition, _Range], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ranges = ranges
+        self._known: dict[TopicPartition, OwnedPartition] = {}
+        self.resumed = 0
+        """Records that an earlier run of this replay finished."""
+        self.is_complete = False
+
+    def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
+        consumer.assign(list(self._ranges))
+
+    async def _join(self, stopping: asyncio.Event) -> None:
+        await super()._join(stopping)
+        if not stopping.is_set():
+            await self.on_partitions_assigned(self._ranges)
+
+    async def _first_offsets(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return {tp: self._ranges[tp].start for tp in partitions}
+
+    def _take_up(self, tp: TopicPartition, base: int, text: str, *, is_committed: bool) -> OwnedPartition:
+        is_new = tp not in self._known
+        partition = super()._take_up(tp, base, text, is_committed=is_committed)
+        partition.end = self._ranges[tp].end
+        partition.is_read = partition.window.base >= partition.end
+        if is_new:
+            self._known[tp] = partition
+            finished = partition.window.finished_runs()
+            above = sum(run.end - run.start for run in finished)
+            self.resumed += max(0, min(partition.window.base, partition.end) - self._ranges[tp].start) + above
+        return partition
+
+    def done_count(self) -> int:
+        """Records of the ranges that are finished."""
+        done = 0
+        for tp, partition in self._known.items():
+            end = partition.end if partition.end is not None else 0
+            reached = end if partition.is_read else min(partition.window.high, end)
+            done += max(
+                0, reached - self._ranges[tp].start - partition.window.unfinished_count - len(partition.backlog)
+            )
+        return done
+
+    async def looks_done(self) -> bool:
+        """Whether every partition was read to its end and nothing is unfinished."""
+        consumer = self._consumer
+        if consumer is None or len(self._partitions) < len(self._ranges):
+            return False
+        for tp, partition in self._partitions.items():
+            if not partition.is_read:
+                try:
+                    position = await consumer.position(tp)
+                except KafkaError as error:
+                    log.warning("position not known yet", topic=tp.topic, partition=tp.partition, error=repr(error))
+                    return False
+                partition.is_read = partition.end is not None and position >= partition.end
+        self.is_complete = all(
+            partition.is_read and not partition.backlog and partition.window.unfinished_count == 0
+            for partition in self._partitions.values()
+        )
+        return self.is_complete
+
+
+def _checked_topic(app: App, topic: str, settings: Settings) -> tuple[str, TopicRole]:
+    names = settings.topics
+    for name in dict.fromkeys((topic, names.prefix + topic)):
+        role = names.role(name)
+        if role is not None and role.queue is not None:
+            if role.queue not in app.queues:
+                known = ", ".join(sorted(app.queues)) or "none"
+                raise InvalidReplay(f"App {app.name!r} has no queue {role.queue!r} to replay {name}; it has: {known}")
+            return name, role
+    raise InvalidReplay(f"{topic!r} is no topic of jobs (such as jobs.<queue> or dlq.<queue>.<group>)")
+
+
+async def _resolve(
+    settings: Settings, topic: str, start: Position | None, end: Position | None
+) -> dict[TopicPartition, _Range]:
+    """The offsets to replay in each partition, as the log is now."""
+    reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings), settings)
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            if topic not in await reader.topics():
+                raise InvalidReplay(f"Topic {topic} does not exist at {settings.bootstrap}")
+            partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic) or ())]
+            first = await reader.beginning_offsets(partitions)
+            last = await reader.end_offsets(partitions)
+            starts = await _offsets_at(reader, partitions, start, otherwise=first)
+            ends = await _offsets_at(reader, partitions, end, otherwise=last)
+    except (KafkaError, TimeoutError) as error:
+        raise InvalidReplay(f"The extent of topic {topic} cannot be read: {error!r}") from None
+    finally:
+        await stop_client(reader)
+    ranges = {}
+    for tp in partitions:
+        low = max(first[tp], starts.get(tp, last[tp]))
+        ranges[tp] = _Range(low, max(low, min(last[tp], ends.get(tp, last[tp]))))
+    return ranges
+
+
+async def _offsets_at(
+    reader: AIOKafkaConsumer,
+    partitions: list[TopicPartition],
+    position: Position | None,
+    *,
+    otherwise: dict[TopicPartition, int],
+) -> dict[TopicPartition, int]:
+    """The offsets of a position; partitions without records at or after a time are left out."""
+    if position is None:
+        return otherwise
+    if isinstance(position, int):
+        return dict.fromkeys(partitions, position)
+    at_ms = to_ms(position)
+    found = await reader.offsets_for_times(dict.fromkeys(partitions, at_ms))
+    return {tp: at.offset for tp, at in found.items() if at is not None}
+
+
+async def _forward(stopping: asyncio.Event, over: asyncio.Event) -> None:
+    await stopping.wait()
+    over.set()

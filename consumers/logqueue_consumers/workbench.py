@@ -1,0 +1,192 @@
+"""What a worker and a replay share: topics, schema, producer, engine, and the order of starting and ending them. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+
+from logqueue.clock import Clock, SystemClock
+from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.errors import InvalidSetting
+from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.settings import Settings
+from logqueue.jobs.topics import TopicSpec
+from logqueue_consumers.batch_producer import BatchProducer, Outgoing
+from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.job_reader import JobReader
+from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
+from logqueue_consumers.offset_reader import OffsetReader
+from logqueue_consumers.outbox import Outbox
+from logqueue_consumers.outcome import LiveRules, ShadowRules
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+    from logqueue_consumers.group_member import GroupMember
+
+log = structlog.get_logger(__name__)
+
+
+class Workbench:
+    """One engine of an app's jobs in one group, with its connections."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        group: str,
+        rules: LiveRules | ShadowRules,
+        settings: Settings,
+        limits: WorkerLimits,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        app.check()
+        self.app = app
+        self.group = group
+        self.settings = settings
+        self.limits = limits
+        self.clock = clock if clock is not None else SystemClock()
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.offsets = OffsetReader(settings, max_backoff_s=limits.max_backoff_s)
+        self._rules = rules
+        self._random = random if random is not None else Random()
+        self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
+        self.engine: JobEngine | None = None
+
+    async def prepare(self, specs: Iterable[TopicSpec], announcements: Iterable[Outgoing] = ()) -> JobEngine:
+        """Everything that must be there before the first record is taken; `announcements` are written at once."""
+        wanted = list(specs)
+        await ensure_topics(self.settings, wanted)
+        registry = SchemaRegistry(self.settings)
+        codec = await registry.status_codec()
+        await self._producer.start()
+        await self._producer.learn_partitions(*(spec.name for spec in wanted))
+        await self._producer.send(list(announcements))
+        self.engine = JobEngine(
+            reader=JobReader(self.app, self.group, avro=registry.decoder_of),
+            rules=self._rules,
+            limits=self.limits,
+            clock=self.clock,
+            random=self._random,
+            group=self.group,
+            make_outbox=lambda on_durable: Outbox(
+                self._producer,
+                codec,
+                group=self.group,
+                is_shadow=self._rules.is_shadow,
+                status_topic=self.settings.topics.status,
+                worker=self.name,
+                limits=self.limits,
+                on_durable=on_durable,
+            ),
+        )
+        return self.engine
+
+    async def work(self, member: GroupMember, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
+        """Run the engine beside the member until `stopping`, then drain; `hurry` cuts the draining short."""
+        engine = self.engine
+        assert engine is not None, "prepare() comes first"
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(engine.run()), tasks.create_task(member.commit_regularly())]
+            stopped = asyncio.ensure_future(stopping.wait())
+            stopped.add_done_callback(lambda _: member.hurry())
+            try:
+                await member.run(stopping)
+                log.info("stopping", group=self.group, running=engine.running_count)
+                await member.stop(drain_timeout_s=self.limits.drain_timeout_s, hurry=hurry)
+            finally:
+                stopped.cancel()
+                for task in running:
+                    task.cancel()
+
+    def consumer_options(self) -> dict[str, Any]:
+        """What every consumer of a worker is made with."""
+        limits = self.limits
+        return {
+            **self.settings.connection(),
+            "group_id": self.group,
+            "enable_auto_commit": False,
+            # An expired or lost commit must find the jobs, not skip them.
+            "auto_offset_reset": "earliest",
+            "fetch_max_wait_ms": limits.fetch_wait_ms,
+            "fetch_max_bytes": limits.fetch_bytes,
+            "max_partition_fetch_bytes": limits.partition_fetch_bytes,
+        }
+
+    def make_consumer(self, **options: Any) -> AIOKafkaConsumer:
+        """A consumer of the group that never commits by itself."""
+        return AIOKafkaConsumer(**self.consumer_options(), **options)
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        await self.offsets.stop()
+        await self._producer.stop()
+
+
+def bounded(
+    limits: WorkerLimits | None, *, concurrency: int | None = None, drain_timeout: float | None = None
+) -> WorkerLimits:
+    """Limits with what a person asked for; InvalidSetting says what is out of bounds."""
+    bounds = limits if limits is not None else WorkerLimits()
+    if concurrency is not None:
+        if not 1 <= concurrency <= MAX_CONCURRENCY:
+            raise InvalidSetting(f"concurrency {concurrency} is not 1 to {MAX_CONCURRENCY}")
+        bounds = replace(bounds, concurrency=concurrency)
+    if drain_timeout is not None:
+        if drain_timeout < 0:
+            raise InvalidSetting(f"drain timeout {drain_timeout} is negative")
+        bounds = replace(bounds, drain_timeout_s=drain_timeout)
+    return bounds
+
+
+async def unless(stopping: asyncio.Event, preparation: Coroutine[Any, Any, Any]) -> bool:
+    """Run the preparation; false (and it is cancelled) when `stopping` comes first."""
+    preparing = asyncio.ensure_future(preparation)
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((preparing, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if preparing.done():
+            preparing.result()
+            return True
+        return False
+    finally:
+        stopped.cancel()
+        if not preparing.done():
+            preparing.cancel()
+            await asyncio.wait((preparing,))
+
+
+@contextmanager
+def stop_on_signals(
+    stop: asyncio.Event | None, hurry: asyncio.Event | None
+) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """The events that end a run: the caller's, or else the first SIGTERM or SIGINT and the second."""
+    hurrying = hurry if hurry is not None else asyncio.Event()
+    if stop is not None:
+        yield stop, hurrying
+        return
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            hurrying.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield stopping, hurrying
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
