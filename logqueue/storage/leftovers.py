@@ -51,7 +51,7 @@ def _finish_swap(fs: FileSystem, folder: Path, name: str, sizes: dict[str, int])
     base, size = parsed[0], sizes.pop(name)
     fd = fs.open(folder / name)
     try:
-        scan = Scan(fs, fd, position=0, size=size, next_offset=base, verify=False)
+        scan = Scan(fs, fd, position=0, size=size, next_offset=base)
         for _ in scan:
             pass
     finally:

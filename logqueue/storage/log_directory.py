@@ -66,8 +66,8 @@ class LogDirectory:
         self._clock = clock
         self._defaults = defaults
         self._producer_ids = ProducerIds(self._fs, folder)
-        self._written_points: Mapping[TopicPartition, int] = {}
-        self._written_starts: Mapping[TopicPartition, int] = {}
+        self._written_points: Mapping[TopicPartition, int] | None = None
+        self._written_starts: Mapping[TopicPartition, int] | None = None
 
     @classmethod
     def open(
@@ -125,7 +125,7 @@ class LogDirectory:
         self.topics = read_topics(self._fs, self.folder, self._defaults)
         for name in [topic.name for topic in self.topics.values() if topic.is_deleting]:
             self._finish_delete(name)
-        points = read_offsets(self._fs, self.folder / RECOVERY_POINTS) or {}
+        points = read_offsets(self._fs, self.folder / RECOVERY_POINTS)
         starts = read_offsets(self._fs, self.folder / LOG_STARTS) or {}
         present = self._fs.list_dir(self.folder)
         now_ms = self._clock.time_ms()
@@ -141,7 +141,7 @@ class LogDirectory:
                     self._environment,
                     topic.config,
                     folder,
-                    recovery_point=points.get(partition, 0),
+                    recovery_point=None if points is None else points.get(partition, 0),
                     log_start_offset=start,
                     was_clean=self.was_clean,
                     now_ms=now_ms,

@@ -68,14 +68,15 @@ def load_log(
     config: LogConfig,
     folder: Path,
     *,
-    recovery_point: int,
+    recovery_point: int | None,
     log_start_offset: int,
     was_clean: bool,
     now_ms: int,
 ) -> LoadedLog | None:
     """Read a partition's folder; None if it holds no segment. Raises OSError.
 
-    `recovery_point` is the offset below which everything was durable when it was noted.
+    `recovery_point` is the offset below which everything was durable when it was noted; nothing above it has been
+    compacted, so a gap in the offsets there is a defect. None means that it is lost: gaps are then taken as compacted.
     """
     loader = _Loader(environment, config, folder, recovery_point=recovery_point, now_ms=now_ms)
     return loader.load(log_start_offset=log_start_offset, was_clean=was_clean)
@@ -83,13 +84,14 @@ def load_log(
 
 class _Loader:
     def __init__(
-        self, environment: Environment, config: LogConfig, folder: Path, *, recovery_point: int, now_ms: int
+        self, environment: Environment, config: LogConfig, folder: Path, *, recovery_point: int | None, now_ms: int
     ) -> None:
         self._environment = environment
         self._fs = environment.fs
         self._config = config
         self._folder = folder
-        self._recovery_point = recovery_point
+        self._recovery_point = recovery_point or 0
+        self._dense = recovery_point is not None
         self._now_ms = now_ms
         self._sizes: dict[str, int] = {}
         self._segments: list[Segment] = []
@@ -169,7 +171,7 @@ class _Loader:
 
     def _rebuild_indexes(self, segment: Segment, size: int) -> None:
         segment.forget_indexes()
-        scan = self._scan(segment, position=0, size=size, next_offset=segment.base_offset, verify=False)
+        scan = self._scan(segment, position=0, size=size, next_offset=segment.base_offset)
         for position, header in scan:
             segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
         segment.size = size
@@ -183,7 +185,7 @@ class _Loader:
         size = self._sizes[segment.path.name]
         if not self._resume_indexes(segment, size=size, below=None):
             return False
-        scan = self._scan(segment, position=segment.size, size=size, next_offset=segment.base_offset, verify=False)
+        scan = self._scan(segment, position=segment.size, size=size, next_offset=segment.base_offset)
         for position, header in scan:
             segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
         self._next_offset = scan.next_offset
@@ -201,8 +203,8 @@ class _Loader:
         last = segment.offset_index.last()
         if last is None:
             return True
-        first = next(iter(self._scan(segment, position=0, size=size, next_offset=0, verify=False)), None)
-        at_entry = next(iter(self._scan(segment, position=last[1], size=size, next_offset=0, verify=False)), None)
+        first = next(iter(self._scan(segment, position=0, size=size, next_offset=0)), None)
+        at_entry = next(iter(self._scan(segment, position=last[1], size=size, next_offset=0)), None)
         if first is None or at_entry is None or at_entry[1].last_offset != last[0]:
             segment.forget_indexes()
             return False
@@ -216,8 +218,8 @@ class _Loader:
         doubtful = self._segments[first_doubtful:]
         self._load_producers(up_to=self._stand_at(doubtful[0]))
         for index, segment in enumerate(doubtful):
-            if segment.base_offset < self._next_offset:
-                self._remove_from(first_doubtful + index, f"segment starts before offset {self._next_offset}")
+            if index > 0 and not self._may_follow(segment):
+                self._remove_from(first_doubtful + index, f"segment does not start at offset {self._next_offset}")
                 break
             if not self._recover_segment(segment):
                 self._remove_from(first_doubtful + index + 1, "segment lies behind a defect")
@@ -229,6 +231,11 @@ class _Loader:
             segment.write_indexes()
             segment.seal()
         self._fs.fsync_dir(self._folder)
+
+    def _may_follow(self, segment: Segment) -> bool:
+        if self._dense:
+            return segment.base_offset == self._next_offset
+        return segment.base_offset >= self._next_offset
 
     def _stand_at(self, segment: Segment) -> int:
         """Skip what is durable of the first doubtful segment; answers the offset at which checking starts."""
@@ -247,7 +254,9 @@ class _Loader:
         """Check a segment to its end or first defect, where it is cut. False if it was cut."""
         size = self._sizes[segment.path.name]
         next_offset = max(self._next_offset, segment.base_offset)
-        scan = self._scan(segment, position=segment.size, size=size, next_offset=next_offset, verify=True)
+        scan = self._scan(
+            segment, position=segment.size, size=size, next_offset=next_offset, verify=True, dense=self._dense
+        )
         for position, header in scan:
             segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
             self._replay(segment, position, header)
@@ -305,7 +314,7 @@ class _Loader:
             epochs = LeaderEpochs()
             for segment in self._segments:
                 size = self._sizes[segment.path.name]
-                scan = self._scan(segment, position=0, size=size, next_offset=segment.base_offset, verify=False)
+                scan = self._scan(segment, position=0, size=size, next_offset=segment.base_offset)
                 for _, header in scan:
                     epochs.assign(header.leader_epoch, header.base_offset)
         self._epochs = epochs
@@ -326,7 +335,7 @@ class _Loader:
             if not is_last and self._segments[index + 1].base_offset <= position:
                 continue
             for at, header in self._scan(
-                segment, position=0, size=self._sizes[segment.path.name], next_offset=segment.base_offset, verify=False
+                segment, position=0, size=self._sizes[segment.path.name], next_offset=segment.base_offset
             ):
                 if header.base_offset >= up_to:
                     return
@@ -356,5 +365,22 @@ class _Loader:
             if is_orphan:
                 self._fs.unlink(self._folder / segment_file(offset, suffix))
 
-    def _scan(self, segment: Segment, *, position: int, size: int, next_offset: int, verify: bool) -> Scan:
-        return Scan(self._fs, segment.open().fd, position=position, size=size, next_offset=next_offset, verify=verify)
+    def _scan(
+        self,
+        segment: Segment,
+        *,
+        position: int,
+        size: int,
+        next_offset: int,
+        verify: bool = False,
+        dense: bool = False,
+    ) -> Scan:
+        return Scan(
+            self._fs,
+            segment.open().fd,
+            position=position,
+            size=size,
+            next_offset=next_offset,
+            verify=verify,
+            dense=dense,
+        )

@@ -38,15 +38,27 @@ def read_header(fs: FileSystem, fd: int, position: int) -> BatchHeader:
 class Scan:
     """One pass over a file from a batch border: the batches up to the first defect.
 
-    A batch counts if it is whole, passes its checksum (with `verify`) and its offsets go on rising. After the
+    A batch counts if it is whole, passes its checksum (with `verify`) and its offsets go on rising, without gaps if
+    the log is `dense` (compaction leaves gaps). After the
     iteration `end` is the position behind the last batch that counts, and `defect` says what followed, if anything.
     """
 
-    def __init__(self, fs: FileSystem, fd: int, *, position: int, size: int, next_offset: int, verify: bool) -> None:
+    def __init__(
+        self,
+        fs: FileSystem,
+        fd: int,
+        *,
+        position: int,
+        size: int,
+        next_offset: int,
+        verify: bool = False,
+        dense: bool = False,
+    ) -> None:
         self._fs = fs
         self._fd = fd
         self._size = size
         self._verify = verify
+        self._dense = dense
         self.end = position
         self.next_offset = next_offset
         self.defect: str | None = None
@@ -91,7 +103,8 @@ class Scan:
         header = parse_header(buffer, position, end=position + self._size - self.end)
         if self._verify:
             check_crc(buffer, position, header)
-        if header.base_offset < self.next_offset or header.last_offset_delta < 0 or header.record_count < 0:
+        is_next = header.base_offset == self.next_offset or (header.base_offset > self.next_offset and not self._dense)
+        if not is_next or header.last_offset_delta < 0 or header.record_count < 0:
             raise CorruptMessage(
                 f"a batch has the offsets {header.base_offset} to {header.last_offset}, "
                 f"expected from {self.next_offset} on"
