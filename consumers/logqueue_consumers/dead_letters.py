@@ -1,9 +1,9 @@
 """Dead letters of a group: list, show, and send round again. Shell over a group-less reader and a producer.
 
 A dead letter stays in its topic for ever; what an operator did with it is an event in `jobs.control`, with the key
-`dead-letter/<topic>/<partition>/<offset>`. A letter is open until it was replayed. Replaying writes the original bytes to
-the group's own retry topic (so no other group runs it), due at once, under the same id, with `job-replay` one higher and
-the attempt reset.
+`dead-letter/<topic>/<partition>/<offset>`. A letter is open until it was replayed. Replaying writes the original bytes
+to the group's own retry topic (so no other group runs it), due at once, under the same id, with `job-replay` one higher
+and the attempt reset.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class DeadLetters:
         self._clock: Clock = clock if clock is not None else SystemClock()
         self.topic = self._names.dlq(queue, group)
 
-    async def list(self, where: LetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
+    async def newest(self, where: LetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
         """The newest letters that match, newest first; empty where the topic does not exist."""
         assert 1 <= limit <= MAX_LISTED, f"limit is 1 to {MAX_LISTED}"
         wanted = where if where is not None else LetterFilter(open_only=False)
@@ -240,7 +240,7 @@ class DeadLetters:
             topics = await reader.topics()
             if self.topic not in topics:
                 return
-            closed = set()
+            closed: set[bytes] = set()
             if self._names.control in topics:
                 prefix = f"dead-letter/{self.topic}/".encode()
                 async for record in _read_to_end(reader, self._names.control):

@@ -1,7 +1,7 @@
 """Replay: history run through the same handlers in a shadow group. Shell over the worker's engine.
 
-A replay reads a job, retry, parked or dead-letter topic from a position to an end that is fixed when it begins. It has a
-group of its own for its commits, so an interrupted replay goes on where it was; its statuses are marked as shadow and
+A replay reads a job, retry, parked or dead-letter topic from a position to an end that is fixed when it begins. It has
+a group of its own for its commits, so an interrupted replay goes on where it was; its statuses are marked as shadow and
 keyed `<group>/<job id>`; handlers see `ctx.replaying`. It writes no retry, dead-letter or parked records: failed
 attempts are tried again in memory, after at most the worker's memory delay. The live group is not touched.
 

@@ -1,4 +1,4 @@
-"""What a worker and a replay share: topics, schema, producer, engine, and the order of starting and ending them. Shell."""
+"""What a worker and a replay share: topics, schema, producer, engine, and the order of start and end. Shell."""
 
 from __future__ import annotations
 
