@@ -12,14 +12,18 @@ from logqueue.version import __version__
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
+    from logqueue.jobs.context import JobContext
+    from logqueue.jobs.errors import Permanent
     from logqueue.jobs.retry import Retry
 
 _HOMES = {
     "App": "logqueue.jobs.app",
+    "JobContext": "logqueue.jobs.context",
+    "Permanent": "logqueue.jobs.errors",
     "Retry": "logqueue.jobs.retry",
 }
 
-__all__ = ["App", "Retry", "__version__"]
+__all__ = ["App", "JobContext", "Permanent", "Retry", "__version__"]
 
 
 def __getattr__(name: str) -> object:
