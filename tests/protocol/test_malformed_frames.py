@@ -29,14 +29,14 @@ def test_a_frame_cut_at_any_byte_is_malformed(message_type: type[Message], varia
                 codec.read(message_type, version, data[:size])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_random_bytes_are_a_message_or_malformed(message_type: type[Message], data: st.DataObject) -> None:
     version = data.draw(st.integers(*message_type.versions))
     _read_anything(message_type, version, data.draw(st.binary(max_size=80)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_a_changed_byte_is_a_message_or_malformed(message_type: type[Message], fill: Any, data: st.DataObject) -> None:
     version = data.draw(st.integers(*message_type.versions))
