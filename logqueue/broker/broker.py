@@ -13,14 +13,17 @@ from logqueue.broker.group_commit import GroupCommit
 from logqueue.broker.network import Network
 from logqueue.broker.session import Slot
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
+from logqueue.broker.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
 from logqueue.config import BrokerConfig, LogConfig
+from logqueue.errors import KafkaError
 from logqueue.protocol.frames import write_response
 from logqueue.storage.log_directory import LogDirectory
 
 if TYPE_CHECKING:
     from logqueue.broker.groups import Groups
     from logqueue.broker.topics import Topic
+    from logqueue.storage.environment import Environment
 
 log = logging.getLogger("logqueue.broker")
 
@@ -35,8 +38,14 @@ class Broker:
     """
 
     def __init__(
-        self, config: BrokerConfig, *, log_defaults: LogConfig | None = None, clock: Clock | None = None
+        self,
+        config: BrokerConfig,
+        *,
+        log_defaults: LogConfig | None = None,
+        clock: Clock | None = None,
+        environment: Environment | None = None,
     ) -> None:
+        """`environment` is the storage's disk, for those who want to watch it or make it fail."""
         self.config = config
         self.log_defaults = log_defaults or LogConfig(max_message_bytes=config.message_max_bytes)
         self.clock = clock or SystemClock()
@@ -48,14 +57,22 @@ class Broker:
         self.deadlines: Deadlines
         self.commit: GroupCommit
         self.topics: Topics
+        self._environment = environment
         self._directory: LogDirectory | None = None
         self._network: Network | None = None
         self._groups: Groups | None = None
+        self._upkeep: Upkeep | None = None
 
     @property
     def cluster_id(self) -> str:
         assert self._directory is not None
         return self._directory.cluster_id
+
+    @property
+    def storage_failure(self) -> KafkaError | None:
+        """Why nothing is written any more; None while the disk is fine."""
+        assert self._directory is not None
+        return self._directory.failure
 
     def take_producer_id(self) -> int:
         """A producer id that was never given before. Raises StorageError."""
@@ -98,7 +115,11 @@ class Broker:
     def _open(self) -> None:
         config = self.config
         self._directory = LogDirectory.open(
-            config.data_dir, clock=self.clock, defaults=self.log_defaults, node_id=config.node_id
+            config.data_dir,
+            clock=self.clock,
+            defaults=self.log_defaults,
+            node_id=config.node_id,
+            environment=self._environment,
         )
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
@@ -108,6 +129,7 @@ class Broker:
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
         self.port = self._network.listen()
+        self._upkeep = Upkeep(self._directory, producer_expiration_ms=config.producer_id_expiration_ms)
 
     async def stop(self) -> None:
         """Answer what is parked, flush, write checkpoints and the clean-shutdown marker. Bounded, and idempotent."""
@@ -124,6 +146,8 @@ class Broker:
         # A bounded poll at the very end: an event would cost every turn of the loop a check.
         while self.loop.time() < deadline and not (self.commit.is_idle and not self._network.has_unsent):  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        if self._upkeep is not None:
+            await self._upkeep.stop()
         self._close()
         log.info("stopped")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from logqueue.broker import limits
 from logqueue.broker.poller import READABLE, WRITABLE, Poller
-from logqueue.broker.session import Session
+from logqueue.broker.session import Session, memory_of
 from logqueue.errors import LogqueueError
 from logqueue.protocol.wire import FileSlice, Segment
 
@@ -102,7 +102,7 @@ class Connection:
         output = self.session.take_output()
         if self._backlog is not None:
             self._backlog.extend(output)
-            self._queued_bytes += _memory(output)
+            self._queued_bytes += memory_of(output)
             self._watch()
             return
         try:
@@ -139,7 +139,7 @@ class Connection:
             pass
         if queue:
             self._backlog = queue
-            self._queued_bytes = _memory(self._backlog)
+            self._queued_bytes = memory_of(self._backlog)
         else:
             self._backlog = None
             self._queued_bytes = 0
@@ -216,10 +216,6 @@ class Connection:
         self._socket.close()
         self.session.close()
         self._on_closed(self)
-
-
-def _memory(segments: deque[Segment] | list[Segment]) -> int:
-    return sum(len(segment) for segment in segments if not isinstance(segment, FileSlice))
 
 
 def _drop(queue: deque[Segment], count: int) -> None:

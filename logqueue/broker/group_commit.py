@@ -16,6 +16,7 @@ from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.partition import Partition
 from logqueue.config import LONG_MAX
 from logqueue.errors import ErrorCode, KafkaError
+from logqueue.storage.errors import UnknownTopic
 
 log = logging.getLogger("logqueue.broker.group_commit")
 
@@ -37,16 +38,13 @@ class Round:
 
 
 class GroupCommit:
-    """Rounds of flushes. `failure` is set for good once a flush has failed (fail-stop).
-
-    A failed fsync may have dropped the dirty pages, so that a second one would succeed and mean nothing
-    (see "fsyncgate", PostgreSQL 2018): hence no retry.
-    """
+    """Rounds of flushes. After a failed one the storage refuses every further append and flush (fail-stop)."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, *, after_round: Callable[[], None]
     ) -> None:
-        self.failure: StorageFailed | None = None
+        self._has_failed = False
+        self._is_closed = False
         self._loop = loop
         self._deadlines = deadlines
         self._after_round = after_round
@@ -91,7 +89,7 @@ class GroupCommit:
     def start_round(self) -> None:
         """Hand the collecting round to the disk unless another is there; call at the end of a turn of the loop."""
         collecting = self._collecting
-        if self._flushing is not None or not (collecting.held_from or collecting.callbacks):
+        if self._flushing is not None or self._is_closed or not (collecting.held_from or collecting.callbacks):
             return
         self._flushing, self._collecting = collecting, Round()
         if self._thread is None:
@@ -105,7 +103,8 @@ class GroupCommit:
         return self._flushing is None and not self._collecting.callbacks
 
     def close(self) -> None:
-        """End the worker thread after the round it is in, and wait for it."""
+        """End the worker thread after the round it is in, and wait for it. No round starts any more."""
+        self._is_closed = True
         if self._thread is not None:
             self._work.put(None)
             self._thread.join()
@@ -116,21 +115,19 @@ class GroupCommit:
             failure: StorageFailed | None = None
             for partition in current.held_from:
                 try:
-                    if not partition.is_deleted:
-                        partition.log.flush()
+                    partition.log.flush()
+                except UnknownTopic:
+                    continue  # deleted meanwhile: there is nothing left to promise
                 except (OSError, KafkaError) as error:
-                    if partition.is_deleted:
-                        continue  # deleted while it was being flushed: there is nothing left to promise
                     failure = StorageFailed(f"flushing {partition.id} failed: {error}")
                     break
             self._loop.call_soon_threadsafe(self._finish, current, failure)
 
     def _finish(self, current: Round, failure: StorageFailed | None) -> None:
         self._flushing = None
-        if failure is not None and self.failure is None:
-            self.failure = failure
+        if failure is not None and not self._has_failed:
+            self._has_failed = True
             log.critical("%s. Writes are refused from now on: check the disk, then restart the broker", failure.detail)
-        failure = self.failure
         for callback in current.callbacks:
             callback(failure)
         if failure is None:

@@ -112,8 +112,6 @@ class Groups:
         broker, now = self._broker, self._now()
         commit = broker.commit
         try:
-            if commit.failure is not None:
-                raise commit.failure
             partition = broker.topics.ensure_offsets_topic().partitions[append.partition]
             batch = build_batch([Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records])
             result = partition.log.append(

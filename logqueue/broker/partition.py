@@ -46,7 +46,6 @@ class Partition:
         "flush_due",
         "high_watermark",
         "id",
-        "is_deleted",
         "is_internal",
         "log",
         "parked",
@@ -58,7 +57,6 @@ class Partition:
         self.id = partition_id
         self.log = log
         self.config = config
-        self.is_deleted = False
         self.is_internal = is_internal
         self.flush_due: Waiting | None = None  # set while `flush.ms` is running
         self.high_watermark = log.log_end_offset

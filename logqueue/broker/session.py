@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from logqueue.broker import limits
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.protocol.wire import Segment
+from logqueue.protocol.wire import FileSlice, Segment
 
 _SIZE = struct.Struct(">i")
 
@@ -21,6 +21,11 @@ class FrameTooLarge(KafkaError):
     """A frame announces a size that is negative or above `socket.request.max.bytes`."""
 
     code = ErrorCode.INVALID_REQUEST
+
+
+def memory_of(segments: Iterable[Segment]) -> int:
+    """Bytes of segments that are in memory, not in files."""
+    return sum(len(segment) for segment in segments if not isinstance(segment, FileSlice))
 
 
 class BufferPool:
@@ -77,6 +82,7 @@ class Session:
         "_need",
         "_on_output",
         "_output",
+        "_output_bytes",
         "_pool",
         "_scratch",
         "_serve",
@@ -119,6 +125,7 @@ class Session:
         self._need = 0
         self._slots: deque[Slot] = deque()
         self._output: list[Segment] = []
+        self._output_bytes = 0  # of them in memory
         self.is_full = False
         self.is_closed = False
 
@@ -148,8 +155,8 @@ class Session:
             self._take_frames(self._scratch[:count])
 
     def resume(self) -> None:
-        """Serve what was held back while too many requests were unanswered; see `is_full`."""
-        if self.is_full and len(self._slots) <= self._max_queued_requests // 2:
+        """Serve what was held back while too much was unanswered or unsent; see `is_full`."""
+        if self.is_full and self._has_room:
             self.is_full = False
             if self._tail:
                 self._take_frames(memoryview(bytearray(self._tail)))
@@ -171,7 +178,7 @@ class Session:
                 break
             self._serve(self, data[position + 4 : stop])
             position = stop
-            if len(self._slots) >= self._max_queued_requests:
+            if len(self._slots) >= self._max_queued_requests or self._output_bytes > limits.QUEUED_RESPONSE_BYTES:
                 self.is_full = True
         if position < end:
             self._keep(data[position:])
@@ -216,6 +223,10 @@ class Session:
     # ---- answers out
 
     @property
+    def _has_room(self) -> bool:
+        return len(self._slots) <= self._max_queued_requests // 2 and not self._output
+
+    @property
     def queued_requests(self) -> int:
         """Requests that were served but whose answers have not left the queue."""
         return len(self._slots)
@@ -237,12 +248,13 @@ class Session:
         while slots and (segments := slots[0].segments) is not None:
             slots.popleft()
             self._output += segments
+            self._output_bytes += memory_of(segments)
         if was_empty and self._output:
             self._on_output()
 
     def take_output(self) -> list[Segment]:
         """The segments to send now, in order; stored ranges as FileSlice."""
-        output, self._output = self._output, []
+        output, self._output, self._output_bytes = self._output, [], 0
         return output
 
     def close(self) -> None:

@@ -129,8 +129,6 @@ class Topics:
         self._directory.delete_topic(topic.name)
         del self.by_name[topic.name]
         del self.by_id[topic.id]
-        for partition in topic.partitions:
-            partition.is_deleted = True
         log.info("deleted topic %s", topic.name)
         for partition in topic.partitions:
             partition.wake_all()

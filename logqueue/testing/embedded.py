@@ -15,6 +15,7 @@ from typing import Any, Self
 from logqueue.broker.broker import Broker
 from logqueue.config import BrokerConfig
 from logqueue.errors import LogqueueError
+from logqueue.storage.environment import Environment
 
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 30.0
@@ -30,15 +31,24 @@ class EmbeddedBroker:
             producer = Producer({"bootstrap.servers": broker.bootstrap})
     """
 
-    def __init__(self, data_dir: Path | str | None = None, *, fsync: bool = True, **config: Any) -> None:
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        fsync: bool = True,
+        environment: Environment | None = None,
+        **config: Any,
+    ) -> None:
         """`config` takes the fields of `logqueue.config.BrokerConfig`, such as `port` or `num_partitions`.
 
         With `fsync=False` nothing waits for the disk, also not acks=all: faster, and safe as long as the machine runs.
+        `environment` replaces the disk, for tests of what happens when it fails.
         """
         config.setdefault("port", 0)
         config.setdefault("fsync_acks_all", fsync)
         self._given_data_dir = None if data_dir is None else Path(data_dir)
         self._config = BrokerConfig(**config)
+        self._environment = environment
         self._data_dir: Path | None = self._given_data_dir
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -137,7 +147,7 @@ class EmbeddedBroker:
     async def _serve(self, config: BrokerConfig, started: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        broker = Broker(config)
+        broker = Broker(config, environment=self._environment)
         await broker.start()
         try:
             started.set_result(broker.port)

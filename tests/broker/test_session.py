@@ -86,7 +86,7 @@ def test_the_memory_of_a_frame_grows_with_what_arrived_not_with_what_was_announc
 @pytest.mark.parametrize("size", [-1, 1001, 2**31 - 1])
 def test_a_size_outside_the_limits_is_refused(make: Callable[..., Session], size: int) -> None:
     session = make(Server(), max_bytes=1000)
-    with pytest.raises(FrameTooLarge, match="socket.request.max.bytes is 1000"):
+    with pytest.raises(FrameTooLarge, match=r"socket\.request\.max\.bytes is 1000"):
         feed(session, struct.pack(">i", size))
 
 
@@ -155,3 +155,21 @@ def test_large_frames_reuse_one_buffer(make: Callable[..., Session]) -> None:
     for _ in range(5):
         feed(session, frame(b"x" * 100_000))
     assert len(seen) == 1
+
+
+def test_serving_pauses_while_too_many_answer_bytes_wait(make: Callable[..., Session]) -> None:
+    class Generous(Server):
+        def serve(self, session: Session, view: memoryview) -> None:
+            self.frames.append(bytes(view))
+            slot = session.open_slot(api_key=0, api_version=0, correlation_id=0, client_id=None)
+            slot.fill([bytes(limits.QUEUED_RESPONSE_BYTES // 2)])
+
+    server = Generous()
+    session = make(server)
+    feed(session, frame(b"x") * 50)
+    sent = 0
+    while output := session.take_output():
+        assert len(output) <= 3
+        sent += len(output)
+        session.resume()
+    assert sent == 50

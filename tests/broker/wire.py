@@ -7,7 +7,6 @@ import struct
 from types import TracebackType
 from typing import Any, Self
 
-from logqueue.protocol.api import ApiKey
 from logqueue.protocol.frames import RequestHeader, read_response, write_request
 from logqueue.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
@@ -130,6 +129,3 @@ def values_of(response: Any) -> list[bytes | None]:
     for position, header in iterate_batches(records or b"", partial_tail=True):
         found += [record.value for record in read_records(records, position, header)]
     return found
-
-
-API_VERSIONS = ApiKey.API_VERSIONS

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
+from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.describe_log_dirs import (
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 def handle(broker: Broker, request: DescribeLogDirsRequest, slot: Slot) -> DescribeLogDirsResponse:
     disk = shutil.disk_usage(broker.config.data_dir)
+    failure = broker.storage_failure
     result = DescribeLogDirsResult(
-        error_code=broker.commit.failure.code if broker.commit.failure is not None else 0,
+        error_code=ErrorCode.NONE if failure is None else failure.code,
         log_dir=str(broker.config.data_dir.resolve()),
         topics=_topics(broker, request),
         total_bytes=disk.total,

@@ -101,8 +101,6 @@ class _Appends:
                 raise KafkaError(f"acks={self._acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
             if partition.is_internal:
                 raise InvalidTopic("only the broker itself writes to its internal topics")
-            if broker.commit.failure is not None:
-                raise broker.commit.failure
             if not records:
                 raise InvalidRecord("a produce request without records")
             assert isinstance(records, memoryview)
