@@ -24,30 +24,35 @@ class DirectoryLock:
     @classmethod
     def take(cls, fs: FileSystem, folder: Path) -> DirectoryLock:
         """Lock a folder, making it first if needed. Raises DataFolderError that names the folder and what to do."""
+        fd = -1
         try:
             _make_folders(fs, folder)
             fd = fs.open(folder / FILE_NAME, create=True)
-        except OSError as error:
-            if error.errno in _NOT_WRITABLE:
-                raise DataFolderError(
-                    f"The data folder {folder} is not writable ({error.strerror}); "
-                    "change its owner or mode, or use another --data-dir"
-                ) from None
-            raise DataFolderError(f"The data folder {folder} cannot be used: {error.strerror or error}") from None
-        if not fs.lock(fd):
+            if fs.lock(fd):
+                fs.truncate(fd, 0)
+                write_all(fs, fd, f"{os.getpid()}\n".encode(), 0)
+                return cls(fs, fd)
             holder = fs.pread(fd, 32, 0).decode(errors="replace").strip()
-            fs.close(fd)
-            who = f" by process {holder}" if holder.isdigit() else ""
-            raise DataFolderError(
-                f"The data folder {folder} is in use{who}; stop that process, or use another --data-dir"
-            )
-        fs.truncate(fd, 0)
-        write_all(fs, fd, f"{os.getpid()}\n".encode(), 0)
-        return cls(fs, fd)
+        except OSError as error:
+            if fd >= 0:
+                fs.close(fd)
+            raise _unusable(folder, error) from error
+        fs.close(fd)
+        who = f" by process {holder}" if holder.isdigit() else ""
+        raise DataFolderError(f"The data folder {folder} is in use{who}; stop that process, or use another --data-dir")
 
     def release(self) -> None:
         """Let another process have the folder."""
         self._fs.close(self._fd)
+
+
+def _unusable(folder: Path, error: OSError) -> DataFolderError:
+    if error.errno in _NOT_WRITABLE:
+        return DataFolderError(
+            f"The data folder {folder} is not writable ({error.strerror}); "
+            "change its owner or mode, or use another --data-dir"
+        )
+    return DataFolderError(f"The data folder {folder} cannot be used: {error.strerror or error}")
 
 
 def _make_folders(fs: FileSystem, folder: Path) -> None:

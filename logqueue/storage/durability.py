@@ -126,9 +126,9 @@ class Durability:
         """Make everything durable, the last segment's indexes included. Raises OSError or StorageError."""
         self.flush()
         with self._lock:
-            self._sync(self.end)
             segment = self.end.segment
             if segment is not None:
+                self._sync(self.end)
                 segment.note_max_timestamp()
                 segment.write_indexes()
             self._recovery_position = self.end

@@ -338,7 +338,8 @@ class PartitionLog:
         """Remove the files of dropped segments; answers how many. Any thread. Raises OSError."""
         count = 0
         while self._doomed_files:
-            remove_gently(self._fs, self._doomed_files.pop())
+            remove_gently(self._fs, self._doomed_files[0])
+            del self._doomed_files[0]
             count += 1
         return count
 

@@ -18,7 +18,14 @@ from logqueue.ids import TopicPartition
 from logqueue.storage.checkpoint import read_offsets, write_offsets
 from logqueue.storage.directory_lock import DirectoryLock
 from logqueue.storage.environment import Environment
-from logqueue.storage.errors import DataFolderError, InvalidPartitions, InvalidTopic, TopicExists, UnknownTopic
+from logqueue.storage.errors import (
+    DataFolderError,
+    InvalidPartitions,
+    InvalidTopic,
+    StorageError,
+    TopicExists,
+    UnknownTopic,
+)
 from logqueue.storage.file_system import remove_gently, write_atomically
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
@@ -334,17 +341,22 @@ class LogDirectory:
     def purge(self) -> int:
         """Remove deleted topics and segments from the disk, gently; answers how many. Any thread, one at a time.
 
-        Raises OSError.
+        Raises StorageError; what could not be removed is tried again at the next call.
         """
-        count = sum(log.purge() for log in list(self.logs.values()))
-        for name in self._fs.list_dir(self.folder):
-            if name.endswith(DELETED_FOLDER):
-                folder = self.folder / name
-                for file in self._fs.list_dir(folder):
-                    remove_gently(self._fs, folder / file)
-                self._fs.rmdir(folder)
-                count += 1
+        try:
+            count = sum(log.purge() for log in list(self.logs.values()))
+            for name in self._fs.list_dir(self.folder):
+                if name.endswith(DELETED_FOLDER):
+                    self._remove_folder(self.folder / name)
+                    count += 1
+        except OSError as error:
+            raise StorageError(f"Removing deleted files in {self.folder} failed: {error}") from error
         return count
+
+    def _remove_folder(self, folder: Path) -> None:
+        for file in self._fs.list_dir(folder):
+            remove_gently(self._fs, folder / file)
+        self._fs.rmdir(folder)
 
     def expire_producers(self, *, after_ms: int) -> int:
         """Forget producers that were idle for longer than `after_ms`; answers how many."""
