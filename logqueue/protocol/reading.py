@@ -2,7 +2,8 @@
 
 Fixed-width neighbours, and the first byte of whatever length follows them, are unpacked by one pre-bound `unpack_from`.
 Positions only grow, so a string cut short by the end of the frame is noticed by the next read or by the check at the
-end; arrays are bounded by the bytes left before anything is built. Knows nothing of headers and sockets.
+end. Arrays are bounded by the bytes left before anything is built, and the elements of a frame by ELEMENTS_MAX.
+Knows nothing of headers and sockets.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ from collections.abc import Callable
 from struct import unpack_from
 from typing import Any
 
+from logqueue.protocol.packing import packing
 from logqueue.protocol.schema import ARRAY, BYTES, RECORDS, STRING, STRUCT, Field, Kind, Message, Struct
-from logqueue.protocol.source import Source, packing
+from logqueue.protocol.source import Source
+
+ELEMENTS_MAX = 1_000_000  # structs and strings in the arrays of one frame: what a hostile frame may cost in memory
 
 Reader = Callable[[Any, int], tuple[Any, int]]
 
@@ -52,7 +56,7 @@ class _ReaderCompiler:
         label = f"{self._message.__name__} v{self._version} reader"
         source = self._source
         with source.block("def read(buf, pos):"):
-            source.line("size = len(buf)")
+            source.line(f"size = len(buf); room = {ELEMENTS_MAX}")
             with source.block("try:"):
                 target = self._struct(self._message)
                 self._flush()
@@ -126,7 +130,7 @@ class _ReaderCompiler:
     def _tag_reader(self, name: str, struct: type[Struct]) -> None:
         source = self._source
         with source.block(f"def {name}(buf, pos, o):"):
-            source.line("size = len(buf)")
+            source.line(f"size = len(buf); room = {ELEMENTS_MAX}")
             source.line("count, pos = read_uvarint(buf, pos)")
             with source.block("for _ in range(count):"):
                 source.line("tag, pos = read_uvarint(buf, pos)")
@@ -224,6 +228,8 @@ class _ReaderCompiler:
             source.line(f"{target} = list(unpack_from('>%d{item.format}' % {count}, buf, pos))")
             source.line(f"pos += {count} * {item.width}")
             return
+        source.line(f"room -= {count}")
+        source.line(f"if room < 0: raise MalformedFrame('more than {ELEMENTS_MAX} elements')")
         items = source.fresh("items")
         source.line(f"{target} = {items} = []")
         with source.block(f"for _ in range({count}):"):

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from struct import Struct as Packing
 from struct import error as struct_error
 from typing import Any
 
+from logqueue.protocol.packing import packing
 from logqueue.protocol.wire import MalformedFrame, read_uvarint, skip_tags, uvarint
-
-_PACKINGS: dict[str, Packing] = {}
-
-
-def packing(format_: str) -> Packing:
-    """The shared `struct.Struct` of a big-endian format."""
-    found = _PACKINGS.get(format_)
-    if found is None:
-        found = _PACKINGS[format_] = Packing(">" + format_)
-    return found
 
 
 class Source:
@@ -80,7 +70,7 @@ class Source:
         return "\n".join(self._lines) + "\n"
 
     def compile(self, function: str, label: str) -> Callable[..., Any]:
-        """Run the source and hand back one of its functions; the source stays attached as `__source__`."""
+        """Run the source and hand back one of its functions; its text stays with it as `source`."""
         text = self.text()
         exec(compile(text, f"<{label}>", "exec"), self.names)  # noqa: S102 - built from our own schema table
         made: Callable[..., Any] = self.names[function]

@@ -1,34 +1,30 @@
 """Compiles the writer of a (message, version): one straight-line function `write(message) -> segments`.
 
-Fixed-width neighbours, and the length that follows them, are packed by one pre-bound `pack`. Segments are bytes in wire
-order; records are segments of their own, never copied. A value that does not fit its wire type is a bug of the caller
-and raises whatever Python raises. Knows nothing of headers and sockets.
+Fixed-width neighbours, and the length that follows them, are packed by one pre-bound `pack`. Three shortcuts take their
+place where they can: `_struct` packs a tail of fields that are usually all empty at once, `_shaped` packs several
+arrays of numbers at once, and lengths up to 127 come from a table. A function's text is its attribute `source`.
+
+Segments are bytes in wire order; records are segments of their own, never copied. A value that does not fit its wire
+type is a bug of the caller and raises whatever Python raises. Knows nothing of headers and sockets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct as Packing
 from struct import pack
 from typing import Any
 
+from logqueue.protocol.packing import ONE_BYTE, ONE_BYTE_MAX, ShapePackers
 from logqueue.protocol.schema import ARRAY, RECORDS, STRING, STRUCT, Field, Kind, Message, Struct
 from logqueue.protocol.source import Source
 from logqueue.protocol.wire import Segment
 
 Writer = Callable[[Any], list[Segment]]
 
-ONE_BYTE_MAX = 127  # the largest varint of one byte
-ONE_BYTE = tuple(bytes((value,)) for value in range(ONE_BYTE_MAX + 1))
-
 
 def compile_writer(message: type[Message], version: int) -> Writer:
     """The writer of one version of a message; fields that the version lacks are left out."""
     return _WriterCompiler(message, version).compile()
-
-
-SHAPE_MAX = 16  # numbers in an array for which a packer is kept
-SHAPES_MAX = 256  # packers kept per place
 
 
 class _WriterCompiler:
@@ -61,6 +57,7 @@ class _WriterCompiler:
     # -- runs of fixed-width values
 
     def _later(self, code: str, expression: str = "") -> None:
+        """Put a value into the pending run."""
         self._pending.append((code, expression))
 
     def _packed(self, *more: tuple[str, str]) -> str:
@@ -185,6 +182,7 @@ class _WriterCompiler:
     # -- values
 
     def _values(self, fields: list[Field], value: str) -> None:
+        """Emit fields in order; two or more arrays of numbers with only fixed-width fields between them go together."""
         numbers = [i for i, field in enumerate(fields) if self._is_numbers(field)]
         if len(numbers) < 2 or not all(f.kind.format or self._is_numbers(f) for f in fields[numbers[0] : numbers[-1]]):
             for field in fields:
@@ -323,22 +321,6 @@ class _WriterCompiler:
             else:
                 self._struct(item, element)
             self._flush()
-
-
-class ShapePackers(dict[tuple[int, ...], Any]):
-    """`pack` functions of a format with array lengths in it, by those lengths; None where a length is too large."""
-
-    def __init__(self, template: str) -> None:
-        super().__init__()
-        self._template = template
-
-    def __missing__(self, shape: tuple[int, ...]) -> Any:
-        if max(shape) > SHAPE_MAX:
-            return None
-        made = Packing(">" + self._template % shape).pack
-        if len(self) < SHAPES_MAX:
-            self[shape] = made
-        return made
 
 
 def _holds_records(struct: type[Struct]) -> bool:

@@ -17,6 +17,7 @@ from logqueue.protocol.messages.join_group import JoinGroupResponse
 from logqueue.protocol.messages.metadata import MetadataRequest
 from logqueue.protocol.messages.offset_commit import OffsetCommitRequest
 from logqueue.protocol.messages.produce import ProduceRequest
+from logqueue.protocol.reading import ELEMENTS_MAX
 from logqueue.protocol.schema import Message
 
 
@@ -102,6 +103,13 @@ def test_lengths_that_lie_are_malformed(message: type[Message], version: int, fr
 def test_a_null_array_where_there_is_no_null_is_malformed_and_says_which() -> None:
     with pytest.raises(MalformedFrame, match="topics"):
         codec.read(OffsetCommitRequest, 2, bytes.fromhex("0001 67 00000000 0001 6d 0000000000000000 ffffffff"))
+
+
+def test_a_frame_of_too_many_elements_is_malformed_before_they_are_built() -> None:
+    names = ELEMENTS_MAX + 1
+    frame = names.to_bytes(4, "big") + bytes(2 * names)
+    with pytest.raises(MalformedFrame, match="more than 1000000 elements"):
+        codec.read(MetadataRequest, 1, frame)
 
 
 def test_a_tagged_field_must_be_as_long_as_it_says() -> None:
