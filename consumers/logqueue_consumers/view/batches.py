@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import structlog
+from logqueue_schemas.framing import HEADER_BYTES, frame_header
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.ids import TopicPartition
@@ -28,12 +29,26 @@ class BatchReader:
     def __init__(self, topics: TopicNames, codec: StatusCodec) -> None:
         self._topics = topics
         self._codec = codec
+        self._frames = {frame_header(codec.schema_id)}
         self.unreadable = 0
 
     def reads(self, topic: str) -> bool:
         """Whether the view is made of this topic, among others."""
         role = self._topics.role(topic)
         return role is not None and role.kind in _FOLDED
+
+    def new_schemas(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> set[bytes]:
+        """Frames (Confluent: magic byte and schema id) of statuses that no record before had: look their schemas up."""
+        frames = {
+            record.value[:HEADER_BYTES]
+            for at, found in records
+            if at.topic == self._topics.status
+            for record in found
+            if record.value is not None
+        }
+        new = frames - self._frames
+        self._frames |= new
+        return new
 
     def read(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> Batch:
         """The batch of all these records; positions are behind the last record of each partition."""

@@ -10,6 +10,8 @@ from typing import Final, NoReturn
 import structlog
 from aiokafka.errors import KafkaError as ClientError
 
+from logqueue.errors import LogqueueError
+from logqueue.jobs.registry import SchemaRegistry
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.follower import Follower
 from logqueue_consumers.view.reports import Report, Reporter
@@ -41,12 +43,14 @@ class Fold:
         follower: Follower,
         store: ViewStore,
         reader: BatchReader,
+        registry: SchemaRegistry,
         reporter: Reporter | None,
         discovery_interval: float,
     ) -> None:
         self._follower = follower
         self._store = store
         self._reader = reader
+        self._registry = registry
         self._reporter = reporter
         self._discovery_interval = discovery_interval
         self._must_discover = asyncio.Event()
@@ -99,10 +103,19 @@ class Fold:
                 self._progress.is_log_in_doubt = True
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
+            if self._reader.new_schemas(records):
+                await self._learn_schemas()
             batch = self._reader.read(records)
             applied = self._apply(batch) if records else Applied(changes=(), has_new_definitions=False)
             await self._measure()
             self._report(batch, applied)
+
+    async def _learn_schemas(self) -> None:
+        """Another version of us wrote statuses under a schema of its own: it registered that before."""
+        try:
+            await self._registry.refresh()
+        except (LogqueueError, ClientError, TimeoutError) as error:
+            _log.warning("schemas cannot be read; statuses of other versions are left out", reason=str(error))
 
     def _apply(self, batch: Batch) -> Applied:
         try:

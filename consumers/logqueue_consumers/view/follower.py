@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError as ClientError
 
 from logqueue.ids import TopicPartition
-from logqueue.jobs.errors import BrokerUnreachable
+from logqueue.jobs.connection import new_admin, start_client, stop_client
+from logqueue.jobs.settings import Settings
 from logqueue_consumers.view.records import Record
 
 
@@ -29,8 +29,6 @@ class FollowLimits:
     fetch_bytes: int = 8 * 1024 * 1024  # of one answer of a broker
     partition_fetch_bytes: int = 1024 * 1024
     discovery_interval: float = 1.0  # how long a new topic may stay unseen
-    connect_timeout: float = 15.0
-    retry_pause: float = 0.25
 
 
 # A fetch waits this long at the broker for records; a new record ends it at once.
@@ -40,59 +38,51 @@ _POSITION_SECONDS: Final = 0.2
 
 
 class Follower:
-    """Reads all partitions of the topics that `wanted` chooses, and finds new ones while it runs."""
+    """Reads all partitions of the topics that `wanted` chooses, and finds new ones while it runs.
 
-    def __init__(
-        self,
-        connection: Mapping[str, Any],
-        *,
-        wanted: Callable[[str], bool],
-        limits: FollowLimits,
-    ) -> None:
-        self._connection = dict(connection)
+    Entering it connects, or raises BrokerUnreachable after the `connect_timeout_s` of the settings.
+    """
+
+    def __init__(self, settings: Settings, *, wanted: Callable[[str], bool], limits: FollowLimits) -> None:
+        self._settings = settings
         self._wanted = wanted
         self._limits = limits
-        self._admin: Any = AIOKafkaAdminClient(**self._connection)
-        self._consumer: Any = AIOKafkaConsumer(
-            **self._connection,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            fetch_max_bytes=limits.fetch_bytes,
-            max_partition_fetch_bytes=limits.partition_fetch_bytes,
-        )
         self._positions: dict[TopicPartition, int] = {}
         self._has_partitions = asyncio.Event()
+        self._clients = AsyncExitStack()
+        self._admin: Any = None
+        self._consumer: Any = None
         self.cluster_id = ""
 
     async def __aenter__(self) -> Self:
-        """Connect; raises BrokerUnreachable with the address once `connect_timeout` is over."""
-        deadline = asyncio.get_running_loop().time() + self._limits.connect_timeout
-        while True:
-            try:
-                await self._admin.start()
-                await self._consumer.start()
-                self.cluster_id = (await self._admin.describe_cluster()).get("cluster_id") or ""
-            except (ClientError, OSError) as error:
-                if asyncio.get_running_loop().time() >= deadline:
-                    await self.close()
-                    raise BrokerUnreachable(
-                        f"no broker answers at {self._connection['bootstrap_servers']}: {error}"
-                    ) from error
-                await asyncio.sleep(self._limits.retry_pause)
-            else:
-                return self
+        settings = self._settings
+        try:
+            # Two connections: questions about the cluster must not queue behind a fetch that waits for records.
+            self._admin = await start_client(lambda: new_admin(settings), settings)
+            self._clients.push_async_callback(stop_client, self._admin)
+            self._consumer = await start_client(self._new_consumer, settings)
+            self._clients.push_async_callback(stop_client, self._consumer)
+            self.cluster_id = (await self._admin.describe_cluster()).get("cluster_id") or ""
+        except BaseException:
+            await self._clients.aclose()
+            raise
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._clients.aclose()
 
-    async def close(self) -> None:
-        """Leave the brokers."""
-        await self._consumer.stop()
-        await self._admin.close()
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._settings.connection(),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_bytes=self._limits.fetch_bytes,
+            max_partition_fetch_bytes=self._limits.partition_fetch_bytes,
+        )
 
     def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read on from these offsets; partitions that are not named are read from their start. `discover` begins."""

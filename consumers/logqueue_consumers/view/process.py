@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, StatusCodec
 
 from logqueue.errors import LogqueueError
+from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings, load_settings
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.fold import Fold
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="settings file (default: logqueue.toml)")
     parser.add_argument("--report-fd", type=int, help="pipe to report commits on; ends with standard input")
     options = parser.parse_args(arguments)
+    # Every failure of the client comes to us as an exception, which says the same once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         settings = load_settings(file=options.config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -113,15 +117,17 @@ class _InProtocol(asyncio.Protocol):
 
 async def run_fold(settings: Settings, path: Path, *, pipe: ParentPipe | None, limits: FollowLimits) -> None:
     """Fold the topics of `settings` into the file at `path`, until cancelled."""
-    # Every writer of the schema asks for the same id; values under other ids carry another schema and are left out.
-    reader = BatchReader(settings.topics, StatusCodec(content_id(SCHEMA)))
-    async with Follower(settings.connection(), wanted=reader.reads, limits=limits) as follower:
+    registry = SchemaRegistry(settings)
+    # Whoever registers our schema asks for the same id; other ids are looked up.
+    reader = BatchReader(settings.topics, StatusCodec(content_id(SCHEMA), schema_of=registry.schema_of))
+    async with Follower(settings, wanted=reader.reads, limits=limits) as follower:
         store = ViewStore.open(path, cluster_id=follower.cluster_id)
         try:
             fold = Fold(
                 follower=follower,
                 store=store,
                 reader=reader,
+                registry=registry,
                 reporter=pipe.reporter if pipe else None,
                 discovery_interval=limits.discovery_interval,
             )

@@ -1,0 +1,105 @@
+"""The FastAPI app: routes, docs without the internet, problems, the dashboard, and the measuring of every request."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from logqueue.version import __version__
+from logqueue_api.rest import (
+    dlq_routes,
+    event_routes,
+    job_routes,
+    openapi,
+    problems,
+    queue_routes,
+    service_routes,
+    topic_routes,
+)
+from logqueue_api.rest.metrics import ApiMetrics
+from logqueue_api.rest.models import BatchRequest, JobRequest
+from logqueue_api.rest.services import Services
+
+DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
+
+_ROUTERS: Final = (
+    job_routes.router,
+    event_routes.router,
+    job_routes.late_router,
+    queue_routes.router,
+    dlq_routes.router,
+    topic_routes.router,
+    service_routes.router,
+)
+
+_DESCRIPTION: Final = """\
+Put jobs on the log, see how far they are, look into the log itself.
+
+Errors are problem details (RFC 9457). Lists go page by page with `next_cursor`. `min_position` reads your own writes.
+"""
+
+
+def build_app(services: Services) -> FastAPI:
+    """The app over these services."""
+    app = FastAPIOffline(
+        title="logqueue",
+        version=__version__,
+        description=_DESCRIPTION,
+        static_url="/docs-assets",
+        favicon_url="/dashboard/icon.svg",
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    routes = [route for router in _ROUTERS for route in router.routes]
+    problems.install(app, routes, bootstrap=services.settings.bootstrap)
+    openapi.install(app, JobRequest, BatchRequest, dlq_routes.ReplayRequest)
+    for router in _ROUTERS:
+        app.include_router(router)
+
+    @app.get("/", include_in_schema=False)
+    async def dashboard() -> Response:
+        return FileResponse(DASHBOARD / "index.html", headers={"Cache-Control": "no-cache"})
+
+    app.mount("/dashboard", StaticFiles(directory=DASHBOARD), name="dashboard")
+    return app
+
+
+class Measured:
+    """Counts and times every request, and answers HEAD with the headers of GET."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method: str = scope["method"]
+        is_head = method == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
+        status = 500
+        began = time.perf_counter()
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observe)
+        finally:
+            route = getattr(scope.get("route"), "path", None) or "(none)"
+            seconds = time.perf_counter() - began
+            self._metrics.request(method=method, route=route, status=status, seconds=seconds)

@@ -1,0 +1,279 @@
+"""Bodies of requests and answers, as OpenAPI shows them. Requests are read with these; answers are built by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from logqueue.jobs.headers import MAX_TYPE_CHARS
+from logqueue.jobs.job_ids import MAX_ID_CHARS
+from logqueue.jobs.partitioning import MAX_TENANT_CHARS
+
+TypeName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TYPE_CHARS)]
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,99}$")]
+Tenant = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TENANT_CHARS)]
+JobIdText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS)]
+DurationText = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, StringConstraints(max_length=40)]
+
+
+class JobRequest(BaseModel):
+    """A job to be put on the log."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"type": "email.send", "tenant": "acme", "args": {"to": "a@b.c", "body": "hi"}}]
+        },
+    )
+
+    type: TypeName | None = Field(None, description="Job type; may be left out where `queue` has a default type.")
+    queue: QueueName | None = Field(None, description="Needed only where several queues run this type.")
+    tenant: Tenant | None = Field(None, description="Jobs of one tenant stay in order. Default: `default`.")
+    args: dict[str, JsonValue] = Field(default_factory=dict, description="The handler's keyword arguments.")
+    id: JobIdText | None = Field(None, description="Your own id for the job. Default: a UUIDv7.")
+    delay: DurationText | None = Field(None, description="Not before this long from now: seconds, or text like `10m`.")
+    run_at: AwareDatetime | None = Field(None, description="Not before this time (excludes `delay`).")
+    expires_in: DurationText | None = Field(None, description="Not begun any more after this long from now.")
+    expires_at: AwareDatetime | None = Field(None, description="Not begun any more after this time.")
+
+
+class BatchRequest(BaseModel):
+    """Jobs to be put on the log together: all are checked before the first is sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobRequest] = Field(min_length=1)
+
+
+class Receipt(BaseModel):
+    """A job that is durable on the log, and where. `position` is what `min_position` takes."""
+
+    id: str
+    type: str
+    queue: str
+    tenant: str
+    topic: str
+    partition: int
+    offset: int
+    position: str
+    created_at: str
+
+
+class BatchReceipt(BaseModel):
+    """Receipts in the order of the request."""
+
+    items: list[Receipt]
+    min_position: str = Field(description="Pass it as `min_position` to read a view that holds all of them.")
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    type: str
+    message: str
+    class_: str = Field(alias="class")
+
+
+class JobDocument(BaseModel):
+    """A job and how far it has come. Times are RFC 3339 in UTC."""
+
+    id: str
+    type: str | None
+    queue: str
+    tenant: str
+    state: str = Field(description="scheduled, queued, running, retrying, succeeded, dead, parked, cancelled, expired")
+    attempt: int
+    replay: int = Field(description="How often an operator sent it round again.")
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    due_at: str | None
+    expires_at: str | None
+    updated_at: str
+    result: Any | None
+    error: JobError | None
+    topic: str
+    partition: int
+    offset: int
+    group: str | None = Field(description="Consumer group that ran it.")
+    shadow: str | None = Field(description="Replay group whose run this is; null for the live run.")
+    worker: str | None
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first. A page may be short and still have a `next_cursor`; null means the end."""
+
+    items: list[JobDocument]
+    next_cursor: str | None
+
+
+class QueueDocument(BaseModel):
+    """A queue and its jobs by state."""
+
+    queue: str
+    topic: str
+    counts: dict[str, int]
+    total: int
+    incomplete: int
+    oldest_queued_at: str | None
+    oldest_queued_age_s: float | None
+    types: list[str]
+    default_type: str | None
+
+
+class QueueList(BaseModel):
+    """All queues, by name."""
+
+    items: list[QueueDocument]
+
+
+class PartitionProgress(BaseModel):
+    """How far a group has come in one partition."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    end: int
+    lag: int
+    incomplete: int = Field(description="Records not finished yet: the lag less what is finished above the commit.")
+
+
+class GroupDocument(BaseModel):
+    """A consumer group, its lag, and what it has not finished."""
+
+    group: str
+    state: str
+    protocol_type: str
+    members: int
+    lag: int
+    incomplete: int
+    queues: list[str]
+    oldest_queued_at: str | None
+    oldest_queued_age_s: float | None
+    partitions: list[PartitionProgress]
+
+
+class GroupSummary(BaseModel):
+    """A consumer group's name and kind."""
+
+    group: str
+    protocol_type: str
+
+
+class GroupList(BaseModel):
+    """All consumer groups, by name."""
+
+    items: list[GroupSummary]
+
+
+class TopicDocument(BaseModel):
+    """A topic. `kind`: jobs, retry, dlq, parked, status, control, schemas, or null for one that is not ours."""
+
+    topic: str
+    kind: str | None
+    queue: str | None
+    group: str | None
+    partitions: int
+
+
+class TopicList(BaseModel):
+    """All topics, by name."""
+
+    items: list[TopicDocument]
+
+
+class RecordHeader(BaseModel):
+    """A header of a record."""
+
+    name: str
+    value: str
+
+
+class RecordDocument(BaseModel):
+    """A record of the log. `value_format`: json, avro, text, base64 or null."""
+
+    offset: int
+    timestamp: str | None
+    key: str | None
+    headers: list[RecordHeader]
+    value: Any | None
+    value_format: str | None
+    size: int
+
+
+class RecordPage(BaseModel):
+    """Records of one partition, oldest first."""
+
+    topic: str
+    partition: int
+    start: int = Field(description="The first offset that the log still holds.")
+    end: int = Field(description="The offset after the last one.")
+    items: list[RecordDocument]
+    next_offset: int
+
+
+class DeadLetterQueue(BaseModel):
+    """A dead-letter topic and the records in it."""
+
+    queue: str
+    group: str
+    topic: str
+    records: int
+
+
+class DeadLetterQueueList(BaseModel):
+    """All dead-letter topics."""
+
+    items: list[DeadLetterQueue]
+
+
+class LetterOrigin(BaseModel):
+    """Where the job's first record is."""
+
+    topic: str
+    partition: int | None
+    offset: int | None
+
+
+class DeadLetterDocument(BaseModel):
+    """A job that a group gave up, with the reason. `value` only where one job's letters are asked for."""
+
+    id: str
+    type: str | None
+    queue: str
+    tenant: str
+    group: str
+    attempt: int
+    replay: int
+    is_open: bool = Field(description="Not replayed yet.")
+    died_at: str
+    first_failed_at: str | None
+    error: JobError | None
+    origin: LetterOrigin | None
+    topic: str
+    partition: int
+    offset: int
+    size: int
+    preview: str
+    headers: dict[str, str]
+    value: Any | None = None
+    value_format: str | None = None
+
+
+class DeadLetterList(BaseModel):
+    """Dead letters."""
+
+    items: list[DeadLetterDocument]
+
+
+class DeadLetterReplay(BaseModel):
+    """What a replay did, or would do."""
+
+    queue: str
+    group: str
+    matched: int
+    replayed: int
+    dry_run: bool

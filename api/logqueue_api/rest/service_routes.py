@@ -1,0 +1,82 @@
+"""/healthz, /readyz, /metrics: what keeps an eye on this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from fastapi import APIRouter
+from logqueue_consumers.view.reader import QueueSummary, ViewUnavailable
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from logqueue.version import __version__
+from logqueue_api.rest.answers import json_answer
+from logqueue_api.rest.openapi import problems
+from logqueue_api.rest.problems import Problem
+from logqueue_api.rest.services import Services, ServicesOf
+
+router = APIRouter(tags=["service"])
+
+CHECK_SECONDS: Final = 3.0
+
+
+@router.get("/healthz", summary="Whether this process lives")
+async def healthz() -> Response:
+    """200 as long as the process answers at all."""
+    return json_answer({"status": "ok", "version": __version__})
+
+
+@router.get("/readyz", responses=problems(503), summary="Whether it can do its work")
+async def readyz(services: ServicesOf) -> Response:
+    """200 when a broker answers, the fold runs and has caught up with the log; else 503 that says what lacks."""
+    checks = {"log": await _check_log(services), "view": _check_view(services)}
+    latest = services.view.latest
+    document: dict[str, Any] = {
+        "bootstrap": services.settings.bootstrap,
+        "lag": None if latest is None else latest.lag,
+        "checks": {name: problem or "ok" for name, problem in checks.items()},
+    }
+    lacking = [f"{name}: {problem}" for name, problem in checks.items() if problem]
+    if lacking:
+        raise Problem(503, "; ".join(lacking), headers={"Retry-After": "1"}, extra=document)
+    return json_answer({"status": "ready", **document})
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+async def metrics(services: ServicesOf) -> Response:
+    """Jobs by queue and state, requests, and how the view is doing."""
+    latest = services.view.latest
+    if latest is not None:
+        services.metrics.view(lag=latest.lag, is_caught_up=latest.is_caught_up, restarts=services.fold.restarts)
+    queues: list[QueueSummary] = []
+    try:
+        queues = await services.view.query(lambda reader: reader.queues())
+    except ViewUnavailable:
+        pass  # the other figures are all the more wanted
+    text = services.metrics.render(queues, now_ms=services.clock.time_ms())
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _check_log(services: Services) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await services.cluster.check()
+    except TimeoutError:
+        return f"no broker answers at {services.settings.bootstrap} within {CHECK_SECONDS:g} s"
+    except Exception as error:  # whatever it is, the answer is that the log cannot be used
+        return f"{services.settings.bootstrap}: {error}"
+    return None
+
+
+def _check_view(services: Services) -> str | None:
+    latest = services.view.latest
+    if services.fold.problem is not None:
+        return services.fold.problem
+    if latest is None:
+        return "the fold has not reported yet"
+    if not latest.is_caught_up:
+        return f"the view is catching up: {latest.lag} records to go"
+    if latest.lag > services.limits.ready_lag:
+        return f"the view lags {latest.lag} records behind (ready below {services.limits.ready_lag})"
+    return None

@@ -1,0 +1,47 @@
+"""Everything that the routes share, and how a route gets at it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from logqueue_consumers.view.child import FoldChild
+
+from logqueue.clock import Clock
+from logqueue.jobs.client import JobClient
+from logqueue.jobs.settings import Settings
+from logqueue_api.rest.cluster import Cluster
+from logqueue_api.rest.limits import ApiLimits
+from logqueue_api.rest.metrics import ApiMetrics
+from logqueue_api.rest.submission import Submission
+from logqueue_api.rest.view_access import ViewAccess
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The parts of one API process. `stopping` is set when it shuts down, so that event streams end."""
+
+    settings: Settings
+    limits: ApiLimits
+    clock: Clock
+    view: ViewAccess
+    fold: FoldChild
+    client: JobClient
+    submission: Submission
+    cluster: Cluster
+    metrics: ApiMetrics
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: int = 0
+    # Requests that read a whole topic: two at a time, the others wait.
+    scans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that serves this request."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
