@@ -1,0 +1,154 @@
+"""Headers of job records."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logqueue.ids import JobId
+from logqueue.jobs import headers as h
+from logqueue.jobs.errors import InvalidHeader
+from logqueue.jobs.times import MAX_MS
+
+TIMES = st.integers(0, MAX_MS)
+# What Kafka lets producers write, more or less: any text as a name, any bytes as a value.
+FOREIGN = st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=30)), max_size=5)
+ORIGIN = h.Origin("jobs.emails", 3, 42, "shop")
+FAILURE = h.Failure("ValueError", "no", "transient")
+
+
+def test_a_record_without_headers_is_a_first_attempt() -> None:
+    assert h.read_job_headers(()) == h.JobHeaders()
+    assert h.read_job_headers(()).attempt == 1
+    assert h.read_job_headers(()).replay == 0
+
+
+@given(
+    id_=st.text(min_size=1, max_size=50),
+    type_=st.text(min_size=1, max_size=50),
+    created=TIMES,
+    due=st.none() | TIMES,
+    expires=st.none() | TIMES,
+)
+def test_headers_of_a_new_job_are_read_back(
+    id_: str, type_: str, created: int, due: int | None, expires: int | None
+) -> None:
+    written = h.job_headers(
+        id=id_, type=type_, source="shop", created_ms=created, not_before_ms=due, expires_ms=expires
+    )
+    assert h.read_job_headers(written) == h.JobHeaders(
+        id=JobId(id_),
+        type=type_,
+        not_before_ms=due,
+        expires_ms=expires,
+        content_type="application/json",
+        created_ms=created,
+    )
+
+
+@given(st.dictionaries(st.sampled_from(sorted(h.OWN_HEADERS)), st.binary(max_size=30)))
+def test_whatever_a_producer_wrote_is_read_or_refused_by_name(pairs: dict[str, bytes]) -> None:
+    for read in (h.read_job_headers, h.read_origin, h.read_failure):
+        try:
+            read(pairs.items())
+        except InvalidHeader as error:
+            assert error.name in h.OWN_HEADERS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("job-attempt", b"0"),
+        ("job-attempt", b"-1"),
+        ("job-attempt", b"1.0"),
+        ("job-attempt", b""),
+        ("job-attempt", b"9" * 30),
+        ("job-replay", b"x"),
+        ("job-not-before", b"tomorrow"),
+        ("job-not-before", b"2026-01-01T00:00:00"),
+        ("job-not-before", b"0001-01-01T00:00:00+23:59"),
+        ("job-expires", b"\xff"),
+        ("ce_id", b"\xff\xfe"),
+        ("ce_id", b"x" * 513),
+        ("ce_type", b"x" * 256),
+        ("ce_time", b"noon"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_named(name: str, value: bytes) -> None:
+    with pytest.raises(InvalidHeader, match=f"Header {name}: "):
+        h.read_job_headers([(name, value)])
+
+
+def test_times_of_other_writers_are_understood() -> None:
+    read = h.read_job_headers(
+        [("job-not-before", b"2026-01-31T13:00:00.0001+01:00"), ("ce_time", b"2026-01-31T12:00:00Z")]
+    )
+    assert read.created_ms == 1_769_860_800_000
+    assert read.not_before_ms == 1_769_860_800_001, "rounded up: nothing is due early"
+
+
+def test_an_empty_id_or_type_counts_as_missing() -> None:
+    read = h.read_job_headers([("ce_id", b""), ("ce_type", b"")])
+    assert (read.id, read.type) == (None, None)
+
+
+def test_an_id_is_the_given_one_or_the_position_of_the_first_record() -> None:
+    given_ = h.JobHeaders(id=JobId("a"))
+    here = {"topic": "retry.emails.shop", "partition": 0, "offset": 7}
+    assert h.job_id_of(given_, ORIGIN, **here) == "a"  # type: ignore[arg-type]
+    assert h.job_id_of(h.JobHeaders(), ORIGIN, **here) == "jobs.emails-3-42"  # type: ignore[arg-type]
+    assert h.job_id_of(h.JobHeaders(), None, topic="jobs.x", partition=1, offset=2) == "jobs.x-1-2"
+
+
+@given(foreign=FOREIGN, now=TIMES, later=TIMES, due=TIMES)
+def test_a_failure_keeps_foreign_headers_and_the_first_origin(
+    foreign: list[tuple[str, bytes]], now: int, later: int, due: int
+) -> None:
+    foreign = [pair for pair in foreign if pair[0] not in h.OWN_HEADERS]
+    first = h.failed_headers(foreign, failure=FAILURE, origin=ORIGIN, now_ms=now, attempt=2, not_before_ms=due)
+    elsewhere = h.Origin("retry.emails.shop", 0, 0, "other")
+    timeout = h.Failure("JobTimeout", "slow", "timeout")
+    second = h.failed_headers(first, failure=timeout, origin=elsewhere, now_ms=later, attempt=3)
+    assert second[: len(foreign)] == foreign
+    assert len(dict(second)) == len(second) - (len(foreign) - len(dict(foreign))), "nothing of ours twice"
+    assert h.read_origin(second) == ORIGIN
+    assert h.read_failure(second) == h.Failure("JobTimeout", "slow", "timeout", first_failed_ms=now)
+    read = h.read_job_headers(second)
+    assert (read.attempt, read.not_before_ms) == (3, None)
+    assert h.read_job_headers(first).not_before_ms == due
+
+
+def test_a_replay_begins_at_the_first_attempt_and_keeps_the_origin() -> None:
+    dead = h.failed_headers(
+        [("ce_type", b"a"), ("job-expires", b"2020-01-01T00:00:00Z"), ("mine", b"1")],
+        failure=FAILURE,
+        origin=ORIGIN,
+        now_ms=5,
+        attempt=6,
+    )
+    again = h.replayed_headers(dead, replay=1)
+    read = h.read_job_headers(again)
+    assert (read.attempt, read.replay, read.expires_ms) == (1, 1, None)
+    assert h.read_origin(again) == ORIGIN
+    assert h.read_failure(again) is None
+    assert ("mine", b"1") in again
+
+
+def test_the_text_of_an_error_is_cut_between_characters() -> None:
+    long = h.Failure("E" * 1000, "é" * 3000, "transient")
+    cut = dict(h.failed_headers([], failure=long, origin=ORIGIN, now_ms=0, attempt=1))
+    assert cut["job-error-message"].decode() == "é" * 1000
+    assert len(cut["job-error-type"]) == h.MAX_ERROR_TYPE_BYTES
+
+
+@pytest.mark.parametrize(
+    "pair", [("ce_id", b"x"), ("job-attempt", "1"), ("", b""), ("a", 1), ("content-type", b"application/json")]
+)
+def test_a_user_cannot_set_our_headers_or_anything_but_text_and_bytes(pair: tuple[str, bytes]) -> None:
+    with pytest.raises(InvalidHeader):
+        h.check_extra_headers([pair])
+
+
+def test_text_headers_of_a_user_become_utf_8() -> None:
+    assert h.check_extra_headers([("a", "é"), ("b", b"\xff")]) == [("a", "é".encode()), ("b", b"\xff")]

@@ -1,0 +1,118 @@
+"""Options of a sending, and the record they make. No log."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiokafka.partitioner import murmur2 as reference_murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logqueue import App
+from logqueue.clock import ManualClock
+from logqueue.jobs.durations import InvalidDuration
+from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, InvalidHeader
+from logqueue.jobs.headers import read_job_headers
+from logqueue.jobs.partitioning import murmur2, partition_of
+from logqueue.jobs.settings import Settings
+
+NOW_MS = 1_700_000_000_000
+NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+
+app = App("shop", clock=ManualClock(time_ms=NOW_MS))
+
+
+@app.job("email.send", queue="emails")
+async def send_email(*, to: str) -> None: ...
+
+
+def test_a_job_is_prepared_with_every_header_that_others_need() -> None:
+    job = send_email.prepare(tenant="acme", to="a")
+    read = read_job_headers(job.headers)
+    assert (read.id, read.type, read.created_ms) == (job.id, "email.send", NOW_MS)
+    assert dict(job.headers)["ce_source"] == b"shop"
+    assert (job.queue, job.tenant, job.value) == ("emails", "acme", b'{"to":"a"}')
+
+
+def test_without_a_tenant_the_job_belongs_to_the_default_one() -> None:
+    assert send_email.prepare(to="a").tenant == "default"
+
+
+@pytest.mark.parametrize(
+    ("options", "due", "expires"),
+    [
+        ({"delay": "10m"}, NOW_MS + 600_000, None),
+        ({"delay": 0.25}, NOW_MS + 250, None),
+        ({"run_at": NOW + timedelta(hours=1)}, NOW_MS + 3_600_000, None),
+        ({"expires": "1h"}, None, NOW_MS + 3_600_000),
+        ({"expires": NOW + timedelta(days=1), "delay": timedelta(minutes=1)}, NOW_MS + 60_000, NOW_MS + 86_400_000),
+    ],
+)
+def test_times_are_written_into_the_headers(options: dict[str, Any], due: int | None, expires: int | None) -> None:
+    read = read_job_headers(send_email.with_(**options).prepare(to="a").headers)
+    assert (read.not_before_ms, read.expires_ms) == (due, expires)
+
+
+def test_an_id_and_headers_of_ones_own_are_taken_over() -> None:
+    job = send_email.with_(id="order-7", headers={"x": "é", "y": b"\x00"}).prepare(to="a")
+    assert job.id == "order-7"
+    assert job.headers[-2:] == [("x", "é".encode()), ("y", b"\x00")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"delay": "1s", "run_at": NOW},
+        {"run_at": datetime(2026, 1, 1)},
+        {"run_at": "2026-01-01"},
+        {"expires": "1s", "delay": "2s"},
+        {"expires": NOW - timedelta(1)},
+        {"expires": 0},
+        {"id": ""},
+        {"id": "a\nb"},
+        {"id": "x" * 513},
+        {"tenant": ""},
+        {"tenant": 5},
+        {"tenant": "x" * 256},
+        {"tenant": "\ud800"},
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_and_nothing_is_sent(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArguments):
+        send_email.with_(**options).prepare(to="a")
+
+
+def test_durations_and_headers_are_checked_by_their_own_rules() -> None:
+    with pytest.raises(InvalidDuration):
+        send_email.with_(delay="soon")
+    with pytest.raises(InvalidHeader):
+        send_email.with_(headers={"ce_id": "x"})
+
+
+@given(st.binary(max_size=64))
+def test_partitions_are_those_of_kafkas_default_partitioner(key: bytes) -> None:
+    assert murmur2(key) == reference_murmur2(key)
+    assert partition_of(key, 16) == (reference_murmur2(key) & 0x7FFFFFFF) % 16
+
+
+def test_murmur2_agrees_with_the_known_values_of_the_java_client() -> None:
+    # org.apache.kafka.common.utils.UtilsTest#testMurmur2
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+    assert {key: murmur2(key) - 2**32 * (murmur2(key) >> 31) for key in known} == known
+
+
+def test_settings_are_fixed_once_connected_and_a_loop_has_its_own_connection() -> None:
+    app = App("shop")
+    app.configure(Settings(bootstrap="127.0.0.1:1"))
+
+    async def use() -> object:
+        client = await app.client()
+        assert await app.client() is client
+        with pytest.raises(InvalidDefinition, match="connected already"):
+            app.configure(Settings())
+        return client
+
+    assert asyncio.run(use()) is not asyncio.run(use())

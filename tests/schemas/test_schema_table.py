@@ -1,0 +1,130 @@
+"""The schema topic as a table, and registration without a lock."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from logqueue_schemas import registry
+from logqueue_schemas.registry import Registration, SchemaTable
+
+Log = list[tuple[bytes | None, bytes | None]]
+
+
+def schema(name: str) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": []}
+
+
+def table_of(log: Log) -> SchemaTable:
+    table = SchemaTable()
+    for key, value in log:
+        table.apply(key, value)
+    return table
+
+
+def register(log: Log, seen: int, subject: str, wanted: Any) -> Registration:
+    """A writer that read only the first `seen` records before it wrote, then follows the protocol."""
+    table = table_of(log[:seen])
+    while True:
+        found = table.find(subject, wanted)
+        if found is not None:
+            return found
+        proposal = table.propose(subject, wanted)
+        log.append((proposal.key(), proposal.value()))
+        table = table_of(log)
+
+
+def compacted(log: Log) -> Log:
+    return [pair for place, pair in enumerate(log) if pair[0] not in {key for key, _ in log[place + 1 :]}]
+
+
+def test_records_are_in_confluents_layout() -> None:
+    made = Registration(subject="a-value", version=1, id=3, schema='"string"')
+    assert made.key() == b'{"keytype":"SCHEMA","subject":"a-value","version":1,"magic":1}'
+    assert json.loads(made.value()) == {
+        "subject": "a-value",
+        "version": 1,
+        "id": 3,
+        "schema": '"string"',
+        "deleted": False,
+    }
+
+
+def test_an_identical_schema_is_registered_once() -> None:
+    log: Log = []
+    first = register(log, 0, "a", schema("A"))
+    again = register(log, 1, "a", {**schema("A"), "doc": "other words"})
+    assert first == again
+    assert len(log) == 1
+
+
+def test_a_registration_by_another_registry_is_reused_with_its_id() -> None:
+    foreign = Registration(subject="a", version=4, id=12, schema=json.dumps(schema("A")))
+    assert table_of([(foreign.key(), foreign.value())]).find("a", schema("A")) == foreign
+
+
+def test_who_loses_a_race_registers_again_and_what_it_wrote_stays_readable() -> None:
+    log: Log = []
+    one = register(log, 0, "a", schema("A"))
+    two = register(log, 0, "a", schema("B"))  # had not read the first
+    lost = register(log, len(log), "a", schema("A"))
+    assert one.version == two.version == 1
+    assert (lost.version, lost.id) == (2, one.id)
+    after = table_of(compacted(log))
+    assert after.schema_of(one.id) == schema("A")
+    assert after.schema_of(two.id) == schema("B")
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("XYZ"), st.floats(0, 1)), max_size=12))
+def test_however_writers_race_everyone_ends_with_a_readable_id(writes: list[tuple[str, str, float]]) -> None:
+    log: Log = []
+    for subject, name, share in writes:
+        register(log, int(share * len(log)), subject, schema(name))
+    for subject, name, _ in writes:
+        register(log, len(log), subject, schema(name))  # the next start of each writer
+    for state in (table_of(log), table_of(compacted(log))):
+        for subject, name, _ in writes:
+            found = state.find(subject, schema(name))
+            assert found is not None
+            assert state.schema_of(found.id) == schema(name)
+
+
+def test_two_schemas_that_ask_for_the_same_id_get_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "content_id", lambda _: 5)
+    log: Log = []
+    ids = [register(log, len(log), subject, schema(name)).id for subject, name in [("a", "A"), ("b", "B"), ("c", "A")]]
+    assert ids == [5, 6, 5]
+    log = []
+    raced = [register(log, 0, "a", schema("A")).id, register(log, 0, "b", schema("B")).id]
+    assert raced == [5, 6], "the id belongs to the record that came first"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (None, None),
+        (b"x", b"{}"),
+        (b"[]", b"{}"),
+        (b'{"keytype":"NOOP","magic":0}', None),
+        (b'{"keytype":"CONFIG","subject":null,"magic":0}', b'{"compatibilityLevel":"BACKWARD"}'),
+        (b'{"keytype":"SCHEMA","subject":"a","version":1,"magic":1}', b"broken"),
+        (b'{"keytype":"SCHEMA","subject":"a","version":1,"magic":1}', b'{"id":1,"schema":"{"}'),
+        (b'{"keytype":"SCHEMA","subject":"a","version":1,"magic":1}', b'{"id":1,"schemaType":"PROTOBUF","schema":"x"}'),
+    ],
+)
+def test_records_that_are_no_schemas_are_passed_over(key: bytes | None, value: bytes | None) -> None:
+    table = table_of([(key, value)])
+    assert table.subjects() == []
+    assert table.schema_of(1) is None
+
+
+def test_a_deleted_schema_leaves_its_subject_but_not_its_id() -> None:
+    made = Registration(subject="a", version=1, id=3, schema='"string"')
+    deleted = made.value().replace(b"false", b"true")
+    table = table_of([(made.key(), made.value()), (made.key(), deleted)])
+    assert table.find("a", "string") is None
+    assert table.schema_of(3) == "string"
+    assert table_of([(made.key(), made.value()), (made.key(), None)]).subjects() == []
