@@ -125,7 +125,7 @@ class Broker:
         self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
         self.topics = Topics(self._directory, config, self.log_defaults)
         dispatcher = Dispatcher(self)
-        self._network = Network(self.loop, config, serve=dispatcher.serve, after_turn=self.commit.start_round)
+        self._network = Network(self.loop, config, serve=dispatcher.serve, after_batch=self.commit.start_round)
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
         self.port = self._network.listen()
@@ -164,7 +164,8 @@ class Broker:
 
     def answer(self, slot: Slot, response: Any) -> None:
         """Answer a request now; it leaves at the end of the turn, after the answers before it."""
-        slot.fill(write_response(slot.api_key, slot.api_version, slot.correlation_id, response))
+        key, version, correlation_id, _ = slot.header
+        slot.fill(write_response(key, version, correlation_id, response))
 
     def end_turn(self) -> None:
         """Send what is ready and hand waiting requests to the disk: the end of every callback of the loop."""

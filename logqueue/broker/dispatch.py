@@ -18,6 +18,7 @@ from logqueue.broker.session import Session, Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.api import ApiKey
 from logqueue.protocol.frames import (
+    RequestHeader,
     read_request,
     read_request_header,
     write_response,
@@ -42,25 +43,23 @@ class Dispatcher:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._handlers: dict[tuple[int, int], Handler] = {}
+        self._handlers: dict[int, Handler] = {}  # by key and version, packed into one number
 
     def serve(self, session: Session, frame: memoryview) -> None:
         """Serve one request. Raises KafkaError when the connection has to end."""
         header, position = read_request_header(frame)
-        key, version = header.api_key, header.api_version
-        handler = self._handlers.get((key, version))
+        key, version, correlation_id, _ = header
+        handler = self._handlers.get(key << 16 | version)
         if handler is None:
             handler = self._find(key, version)
             if handler is None:
-                self._refuse_version(session, header.correlation_id)
+                self._refuse_version(session, header)
                 return
         request = read_request(key, version, frame, position)
-        slot = session.open_slot(
-            api_key=key, api_version=version, correlation_id=header.correlation_id, client_id=header.client_id
-        )
+        slot = session.open_slot(header)
         response = handler(self._broker, request, slot)
         if response is not None:
-            slot.fill(write_response(key, version, header.correlation_id, response))
+            slot.fill(write_response(key, version, correlation_id, response))
 
     def _find(self, key: int, version: int) -> Handler | None:
         """The handler of a served version; None for a version of ApiVersions that is too new."""
@@ -72,12 +71,9 @@ class Dispatcher:
                 return None
             raise NotServed(f"{ApiKey(key).name} version {version} is not served (only {served.min} to {served.max})")
         handler: Handler = import_module(f"logqueue.broker.handlers.{ApiKey(key).name.lower()}").handle
-        self._handlers[key, version] = handler
+        self._handlers[key << 16 | version] = handler
         return handler
 
-    def _refuse_version(self, session: Session, correlation_id: int) -> None:
+    def _refuse_version(self, session: Session, header: RequestHeader) -> None:
         # KIP-511: whatever version was asked, the refusal has the layout of version 0 and tells what is served.
-        slot = session.open_slot(
-            api_key=ApiKey.API_VERSIONS, api_version=0, correlation_id=correlation_id, client_id=None
-        )
-        slot.fill(write_unsupported_api_versions(correlation_id))
+        session.open_slot(header).fill(write_unsupported_api_versions(header.correlation_id))

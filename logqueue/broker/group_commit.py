@@ -53,7 +53,7 @@ class GroupCommit:
         self._work: SimpleQueue[Round | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def settle(self, partition: Partition, *, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
+    def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
         """Decide what becomes of a batch just appended: True if its answer has to wait for the collecting round.
 
         With `durable` it stays hidden until it is on the disk; otherwise it shows at once, and `flush.messages` and

@@ -66,7 +66,10 @@ class Groups:
     def serve(self, method: Callable[..., list[Effect]], request: Any, slot: Slot) -> None:
         """Run one request through the coordinator; its answer comes out of the effects, now or later."""
         caller = Caller(
-            token=slot, version=slot.api_version, client_id=slot.client_id or "", host=f"/{slot.session.peer_host}"
+            token=slot,
+            version=slot.api_version,
+            client_id=slot.header.client_id or "",
+            host=f"/{slot.session.peer_host}",
         )
         self._perform(method(request, caller=caller, now=self._now()))
 
@@ -119,13 +122,8 @@ class Groups:
             )
         except KafkaError as error:
             return self.coordinator.on_append_failed(append.ticket, error.code, now=now)
-        waits = commit.settle(
-            partition,
-            base_offset=result.base_offset,
-            end_offset=result.last_offset + 1,
-            size=len(batch),
-            durable=broker.config.fsync_acks_all,
-        )
+        durable = broker.config.fsync_acks_all
+        waits = commit.settle(partition, result.base_offset, result.last_offset + 1, len(batch), durable)
         if not waits:
             return self.coordinator.on_appended(append.ticket, now=now)
         commit.on_durable(lambda failure: self._on_durable(append.ticket, failure))

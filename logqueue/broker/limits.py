@@ -26,9 +26,10 @@ INLINE_RECORDS_BYTES = 16 * 1024
 # Joining segments below this total is cheaper than a vectored send.
 JOIN_BYTES = 64 * 1024
 
-# Connections taken from the backlog, and events taken from the poller, in one turn.
+# Connections taken from the backlog in one turn, events taken from the poller at once, and how often in one turn.
 ACCEPTS_PER_TURN = 64
-EVENTS_PER_TURN = 64
+EVENTS_PER_BATCH = 64
+BATCHES_PER_TURN = 4
 LISTEN_BACKLOG = 1024
 
 # Pause of the listener when the process has no descriptors left.

@@ -22,7 +22,7 @@ _IDLE_SWEEPS = 10  # sweeps without a byte after which a connection is idle
 class Network:
     """Sockets in, frames to `serve`, answers out.
 
-    `after_turn` is called once after every batch of events, before the loop waits again.
+    `after_batch` is called once after every batch of events.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Network:
         config: BrokerConfig,
         *,
         serve: Callable[[Session, memoryview], None],
-        after_turn: Callable[[], None],
+        after_batch: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._config = config
         self._serve = serve
-        self._poller = Poller(loop, after_event=self.flush, after_turn=after_turn)
+        self._poller = Poller(loop, after_event=self.flush, after_batch=after_batch)
         self._listener: Listener | None = None
         self._connections: dict[Connection, None] = {}
         self._ready: list[Connection] = []  # have answers to send

@@ -30,17 +30,17 @@ class Poller:
     """Level-triggered readiness for descriptors of one loop.
 
     `after_event` runs after every dispatched event: the place to send what the event made ready, on any connection.
-    `after_turn` runs once all events of a batch are dispatched.
+    `after_batch` runs once all events of a batch are dispatched.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_turn: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_batch: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._owners: dict[int, Pollable] = {}
         self._after_event = after_event
-        self._after_turn = after_turn
+        self._after_batch = after_batch
         loop.add_reader(self._epoll.fileno(), self._dispatch)
 
     def register(self, fd: int, owner: Pollable, events: int = READABLE) -> None:
@@ -61,14 +61,22 @@ class Poller:
         self._owners.clear()
 
     def _dispatch(self) -> None:
+        # A turn of asyncio costs as much as serving a request: while there is work, a few batches share one.
+        for _ in range(limits.BATCHES_PER_TURN):
+            ready = self._epoll.poll(0, limits.EVENTS_PER_BATCH)
+            if not ready:
+                return
+            self._dispatch_batch(ready)
+            self._after_batch()
+
+    def _dispatch_batch(self, ready: list[tuple[int, int]]) -> None:
         owners, after_event = self._owners, self._after_event
-        for fd, events in self._epoll.poll(0, limits.EVENTS_PER_TURN):
+        for fd, events in ready:
             owner = owners.get(fd)
             if owner is None:
-                continue  # closed by an earlier event of this turn
+                continue  # closed by an earlier event of this batch
             if events & WRITABLE:
                 owner.on_writable()
             if events & (READABLE | _ENDED):
                 owner.on_readable()
             after_event()
-        self._after_turn()

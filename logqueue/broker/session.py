@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from logqueue.broker import limits
 from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.frames import RequestHeader
 from logqueue.protocol.wire import FileSlice, Segment
 
 _SIZE = struct.Struct(">i")
@@ -47,20 +48,19 @@ class BufferPool:
 
 
 class Slot:
-    """The place of one answer in its connection's order, with what is needed to encode that answer."""
+    """The place of one answer in its connection's order, with the header of its request."""
 
-    __slots__ = ("abandon", "api_key", "api_version", "client_id", "correlation_id", "segments", "session")
+    __slots__ = ("abandon", "header", "segments", "session")
 
-    def __init__(
-        self, session: Session, api_key: int, api_version: int, correlation_id: int, client_id: str | None
-    ) -> None:
+    def __init__(self, session: Session, header: RequestHeader) -> None:
         self.session = session
-        self.api_key = api_key
-        self.api_version = api_version
-        self.correlation_id = correlation_id
-        self.client_id = client_id
+        self.header = header
         self.segments: list[Segment] | None = None
         self.abandon: Callable[[], None] | None = None  # called if the connection ends before the answer
+
+    @property
+    def api_version(self) -> int:
+        return self.header.api_version
 
     def fill(self, segments: list[Segment]) -> None:
         """Put the encoded answer (size prefix included; empty: no answer) in its place. Late ones are dropped."""
@@ -231,9 +231,9 @@ class Session:
         """Requests that were served but whose answers have not left the queue."""
         return len(self._slots)
 
-    def open_slot(self, *, api_key: int, api_version: int, correlation_id: int, client_id: str | None) -> Slot:
+    def open_slot(self, header: RequestHeader) -> Slot:
         """Take the next place in the order of answers."""
-        slot = Slot(self, api_key, api_version, correlation_id, client_id)
+        slot = Slot(self, header)
         self._slots.append(slot)
         return slot
 
@@ -248,7 +248,7 @@ class Session:
         while slots and (segments := slots[0].segments) is not None:
             slots.popleft()
             self._output += segments
-            self._output_bytes += memory_of(segments)
+            self._output_bytes += len(segments[0]) if len(segments) == 1 else memory_of(segments)
         if was_empty and self._output:
             self._on_output()
 

@@ -9,6 +9,7 @@ import pytest
 
 from logqueue.broker import limits
 from logqueue.broker.session import BufferPool, FrameTooLarge, Session, Slot
+from logqueue.protocol.frames import RequestHeader
 
 
 def frame(body: bytes) -> bytes:
@@ -25,7 +26,7 @@ class Server:
 
     def serve(self, session: Session, view: memoryview) -> None:
         self.frames.append(bytes(view))
-        slot = session.open_slot(api_key=0, api_version=0, correlation_id=len(self.frames), client_id=None)
+        slot = session.open_slot(RequestHeader(0, 0, len(self.frames), None))
         self.slots.append(slot)
         if self.at_once:
             slot.fill([bytes(view)])
@@ -161,7 +162,7 @@ def test_serving_pauses_while_too_many_answer_bytes_wait(make: Callable[..., Ses
     class Generous(Server):
         def serve(self, session: Session, view: memoryview) -> None:
             self.frames.append(bytes(view))
-            slot = session.open_slot(api_key=0, api_version=0, correlation_id=0, client_id=None)
+            slot = session.open_slot(RequestHeader(0, 0, len(self.frames), None))
             slot.fill([bytes(limits.QUEUED_RESPONSE_BYTES // 2)])
 
     server = Generous()

@@ -12,7 +12,6 @@ from logqueue.broker.session import Slot
 from logqueue.errors import ErrorCode, KafkaError, LogqueueError
 from logqueue.protocol.messages.produce import (
     BatchIndexAndErrorMessage,
-    PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
     ProduceResponse,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 ACKS_ALL = -1
+FIRST_WITH_TOPIC_IDS = 13
 
 
 class ProduceFailed(LogqueueError):
@@ -33,104 +33,87 @@ class ProduceFailed(LogqueueError):
 
 
 def handle(broker: Broker, request: ProduceRequest, slot: Slot) -> ProduceResponse | None:
-    appends = _Appends(broker, request, slot.api_version)
-    response = ProduceResponse(responses=[appends.topic(data) for data in request.topic_data])
-    if request.acks == 0:
-        if appends.failure is not None:
-            raise ProduceFailed(f"a produce without acknowledgement failed: {appends.failure}")
+    # This is the hottest path of the broker: plain loops, one partition per turn, nothing allocated but the answer.
+    acks = request.acks
+    now_ms = broker.clock.time_ms()
+    durable = acks == ACKS_ALL and broker.config.fsync_acks_all
+    by_id = slot.header.api_version >= FIRST_WITH_TOPIC_IDS
+    waits = False
+    failure: KafkaError | None = None
+    responses = []
+    for data in request.topic_data:
+        answers = []
+        for part in data.partition_data:
+            records = part.records
+            try:
+                partition = _partition(broker, data, part.index, by_id=by_id)
+                if not records or partition.is_internal or not -1 <= acks <= 1:
+                    raise _refusal(partition, acks)
+                result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)  # type: ignore[arg-type]
+            except KafkaError as error:
+                failure = error
+                answers.append(_failed(part.index, error))
+                continue
+            base_offset, last_offset, append_time_ms, log_start_offset, _ = result
+            if broker.commit.settle(partition, base_offset, last_offset + 1, len(records), durable):
+                waits = True
+            answers.append(
+                PartitionProduceResponse(
+                    index=part.index,
+                    base_offset=base_offset,
+                    log_append_time_ms=append_time_ms,
+                    log_start_offset=log_start_offset,
+                )
+            )
+        responses.append(TopicProduceResponse(name=data.name, topic_id=data.topic_id, partition_responses=answers))
+    response = ProduceResponse(responses=responses)
+    if acks == 0:
+        if failure is not None:
+            raise ProduceFailed(f"a produce without acknowledgement failed: {failure}")
         slot.fill([])
         return None
-    if not appends.waits:
+    if not waits:
         return response
-    broker.commit.on_durable(lambda failure: broker.answer(slot, _settle(response, failure)))
+    broker.commit.on_durable(lambda problem: broker.answer(slot, _settled(response, problem)))
     return None
 
 
-def _settle(response: ProduceResponse, failure: KafkaError | None) -> ProduceResponse:
+def _partition(broker: Broker, data: TopicProduceData, index: int, *, by_id: bool) -> Partition:
+    topics = broker.topics
+    topic = topics.by_id.get(data.topic_id) if by_id else topics.by_name.get(data.name)
+    if topic is None:
+        raise KafkaError(code=ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    if not 0 <= index < len(topic.partitions):
+        raise KafkaError(code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    return topic.partitions[index]
+
+
+def _refusal(partition: Partition, acks: int) -> KafkaError:
+    if not -1 <= acks <= 1:
+        return KafkaError(f"acks={acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
+    if partition.is_internal:
+        return InvalidTopic("only the broker itself writes to its internal topics")
+    return InvalidRecord("a produce request without records")
+
+
+def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:
+    errors = error.record_errors if isinstance(error, InvalidRecord) else ()
+    return PartitionProduceResponse(
+        index=index,
+        error_code=error.code,
+        base_offset=-1,
+        record_errors=[
+            BatchIndexAndErrorMessage(batch_index=at, batch_index_error_message=message) for at, message in errors
+        ],
+        error_message=error.detail or None,
+    )
+
+
+def _settled(response: ProduceResponse, problem: KafkaError | None) -> ProduceResponse:
     """Take back every success if the disk failed."""
-    if failure is not None:
+    if problem is not None:
         for topic in response.responses:
             topic.partition_responses = [
-                PartitionProduceResponse(
-                    index=partition.index,
-                    error_code=partition.error_code or failure.code,
-                    base_offset=-1,
-                    error_message=partition.error_message or failure.detail,
-                )
-                for partition in topic.partition_responses
+                answer if answer.error_code else _failed(answer.index, problem) for answer in topic.partition_responses
             ]
     return response
-
-
-class _Appends:
-    """The appends of one request, and what came of them."""
-
-    __slots__ = ("_acks", "_broker", "_durable", "_now_ms", "_version", "failure", "waits")
-
-    def __init__(self, broker: Broker, request: ProduceRequest, version: int) -> None:
-        self._broker = broker
-        self._acks = request.acks
-        self._durable = request.acks == ACKS_ALL and broker.config.fsync_acks_all
-        self._version = version
-        self._now_ms = broker.clock.time_ms()
-        self.waits = False
-        self.failure: KafkaError | None = None
-
-    def topic(self, data: TopicProduceData) -> TopicProduceResponse:
-        by_id = self._version >= 13
-        topics = self._broker.topics
-        topic = topics.by_id.get(data.topic_id) if by_id else topics.by_name.get(data.name)
-        partitions = topic.partitions if topic is not None else ()
-        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        return TopicProduceResponse(
-            name=data.name,
-            topic_id=data.topic_id,
-            partition_responses=[
-                self._append(partitions[part.index], part)
-                if 0 <= part.index < len(partitions)
-                else self._refuse(part.index, KafkaError(code=unknown))
-                for part in data.partition_data
-            ],
-        )
-
-    def _append(self, partition: Partition, data: PartitionProduceData) -> PartitionProduceResponse:
-        broker = self._broker
-        records = data.records
-        try:
-            if not -1 <= self._acks <= 1:
-                raise KafkaError(f"acks={self._acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
-            if partition.is_internal:
-                raise InvalidTopic("only the broker itself writes to its internal topics")
-            if not records:
-                raise InvalidRecord("a produce request without records")
-            assert isinstance(records, memoryview)
-            result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=self._now_ms)
-        except KafkaError as error:
-            return self._refuse(data.index, error)
-        if broker.commit.settle(
-            partition,
-            base_offset=result.base_offset,
-            end_offset=result.last_offset + 1,
-            size=len(records),
-            durable=self._durable,
-        ):
-            self.waits = True
-        return PartitionProduceResponse(
-            index=data.index,
-            base_offset=result.base_offset,
-            log_append_time_ms=result.log_append_time_ms,
-            log_start_offset=result.log_start_offset,
-        )
-
-    def _refuse(self, index: int, error: KafkaError) -> PartitionProduceResponse:
-        self.failure = error
-        errors = error.record_errors if isinstance(error, InvalidRecord) else ()
-        return PartitionProduceResponse(
-            index=index,
-            error_code=error.code,
-            base_offset=-1,
-            record_errors=[
-                BatchIndexAndErrorMessage(batch_index=at, batch_index_error_message=message) for at, message in errors
-            ],
-            error_message=error.detail or None,
-        )
