@@ -62,6 +62,12 @@ class Durability:
         """A new segment is about to be written to; the one before it gets no more batches."""
         self._unsynced_segments.append(segment)
 
+    def remove_segment(self, segment: Segment) -> None:
+        """A segment is being deleted: no flush touches it after this returns."""
+        with self._lock:
+            if segment in self._unsynced_segments:
+                self._unsynced_segments.remove(segment)
+
     def add_file(self, path: Path) -> None:
         """A small file was written that the next flush has to sync."""
         self._unsynced_files.append(path)
@@ -116,7 +122,10 @@ class Durability:
                 self._unsynced_segments.remove(segment)
 
     def _sync_file(self, path: Path) -> None:
-        fd = self._fs.open(path)
+        try:
+            fd = self._fs.open(path)
+        except FileNotFoundError:
+            return  # a snapshot that newer ones replaced before it was synced
         try:
             self._fs.fsync(fd)
         finally:

@@ -35,13 +35,11 @@ from logqueue.storage.names import (
 )
 from logqueue.storage.open_files import OpenFile
 from logqueue.storage.partition_metadata import format_metadata
-from logqueue.storage.producer_snapshot import format_snapshot
+from logqueue.storage.producer_snapshot import KEPT_SNAPSHOTS, format_snapshot
 from logqueue.storage.producer_state import ProducerState
 from logqueue.storage.recovery import LoadedLog
 from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
-
-KEPT_SNAPSHOTS = 2
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -323,6 +321,7 @@ class PartitionLog:
         return offset
 
     def _discard(self, segment: Segment) -> None:
+        self._durability.remove_segment(segment)
         segment.release()
         for suffix in SEGMENT_SUFFIXES:
             path = self.folder / segment_file(segment.base_offset, suffix)

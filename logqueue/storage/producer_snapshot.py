@@ -21,6 +21,9 @@ from logqueue.records.crc import crc32c
 from logqueue.storage.producer_state import ProducedBatch, ProducerEntry, ProducerState
 
 VERSION = 1
+KEPT_SNAPSHOTS = 2
+"""Snapshots of a log that stay on the disk: the newest may be torn, then the one before it is used."""
+
 _HEAD = Struct(">hIi")
 _ENTRY = Struct(">qhiqiqiq")
 _CRC_START = 6

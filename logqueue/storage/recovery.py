@@ -31,7 +31,7 @@ from logqueue.storage.names import (
     parse_segment_file,
     segment_file,
 )
-from logqueue.storage.producer_snapshot import parse_snapshot
+from logqueue.storage.producer_snapshot import KEPT_SNAPSHOTS, parse_snapshot
 from logqueue.storage.producer_state import ProducerState
 from logqueue.storage.scan import Scan
 from logqueue.storage.segment import Segment
@@ -98,6 +98,7 @@ class _Loader:
         self._producers = ProducerState()
         self._epochs = LeaderEpochs()
         self._next_offset = 0
+        self._snapshots: list[int] = []
         self._cut: Cut | None = None
 
     def load(self, *, log_start_offset: int, was_clean: bool) -> LoadedLog | None:
@@ -128,7 +129,7 @@ class _Loader:
             epochs=self._epochs,
             log_start_offset=start,
             log_end_offset=self._next_offset,
-            snapshots=sorted(o for o, suffix in self._named() if suffix == SNAPSHOT and o <= self._next_offset),
+            snapshots=self._snapshots,
             was_clean=is_resumed,
             cut=self._cut,
         )
@@ -358,11 +359,13 @@ class _Loader:
             return  # a control batch of a kind that is none of ours
 
     def _drop_orphans(self) -> None:
-        """Remove index files without a log, and snapshots of offsets that the log does not have."""
+        """Remove index files without a log, snapshots of offsets that the log does not have, and old ones."""
         bases = {segment.base_offset for segment in self._segments}
+        self._snapshots = sorted(
+            offset for offset, suffix in self._named() if suffix == SNAPSHOT and offset <= self._next_offset
+        )[-KEPT_SNAPSHOTS:]
         for offset, suffix in self._named():
-            is_orphan = offset > self._next_offset if suffix == SNAPSHOT else offset not in bases
-            if is_orphan:
+            if offset not in (self._snapshots if suffix == SNAPSHOT else bases):
                 self._fs.unlink(self._folder / segment_file(offset, suffix))
 
     def _scan(

@@ -1,0 +1,100 @@
+"""Apache Kafka's own tool reads every kind of file that we write."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from logqueue.ids import TopicPartition
+from logqueue.records import Record, build_batch
+from logqueue.storage import LogDirectory
+from tests.storage.workload import NOW, open_directory
+
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+def fill(folder: Path) -> LogDirectory:
+    """Three partitions: every codec, times out of order, several segments, an idempotent producer."""
+    directory = open_directory(folder)
+    properties = {"segment.bytes": "16000", "index.interval.bytes": "1000"}
+    directory.create_topic("dump", partitions=3, properties=properties)
+    for index, log in enumerate(directory.logs.values()):
+        sequence = 0
+        for number in range(60):
+            records = [
+                Record(
+                    timestamp_ms=NOW + number * 10 - (900 if number % 7 == 0 else 0) + step,
+                    key=b"key %d" % step if step % 2 else None,
+                    value=bytes((number * step + byte) % 251 for byte in range(number * 7 % 300)) * 4,
+                    headers=(("job-attempt", b"1"), ("empty", b""), ("null", None)),
+                )
+                for step in range(1 + number % 9)
+            ]
+            batch = build_batch(
+                records,
+                compression=CODECS[number % len(CODECS)],
+                producer_id=11 if index == 1 else -1,
+                producer_epoch=0 if index == 1 else -1,
+                base_sequence=sequence if index == 1 else -1,
+            )
+            sequence += len(records)
+            log.append(batch, leader_epoch=0, now_ms=NOW)
+            if number % 20 == 0:
+                log.flush()
+    return directory
+
+
+def dump(class_path: str, *arguments: str) -> str:
+    command = ["java", "-cp", class_path, "kafka.tools.DumpLogSegments", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def complaints(output: str) -> list[str]:
+    signs = ("mismatch", "corrupt", "invalid", "non-consecutive", "out of order", "could not find", "error", "skip")
+    return [line for line in output.splitlines() if any(sign in line.lower() for sign in signs)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("was_clean", [True, False], ids=["clean", "recovered"])
+def test_kafka_dump_log_reads_logs_indexes_and_snapshots(
+    tmp_path: Path, kafka_class_path: str, was_clean: bool
+) -> None:
+    directory = fill(tmp_path)
+    expected = sum(log.log_end_offset for log in directory.logs.values())
+    assert all(log.segment_count > 1 for log in directory.logs.values())
+    directory.close()
+    if not was_clean:
+        for path in [*tmp_path.glob("dump-*/*index"), tmp_path / ".kafka_cleanshutdown"]:
+            path.unlink()
+        (tmp_path / "recovery-point-offset-checkpoint").unlink()
+        open_directory(tmp_path).close()
+    files = sorted(tmp_path.glob("dump-*/*"))
+    logs = [path for path in files if path.suffix == ".log"]
+    indexes = [path for path in files if path.suffix in (".index", ".timeindex")]
+    assert len(indexes) == 2 * len(logs)
+
+    output = dump(kafka_class_path, "--deep-iteration", "--files", ",".join(map(str, logs)))
+    assert complaints(output) == []
+    assert output.count("isvalid: true") == 3 * 60
+    assert output.count("| offset:") == expected
+
+    output = dump(kafka_class_path, "--files", ",".join(map(str, indexes)))
+    assert complaints(output) == []
+    output = dump(kafka_class_path, "--index-sanity-check", "--files", ",".join(map(str, indexes)))
+    assert output.count("passed sanity check") == len(indexes)
+
+    snapshots = [path for path in files if path.suffix == ".snapshot"]
+    output = dump(kafka_class_path, "--files", ",".join(map(str, snapshots)))
+    assert complaints(output) == []
+    assert "producerId: 11" in output
+
+
+def test_the_partitions_of_the_dump_hold_what_was_sent(tmp_path: Path) -> None:
+    directory = fill(tmp_path)
+    counts = {partition: log.log_end_offset for partition, log in directory.logs.items()}
+    assert counts == {TopicPartition("dump", index): sum(1 + n % 9 for n in range(60)) for index in range(3)}
+    directory.close()
