@@ -118,8 +118,8 @@ class GroupCommit:
                     partition.log.flush()
                 except UnknownTopic:
                     continue  # deleted meanwhile: there is nothing left to promise
-                except (OSError, KafkaError) as error:
-                    failure = StorageFailed(f"flushing {partition.id} failed: {error}")
+                except KafkaError as error:
+                    failure = StorageFailed(error.detail)
                     break
             self._loop.call_soon_threadsafe(self._finish, current, failure)
 
@@ -127,7 +127,7 @@ class GroupCommit:
         self._flushing = None
         if failure is not None and not self._has_failed:
             self._has_failed = True
-            log.critical("%s. Writes are refused from now on: check the disk, then restart the broker", failure.detail)
+            log.critical("writes are refused from now on: %s", failure.detail)
         for callback in current.callbacks:
             callback(failure)
         if failure is None:
