@@ -103,9 +103,9 @@ def test_the_fixture_serves_asynchronous_tests(logqueue_broker: EmbeddedBroker) 
 
 
 def test_the_plugin_loads_nothing_that_is_not_asked_for() -> None:
-    probe = "import sys, logqueue.testing.plugin; print([m for m in sys.modules if m.startswith('logqueue')])"
+    probe = "import sys, logqueue.testing.plugin; print(sorted(m for m in sys.modules if m.startswith('logqueue')))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", probe], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(["logqueue", "logqueue.version", "logqueue.testing", "logqueue.testing.plugin"])
+    assert done.stdout.strip() == str(["logqueue", "logqueue.testing", "logqueue.testing.plugin", "logqueue.version"])
 
 
 def test_an_unknown_setting_is_refused() -> None:
