@@ -122,9 +122,12 @@ class _ReaderCompiler:
             name = source.fresh("read_tags")
             self._tag_readers.append((name, struct))
             rest = f"{name}(buf, pos, {target})"
-        self._later("B", "n")
-        self._flush(keep=1)
-        source.line(f"if n: pos = {rest}")
+        count = "buf[pos]"
+        if self._pending:
+            count = "n"
+            self._later("B", count)
+            self._flush(keep=1)
+        source.line(f"if {count}: pos = {rest}")
         source.line("else: pos += 1")
 
     def _tag_reader(self, name: str, struct: type[Struct]) -> None:

@@ -18,7 +18,7 @@ Classes are mutable and cheap to create: nothing is compiled before the first us
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast, dataclass_transform
 
 from logqueue.protocol.wire import Records
 
@@ -170,21 +170,34 @@ class Message(Struct, versions=(0, 0)):
     flexible_since: ClassVar[int]
 
 
+S = TypeVar("S", bound=type[Struct])
 _FRESH = object()
 
 
+def constructor(cls: S) -> S:
+    """A function that makes instances of `cls` in half the time of calling it; type checkers see the class.
+
+    CPython gathers the keywords of a class call in a dictionary first, those of a function call not: for hot paths.
+    """
+    return cast(S, _compile("make", cls, first="self = new(cls)", last="return self"))
+
+
 def _compile_init(cls: type[Struct]) -> Any:
+    return _compile("__init__", cls, takes_self=True)
+
+
+def _compile(name: str, cls: type[Struct], *, takes_self: bool = False, first: str = "", last: str = "") -> Any:
     # Keyword-only for type checkers; compiled without the star, because defaults are then found without a dictionary.
-    names: dict[str, Any] = {"FRESH": _FRESH}
-    parameters: list[str] = []
-    body: list[str] = []
+    names: dict[str, Any] = {"FRESH": _FRESH, "new": object.__new__, "cls": cls}
+    parameters = ["self"] if takes_self else []
+    body = [first]
     for field in cls.fields:
-        name = field.name
         fresh = field.fresh_default(names)
-        names[f"d_{name}"] = _FRESH if fresh else field.default
-        parameters.append(f"{name}=d_{name}")
-        value = f"{fresh} if {name} is FRESH else {name}" if fresh else name
-        body.append(f"    self.{name} = {value}")
-    source = f"def __init__(self{''.join(f', {p}' for p in parameters)}):\n" + "\n".join(body or ["    pass"])
-    exec(compile(source, f"<constructor of {cls.__name__}>", "exec"), names)  # noqa: S102 - source is built from our own table
-    return names["__init__"]
+        names[f"d_{field.name}"] = _FRESH if fresh else field.default
+        parameters.append(f"{field.name}=d_{field.name}")
+        value = f"{fresh} if {field.name} is FRESH else {field.name}" if fresh else field.name
+        body.append(f"self.{field.name} = {value}")
+    lines = [line for line in (*body, last) if line] or ["pass"]
+    source = f"def {name}({', '.join(parameters)}):\n" + "".join(f"    {line}\n" for line in lines)
+    exec(compile(source, f"<{name} of {cls.__name__}>", "exec"), names)  # noqa: S102 - built from our own table
+    return names[name]

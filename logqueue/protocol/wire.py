@@ -8,7 +8,6 @@ from logqueue.errors import ErrorCode, KafkaError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-_MORE_VARINT_BYTES = (1, 2, 3, 4)  # five bytes of seven bits hold the 32-bit lengths of the protocol
 ZERO_UUID = bytes(16)  # Kafka's "no id"
 
 
@@ -50,15 +49,23 @@ Segment: TypeAlias = Records
 
 def read_uvarint(buf: Buffer, pos: int) -> tuple[int, int]:
     """Unsigned varint at `pos`: (value, position after it). Raises MalformedFrame past five bytes."""
-    byte = buf[pos]
-    if byte < 0x80:
-        return byte, pos + 1
-    value = byte & 0x7F
-    for count in _MORE_VARINT_BYTES:
-        byte = buf[pos + count]
-        if byte < 0x80:
-            return value | byte << 7 * count, pos + count + 1
-        value |= (byte & 0x7F) << 7 * count
+    first = buf[pos]
+    if first < 0x80:
+        return first, pos + 1
+    second = buf[pos + 1]
+    if second < 0x80:
+        return first & 0x7F | second << 7, pos + 2
+    third = buf[pos + 2]
+    value = first & 0x7F | (second & 0x7F) << 7 | (third & 0x7F) << 14
+    if third < 0x80:  # lengths of record batches are mostly these: unrolled as far as here
+        return value, pos + 3
+    fourth = buf[pos + 3]
+    value |= (fourth & 0x7F) << 21
+    if fourth < 0x80:
+        return value, pos + 4
+    fifth = buf[pos + 4]
+    if fifth < 0x80:
+        return value | fifth << 28, pos + 5
     raise MalformedFrame(f"varint at byte {pos} is longer than five bytes")
 
 
