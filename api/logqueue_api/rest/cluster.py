@@ -11,7 +11,13 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    NodeNotReadyError,
+    NotCoordinatorForGroupError,
+)
 from logqueue_consumers import offset_map
 
 from logqueue.ids import TopicPartition
@@ -22,6 +28,7 @@ from logqueue_api.rest.problems import not_found
 # Consumers that read records for requests, made when first needed; further requests wait for one.
 _READERS: Final = 2
 _EMPTY_POLL_SECONDS: Final = 0.5
+_COORDINATOR_SECONDS: Final = 0.1
 _KNOWN_STATES: Final = frozenset(
     {"Stable", "PreparingRebalance", "CompletingRebalance", "Empty", "Assigning", "Reconciling"}
 )
@@ -97,9 +104,7 @@ class Cluster:
         `topics` are those that the group reads: their partitions count even while it has committed nothing there.
         """
         async with asyncio.timeout(self._timeout):
-            async with self._asking() as admin:
-                described = (await admin.describe_consumer_groups([group_id]))[0].groups[0]
-                offsets = await admin.list_consumer_group_offsets(group_id)
+            described, offsets = await self._ask_coordinator(group_id)
             code, _, state, protocol_type, _, members = described[:6]
             committed = {TopicPartition(*at): meta for at, meta in offsets.items() if meta.offset >= 0}
             if not committed and (code != 0 or state not in _KNOWN_STATES):
@@ -113,6 +118,16 @@ class Cluster:
             members=len(members),
             progress=progress,
         )
+
+    async def _ask_coordinator(self, group_id: str) -> tuple[Any, Any]:
+        """Description and commits of a group, asked again while its coordinator is being found (Kafka's own rule)."""
+        while True:
+            async with self._asking() as admin:
+                try:
+                    described = (await admin.describe_consumer_groups([group_id]))[0].groups[0]
+                    return described, await admin.list_consumer_group_offsets(group_id)
+                except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+                    await asyncio.sleep(_COORDINATOR_SECONDS)
 
     async def record_counts(self, topics: Collection[str]) -> dict[str, int]:
         """Records between start and end of each topic (control records and compacted offsets count too)."""

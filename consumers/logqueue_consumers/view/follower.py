@@ -31,8 +31,9 @@ class FollowLimits:
     discovery_interval: float = 1.0  # how long a new topic may stay unseen
 
 
-# A fetch waits this long at the broker for records; a new record ends it at once.
-_FETCH_WAIT_MS: Final = 500
+# A fetch waits this long at the broker for records; a new record ends it at once. Who leads the partitions of a new
+# topic is asked on the same connection, hence after the fetch: a longer wait would hide new topics for longer.
+_FETCH_WAIT_MS: Final = 100
 _START: Final = 0
 _POSITION_SECONDS: Final = 0.2
 

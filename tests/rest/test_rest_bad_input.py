@@ -1,0 +1,191 @@
+"""Bad input over HTTP: a problem document that names the fault, and nothing enqueued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rest.conftest import ApiProcess, Kafka
+
+GOOD = {"type": "mail.send", "args": {"to": "x"}}
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+@pytest.fixture
+def untouched(api: ApiProcess, kafka: Kafka) -> Iterator[None]:
+    """Nothing is enqueued while the test runs."""
+    api.job(api.http.post("/v1/jobs", json=GOOD).json()["id"])
+    before = [kafka.end("jobs.mail", partition) for partition in range(16)]
+    yield
+    assert [kafka.end("jobs.mail", partition) for partition in range(16)] == before
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"   ", b"{", b"[1]", b'"text"', b"null", b"\xff", b'{"type": NaN}', b"[" * 5_000]
+)
+@pytest.mark.usefixtures("untouched")
+def test_a_body_that_is_no_json_object_is_refused(api: ApiProcess, body: bytes) -> None:
+    assert problem(api.http.post("/v1/jobs", content=body), 400)["errors"][0]["field"] == "body"
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({}, ["type"]),
+        ({"type": ""}, ["type"]),
+        ({"type": 7}, ["type"]),
+        ({"type": "no.such"}, ["type"]),
+        ({"queue": "push"}, ["type"]),
+        ({"queue": "UPPER", "type": "mail.send"}, ["queue"]),
+        ({**GOOD, "queue": "push"}, ["queue"]),
+        ({**GOOD, "tenant": ""}, ["tenant"]),
+        ({**GOOD, "tenant": "x" * 300}, ["tenant"]),
+        ({**GOOD, "id": ""}, ["id"]),
+        ({**GOOD, "id": "a\nb"}, ["id"]),
+        ({**GOOD, "args": []}, ["args"]),
+        ({**GOOD, "colour": "red"}, ["colour"]),
+        ({"type": "mail.send"}, ["args.to"]),
+        ({"type": "mail.send", "args": {"to": 5}}, ["args.to"]),
+        ({"type": "mail.send", "args": {"to": "x", "copies": "two"}}, ["args.copies"]),
+        ({"type": "mail.send", "args": {"to": "x", "at": "soon"}}, ["args.at"]),
+        ({"type": "mail.send", "args": {"to": "x", "body": 1, "x": 2}}, ["args.body", "args.x"]),
+        ({**GOOD, "delay": "soon"}, ["delay"]),
+        ({**GOOD, "delay": -1}, ["delay"]),
+        ({**GOOD, "run_at": "2026-01-01T00:00:00"}, ["run_at"]),
+        ({**GOOD, "delay": 1, "run_at": "2030-01-01T00:00:00Z"}, ["run_at"]),
+        ({**GOOD, "expires_at": "2020-01-01T00:00:00Z"}, ["expires"]),
+        ({**GOOD, "expires_in": 1, "delay": 5}, ["expires"]),
+    ],
+)
+@pytest.mark.usefixtures("untouched")
+def test_a_fault_names_its_fields_and_enqueues_nothing(api: ApiProcess, body: Any, fields: list[str]) -> None:
+    document = problem(api.http.post("/v1/jobs", json=body), 400)
+    named = {error["field"].split(".float")[0].split(".constrained")[0] for error in document["errors"]}
+    assert named == set(fields), document
+
+
+@pytest.mark.usefixtures("untouched")
+def test_an_unknown_type_is_told_what_is_known(api: ApiProcess) -> None:
+    document = problem(api.http.post("/v1/jobs", json={"type": "mail.sent"}), 400)
+    assert document["type"] == "urn:logqueue:unknown-job-type"
+    assert "mail.send" in document["detail"]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(api: ApiProcess) -> None:
+    body = b'{"type": "mail.send", "args": {"to": "' + b"x" * 1_100_000 + b'"}}'
+    problem(api.http.post("/v1/jobs", content=body), 413)
+    # Without a length the body is cut off at the limit.
+    problem(api.http.post("/v1/jobs", content=iter([body[:600_000], body[600_000:]])), 413)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_job_larger_than_a_record_may_be_is_refused(api: ApiProcess) -> None:
+    problem(api.http.post("/v1/jobs", json={"type": "mail.send", "args": {"to": "x" * 1_000_001}}), 413)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_batch_of_too_many_jobs_is_refused(api: ApiProcess) -> None:
+    problem(api.http.post("/v1/jobs:batch", json={"jobs": [GOOD] * 51}), 413)
+
+
+@pytest.mark.parametrize("body", [{}, {"jobs": []}, {"jobs": [1]}, {"jobs": 5}, [], {"jobs": [GOOD], "x": 1}])
+@pytest.mark.usefixtures("untouched")
+def test_a_batch_of_another_shape_is_refused(api: ApiProcess, body: Any) -> None:
+    problem(api.http.post("/v1/jobs:batch", json=body), 400)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_same_id_twice_in_a_batch_is_refused(api: ApiProcess) -> None:
+    jobs = [{**GOOD, "id": "same"}, {**GOOD, "id": "same"}]
+    document = problem(api.http.post("/v1/jobs:batch", json={"jobs": jobs}), 400)
+    assert document["errors"][0]["field"] == "jobs.1.id"
+
+
+def test_another_media_type_is_refused(api: ApiProcess) -> None:
+    problem(api.http.post("/v1/jobs", content=b"<job/>", headers={"content-type": "application/xml"}), 415)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"state": "happy"}, "state"),
+        ({"limit": "0"}, "limit"),
+        ({"limit": "100000"}, "limit"),
+        ({"limit": "ten"}, "limit"),
+        ({"since": "yesterday"}, "since"),
+        ({"until": "2026-01-01T00:00:00"}, "until"),
+        ({"cursor": "%%%"}, "cursor"),
+        ({"cursor": "AAAA"}, "cursor"),
+        ({"min_position": "here"}, "min_position"),
+        ({"min_position": "t-1-99999999999999999999"}, "min_position"),
+    ],
+)
+def test_a_bad_query_names_its_parameter(api: ApiProcess, query: dict[str, str], field: str) -> None:
+    assert problem(api.http.get("/v1/jobs", params=query), 400)["errors"][0]["field"] == field
+
+
+def test_a_cursor_is_refused_with_other_filters(api: ApiProcess) -> None:
+    for _ in range(2):
+        api.job(api.http.post("/v1/jobs", json=GOOD).json()["id"])
+    cursor = api.http.get("/v1/jobs", params={"limit": 1}).json()["next_cursor"]
+    problem(api.http.get("/v1/jobs", params={"limit": 1, "cursor": cursor, "tenant": "acme"}), 400)
+
+
+@pytest.mark.parametrize("wait", ["soon", "-1", "1h", "nan"])
+def test_a_wait_that_is_none_or_too_long_is_refused(api: ApiProcess, wait: str) -> None:
+    assert problem(api.http.get("/v1/jobs/x", params={"wait": wait}), 400)["errors"][0]["field"] == "wait"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/jobs/no-such-job",
+        "/v1/jobs/no/such/job",
+        "/v1/jobs/no-such-job/events",
+        "/v1/groups/no-such-group",
+        "/v1/topics/no-such-topic/records",
+        "/v1/dlq/no-such-queue",
+        "/v1/nothing",
+        "/nothing",
+        "/dashboard/nothing.js",
+    ],
+)
+def test_what_is_not_there_is_404(api: ApiProcess, path: str) -> None:
+    problem(api.http.get(path), 404)
+
+
+def test_a_partition_that_is_not_there_is_404(api: ApiProcess, kafka: Kafka) -> None:
+    api.job(api.http.post("/v1/jobs", json=GOOD).json()["id"])
+    path = f"/v1/topics/{kafka.prefix}jobs.mail/records"
+    problem(api.http.get(path, params={"partition": 999}), 404)
+    problem(api.http.get(path, params={"partition": -1}), 400)
+    problem(api.http.get(path, params={"offset": "first"}), 400)
+    problem(api.http.get(path, params={"limit": 0}), 400)
+
+
+def test_asking_for_a_topic_that_is_not_there_does_not_make_it(api: ApiProcess) -> None:
+    problem(api.http.get("/v1/topics/never-made/records"), 404)
+    assert "never-made" not in [item["topic"] for item in api.http.get("/v1/topics").json()["items"]]
+
+
+def test_a_method_that_a_path_does_not_take_is_405_with_those_it_takes(api: ApiProcess) -> None:
+    answer = api.http.delete("/v1/jobs")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"limit": 0}', b'{"what": 1}', b'{"ids": "x"}'])
+def test_a_replay_of_dead_letters_that_is_malformed_is_refused(api: ApiProcess, body: bytes) -> None:
+    problem(api.http.post("/v1/dlq/mail:replay", content=body), 400)
