@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -115,6 +116,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.limit < 0:
         parser.error("--limit must not be negative")
+    # The client logs what it retries; what ends in failure is raised, and told below.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         asyncio.run(_run(None if options.all else options.limit))
     except (LogqueueError, DataMissing) as error:

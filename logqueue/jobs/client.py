@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from logqueue.clock import Clock, SystemClock
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.bulk import BulkSend
-from logqueue.jobs.connection import new_producer, start_client, stop_client
+from logqueue.jobs.connection import STOP_TIMEOUT_S, new_producer, start_client, stop_client
 from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
@@ -78,12 +78,16 @@ class JobClient:
         producer, partitions = await self._ready(topic, queue)
         return producer, topic, partitions
 
+    @property
+    def _patience_s(self) -> float:
+        return min(STOP_TIMEOUT_S, self.settings.send_timeout_s)
+
     async def close(self) -> None:
         """Wait (bounded) for what is on its way, and end the connections."""
         await self._watcher.close()
         producer, self._producer = self._producer, None
         if producer is not None:
-            await stop_client(producer)
+            await stop_client(producer, timeout_s=self._patience_s)
         if self._stopping:
             await asyncio.wait(self._stopping)
 
@@ -114,7 +118,7 @@ class JobClient:
         """Replace a producer that the log has refused; what it still has is delivered or given up in time."""
         if self._producer is producer:
             self._producer = None
-            task = asyncio.create_task(stop_client(producer))
+            task = asyncio.create_task(stop_client(producer, timeout_s=self._patience_s))
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
