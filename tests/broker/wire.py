@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from logqueue.protocol.frames import RequestHeader, read_response, write_request
+from logqueue.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig, CreateTopicsRequest
 from logqueue.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from logqueue.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from logqueue.protocol.schema import Message
@@ -129,3 +131,23 @@ def values_of(response: Any) -> list[bytes | None]:
     for position, header in iterate_batches(records or b"", partial_tail=True):
         found += [record.value for record in read_records(records, position, header)]
     return found
+
+
+def create(wire: Wire, name: str, *, partitions: int = 1, validate_only: bool = False, **configs: str) -> Any:
+    wanted = CreatableTopic(
+        name=name,
+        num_partitions=partitions,
+        replication_factor=1,
+        configs=[CreatableTopicConfig(name=k.replace("_", "."), value=v) for k, v in configs.items()],
+    )
+    return wire.call(7, CreateTopicsRequest(topics=[wanted], validate_only=validate_only)).topics[0]
+
+
+def produced(wire: Wire, topic: str, records: bytes, **options: Any) -> Any:
+    return wire.call(9, produce_request(topic, records, **options)).responses[0].partition_responses[0]
+
+
+def list_offset(wire: Wire, topic: str, timestamp: int) -> Any:
+    partition = ListOffsetsPartition(partition_index=0, timestamp=timestamp)
+    request = ListOffsetsRequest(topics=[ListOffsetsTopic(name=topic, partitions=[partition])])
+    return wire.call(8, request).topics[0].partitions[0]

@@ -1,0 +1,162 @@
+"""Consumer groups through the broker: appends become durable, timers run, a restart replays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from logqueue.errors import ErrorCode
+from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
+from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
+from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
+from logqueue.protocol.messages.find_coordinator import FindCoordinatorRequest
+from logqueue.protocol.messages.heartbeat import HeartbeatRequest
+from logqueue.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol
+from logqueue.protocol.messages.leave_group import LeaveGroupRequest, MemberIdentity
+from logqueue.protocol.messages.list_groups import ListGroupsRequest
+from logqueue.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
+from logqueue.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+)
+from logqueue.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+)
+from logqueue.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment
+from logqueue.testing import EmbeddedBroker
+from tests.broker.wire import (
+    Wire,
+    create_topic,
+)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(fsync=False) as running:
+        yield running
+
+
+@pytest.fixture
+def wire(broker: EmbeddedBroker) -> Iterator[Wire]:
+    with Wire(broker.bootstrap) as connection:
+        yield connection
+
+
+@pytest.fixture
+def topic(wire: Wire, request: pytest.FixtureRequest) -> str:
+    name = f"topic-{abs(hash(request.node.nodeid))}"
+    create_topic(wire, name)
+    return name
+
+
+@pytest.mark.parametrize("version", range(7))
+def test_the_coordinator_is_this_broker(wire: Wire, version: int) -> None:
+    answer = wire.call(version, FindCoordinatorRequest(key="g", coordinator_keys=["g"]))
+    found = answer.coordinators[0] if version >= 4 else answer
+    assert (found.error_code, found.node_id, found.host) == (0, 1, "127.0.0.1")
+
+
+def test_there_is_no_coordinator_of_transactions_yet(wire: Wire) -> None:
+    answer = wire.call(4, FindCoordinatorRequest(key_type=1, coordinator_keys=["tx"]))
+    assert answer.coordinators[0].error_code == ErrorCode.INVALID_REQUEST
+
+
+def test_a_group_lives_commits_and_is_found_again_after_a_restart() -> None:
+    with EmbeddedBroker() as broker:
+        with Wire(broker.bootstrap) as wire:
+            create_topic(wire, "t")
+            member = join_alone(wire, "g")
+            assert wire.call(3, HeartbeatRequest(group_id="g", generation_id=1, member_id=member)).error_code == 0
+            assert commit(wire, "g", 42, member_id=member, generation=1) == 0
+            assert described_group(wire, "g").group_state == "Stable"
+            leaving = LeaveGroupRequest(group_id="g", members=[MemberIdentity(member_id=member)])
+            assert wire.call(4, leaving).error_code == 0
+        broker.restart()
+        with Wire(broker.bootstrap) as wire:
+            assert committed(wire, "g") == 42
+            assert [g.group_id for g in wire.call(4, ListGroupsRequest()).groups] == ["g"]
+            assert described_group(wire, "g").group_state == "Empty"
+            assert delete_offset(wire, "g") == 0
+            assert committed(wire, "g") == -1
+            assert commit(wire, "g", 7) == 0
+            assert wire.call(2, DeleteGroupsRequest(groups_names=["g"])).results[0].error_code == 0
+            assert committed(wire, "g") == -1
+
+
+def test_offsets_of_a_deleted_topic_are_forgotten() -> None:
+    with EmbeddedBroker(fsync=False) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        commit(wire, "g", 5)
+        wire.call(5, DeleteTopicsRequest(topic_names=["t"]))
+        create_topic(wire, "t")
+        assert committed(wire, "g") == -1
+
+
+def test_a_group_whose_member_falls_silent_becomes_empty() -> None:
+    with (
+        EmbeddedBroker(fsync=False, group_min_session_timeout_ms=10) as broker,
+        Wire(broker.bootstrap) as wire,
+        Wire(broker.bootstrap) as other,
+    ):
+        first = join_alone(wire, "g", session_timeout_ms=60)
+        second = join_alone(other, "g", generation=2, session_timeout_ms=6000, rebalance_timeout_ms=60_000)
+        assert first != second  # it was let in when the first one's session had ended, not at the rebalance timeout
+
+
+def join_alone(wire: Wire, group: str, *, generation: int = 1, **timeouts: int) -> str:
+    """Join, become leader, assign nothing; the member id."""
+    timing = {"session_timeout_ms": 6000, "rebalance_timeout_ms": 6000, **timeouts}
+    request = JoinGroupRequest(
+        group_id=group, protocol_type="consumer", protocols=[JoinGroupRequestProtocol(name="range")], **timing
+    )
+    asked = wire.call(5, request)
+    assert asked.error_code == ErrorCode.MEMBER_ID_REQUIRED
+    request.member_id = asked.member_id
+    joined = wire.call(5, request)
+    assert (joined.error_code, joined.leader, joined.generation_id) == (0, asked.member_id, generation)
+    sync = SyncGroupRequest(
+        group_id=group,
+        generation_id=generation,
+        member_id=asked.member_id,
+        assignments=[SyncGroupRequestAssignment(member_id=asked.member_id, assignment=b"")],
+    )
+    assert wire.call(3, sync).error_code == 0
+    return str(asked.member_id)
+
+
+def commit(wire: Wire, group: str, offset: int, *, member_id: str = "", generation: int = -1) -> int:
+    partition = OffsetCommitRequestPartition(partition_index=0, committed_offset=offset)
+    request = OffsetCommitRequest(
+        group_id=group,
+        generation_id_or_member_epoch=generation,
+        member_id=member_id,
+        topics=[OffsetCommitRequestTopic(name="t", partitions=[partition])],
+    )
+    code: int = wire.call(8, request).topics[0].partitions[0].error_code
+    return code
+
+
+def committed(wire: Wire, group: str) -> int:
+    topics = [OffsetFetchRequestTopics(name="t", partition_indexes=[0])]
+    request = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group, topics=topics)])
+    offset: int = wire.call(8, request).groups[0].topics[0].partitions[0].committed_offset
+    return offset
+
+
+def described_group(wire: Wire, group: str) -> Any:
+    return wire.call(5, DescribeGroupsRequest(groups=[group])).groups[0]
+
+
+def delete_offset(wire: Wire, group: str) -> int:
+    topic = OffsetDeleteRequestTopic(name="t", partitions=[OffsetDeleteRequestPartition(partition_index=0)])
+    code: int = wire.call(0, OffsetDeleteRequest(group_id=group, topics=[topic])).topics[0].partitions[0].error_code
+    return code
