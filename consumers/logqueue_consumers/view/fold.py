@@ -86,9 +86,7 @@ class Fold:
     async def _check_log(self) -> None:
         """Start the view again if the log that answers is not the one it was made from."""
         if not await self._follower.is_same_log(self._store.cluster_id):
-            _log.warning(
-                "this log is not the one that the view was made from; starting again", view=str(self._store.path)
-            )
+            _log.warning("the view was made from another log; starting again", view=str(self._store.path))
             self._start_again()
         self._progress.is_log_in_doubt = False
 

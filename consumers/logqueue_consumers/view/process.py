@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
 import uvloop
 from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, StatusCodec
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="settings file (default: logqueue.toml)")
     parser.add_argument("--report-fd", type=int, help="pipe to report commits on; ends with standard input")
     options = parser.parse_args(arguments)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
     # Every failure of the client comes to us as an exception, which says the same once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
