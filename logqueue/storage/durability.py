@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
@@ -21,12 +20,8 @@ RECOVERY_STEP_BYTES = 16 * 1024 * 1024
 """Least growth of the last segment before its indexes are written out, to shorten the next recovery."""
 
 
-class Position(NamedTuple):
-    """A place in the log: an offset, the segment it is in and the byte position there."""
-
-    offset: int
-    segment: Segment | None
-    position: int
+Position = tuple[int, Segment | None, int]
+"""A place in the log: an offset, its segment and the byte position there. A plain tuple: one is made per append."""
 
 
 class Durability:
@@ -40,23 +35,23 @@ class Durability:
         self._folder = folder
         self._epochs = epochs
         self._lock = Lock()
-        self._unsynced_segments: list[Segment] = [end.segment] if end.segment else []
+        self._unsynced_segments: list[Segment] = [end[1]] if end[1] else []
         self._unsynced_files: list[Path] = []
         self._new_folder = False
         self._recovery_position = end
-        self._closed_at = end.offset if is_closed else None
+        self._closed_at = end[0] if is_closed else None
         self.end = end
         self.durable = end
 
     @property
     def recovery_point(self) -> int:
         """Offset below which both the log and its index files are durable: where recovery starts checking."""
-        return self._recovery_position.offset
+        return self._recovery_position[0]
 
     @property
     def is_closed(self) -> bool:
         """Whether every file is as a clean shutdown leaves it."""
-        return self._closed_at == self.end.offset and self._epochs.is_written
+        return self._closed_at == self.end[0] and self._epochs.is_written
 
     def add_segment(self, segment: Segment) -> None:
         """A new segment is about to be written to; the one before it gets no more batches."""
@@ -86,20 +81,22 @@ class Durability:
 
         Raises StorageError when an fsync fails; from then on the data folder takes no more writes.
         """
-        if self.durable.offset == self.end.offset:
-            return self.durable.offset
+        if self.durable[0] == self.end[0]:
+            return self.durable[0]
         with self._lock:
             self._health.check()
             end = self.end  # before anything is synced: later batches are not claimed
-            if end.offset > self.durable.offset:
+            if end[0] > self.durable[0]:
                 try:
-                    self._sync(end)
+                    self._sync(end[1])
                 except OSError as error:
                     raise self._health.fail(f"fsync in {self._folder}", error) from error
                 self.durable = end
-            return end.offset
+            return end[0]
 
-    def _sync(self, end: Position) -> None:
+    def _sync(self, last: Segment | None) -> None:
+        """Sync what belongs to everything up to the present size of segment `last`."""
+        assert last is not None, "something was appended, so there is a segment"
         segments = tuple(self._unsynced_segments)
         for path in tuple(self._unsynced_files):
             self._sync_file(path)
@@ -107,15 +104,14 @@ class Durability:
         if not self._epochs.is_written:
             self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
         for segment in segments:
-            if segment.size or segment is end.segment:
+            if segment.size or segment is last:
                 segment.sync()
         if self._new_folder:
             self._new_folder = False
             self._fs.fsync_dir(self._folder)
             self._fs.fsync_dir(self._folder.parent)
-        assert end.segment is not None, "an offset was appended, so there is a segment"
         for segment in segments:
-            if segment.base_offset < end.segment.base_offset:
+            if segment.base_offset < last.base_offset:
                 segment.note_max_timestamp()
                 segment.write_indexes()
                 segment.seal()
@@ -135,13 +131,13 @@ class Durability:
         """Make everything durable, the last segment's indexes included. Raises OSError or StorageError."""
         self.flush()
         with self._lock:
-            segment = self.end.segment
+            segment = self.end[1]
             if segment is not None:
-                self._sync(self.end)
+                self._sync(segment)
                 segment.note_max_timestamp()
                 segment.write_indexes()
             self._recovery_position = self.end
-            self._closed_at = self.end.offset
+            self._closed_at = self.end[0]
 
     def advance_recovery_point(self, *, force: bool = False) -> int:
         """Write out index entries, if the log grew enough for it to matter, and answer the recovery point.
@@ -150,15 +146,15 @@ class Durability:
         """
         with self._lock:
             self._health.check()
-            durable, before = self.durable, self._recovery_position
-            is_same_segment = durable.segment is before.segment
-            if durable.segment is None or durable.offset == before.offset:
-                return before.offset
-            if is_same_segment and durable.position - before.position < RECOVERY_STEP_BYTES and not force:
-                return before.offset
+            offset, segment, position = durable = self.durable
+            old_offset, old_segment, old_position = self._recovery_position
+            if segment is None or offset == old_offset:
+                return old_offset
+            if segment is old_segment and position - old_position < RECOVERY_STEP_BYTES and not force:
+                return old_offset
             try:
-                durable.segment.write_indexes()
+                segment.write_indexes()
             except OSError as error:
                 raise self._health.fail(f"writing the indexes in {self._folder}", error) from error
             self._recovery_position = durable
-            return durable.offset
+            return offset

@@ -25,23 +25,23 @@ class EpochEnd(NamedTuple):
 
 
 class LeaderEpochs:
-    """The epochs of one log, oldest first."""
+    """The epochs of one log, oldest first; `latest` is the newest one, -1 before the first."""
 
     def __init__(self, entries: list[tuple[int, int]] | None = None) -> None:
-        self._entries = entries or []
         self.is_written = True
+        self.latest = NO_EPOCH
+        self._entries: list[tuple[int, int]] = []
+        self._set(entries or [])
 
-    @property
-    def latest(self) -> int:
-        """The newest epoch; -1 before the first."""
-        return self._entries[-1][0] if self._entries else NO_EPOCH
+    def _set(self, entries: list[tuple[int, int]]) -> None:
+        self._entries = entries
+        self.latest = entries[-1][0] if entries else NO_EPOCH
 
     def assign(self, epoch: int, start_offset: int) -> None:
         """Note that `epoch` writes from `start_offset` on; a no-op for the epoch that already does."""
         if epoch <= self.latest:
             return
-        self._entries = [entry for entry in self._entries if entry[1] < start_offset]
-        self._entries.append((epoch, start_offset))
+        self._set([*(entry for entry in self._entries if entry[1] < start_offset), (epoch, start_offset)])
         self.is_written = False
 
     def epoch_of(self, offset: int) -> int:
@@ -64,14 +64,14 @@ class LeaderEpochs:
         """Forget epochs that began at or after a log end that moved back."""
         kept = self._entries[: bisect_left(self._entries, end_offset, key=lambda entry: entry[1])]
         if len(kept) < len(self._entries):
-            self._entries = kept
+            self._set(kept)
             self.is_written = False
 
     def start_at(self, offset: int) -> None:
         """Forget epochs that ended at or before a log start that moved on; the one that covers it starts there."""
         index = bisect_right(self._entries, offset, key=lambda entry: entry[1])
         if index and (index > 1 or self._entries[0][1] < offset):
-            self._entries[:index] = [(self._entries[index - 1][0], offset)]
+            self._set([(self._entries[index - 1][0], offset), *self._entries[index:]])
             self.is_written = False
 
     def write(self, fs: FileSystem, path: Path) -> None:

@@ -20,7 +20,7 @@ from logqueue.records.builder import read_records
 from logqueue.records.control import parse_marker
 from logqueue.records.errors import MessageTooLarge
 from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
-from logqueue.storage.durability import Durability, Position
+from logqueue.storage.durability import Durability
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import InvalidTxnState, OffsetOutOfRange, StorageError
 from logqueue.storage.file_system import remove_gently, write_all
@@ -114,7 +114,7 @@ class PartitionLog:
             environment,
             folder,
             self._epochs,
-            end=Position(self.log_end_offset, self._active, self._active.size if self._active else 0),
+            end=(self.log_end_offset, self._active, self._active.size if self._active else 0),
             is_closed=loaded is not None and loaded.was_clean,
         )
         self._has_folder = loaded is not None
@@ -132,7 +132,7 @@ class PartitionLog:
     @property
     def durable_offset(self) -> int:
         """Everything below is on the disk, synced. Any thread."""
-        return self._durability.durable.offset
+        return self._durability.durable[0]
 
     @property
     def recovery_point(self) -> int:
@@ -192,31 +192,21 @@ class PartitionLog:
         base_offset = self.log_end_offset
         last_offset = base_offset + header.last_offset_delta
         patch(view, 0, base_offset, leader_epoch)
-        segment = self._write(view, header, last_offset, now_ms)
+        segment = self._active
+        max_timestamp = header.max_timestamp
+        try:
+            if segment is None or segment.should_roll(len(view), last_offset, max_timestamp, now_ms):
+                segment = self._roll(now_ms)
+            segment.append(view, last_offset, max_timestamp)
+        except OSError as error:
+            self._undo(error)
         if leader_epoch != self._epochs.latest:
             self._epochs.assign(leader_epoch, base_offset)
         if header.producer_id != NO_PRODUCER_ID:
             self._note_producer(header._replace(base_offset=base_offset), view)
-        self.log_end_offset = last_offset + 1
-        self._durability.end = Position(last_offset + 1, segment, segment.size)
+        end_offset = self.log_end_offset = last_offset + 1
+        self._durability.end = (end_offset, segment, segment.size)
         return AppendResult(base_offset, last_offset, now_ms if rules.log_append_time else -1, self.log_start_offset)
-
-    def _write(self, batch: memoryview, header: BatchHeader, last_offset: int, now_ms: int) -> Segment:
-        """Write a patched batch into the right segment; on an error the log is as it was. Raises StorageError."""
-        segment = self._active
-        try:
-            if segment is None or segment.should_roll(
-                batch_bytes=len(batch),
-                last_offset=last_offset,
-                max_timestamp=header.max_timestamp,
-                now_ms=now_ms,
-                limit=self._rules.segment_bytes,
-            ):
-                segment = self._roll(now_ms)
-            segment.append(batch, last_offset=last_offset, max_timestamp=header.max_timestamp)
-        except OSError as error:
-            self._undo(error)
-        return segment
 
     def _undo(self, error: OSError) -> NoReturn:
         """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""
@@ -379,9 +369,9 @@ class PartitionLog:
     def _limit(self, segment: Segment, end_offset: int) -> tuple[int, int]:
         """Where in a segment the readable part ends, and the offset there."""
         durability = self._durability
-        for known in (durability.end, durability.durable):
-            if end_offset == known.offset and segment is known.segment:
-                return known.position, end_offset
+        for offset, known_segment, position in (durability.end, durability.durable):
+            if end_offset == offset and segment is known_segment:
+                return position, end_offset
         following = self._segments.after(segment)
         if following is not None and following.base_offset <= end_offset:
             return segment.size, following.base_offset

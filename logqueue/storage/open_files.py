@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 from logqueue.storage.file_system import FileSystem
 from logqueue.storage.health import Health
@@ -66,15 +67,19 @@ class FilePool:
         self.fs = fs
         self._health = health
         self._limit = limit
+        self._lock = Lock()
         self._holders: deque[FileHolder] = deque()
 
     def open(self, holder: FileHolder, *, create: bool) -> OpenFile:
-        """Open a holder's file, making room first."""
-        while len(self._holders) >= self._limit:
-            self._evict_one()
-        file = holder.file = OpenFile(self.fs.open(holder.path, create=create), self.fs.close)
-        self._holders.append(holder)
-        return file
+        """Open a holder's file, making room first. Any thread."""
+        with self._lock:
+            if holder.file is not None:
+                return holder.file  # another thread was faster
+            while len(self._holders) >= self._limit:
+                self._evict_one()
+            file = holder.file = OpenFile(self.fs.open(holder.path, create=create), self.fs.close)
+            self._holders.append(holder)
+            return file
 
     def _evict_one(self) -> None:
         """Close the oldest file that was not used lately, clean ones first; forget those already closed."""

@@ -174,7 +174,7 @@ class _Loader:
         segment.forget_indexes()
         scan = self._scan(segment, position=0, size=size, next_offset=segment.base_offset)
         for position, header in scan:
-            segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
+            segment.account(position, header.size, header.last_offset, header.max_timestamp)
         segment.size = size
         segment.note_max_timestamp()
         segment.write_indexes()
@@ -188,7 +188,7 @@ class _Loader:
             return False
         scan = self._scan(segment, position=segment.size, size=size, next_offset=segment.base_offset)
         for position, header in scan:
-            segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
+            segment.account(position, header.size, header.last_offset, header.max_timestamp)
         self._next_offset = scan.next_offset
         return scan.defect is None
 
@@ -259,7 +259,7 @@ class _Loader:
             segment, position=segment.size, size=size, next_offset=next_offset, verify=True, dense=self._dense
         )
         for position, header in scan:
-            segment.account(position, header.size, last_offset=header.last_offset, max_timestamp=header.max_timestamp)
+            segment.account(position, header.size, header.last_offset, header.max_timestamp)
             self._replay(segment, position, header)
             self._epochs.assign(header.leader_epoch, header.base_offset)
         self._next_offset = scan.next_offset

@@ -36,6 +36,8 @@ class Segment:
         "_file",
         "_fs",
         "_index_interval_bytes",
+        "_is_index_full",
+        "_max_bytes",
         "_pwrite",
         "base_offset",
         "created_ms",
@@ -65,6 +67,8 @@ class Segment:
         self.has_durable_name = False
         self._index_interval_bytes = config.index_interval_bytes
         self._bytes_since_entry = 0
+        self._max_bytes = config.segment_bytes
+        self._is_index_full = False
         self._file = FileHolder(environment.pool, self.path)
         self._fs = environment.fs
         self._pwrite = environment.fs.pwrite
@@ -81,28 +85,24 @@ class Segment:
             max_bytes=config.segment_index_bytes,
         )
 
-    def should_roll(self, *, batch_bytes: int, last_offset: int, max_timestamp: int, now_ms: int, limit: int) -> bool:
+    def should_roll(self, batch_bytes: int, last_offset: int, max_timestamp: int, now_ms: int) -> bool:
         """Whether a batch belongs into a new segment: by size, age, full indexes or too wide an offset range.
 
         Age is measured between the largest times of the first batch and of this one, so that segments of old data
         being copied in are cut as they were; only records without a time use the clock (Kafka's LogSegment).
         """
-        if self.size == 0:
+        size = self.size
+        if size == 0:
             return False
-        if self.size > limit - batch_bytes:
+        if size > self._max_bytes - batch_bytes or self._is_index_full:
             return True
         if self.first_timestamp != NO_TIMESTAMP and max_timestamp != NO_TIMESTAMP:
             age = max_timestamp - self.first_timestamp
         else:
             age = now_ms - self.created_ms
-        return (
-            age > self.roll_after_ms
-            or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
-            or self.offset_index.is_full
-            or self.time_index.is_full
-        )
+        return age > self.roll_after_ms or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
 
-    def append(self, batch: Buffer, *, last_offset: int, max_timestamp: int) -> None:
+    def append(self, batch: Buffer, last_offset: int, max_timestamp: int) -> None:
         """Write a patched batch at the end and keep the indexes. Raises OSError; the size then stays as it was."""
         holder = self._file
         file = holder.file or holder.open(create=True)
@@ -112,20 +112,22 @@ class Segment:
         written = self._pwrite(file.fd, batch, position)
         if written != size:
             write_all(self._fs, file.fd, memoryview(batch)[written:], position + written)
-        self.account(position, size, last_offset=last_offset, max_timestamp=max_timestamp)
+        self.account(position, size, last_offset, max_timestamp)
 
-    def account(self, position: int, size: int, *, last_offset: int, max_timestamp: int) -> None:
+    def account(self, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         """Take a batch that lies at `position` into the indexes and the segment's figures."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.offset_of_max_timestamp = last_offset
         if position == 0:
             self.first_timestamp = max_timestamp
-        if self._bytes_since_entry > self._index_interval_bytes:
+        gap = self._bytes_since_entry
+        if gap > self._index_interval_bytes:
             self.offset_index.append(last_offset, position)
             self.time_index.append(self.max_timestamp, self.offset_of_max_timestamp)
-            self._bytes_since_entry = 0
-        self._bytes_since_entry += size
+            self._is_index_full = self.offset_index.is_full or self.time_index.is_full
+            gap = 0
+        self._bytes_since_entry = gap + size
         self.size = position + size
 
     def cut_back(self) -> None:
@@ -168,6 +170,7 @@ class Segment:
             times = time_entries_below(times, relative)
         self.offset_index.resume(offsets)
         self.time_index.resume(times)
+        self._is_index_full = self.offset_index.is_full or self.time_index.is_full
         last = self.time_index.last()
         if last is not None:
             self.max_timestamp, self.offset_of_max_timestamp = last
@@ -177,6 +180,7 @@ class Segment:
         self.offset_index.resume(b"")
         self.time_index.resume(b"")
         self.size = self._bytes_since_entry = 0
+        self._is_index_full = False
         self.max_timestamp = self.first_timestamp = NO_TIMESTAMP
         self.offset_of_max_timestamp = self.base_offset
 

@@ -242,9 +242,9 @@ def test_recovery_starts_at_the_recovery_point(closed: Path, monkeypatch: pytest
     taken: list[int] = []
     account = Segment.account
 
-    def counted(self: Segment, position: int, size: int, *, last_offset: int, max_timestamp: int) -> None:
+    def counted(self: Segment, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         taken.append(last_offset)
-        account(self, position, size, last_offset=last_offset, max_timestamp=max_timestamp)
+        account(self, position, size, last_offset, max_timestamp)
 
     monkeypatch.setattr(Segment, "account", counted)
     directory = opened(closed)
