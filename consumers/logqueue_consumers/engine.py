@@ -118,6 +118,12 @@ class JobEngine:
             return 0
         return partition.window.room(self._limits.max_unfinished_per_partition)
 
+    def _pump_all(self) -> None:
+        """Room has come: any backlog may use it, not only that of the partition whose jobs finished."""
+        for partition in self._partitions:
+            if partition.backlog:
+                self._pump(partition)
+
     def _pump(self, partition: OwnedPartition) -> None:
         """Take what the window allows from the backlog."""
         backlog = partition.backlog
@@ -204,9 +210,10 @@ class JobEngine:
             if not job.partition.is_stopping:
                 self._route(job)  # it may have expired meanwhile
         self._set_timer()
-        self._runners.wake()
         if was_full:
+            self._pump_all()
             self.changed.set()
+        self._runners.wake()
 
     # --- outcomes; called by the runners ---
 
@@ -298,8 +305,7 @@ class JobEngine:
                     window.remember(offset)
             else:
                 window.finish_many(offsets)
-            if partition.backlog:
-                self._pump(partition)
+        self._pump_all()
         self._runners.wake()
         self.changed.set()
 
