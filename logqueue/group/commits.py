@@ -51,12 +51,13 @@ class Commits:
 
     def commit(self, request: OffsetCommitRequest, *, caller: Caller, now: Now) -> None:
         """Store what can be stored; partitions that do not exist and metadata too long fail alone."""
-        response, storable = self._sort(request, caller)
-        if storable:
-            refusal = self._refusal_of_caller(request, caller, now)
-            if refusal is not ErrorCode.NONE:
-                _mark(storable, refusal)
-                storable = {}
+        response, named = self._sort(request, caller)
+        storable: Storable = {}
+        if named:
+            refusal = self._refusal(request, caller, now)
+            _mark(named, refusal)
+            if refusal is ErrorCode.NONE:
+                storable = self._without_long_metadata(named)
         if not storable:
             self._ledger.reply(caller, response)
             return
@@ -73,22 +74,34 @@ class Commits:
         self._ledger.append(request.group_id, changes, settle)
 
     def _sort(self, request: OffsetCommitRequest, caller: Caller) -> tuple[OffsetCommitResponse, Storable]:
-        """The answer with what cannot be stored marked in it, and the rest."""
+        """The answer with partitions that do not exist marked in it, and those that do."""
         response = OffsetCommitResponse()
-        storable: Storable = {}
+        named: Storable = {}
         for topic in request.topics:
             name = self._topics.name_of(topic.topic_id) if caller.version >= TOPIC_IDS_SINCE else topic.name
             answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
             response.topics.append(answer)
             for partition in topic.partitions:
-                error = self._refusal(name, partition)
-                answered = OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=error)
+                answered = OffsetCommitResponsePartition(partition_index=partition.partition_index)
                 answer.partitions.append(answered)
-                if error is ErrorCode.NONE:
-                    storable[TopicPartition(name or "", partition.partition_index)] = (partition, answered)
-        return response, storable
+                if name is None:
+                    answered.error_code = ErrorCode.UNKNOWN_TOPIC_ID
+                elif not self._topics.has_partition(name, partition.partition_index):
+                    answered.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                else:
+                    named[TopicPartition(name, partition.partition_index)] = (partition, answered)
+        return response, named
 
-    def _refusal_of_caller(self, request: OffsetCommitRequest, caller: Caller, now: Now) -> ErrorCode:
+    def _without_long_metadata(self, named: Storable) -> Storable:
+        storable: Storable = {}
+        for position, (partition, answered) in named.items():
+            if _length(partition.committed_metadata or "") > self._metadata_limit:
+                answered.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            else:
+                storable[position] = (partition, answered)
+        return storable
+
+    def _refusal(self, request: OffsetCommitRequest, caller: Caller, now: Now) -> ErrorCode:
         """Whether this caller may commit now; if so, its commit is a sign of life."""
         generation = request.generation_id_or_member_epoch
         group = self._groups.get(request.group_id)
@@ -106,15 +119,6 @@ class Commits:
         member = group.members.get(request.member_id)
         if member is not None and group.keeps_session_on_commit:
             self._rebalance.keep_session(group, member, now)
-        return ErrorCode.NONE
-
-    def _refusal(self, name: str | None, partition: OffsetCommitRequestPartition) -> ErrorCode:
-        if name is None:
-            return ErrorCode.UNKNOWN_TOPIC_ID
-        if not self._topics.has_partition(name, partition.partition_index):
-            return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        if _length(partition.committed_metadata or "") > self._metadata_limit:
-            return ErrorCode.OFFSET_METADATA_TOO_LARGE
         return ErrorCode.NONE
 
 

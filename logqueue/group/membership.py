@@ -18,6 +18,7 @@ from logqueue.protocol.messages.leave_group import (
 )
 from logqueue.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
 
+NAMES_PROTOCOL_SINCE = 5  # SyncGroup (KIP-559)
 NAMES_MEMBERS_SINCE = 3  # LeaveGroup; before, the one member's error was the whole answer's
 
 
@@ -44,6 +45,8 @@ class Membership:
     def sync(self, request: SyncGroupRequest, *, caller: Caller, now: Now) -> None:
         """Park a sync until the leader's; the leader's own stores the assignments of all."""
         try:
+            if caller.version >= NAMES_PROTOCOL_SINCE and None in (request.protocol_type, request.protocol_name):
+                raise InconsistentProtocol(request.group_id, "the request does not say which protocol it follows")
             group = self._group(request.group_id, request.member_id)
             member = group.check_member(request.member_id, request.group_instance_id)
             group.check_generation(request.generation_id)

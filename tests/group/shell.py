@@ -179,9 +179,10 @@ class Shell:
         generation: int,
         assignments: dict[str, bytes] | None = None,
         *,
-        version: int = 5,
+        version: int = 4,
         instance: str | None = None,
-        **protocol: str,
+        protocol_type: str | None = None,
+        protocol_name: str | None = None,
     ) -> int:
         request = SyncGroupRequest(
             group_id=GROUP,
@@ -189,7 +190,8 @@ class Shell:
             member_id=member_id,
             group_instance_id=instance,
             assignments=[SyncGroupRequestAssignment(member_id=m, assignment=a) for m, a in (assignments or {}).items()],
-            **protocol,
+            protocol_type=protocol_type,
+            protocol_name=protocol_name,
         )
         return self.send(self.coordinator.sync_group, request, version)
 

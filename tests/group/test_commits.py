@@ -100,6 +100,12 @@ def test_metadata_is_limited_in_utf_16_units(shell: Shell, metadata: str, is_acc
     assert bool(shell.offsets()) is is_accepted
 
 
+def test_a_caller_that_may_not_commit_is_told_so_whatever_its_metadata(shell: Shell) -> None:
+    shell.stable_group()
+    token = shell.commit({("t", 0): 1}, metadata="x" * 5000)
+    assert shell.commit_errors(token) == {("t", 0): ErrorCode.UNKNOWN_MEMBER_ID}
+
+
 def test_null_metadata_reads_back_empty(shell: Shell) -> None:
     shell.commit({("t", 0): 1}, metadata=None)
     assert shell.replies[shell.fetch(("t", 0))].groups[0].topics[0].partitions[0].metadata == ""

@@ -94,11 +94,18 @@ def test_syncs_and_heartbeats_are_refused_for_wrong_groups_members_and_generatio
     assert shell.error_of(shell.heartbeat(leader, generation, group="")) is ErrorCode.INVALID_GROUP_ID
 
 
-def test_a_sync_that_names_another_protocol_is_refused(shell: Shell) -> None:
+@pytest.mark.parametrize(
+    ("protocol_type", "protocol_name"),
+    [("connect", "range"), ("consumer", "sticky"), (None, "range"), ("consumer", None)],
+)
+def test_a_sync_names_the_groups_protocol_from_version_5_on(
+    shell: Shell, protocol_type: str | None, protocol_name: str | None
+) -> None:
     (leader, _), generation = joined(shell)
-    wrong_type = shell.sync(leader, generation, protocol_type="connect")
-    wrong_name = shell.sync(leader, generation, protocol_name="sticky")
-    assert shell.error_of(wrong_type) is shell.error_of(wrong_name) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    refused = shell.sync(leader, generation, version=5, protocol_type=protocol_type, protocol_name=protocol_name)
+    assert shell.error_of(refused) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    accepted = shell.sync(leader, generation, version=5, protocol_type="consumer", protocol_name="range")
+    assert shell.error_of(accepted) is ErrorCode.NONE
 
 
 def test_a_sync_during_a_rebalance_calls_to_join_again(shell: Shell) -> None:
