@@ -45,8 +45,8 @@ def test_a_file_of_a_package_is_imported_as_a_part_of_it(home: Path) -> None:
 
 
 def test_a_dotted_module_below_the_current_directory(home: Path) -> None:
-    write(home / "examples/shop/jobs.py", SHOP)
-    assert load_app("examples.shop.jobs:app").name == "shop"
+    write(home / "work/shop/jobs.py", SHOP)
+    assert load_app("work.shop.jobs:app").name == "shop"
 
 
 def test_a_file_whose_name_is_no_python_name(home: Path) -> None:

@@ -152,7 +152,8 @@ def test_a_stop_in_any_phase_of_the_start_is_clean(
     assert "Traceback" not in output
     assert not (data_dir / "run.json").exists()
     for log in (data_dir / "logs").iterdir():
-        assert log.read_text().endswith("bye\n"), f"{log.name} was not asked to stop"
+        text = log.read_text()
+        assert text == "" or text.endswith("bye\n"), f"{log.name} had begun and was not asked to stop"
 
 
 def test_ctrl_c_while_the_app_is_imported_is_quiet(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import NoReturn
 from logqueue_api.cli.exits import UsageError
 
 DEFAULT_DATA_DIR = "logqueue-data"
+DEFAULT_KAFKA_PORT = 9092
+DEFAULT_HTTP_PORT = 8080
 LARGEST_PORT = 65_535
 
 

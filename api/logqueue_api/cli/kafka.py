@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -154,6 +155,15 @@ class Log:
                 hint=_similar(name, known) or "`logqueue topic ls` lists them",
             )
         return (await self.ranges({name: known[name]}))[name]
+
+    async def offsets_at(self, topic: str, parts: Sequence[PartitionRange], place: int | datetime) -> dict[int, int]:
+        """The offset of a place in each partition, kept within what the partition holds."""
+        if isinstance(place, int):
+            return {part.partition: min(max(place, part.start), part.end) for part in parts}
+        asked = {TopicPartition(topic, part.partition): round(place.timestamp() * 1000) for part in parts}
+        found = await self.consumer.offsets_for_times(asked)
+        at = {tp.partition: where.offset for tp, where in found.items() if where is not None}
+        return {part.partition: at.get(part.partition, part.end) for part in parts}
 
     async def offsets(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a group has committed; a cluster that has just begun may need a moment to name a coordinator."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.arguments import add_stack, count, partition_list, position, seconds
@@ -149,8 +147,5 @@ async def _starts(log: Log, options: argparse.Namespace, parts: list[PartitionRa
     places = {TopicPartition(options.topic, part.partition): part for part in parts}
     if options.start is None:
         return {place: max(part.start, part.end - options.number) for place, part in places.items()}
-    if isinstance(options.start, datetime):
-        asked = dict.fromkeys(places, round(options.start.timestamp() * 1000))
-        found = await asyncio.wait_for(log.consumer.offsets_for_times(asked), 10)
-        return {place: found[place].offset if found[place] else part.end for place, part in places.items()}
-    return {place: min(max(options.start, part.start), part.end) for place, part in places.items()}
+    offsets = await log.offsets_at(options.topic, parts, options.start)
+    return {TopicPartition(options.topic, number): offset for number, offset in offsets.items()}

@@ -10,12 +10,18 @@ import argparse
 import asyncio
 import os
 
-from logqueue_api.cli.arguments import add_data_dir, add_json, count, port, seconds
+from logqueue_api.cli.arguments import (
+    DEFAULT_HTTP_PORT,
+    DEFAULT_KAFKA_PORT,
+    add_data_dir,
+    add_json,
+    count,
+    port,
+    seconds,
+)
 from logqueue_api.cli.exits import UsageError
 from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
 
-DEFAULT_KAFKA_PORT = 9092
-DEFAULT_HTTP_PORT = 8080
 DEFAULT_DRAIN_SECONDS = 25.0  # as WorkerLimits has it, which is not imported for a default
 MOST_WORKERS = 256
 

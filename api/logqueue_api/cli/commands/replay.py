@@ -1,0 +1,139 @@
+"""Run history again: the records of a topic through the handlers of APP, in a shadow group of its own.
+
+The live group, its offsets and its statuses are not touched. A replay that was stopped goes on where it was. Exit
+code 1 means that some replayed jobs failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from logqueue_api.cli.app_loading import load_app
+from logqueue_api.cli.arguments import add_stack, count, position, seconds
+from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.log_lines import LEVELS, configure
+from logqueue_api.cli.output import Output
+from logqueue_api.cli.stack import Stack, find_stack
+
+if TYPE_CHECKING:
+    from logqueue_consumers.replay import ReplaySummary
+
+    from logqueue.jobs.app import App
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic", metavar="TOPIC", help="jobs.<queue>, or a retry, dlq or parked topic")
+    parser.add_argument("app", metavar="APP", help="module:name or file.py[:name]")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=position,
+        required=True,
+        metavar="OFFSET|TIME",
+        help="from here, in every partition",
+    )
+    parser.add_argument(
+        "--to", dest="end", type=position, metavar="OFFSET|TIME", help="before this (the end as it is now)"
+    )
+    parser.add_argument("--group", required=True, metavar="G", help="the shadow group; the same one goes on")
+    parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once (100)")
+    parser.add_argument("--drain-timeout", type=seconds, metavar="T", help="for running jobs at a stop (25s)")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many records it would be")
+    parser.add_argument(
+        "--log-level", choices=LEVELS, default="warning", help="of the lines on standard error (warning)"
+    )
+    add_stack(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    stack = find_stack(options)
+    configure(options.log_level)
+    output = Output(is_json=options.json)
+    app = load_app(options.app)
+
+    from logqueue_consumers.replay import InvalidReplay
+
+    from logqueue.jobs.settings import load_settings
+
+    app.configure(load_settings(bootstrap=stack.bootstrap))
+    try:
+        return _count(stack, options, output) if options.dry_run else _replay(app, options, output)
+    except InvalidReplay as error:
+        code = ExitCode.NOT_FOUND if "does not exist" in str(error) else ExitCode.USAGE
+        raise CommandError(str(error), code=code) from error
+
+
+def _count(stack: Stack, options: argparse.Namespace, output: Output) -> int:
+    """How many records lie between --from and --to, in all partitions."""
+    from logqueue_api.cli import kafka
+
+    async def count_records() -> int:
+        async with kafka.Log(stack) as log:
+            parts = await log.topic(options.topic)
+            starts = await log.offsets_at(options.topic, parts, options.start)
+            ends = {part.partition: part.end for part in parts}
+            if options.end is not None:
+                ends = await log.offsets_at(options.topic, parts, options.end)
+            return sum(max(ends[number] - start, 0) for number, start in starts.items())
+
+    records = kafka.run(count_records())
+    output.event(
+        {"topic": options.topic, "group": options.group, "records": records, "dry_run": True},
+        f"{records} records of {options.topic} would be replayed in group {options.group}",
+    )
+    return ExitCode.OK
+
+
+def _replay(app: App, options: argparse.Namespace, output: Output) -> int:
+    import uvloop
+    from logqueue_consumers.replay import run_replay
+
+    with _progress(output, options.topic) as on_progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        summary = runner.run(
+            run_replay(
+                app,
+                topic=options.topic,
+                group=options.group,
+                start=options.start,
+                end=options.end,
+                concurrency=options.concurrency,
+                drain_timeout=options.drain_timeout,
+                on_progress=on_progress,
+            )
+        )
+    output.event(asdict(summary), _told(summary))
+    if not summary.is_complete:
+        return ExitCode.INTERRUPTED
+    return ExitCode.FAILED if summary.dead else ExitCode.OK
+
+
+def _told(summary: ReplaySummary) -> str:
+    parts = [f"{summary.succeeded} succeeded", f"{summary.dead} dead"]
+    parts += [f"{n} {word}" for n, word in ((summary.parked, "parked"), (summary.scheduled, "scheduled")) if n]
+    if summary.resumed:
+        parts.append(f"{summary.resumed} done by an earlier run")
+    how = "replayed" if summary.is_complete else "stopped; the same command goes on"
+    return (
+        f"{summary.topic} in group {summary.group}: {how}, {summary.records} records in {summary.seconds:.1f} s: "
+        + (", ".join(parts))
+    )
+
+
+@contextmanager
+def _progress(output: Output, topic: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar where a person is looking, nothing elsewhere."""
+    if not output.is_screen:
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+    ) as bar:
+        task = bar.add_task(f"replaying {topic}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
