@@ -39,6 +39,7 @@ from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.batch_producer import BatchProducer, Outgoing
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.topic_list import partition_counts
 
 log = structlog.get_logger(__name__)
 
@@ -235,18 +236,18 @@ class DeadLetters:
 
     async def _scan(self) -> AsyncIterator[tuple[DeadLetter, Any]]:
         """Every letter up to the present end of the topic, with its record."""
+        topics = await partition_counts(self._settings)
+        if self.topic not in topics:
+            return
         reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
-            topics = await reader.topics()
-            if self.topic not in topics:
-                return
             closed: set[bytes] = set()
             if self._names.control in topics:
                 prefix = f"dead-letter/{self.topic}/".encode()
-                async for record in _read_to_end(reader, self._names.control):
+                async for record in _read_to_end(reader, self._names.control, topics[self._names.control]):
                     if record.key is not None and record.key.startswith(prefix):
                         (closed.add if record.value is not None else closed.discard)(record.key)
-            async for record in _read_to_end(reader, self.topic):
+            async for record in _read_to_end(reader, self.topic, topics[self.topic]):
                 yield self._letter(record, closed), record
         except (KafkaError, TimeoutError) as error:
             raise DeadLettersUnreadable(f"Topic {self.topic} cannot be read now: {error!r}") from None
@@ -291,9 +292,9 @@ class DeadLetters:
         return letter if _event_key(letter) not in closed else msgspec.structs.replace(letter, is_open=False)
 
 
-async def _read_to_end(reader: AIOKafkaConsumer, topic: str) -> AsyncIterator[Any]:
+async def _read_to_end(reader: AIOKafkaConsumer, topic: str, count: int) -> AsyncIterator[Any]:
     """The records of a topic from its beginning to its present end, partition by partition in order."""
-    partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic) or ())]
+    partitions = [TopicPartition(topic, number) for number in range(count)]
     reader.assign(partitions)
     async with asyncio.timeout(READ_TIMEOUT_S):
         begins = await reader.beginning_offsets(partitions)

@@ -32,6 +32,7 @@ from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import ShadowRules
 from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.topic_list import partition_counts
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
 if TYPE_CHECKING:
@@ -293,12 +294,14 @@ async def _resolve(
     settings: Settings, topic: str, start: Position | None, end: Position | None
 ) -> dict[TopicPartition, _Range]:
     """The offsets to replay in each partition, as the log is now."""
+    count = (await partition_counts(settings)).get(topic)
+    if count is None:
+        raise InvalidReplay(f"Topic {topic} does not exist at {settings.bootstrap}")
+    partitions = [TopicPartition(topic, number) for number in range(count)]
     reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings), settings)
     try:
+        reader.assign(partitions)
         async with asyncio.timeout(READ_TIMEOUT_S):
-            if topic not in await reader.topics():
-                raise InvalidReplay(f"Topic {topic} does not exist at {settings.bootstrap}")
-            partitions = [TopicPartition(topic, number) for number in sorted(reader.partitions_for_topic(topic) or ())]
             first = await reader.beginning_offsets(partitions)
             last = await reader.end_offsets(partitions)
             starts = await _offsets_at(reader, partitions, start, otherwise=first)

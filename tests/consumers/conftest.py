@@ -1,0 +1,170 @@
+"""A worker under test on a real engine: topics of its own, a log to look at, a worker to start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.metrics import WorkerMetrics
+from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.worker import Worker, run_worker
+from logqueue_schemas.job_status import TERMINAL, JobStatus, StatusCodec
+
+from logqueue import App
+from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.settings import Settings
+from tests.conftest import Engine
+
+PATIENCE_S = 20.0
+FAST = WorkerLimits(commit_interval_s=0.05, session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=3.0)
+
+
+@dataclass
+class Log:
+    """The log as others see it."""
+
+    settings: Settings
+    name: str
+    codec: StatusCodec | None = field(default=None)
+
+    def app(self) -> App:
+        """A new app on this log; its group is unique to the test."""
+        return App(self.name, settings=self.settings)
+
+    async def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+        partition: int | None = None,
+    ) -> Any:
+        """Write one record as any Kafka client would."""
+        async with AIOKafkaProducer(bootstrap_servers=self.settings.bootstrap, acks="all") as producer:
+            return await producer.send_and_wait(topic, value, key=key, headers=headers or [], partition=partition)
+
+    async def read(self, topic: str) -> list[Any]:
+        """Every record of a topic, partition by partition."""
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.settings.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        ) as reader:
+            count = (await partition_counts(self.settings)).get(topic, 0)
+            partitions = [TopicPartition(topic, n) for n in range(count)]
+            reader.assign(partitions)
+            ends = await reader.end_offsets(partitions)
+            records: list[Any] = []
+            for tp, begin in (await reader.beginning_offsets(partitions)).items():
+                reader.seek(tp, begin)
+            while any([await reader.position(tp) < end for tp, end in ends.items()]):
+                for batch in (await reader.getmany(timeout_ms=200)).values():
+                    records += batch
+            return sorted(records, key=lambda record: (record.partition, record.offset))
+
+    async def statuses(self) -> list[JobStatus]:
+        """Every status record, in the order of the log."""
+        if self.codec is None:
+            self.codec = await SchemaRegistry(self.settings).status_codec()
+        return [self.codec.decode(record.value) for record in await self.read(self.settings.topics.status)]
+
+    async def states(self, job_id: str) -> list[str]:
+        """The states of one job in the order written."""
+        return [str(status.state) for status in await self.statuses() if status.id == job_id]
+
+    async def terminal(self, *, count: int) -> list[JobStatus]:
+        """Wait until that many jobs are terminal; their terminal statuses."""
+
+        async def enough() -> list[JobStatus]:
+            return [status for status in await self.statuses() if status.state in TERMINAL]
+
+        return await until(enough, lambda found: len({status.key for status in found}) >= count)
+
+    async def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
+        """What a group has committed: offset and metadata."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
+        await admin.start()
+        try:
+            found = await admin.list_consumer_group_offsets(group)
+            return {tp: (at.offset, at.metadata) for tp, at in found.items() if at.offset >= 0}
+        finally:
+            await admin.close()
+
+    async def done(self, group: str, queue: str) -> int:
+        """Sum of the committed offsets of a queue's job topic."""
+        topic = self.settings.topics.jobs(queue)
+        return sum(offset for tp, (offset, _) in (await self.committed(group)).items() if tp.topic == topic)
+
+
+async def until(look: Callable[[], Awaitable[Any]], is_enough: Callable[[Any], bool]) -> Any:
+    """Look again until it is enough."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_enough(found := await look()):
+            await asyncio.sleep(0.05)
+    return found
+
+
+class RunningWorker:
+    """A worker in this process."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self.ready = asyncio.Event()
+        self.worker: Worker | None = None
+        self.task: asyncio.Task[WorkerMetrics] | None = None
+
+    def became_ready(self, worker: Worker) -> None:
+        self.worker = worker
+        self.ready.set()
+
+    def metrics(self) -> WorkerMetrics:
+        assert self.worker is not None
+        return self.worker.metrics()
+
+    async def stop(self, *, hurry: bool = False) -> WorkerMetrics:
+        """Stop it as a signal (or two) would."""
+        if hurry:
+            self.hurry.set()
+        self.stopping.set()
+        assert self.task is not None
+        return await self.task
+
+
+@asynccontextmanager
+async def working(app: App, **options: Any) -> AsyncIterator[RunningWorker]:
+    """A worker of the app from its first assignment until the block ends."""
+    running = RunningWorker()
+    options.setdefault("limits", FAST)
+    running.task = asyncio.create_task(
+        run_worker(
+            app,
+            settings=app.settings,
+            stop=running.stopping,
+            hurry=running.hurry,
+            on_ready=running.became_ready,
+            **options,
+        )
+    )
+    try:
+        ready = asyncio.create_task(running.ready.wait())
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait((ready, running.task), return_when=asyncio.FIRST_COMPLETED)
+        if running.task.done():
+            running.task.result()
+        yield running
+    finally:
+        await running.stop()
+        await app.close()
+
+
+@pytest.fixture
+def log(engine: Engine, prefix: str) -> Log:
+    """An engine with topics and a group of this test's own."""
+    return Log(Settings(bootstrap=engine.bootstrap, topic_prefix=f"{prefix}."), prefix)
