@@ -22,6 +22,8 @@ from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
 from logqueue.jobs.watcher import StatusWatcher
 
 HEADER_OVERHEAD_BYTES = 12
+OWN_HEADERS = 8  # the most that a job without headers of the user's own has, and the most they can take
+OWN_HEADERS_BYTES = 8 * 1024
 
 
 class JobClient:
@@ -107,6 +109,8 @@ class JobClient:
 
     def check_size(self, job: PreparedJob) -> None:
         """JobTooLarge if the record is above `max_record_bytes`."""
+        if len(job.headers) <= OWN_HEADERS and len(job.value) + OWN_HEADERS_BYTES <= self.settings.max_record_bytes:
+            return
         size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
         if size > self.settings.max_record_bytes:
             raise JobTooLarge(

@@ -16,6 +16,7 @@ from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.headers import MAX_TYPE_CHARS
 from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
+from logqueue.jobs.sending import PreparedJob, Sending, prepare_job
 from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_queue
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from logqueue.jobs.app import App
     from logqueue.jobs.handle import JobHandle
-    from logqueue.jobs.sending import PreparedJob, Sending
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,11 +99,20 @@ class JobDefinition(Generic[P, R]):
 
         Raises InvalidArguments (field named, nothing sent), JobTooLarge, BrokerUnreachable, SendFailed.
         """
-        return await self.with_(tenant=tenant).send(**arguments)
+        job = self.prepare(tenant=tenant, **arguments)
+        client = await self.app.client()
+        return await client.send(job)
 
     def prepare(self, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
         """The job without sending it, for `App.send_many`; InvalidArguments names the field that is wrong."""
-        return self.with_(tenant=tenant).prepare(**arguments)
+        return prepare_job(
+            type=self.type,
+            queue=self.queue,
+            value=self.codec.encode(arguments),
+            source=self.app.name,
+            now_ms=self.app.clock.time_ms(),
+            tenant=tenant,
+        )
 
     def with_(
         self,
@@ -121,8 +130,6 @@ class JobDefinition(Generic[P, R]):
         or a duration from the sending after which the job is not begun any more. `id` replaces the generated one.
         `headers` are your own Kafka headers.
         """
-        from logqueue.jobs.sending import Sending
-
         return Sending.of(
             self, tenant=tenant, delay=delay, run_at=run_at, expires=expires, job_id=id, headers=headers or {}
         )

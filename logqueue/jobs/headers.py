@@ -22,6 +22,7 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -104,12 +105,12 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     attempt, replay, not_before, expires = get(ATTEMPT), get(REPLAY), get(NOT_BEFORE), get(EXPIRES)
     return JobHeaders(
         JobId(_text(CE_ID, id_, MAX_ID_CHARS)) if id_ else None,
-        _text(CE_TYPE, type_, MAX_TYPE_CHARS) if type_ else None,
+        _shared_text(CE_TYPE, type_) if type_ else None,
         1 if attempt is None else _number(ATTEMPT, attempt, minimum=1),
         0 if replay is None else _number(REPLAY, replay),
         None if not_before is None else _time(NOT_BEFORE, not_before),
         None if expires is None else _time(EXPIRES, expires),
-        _text(CONTENT_TYPE, content_type, MAX_TYPE_CHARS) if content_type else None,
+        _shared_text(CONTENT_TYPE, content_type) if content_type else None,
         _time(CE_TIME, created) if created else None,
     )
 
@@ -164,12 +165,9 @@ def job_headers(
 ) -> list[tuple[str, bytes]]:
     """Headers of a new job; `extra` are the user's own and must not repeat ours (`check_extra_headers`)."""
     headers = [
-        (CE_SPECVERSION, b"1.0"),
         (CE_ID, id.encode()),
-        (CE_TYPE, type.encode()),
-        (CE_SOURCE, source.encode()),
         (CE_TIME, format_time(created_ms).encode()),
-        (CONTENT_TYPE, content_type.encode()),
+        *_same_for_all(type, source, content_type),
     ]
     if not_before_ms is not None:
         headers.append((NOT_BEFORE, format_time(not_before_ms).encode()))
@@ -177,6 +175,16 @@ def job_headers(
         headers.append((EXPIRES, format_time(expires_ms).encode()))
     headers.extend(extra)
     return headers
+
+
+@lru_cache(maxsize=1024)
+def _same_for_all(type_: str, source: str, content_type: str) -> tuple[tuple[str, bytes], ...]:
+    return (
+        (CE_SPECVERSION, b"1.0"),
+        (CE_TYPE, type_.encode()),
+        (CE_SOURCE, source.encode()),
+        (CONTENT_TYPE, content_type.encode()),
+    )
 
 
 def failed_headers(
@@ -249,12 +257,18 @@ def _text(name: str, value: bytes, limit: int) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)  # there are few types, and it saves one text per job
+def _shared_text(name: str, value: bytes) -> str:
+    return _text(name, value, MAX_TYPE_CHARS)
+
+
 def _number(name: str, value: bytes, *, minimum: int = 0, maximum: int = MAX_ATTEMPT) -> int:
     if value.isdigit() and len(value) <= 19 and minimum <= (number := int(value)) <= maximum:
         return number
     raise InvalidHeader(name, value[:40], f"a whole number from {minimum} to {maximum}")
 
 
+@lru_cache(maxsize=1024)  # jobs that were sent together share their time
 def _time(name: str, value: bytes) -> int:
     try:
         ms = parse_time(value.decode())

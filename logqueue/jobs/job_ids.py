@@ -11,7 +11,10 @@ from logqueue.ids import JobId
 MAX_ID_CHARS = 512
 
 _BLOCK_IDS = 512  # one read of the system's randomness serves this many ids
-_RANDOM_BYTES = 10
+_DIGITS = 19  # random hexadecimal digits of one id
+_VARIANTS = {
+    digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"
+}  # RFC 9562: the bits 10 and two of chance
 
 
 class JobIds:
@@ -20,32 +23,28 @@ class JobIds:
     The time never runs back within one source, so ids of one process sort to the millisecond. Safe to share by threads.
     """
 
-    __slots__ = ("_lock", "_pool", "_position", "_time_ms")
+    __slots__ = ("_lock", "_pool", "_position", "_time_ms", "_time_text")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pool = b""
+        self._pool = ""
         self._position = 0
-        self._time_ms = 0
+        self._time_ms = -1
+        self._time_text = ""
 
     def next(self, time_ms: int | None = None) -> JobId:
         """A new id; `time_ms` (milliseconds since the epoch) defaults to now."""
         now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
         with self._lock:
-            self._time_ms = now = max(now, self._time_ms)
+            if now > self._time_ms:
+                digits = f"{now & 0xFFFFFFFFFFFF:012x}"
+                self._time_ms, self._time_text = now, f"{digits[:8]}-{digits[8:]}-7"
             if self._position >= len(self._pool):
-                self._pool, self._position = os.urandom(_BLOCK_IDS * _RANDOM_BYTES), 0
+                self._pool, self._position = os.urandom(_BLOCK_IDS * _DIGITS // 2).hex(), 0
             start = self._position
-            self._position = start + _RANDOM_BYTES
-            noise = self._pool[start : start + _RANDOM_BYTES]
-        return _text(now, noise)
-
-
-def _text(time_ms: int, noise: bytes) -> JobId:
-    version = 0x70 | (noise[0] & 0x0F)
-    variant = 0x80 | (noise[2] & 0x3F)
-    digits = f"{time_ms & 0xFFFFFFFFFFFF:012x}{version:02x}{noise[1]:02x}{variant:02x}{noise[3:].hex()}"
-    return JobId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
+            self._position = start + _DIGITS
+            chance, front = self._pool[start : start + _DIGITS], self._time_text
+        return JobId(f"{front}{chance[:3]}-{_VARIANTS[chance[3]]}{chance[4:7]}-{chance[7:]}")
 
 
 def id_of_position(topic: str, partition: int, offset: int) -> JobId:

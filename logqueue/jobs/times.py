@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the end of RFC 3339
@@ -12,8 +13,13 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def format_time(ms: int) -> str:
     """`2026-01-31T12:00:00.000Z` for milliseconds since the epoch."""
-    moment = EPOCH + ms * _MILLISECOND
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, rest = divmod(ms, 1000)
+    return f"{_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=256)  # jobs sent in one second share all but the milliseconds
+def _second(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()[:-6]
 
 
 def parse_time(text: str) -> int:
