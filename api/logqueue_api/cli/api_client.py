@@ -114,8 +114,9 @@ def _problem(status: int, document: Any, *, url: str) -> CommandError:
     problem = document if isinstance(document, dict) else {}
     text = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}")
     fields = problem.get("errors")
-    if isinstance(fields, list) and fields:
-        text += "".join(f"\n  {_field(item)}" for item in fields)
+    if isinstance(fields, list):
+        told = (_field(item) for item in fields)
+        text += "".join(f"\n  {line}" for line in told if line not in text)
     if status >= 500 and status not in _CODES:
         return CommandError(text, code=ExitCode.FAILED, hint="see the API's log")
     return CommandError(text, code=_CODES.get(HTTPStatus(status), ExitCode.USAGE))

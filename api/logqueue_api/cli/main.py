@@ -73,7 +73,9 @@ def _dispatch(arguments: list[str]) -> int:
 
     parser = Parser(prog=f"logqueue {name}", description=module.__doc__)
     module.add_arguments(parser)
-    code = module.run(parser.parse_args([*options, *leading]))
+    # Words and options of `submit` may be mixed: submit TYPE --tenant acme k=v --wait.
+    parse = parser.parse_intermixed_args if name == "submit" else parser.parse_args
+    code = module.run(parse([*options, *leading]))
     return code
 
 

@@ -42,7 +42,7 @@ class AppCard:
 def example_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
     """A value that a JSON Schema describes: its example or default where it has one, else the plainest of its type.
 
-    Only required properties are filled in, so the example is the shortest one that is accepted.
+    Only properties that are required or have an example are filled in: the shortest one that makes sense.
     """
     known = definitions if definitions is not None else schema.get("$defs", {})
     if "$ref" in schema:
@@ -75,7 +75,9 @@ def _plainest(schema: Mapping[str, Any], known: Mapping[str, Any], depth: int) -
     match kind[0] if isinstance(kind, list) else kind:
         case "object" if depth < DEEPEST_EXAMPLE:
             properties = schema.get("properties", {})
-            return {name: example_of(properties.get(name, {}), known, depth + 1) for name in schema.get("required", ())}
+            required = schema.get("required", ())
+            told = [name for name, part in properties.items() if name in required or part.get("examples")]
+            return {name: example_of(properties[name], known, depth + 1) for name in told}
         case "array" if depth < DEEPEST_EXAMPLE and schema.get("minItems"):
             return [example_of(schema.get("items") or {}, known, depth + 1)] * schema["minItems"]
         case "array":

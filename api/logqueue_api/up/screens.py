@@ -182,7 +182,14 @@ class LiveScreen:
         return Group(*parts)
 
 
-_STATE_STYLES = {"ready": "green", "starting": "yellow", "restarting": "red", "failed": "red", "stopping": "yellow"}
+_STATE_STYLES = {
+    "ready": "green",
+    "done": "green",
+    "starting": "yellow",
+    "restarting": "red",
+    "failed": "red",
+    "stopping": "yellow",
+}
 
 
 def _children_line(board: Board) -> RenderableType:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
@@ -19,7 +20,7 @@ from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.up import plan as plans
 from logqueue_api.up.app_card import AppCard
 from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
-from logqueue_api.up.child import Notice
+from logqueue_api.up.child import Child, ChildState, Notice
 from logqueue_api.up.counts import Rates
 from logqueue_api.up.hints import Hint, hints
 from logqueue_api.up.http_get import get_json
@@ -32,7 +33,9 @@ COUNT_SECONDS = 1.0
 DRAW_SECONDS = 0.25
 CARD_SECONDS = 60.0
 SECOND_SIGNAL_SECONDS = 0.3  # nearer to the first one it is the same key press, told twice (make, a wrapper)
-PROBLEM = re.compile(r"\b(ERROR|CRITICAL|error|critical|Traceback)\b")
+PROBLEM = re.compile(r"\[(error|critical)\s*\]|\b(ERROR|CRITICAL)\b|^Traceback ")
+PROBLEM_LINES = 5  # shown of one child in PROBLEM_SECONDS; its log has them all
+PROBLEM_SECONDS = 10.0
 
 
 class Order(Enum):
@@ -83,6 +86,7 @@ class StackRun:
         self._clock = clock or SystemClock()
         self._board = Board()
         self._rates = Rates()
+        self._shown_problems: dict[str, deque[float]] = {}
         self._run: Run | None = None
         self._supervisor: Supervisor
         self._folder: DataFolder
@@ -237,7 +241,7 @@ class StackRun:
         """run.json and the board follow every change of a child."""
         children = self._supervisor.children
         self._board.children = [
-            ChildLine(child.name, child.state.value, child.pid, child.restarts) for child in children.values()
+            ChildLine(child.name, _state(child), child.pid, child.restarts) for child in children.values()
         ]
         if self._run is None:
             return
@@ -282,12 +286,28 @@ class StackRun:
         if name == FEED:
             self._board.feed = line
         if PROBLEM.search(line):
-            self._take_notice(Notice(name, line, is_problem=True))
+            self._take_problem(name, line)
+
+    def _take_problem(self, name: str, line: str) -> None:
+        """Show it, unless the child floods the screen."""
+        now = self._clock.monotonic()
+        shown = self._shown_problems.setdefault(name, deque(maxlen=PROBLEM_LINES))
+        if len(shown) == PROBLEM_LINES and now - shown[0] < PROBLEM_SECONDS:
+            return
+        shown.append(now)
+        self._take_notice(Notice(name, line, is_problem=True))
 
     async def _draw(self) -> None:
         while True:
             self._screen.draw(self._board)
             await asyncio.sleep(DRAW_SECONDS)
+
+
+def _state(child: Child) -> str:
+    """The child's state in a word; a one-shot child that has ended is done, one that runs is at work."""
+    if child.spec.is_one_shot and child.state is ChildState.ENDED:
+        return "done"
+    return child.state.value
 
 
 def _read_card(output: bytes, errors: bytes, *, app: str, code: int) -> AppCard:
