@@ -102,9 +102,11 @@ class Log:
         return sum(offset for tp, (offset, _) in (await self.committed(group)).items() if tp.topic == topic)
 
 
-async def until(look: Callable[[], Awaitable[Any]], is_enough: Callable[[Any], bool]) -> Any:
+async def until(
+    look: Callable[[], Awaitable[Any]], is_enough: Callable[[Any], bool], *, patience_s: float = PATIENCE_S
+) -> Any:
     """Look again until it is enough."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while not is_enough(found := await look()):
             await asyncio.sleep(0.05)
     return found
