@@ -13,7 +13,7 @@ from logqueue.group.effects import Caller, Now
 from logqueue.group.group import ClassicGroup
 from logqueue.group.ledger import Ledger
 from logqueue.group.rebalance import Rebalance
-from logqueue.group.records import NO_EXPIRY, CommittedOffset, OffsetChange
+from logqueue.group.records import NO_EXPIRY, CommittedOffset, OffsetChange, is_storable
 from logqueue.group.topics import Topics
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.offset_commit import (
@@ -95,7 +95,8 @@ class Commits:
     def _without_long_metadata(self, named: Storable) -> Storable:
         storable: Storable = {}
         for position, (partition, answered) in named.items():
-            if _length(partition.committed_metadata or "") > self._metadata_limit:
+            metadata = partition.committed_metadata or ""
+            if _length(metadata) > self._metadata_limit or not is_storable(metadata):
                 answered.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
             else:
                 storable[position] = (partition, answered)
@@ -106,6 +107,8 @@ class Commits:
         generation = request.generation_id_or_member_epoch
         group = self._groups.get(request.group_id)
         if group is None:
+            if not is_storable(request.group_id):
+                return ErrorCode.INVALID_GROUP_ID
             if generation < 0:
                 return ErrorCode.NONE  # a simple group: it comes to be when its first commit is durable
             is_told = caller.version >= GROUP_ID_NOT_FOUND_SINCE

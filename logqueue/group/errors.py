@@ -73,12 +73,21 @@ class GroupNotEmpty(GroupError):
 
 
 class InvalidGroupId(GroupError):
-    """The empty group id can hold offsets but no members."""
+    """The empty group id can hold offsets but no members; one that no record can hold is no group id."""
 
     code = ErrorCode.INVALID_GROUP_ID
 
     def __init__(self) -> None:
-        super().__init__("the group id must not be empty")
+        super().__init__("the group id must have 1 to 32767 bytes")
+
+
+class NameTooLong(GroupError):
+    """An id or a name is longer than a record can hold."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+    def __init__(self, group_id: str) -> None:
+        super().__init__(f"group {group_id[:100]}: an id or a name is longer than 32767 bytes")
 
 
 class InvalidSessionTimeout(GroupError):

@@ -14,6 +14,7 @@ from logqueue.group.errors import (
     InvalidGroupId,
     InvalidSessionTimeout,
     MemberIdRequired,
+    NameTooLong,
     UnknownMember,
 )
 from logqueue.group.group import ClassicGroup
@@ -26,12 +27,13 @@ from logqueue.group.rebalance import (
     join_response,
     joined_members,
 )
-from logqueue.group.records import GroupChange, group_value
+from logqueue.group.records import STRING_BYTES_MAX, GroupChange, group_value, is_storable
 from logqueue.group.states import COMPLETING_REBALANCE, PREPARING_REBALANCE, STABLE
 from logqueue.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
 
 REQUIRES_MEMBER_ID_SINCE = 4  # KIP-394
 SKIPS_ASSIGNMENT_SINCE = 9  # KIP-814
+RANDOM_ID_BYTES = 64  # more than a member id is longer than the client or instance id it begins with
 
 
 class Joining:
@@ -56,6 +58,7 @@ class Joining:
         """Let a member in, or say why not. The id goes back with a refusal, so that the client may keep it."""
         try:
             group = self._group_for(request, now)
+            _check_names(request, caller)
             self._check_room(group, request.member_id)
             group.check_alive()
             names = {protocol.name for protocol in request.protocols}
@@ -75,7 +78,7 @@ class Joining:
             self._ledger.reply(caller, failed_join(error.code, request.member_id, version=caller.version))
 
     def _group_for(self, request: JoinGroupRequest, now: Now) -> ClassicGroup:
-        if not request.group_id:
+        if not request.group_id or not is_storable(request.group_id):
             raise InvalidGroupId
         low, high = self._config.group_min_session_timeout_ms, self._config.group_max_session_timeout_ms
         if not low <= request.session_timeout_ms <= high:
@@ -218,6 +221,13 @@ def _replaced_response(
         response.leader = old_leader or ""
         response.members = []
     return response
+
+
+def _check_names(request: JoinGroupRequest, caller: Caller) -> None:
+    names = [request.protocol_type, *(protocol.name for protocol in request.protocols)]
+    id_bytes = max(len(name.encode()) for name in (caller.client_id, request.group_instance_id or ""))
+    if not all(map(is_storable, names)) or id_bytes + RANDOM_ID_BYTES > STRING_BYTES_MAX:
+        raise NameTooLong(request.group_id)
 
 
 def _protocols(request: JoinGroupRequest) -> tuple[Protocol, ...]:

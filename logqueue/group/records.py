@@ -30,6 +30,9 @@ EXPIRING_OFFSET_VALUE_VERSION = 1
 
 NO_EXPIRY = -1
 
+# Records of these versions give a string's length in 16 bits; requests of flexible versions may carry longer ones.
+STRING_BYTES_MAX = 32_767
+
 
 class CommittedOffset(NamedTuple):
     """A position a group has committed, with what the client wrote beside it."""
@@ -57,6 +60,11 @@ class GroupChange(NamedTuple):
 
 
 Change: TypeAlias = OffsetChange | GroupChange
+
+
+def is_storable(text: str | None) -> bool:
+    """Whether a string fits into a record."""
+    return text is None or len(text) * 4 <= STRING_BYTES_MAX or len(text.encode()) <= STRING_BYTES_MAX
 
 
 def encode(change: Change) -> LogRecord:

@@ -106,6 +106,17 @@ def test_a_caller_that_may_not_commit_is_told_so_whatever_its_metadata(shell: Sh
     assert shell.commit_errors(token) == {("t", 0): ErrorCode.UNKNOWN_MEMBER_ID}
 
 
+def test_a_group_id_that_no_record_can_hold_is_refused(shell: Shell) -> None:
+    token = shell.commit({("t", 0): 1}, group="x" * 32_768)
+    assert shell.commit_errors(token) == {("t", 0): ErrorCode.INVALID_GROUP_ID}
+
+
+def test_metadata_that_no_record_can_hold_is_refused_whatever_the_limit() -> None:
+    shell = Shell(properties={"offset.metadata.max.bytes": "100000"})
+    token = shell.commit({("t", 0): 1}, metadata="x" * 40_000)
+    assert shell.commit_errors(token) == {("t", 0): ErrorCode.OFFSET_METADATA_TOO_LARGE}
+
+
 def test_null_metadata_reads_back_empty(shell: Shell) -> None:
     shell.commit({("t", 0): 1}, metadata=None)
     assert shell.replies[shell.fetch(("t", 0))].groups[0].topics[0].partitions[0].metadata == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from logqueue.errors import ErrorCode
@@ -62,6 +64,20 @@ def test_a_session_timeout_out_of_bounds_is_refused(shell: Shell, session_ms: in
 def test_a_member_without_protocols_or_protocol_type_is_refused_and_makes_no_group(shell: Shell) -> None:
     assert shell.error_of(shell.join(protocols={})) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
     assert shell.error_of(shell.join(protocol_type="")) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
+    assert shell.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("join", "error"),
+    [
+        ({"group": "x" * 32_768}, ErrorCode.INVALID_GROUP_ID),
+        ({"instance": "x" * 32_768}, ErrorCode.INVALID_REQUEST),
+        ({"protocol_type": "x" * 32_768}, ErrorCode.INVALID_REQUEST),
+        ({"protocols": {"\u20ac" * 11_000: b""}}, ErrorCode.INVALID_REQUEST),
+    ],
+)
+def test_names_that_no_record_can_hold_are_refused(shell: Shell, join: dict[str, Any], error: ErrorCode) -> None:
+    assert shell.error_of(shell.join(version=9, **join)) is error
     assert shell.listed() == []
 
 
