@@ -34,7 +34,7 @@ API = (
 import http.server, json
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps({"items": [{"queue": "flights", "counts": {"succeeded": 12345, "dead": 7, "running": 3}}]})
+        body = json.dumps({"items": [{"queue": "flights", "types": ["email.send"], "counts": {"succeeded": 12345}}]})
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body.encode())
@@ -66,6 +66,7 @@ def main() -> int:
         kafka_port=0,
         http_port=0,
         workers=options.workers,
+        queues=(),
         worker_options=(),
         drain_seconds=5,
         bootstrap=options.bootstrap,

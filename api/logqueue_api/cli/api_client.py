@@ -14,6 +14,7 @@ from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.cli.stack import Stack
 
 CONNECT_ATTEMPTS = 4
+RESTART_ATTEMPTS = 24  # where run.json says that the stack is up, the API may just be coming back
 RETRY_SECONDS = 0.25
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -35,6 +36,7 @@ class ApiClient:
     def __init__(self, stack: Stack, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._url = stack.api
         self._source = stack.api_source
+        self._attempts = RESTART_ATTEMPTS if stack.is_running else CONNECT_ATTEMPTS
         self._sleep = sleep
 
     def get(self, path: str, query: Mapping[str, object] | None = None, *, seconds: float = ANSWER_SECONDS) -> Any:
@@ -73,13 +75,13 @@ class ApiClient:
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self._url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        for attempt in range(1, CONNECT_ATTEMPTS + 1):
+        for attempt in range(1, self._attempts + 1):
             connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
             try:
                 connection.connect()
             except OSError as error:
                 connection.close()
-                if attempt == CONNECT_ATTEMPTS:
+                if attempt == self._attempts:
                     raise self._unreachable(error) from error
                 self._sleep(RETRY_SECONDS)
             else:

@@ -27,6 +27,7 @@ from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.cli.stack import Stack
 
 CONNECT_ATTEMPTS = 4
+RESTART_ATTEMPTS = 24  # where run.json says that the stack is up, the log may just be coming back
 COORDINATOR_ATTEMPTS = 20
 CONNECT_SECONDS = 3.0
 RETRY_SECONDS = 0.25
@@ -92,7 +93,7 @@ class Log:
     async def _reach(self) -> None:
         """Open and close one plain connection, a few times: the client itself would try for a long time."""
         failure = ""
-        for attempt in range(CONNECT_ATTEMPTS):
+        for attempt in range(RESTART_ATTEMPTS if self._stack.is_running else CONNECT_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(RETRY_SECONDS)
             for server in self._stack.bootstrap.split(","):

@@ -17,12 +17,13 @@ DEFAULT_API = "http://127.0.0.1:8080"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Addresses of a stack. `*_source` says where each was found, for messages."""
+    """Addresses of a stack. `*_source` says where each was found, for messages; `is_running`: by a run.json."""
 
     bootstrap: str
     bootstrap_source: str
     api: str
     api_source: str
+    is_running: bool = False
 
 
 def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Stack:
@@ -49,6 +50,7 @@ def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.envi
         bootstrap_source=bootstrap_source,
         api=_check_api(api, api_source),
         api_source=api_source,
+        is_running=place in (bootstrap_source, api_source),
     )
 
 

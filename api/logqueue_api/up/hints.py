@@ -81,6 +81,7 @@ from {job.module} import {job.function} as job
 async def main():
     async with job.app:
         sent = await job.send(tenant="acme"{arguments})
-        print(await sent.wait(timeout=30))
+        state = await sent.wait(timeout=30)
+        print(state.state, state.result)
 asyncio.run(main())
 END"""

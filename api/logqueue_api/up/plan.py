@@ -36,7 +36,10 @@ FINAL_CODES = frozenset({int(ExitCode.USAGE), int(ExitCode.IN_USE), int(ExitCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One `logqueue up`. `bootstrap` is an outside cluster, None for the embedded log; ports may be 0."""
+    """One `logqueue up`. Ports may be 0.
+
+    `queues` are those to work on (empty: all); `bootstrap` is an outside cluster, None for the embedded log.
+    """
 
     app: str | None
     data_dir: Path
@@ -44,6 +47,7 @@ class Plan:
     kafka_port: int
     http_port: int
     workers: int
+    queues: tuple[str, ...]
     worker_options: tuple[str, ...]
     drain_seconds: float
     bootstrap: str | None
@@ -62,7 +66,7 @@ def broker_spec(plan: Plan) -> ChildSpec:
     def command(ready: Ready | None) -> Sequence[str]:
         port = ready[2] if ready else str(plan.kafka_port)
         folder = ["--data-dir", str(plan.data_dir)]
-        return [sys.executable, "-m", "logqueue.broker", *folder, "--host", plan.host, "--kafka-port", port]
+        return _logqueue("broker", *folder, "--host", plan.host, "--kafka-port", port)
 
     return ChildSpec(
         name=BROKER,

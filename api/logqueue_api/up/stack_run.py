@@ -32,8 +32,11 @@ LOG_DIR = "logs"
 COUNT_SECONDS = 1.0
 DRAW_SECONDS = 0.25
 CARD_SECONDS = 60.0
+KNOWN_SECONDS = 30.0
+KNOWN_PAUSE_SECONDS = 0.05
 SECOND_SIGNAL_SECONDS = 0.3  # nearer to the first one it is the same key press, told twice (make, a wrapper)
-PROBLEM = re.compile(r"\[(error|critical)\s*\]|\b(ERROR|CRITICAL)\b|^Traceback ")
+# The Kafka client calls every refused connection an error while it goes on trying: our own lines say what came of it.
+PROBLEM = re.compile(r"\[(error|critical)\s*\]|\b(ERROR|CRITICAL)\b(?!\] aiokafka)|^Traceback ")
 PROBLEM_LINES = 5  # shown of one child in PROBLEM_SECONDS; its log has them all
 PROBLEM_SECONDS = 10.0
 
@@ -162,6 +165,8 @@ class StackRun:
             self._phase("starting workers")
         specs = [recipes.worker(plan, name, bootstrap=bootstrap, api=url) for name in plan.worker_names]
         await asyncio.gather(*(start(spec) for spec in specs))
+        if card is not None:
+            await self._until_known(card, url)
         self._board.phase = ""
         self._run = Run(bootstrap=bootstrap, api=url, broker=None, api_process=None)
         self._publish()
@@ -173,6 +178,17 @@ class StackRun:
             if document is not None:
                 self._board.queues = self._rates.take(document, now=self._clock.monotonic())
             await asyncio.sleep(COUNT_SECONDS)
+
+    async def _until_known(self, card: AppCard, url: str) -> None:
+        """Wait until the API has read what the workers declare: ready means that a first POST is understood."""
+        types = {job.type for job in card.jobs if not self._plan.queues or job.queue in self._plan.queues}
+        deadline = self._clock.monotonic() + KNOWN_SECONDS
+        while self._clock.monotonic() < deadline:
+            document = await get_json(f"{url}/v1/queues") or {}
+            if types <= {name for item in document.get("items", ()) for name in item.get("types", ())}:
+                return
+            await asyncio.sleep(KNOWN_PAUSE_SECONDS)
+        self._take_notice(Notice(API, f"does not know the jobs of {card.name} yet: its view lags", is_problem=True))
 
     async def _card(self, signals: Signals) -> AppCard | None:
         """Import the app once, in a process of its own: a typo is told before anything is started."""

@@ -28,7 +28,7 @@ class ChildFailed(LogqueueError):
     """A child that no restart brings back; the text has its last output and where its log is."""
 
     def __init__(self, child: Child, reason: str) -> None:
-        lines = list(child.log.last_lines)[-TOLD_LINES:]
+        lines = list(dict.fromkeys(child.log.last_lines))[-TOLD_LINES:]  # what each start said again, once
         tail = "".join(f"\n  | {line}" for line in lines) or "\n  | (no output)"
         super().__init__(f"{child.name} {reason}. Its last output:{tail}\n  log: {child.log.path}")
         self.child = child.name

@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
         kafka_port=options.kafka_port,
         http_port=options.http_port,
         workers=options.workers if options.app else 0,
+        queues=tuple(options.queue),
         worker_options=_worker_options(options),
         drain_seconds=options.drain_timeout,
         bootstrap=outside_bootstrap(options.bootstrap),
