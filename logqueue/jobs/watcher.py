@@ -90,9 +90,10 @@ class StatusWatcher:
                     return JobState.of(seen)
                 return JobState.of(await self._next_terminal(handle.id))
         except TimeoutError:
-            seen = tail.find(handle.id) if tail is not None else None
-            state = f"it is {seen.state} (attempt {seen.attempt})" if seen is not None else "no worker has begun it"
+            state = self._describe(tail, handle)
             raise WaitTimeout(f"Job {handle.id} has not ended within {timeout_s:g} s: {state}") from None
+        except KafkaError as error:
+            raise BrokerUnreachable(f"{self._settings.bootstrap} gave no states of jobs: {error!r}") from None
         finally:
             self._leave()
 
@@ -111,6 +112,12 @@ class StatusWatcher:
             self._leave()
         seen = tail.find(handle.id)
         return JobState.of(seen) if seen is not None else None
+
+    def _describe(self, tail: _Tail | None, handle: JobHandle) -> str:
+        if tail is None:
+            return f"{self._settings.bootstrap} has not given its state"
+        seen = tail.find(handle.id)
+        return "no worker has begun it" if seen is None else f"it is {seen.state} (attempt {seen.attempt})"
 
     async def close(self) -> None:
         """End the tail; waits that are still open end with ClientClosed."""

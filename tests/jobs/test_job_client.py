@@ -389,9 +389,9 @@ def test_a_broker_that_accepts_and_says_nothing_is_named_in_bounded_time() -> No
 
 
 @contextmanager
-def own_broker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def own_broker(folder: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A broker process of this test alone, which it may freeze."""
-    command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(folder / "data"), "--kafka-port", "0"]
+    command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(folder / "data"), "--kafka-port", port]
     broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert broker.stdout is not None
     try:
@@ -437,3 +437,27 @@ def test_closing_gives_up_in_bounded_time_on_a_broker_that_is_gone(tmp_path: Pat
 
     with own_broker(tmp_path) as (broker, bootstrap):
         asyncio.run(scenario(broker, bootstrap))
+
+
+def test_sends_and_waits_outlive_the_death_of_their_broker(tmp_path: Path) -> None:
+    async def scenario(folder: Path) -> None:
+        with own_broker(folder) as (broker, bootstrap):
+            app = make_app(Engine("embedded", bootstrap), "x")
+            send = app.jobs["email.send"]
+            before = await send.send(tenant="t", to="before")
+            assert await before.status() is None
+            waiting = asyncio.create_task(before.wait(timeout=60))
+            broker.kill()
+            broker.wait(10)
+        sending = asyncio.create_task(send.send(tenant="t", to="meanwhile"))
+        with own_broker(folder, port=bootstrap.rsplit(":", 1)[1]) as (_, again):
+            assert again == bootstrap
+            meanwhile = await sending
+            after = await app.send_many([send.prepare(tenant="t", to="after")])
+            assert [meanwhile.offset, after[0].offset] == [before.offset + 1, before.offset + 2]
+            async with worker_of(app) as put:
+                await put(before, State.SUCCEEDED)
+            assert (await waiting).has_succeeded
+            await app.close()
+
+    asyncio.run(scenario(tmp_path))
