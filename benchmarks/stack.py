@@ -91,10 +91,10 @@ class Running:
 
 @contextmanager
 def everything(*arguments: str) -> Iterator[Running]:
-    """`logqueue up` with the no-op app on a folder and ports of its own."""
+    """`logqueue up` on a folder and ports of its own; without an app no workers run."""
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
         ports = ["--kafka-port", "0", "--http-port", "0"]
-        child = Process("up", "benchmarks.noop:app", "--data-dir", folder, *ports, *arguments)
+        child = Process("up", "--data-dir", folder, *ports, *arguments)
         try:
             run_file = Path(folder) / "run.json"
             deadline = time.monotonic() + START_TIMEOUT_SECONDS

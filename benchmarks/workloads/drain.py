@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import noop, stack
 from benchmarks.report import Figures
+from logqueue.jobs.topics import JOBS_PARTITIONS
 
 SETTINGS = {"jobs": 100_000, "workers": 1}
 POLL_SECONDS = 0.02
@@ -17,7 +19,8 @@ LIMIT_SECONDS = 300
 def run(settings: dict[str, int]) -> Figures:
     """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
     jobs = settings["jobs"]
-    with stack.everything("--workers", "0") as running:
+    with stack.everything() as running:
+        _create_topic(running.bootstrap)
         enqueue_seconds = _enqueue(running.bootstrap, jobs)
         _wait_until(running, lambda counts: counts.get("queued", 0) == jobs)
         workers = [stack.worker(running.bootstrap) for _ in range(settings["workers"])]
@@ -37,6 +40,13 @@ def run(settings: dict[str, int]) -> Figures:
         "worker CPU us/job": cpu / jobs * 1e6,
         "enqueue jobs/s (confluent-kafka)": jobs / enqueue_seconds,
     }
+
+
+def _create_topic(bootstrap: str) -> None:
+    topic = NewTopic(f"jobs.{noop.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for done in admin.create_topics([topic]).values():
+        done.result(timeout=30)
 
 
 def _enqueue(bootstrap: str, jobs: int) -> float:

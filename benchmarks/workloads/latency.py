@@ -16,7 +16,7 @@ WARM_UP_JOBS = 50
 
 def run(settings: dict[str, int]) -> Figures:
     """POST at the rate, and long-poll each job until it ended."""
-    with stack.everything("--workers", "1") as running:
+    with stack.everything("benchmarks.noop:app") as running:
         return asyncio.run(_measure(running.api, **settings))
 
 
