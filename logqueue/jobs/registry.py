@@ -18,7 +18,7 @@ from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_producer, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 
-MAX_ROUNDS = 10  # lost races before registration gives up
+MAX_ROUNDS = 30  # records that one registration writes before it gives up
 READ_TIMEOUT_S = 20.0
 
 
@@ -79,7 +79,11 @@ class SchemaRegistry:
             reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
             try:
                 await self._read_to_end(reader)
-                return self._table.find(subject, schema) or await self._write(reader, subject, schema)
+                if self._table.missing(subject, schema):
+                    await self._write(reader, subject, schema)
+                found = self._table.find(subject, schema)
+                assert found is not None, "what is not missing is found"
+                return found
             except (KafkaError, TimeoutError) as error:
                 raise RegistrationFailed(f"Schema {subject} was not registered: {error!r}") from None
             finally:
@@ -91,22 +95,23 @@ class SchemaRegistry:
         registration = await self.register(subject, SCHEMA)
         return StatusCodec(registration.id, schema_of=self.schema_of)
 
-    async def _write(self, reader: AIOKafkaConsumer, subject: str, schema: Any) -> Registration:
+    async def _write(self, reader: AIOKafkaConsumer, subject: str, schema: Any) -> None:
+        """Write what is missing, one record at a time, reading after each what others wrote meanwhile."""
         producer: AIOKafkaProducer = await start_client(lambda: new_producer(self._settings), self._settings)
         try:
             for _ in range(MAX_ROUNDS):
-                proposal = self._table.propose(subject, schema)
+                missing = self._table.missing(subject, schema)
+                if not missing:
+                    return
+                proposal = self._table.propose(subject, missing[0])
                 async with asyncio.timeout(self._settings.send_timeout_s):
                     await producer.send_and_wait(
                         self._partition.topic, key=proposal.key(), value=proposal.value(), partition=0
                     )
                 await self._read_to_end(reader)
-                found = self._table.find(subject, schema)
-                if found is not None:
-                    return found
         finally:
             await stop_client(producer)
-        raise RegistrationFailed(f"Schema {subject} was not registered: others registered first {MAX_ROUNDS} times")
+        raise RegistrationFailed(f"Schema {subject} was not registered: others interfered {MAX_ROUNDS} times")
 
     async def _read_to_end(self, reader: AIOKafkaConsumer) -> None:
         if not await reader_has_topic(reader, self._partition.topic):

@@ -6,9 +6,10 @@ Other key types (CONFIG, NOOP, DELETE_SUBJECT, ...) are passed over.
 
 Registration without a lock. An id is made from what the schema says (`content_id`), so whoever registers a schema
 asks for the same id, and ids of different schemas do not race. What can race is the version: two writers that put
-different schemas under the same subject and version. The later record wins, as compaction would have it. The writer
-who lost reads that, and registers again under the next version, with the same id: values it wrote in between stay
-readable. Should it die before, its next start registers again, with the same id.
+different schemas under the same subject and version. The later record wins, as compaction will have it. Its writer
+reads that it displaced another schema and registers that one again, under the next version and with the same id, before
+it goes on: `missing` lists what a writer has to write. Should it die in between, the next writer of the subject does it;
+until then the displaced record is still in the topic, since compaction spares the active segment.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class SchemaTable:
     def __init__(self) -> None:
         self._versions: dict[str, dict[int, Registration]] = {}
         self._by_id: dict[int, str] = {}
+        self._displaced: dict[str, list[Registration]] = {}
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
         """Take in one record; records that are no schemas (or broken) change nothing."""
@@ -70,7 +72,10 @@ class SchemaTable:
             self._versions.get(subject, {}).pop(version, None)
             return
         registration = Registration(subject=subject, version=version, id=record["id"], schema=record["schema"])
-        self._versions.setdefault(subject, {})[version] = registration
+        versions = self._versions.setdefault(subject, {})
+        if version in versions and versions[version] != registration:
+            self._displaced.setdefault(subject, []).append(versions[version])
+        versions[version] = registration
 
     def subjects(self) -> list[str]:
         """The subjects that have a version."""
@@ -95,8 +100,13 @@ class SchemaTable:
                 return registration
         return None
 
+    def missing(self, subject: str, schema: Any) -> list[Any]:
+        """The schemas that someone who registers this one has to write: itself, and those displaced by a race."""
+        wanted = [schema, *(json.loads(lost.schema) for lost in self._displaced.get(subject, ()))]
+        return [one for one in wanted if self.find(subject, one) is None]
+
     def propose(self, subject: str, schema: Any) -> Registration:
-        """The registration to write for a schema that `find` does not find."""
+        """The registration to write for a schema that is missing."""
         versions = self.versions(subject)
         return Registration(
             subject=subject,
