@@ -37,7 +37,8 @@ class Durability:
         self._lock = Lock()
         self._unsynced_segments: list[Segment] = [end[1]] if end[1] else []
         self._unsynced_files: list[Path] = []
-        self._new_folder = False
+        self._new_folders = environment.new_folders
+        self._folder_number: int | None = None
         self._recovery_position = end
         self._closed_at = end[0] if is_closed else None
         self.end = end
@@ -69,7 +70,7 @@ class Durability:
 
     def add_folder(self) -> None:
         """The log's folder is new, and so is its name in the data folder."""
-        self._new_folder = True
+        self._folder_number = self._new_folders.add()
 
     def abandon(self, reason: KafkaError) -> None:
         """The log is being deleted: no flush touches its files any more, waiting ones end with `reason`."""
@@ -98,24 +99,35 @@ class Durability:
         """Sync what belongs to everything up to the present size of segment `last`."""
         assert last is not None, "something was appended, so there is a segment"
         segments = tuple(self._unsynced_segments)
-        for path in tuple(self._unsynced_files):
-            self._sync_file(path)
-            self._unsynced_files.remove(path)
-        if not self._epochs.is_written:
-            self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
-        for segment in segments:
-            if segment.size or segment is last:
-                segment.sync()
-        if self._new_folder:
-            self._new_folder = False
+        has_new_names = self._sync_files()
+        written = [segment for segment in segments if segment.size or segment is last]
+        for segment in written:
+            segment.sync()
+        unnamed = [segment for segment in written if not segment.has_durable_name]
+        if unnamed or has_new_names:
             self._fs.fsync_dir(self._folder)
-            self._fs.fsync_dir(self._folder.parent)
+        for segment in unnamed:
+            segment.has_durable_name = True
+        if self._folder_number is not None:
+            self._new_folders.sync(self._folder.parent, self._folder_number)
+            self._folder_number = None
         for segment in segments:
             if segment.base_offset < last.base_offset:
                 segment.note_max_timestamp()
                 segment.write_indexes()
                 segment.seal()
                 self._unsynced_segments.remove(segment)
+
+    def _sync_files(self) -> bool:
+        """Sync the small files; answers whether there were any, so that the folder has to be synced after them."""
+        files = tuple(self._unsynced_files)
+        for path in files:
+            self._sync_file(path)
+            self._unsynced_files.remove(path)
+        if self._epochs.is_written:
+            return bool(files)
+        self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
+        return True
 
     def _sync_file(self, path: Path) -> None:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from logqueue.storage.file_system import FileSystem, RealFileSystem
 from logqueue.storage.health import Health
 from logqueue.storage.index_file import DEFAULT_CACHE_BYTES, IndexCache
+from logqueue.storage.new_folders import NewFolders
 from logqueue.storage.open_files import DEFAULT_MAX_OPEN_FILES, FilePool
 
 
@@ -22,7 +23,9 @@ class Environment:
     health: Health = field(default_factory=Health)
     pool: FilePool = field(init=False)
     indexes: IndexCache = field(init=False)
+    new_folders: NewFolders = field(init=False)
 
     def __post_init__(self) -> None:
         self.pool = FilePool(self.fs, self.health, limit=self.max_open_files)
         self.indexes = IndexCache(self.fs, limit_bytes=self.index_cache_bytes)
+        self.new_folders = NewFolders(self.fs)

@@ -146,8 +146,11 @@ def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
         written += step
 
 
-def write_atomically(fs: FileSystem, path: Path, data: bytes) -> None:
-    """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename, fsync."""
+def write_atomically(fs: FileSystem, path: Path, data: bytes, *, sync_folder: bool = True) -> None:
+    """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename.
+
+    With `sync_folder` it is certain to be the new one when this returns. Raises OSError.
+    """
     temporary = path.with_name(path.name + ".tmp")
     fd = fs.open(temporary, create=True)
     try:
@@ -157,7 +160,8 @@ def write_atomically(fs: FileSystem, path: Path, data: bytes) -> None:
     finally:
         fs.close(fd)
     fs.rename(temporary, path)
-    fs.fsync_dir(path.parent)
+    if sync_folder:
+        fs.fsync_dir(path.parent)
 
 
 def remove_gently(fs: FileSystem, path: Path) -> None:

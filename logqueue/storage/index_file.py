@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from pathlib import Path
 from struct import Struct
+from threading import Lock
 
 from logqueue.storage.file_system import FileSystem, write_all
 
@@ -23,23 +24,26 @@ class IndexCache:
     def __init__(self, fs: FileSystem, *, limit_bytes: int = DEFAULT_CACHE_BYTES) -> None:
         self.fs = fs
         self._limit_bytes = limit_bytes
+        self._lock = Lock()
         self._total = 0
         self._loaded: dict[Path, bytes] = {}
 
     def load(self, path: Path) -> bytes:
         """The content of an index file; empty if it is missing."""
-        data = self._loaded.pop(path, None)
-        if data is None:
-            data = self.fs.read_file(path) or b""
-            self._total += len(data)
-        self._loaded[path] = data
-        while self._total > self._limit_bytes and len(self._loaded) > 1:
-            self._total -= len(self._loaded.pop(next(iter(self._loaded))))
-        return data
+        with self._lock:
+            data = self._loaded.pop(path, None)
+            if data is None:
+                data = self.fs.read_file(path) or b""
+                self._total += len(data)
+            self._loaded[path] = data
+            while self._total > self._limit_bytes and len(self._loaded) > 1:
+                self._total -= len(self._loaded.pop(next(iter(self._loaded))))
+            return data
 
     def forget(self, path: Path) -> None:
         """Drop what was loaded of a file that changed or went."""
-        self._total -= len(self._loaded.pop(path, b""))
+        with self._lock:
+            self._total -= len(self._loaded.pop(path, b""))
 
 
 class IndexFile:

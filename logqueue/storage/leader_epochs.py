@@ -75,9 +75,10 @@ class LeaderEpochs:
             self.is_written = False
 
     def write(self, fs: FileSystem, path: Path) -> None:
-        """Make the epochs durable. Raises OSError."""
+        """Replace the file; durable once its folder is synced. Raises OSError."""
         self.is_written = True
-        write_atomically(fs, path, format_lines(f"{epoch} {start}" for epoch, start in self._entries))
+        lines = format_lines(f"{epoch} {start}" for epoch, start in self._entries)
+        write_atomically(fs, path, lines, sync_folder=False)
 
     @classmethod
     def read(cls, fs: FileSystem, path: Path) -> LeaderEpochs | None:

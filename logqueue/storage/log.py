@@ -140,6 +140,11 @@ class PartitionLog:
         return self._durability.recovery_point
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the files are as a clean shutdown leaves them."""
+        return self._active is None or self._durability.is_closed
+
+    @property
     def size(self) -> int:
         """Bytes of all segments."""
         return sum(segment.size for segment in self._segments)
@@ -417,7 +422,7 @@ class PartitionLog:
 
     def close(self) -> None:
         """Make everything durable, with indexes and producers, and let go of the files. Raises StorageError."""
-        if self._active is not None and not self._durability.is_closed:
+        if not self.is_closed:
             self._health.check()
             try:
                 self._write_snapshot()

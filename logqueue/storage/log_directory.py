@@ -1,6 +1,7 @@
 """A data folder: its lock and identity, its topics and their logs, checkpoints, clean start and stop.
 
-Knows no requests and starts no threads: the owner calls `flush` of logs, `checkpoint` and `purge` where it sees fit.
+Knows no requests. The owner calls `flush` of logs, `checkpoint` and `purge` on threads of its own, as it sees fit; here
+are threads only to start and stop with many logs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -30,9 +32,10 @@ from logqueue.storage.file_system import remove_gently, write_atomically
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
 from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
+from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
-from logqueue.storage.recovery import Cut, load_log
+from logqueue.storage.recovery import Cut, LoadedLog, load_log
 from logqueue.storage.topics import Topic, read_topics, write_topics
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
@@ -135,36 +138,36 @@ class LogDirectory:
         points = read_offsets(self._fs, self.folder / RECOVERY_POINTS)
         starts = read_offsets(self._fs, self.folder / LOG_STARTS) or {}
         present = self._fs.list_dir(self.folder)
-        now_ms = self._clock.time_ms()
+        recovered = run_all(
+            [
+                partial(self._recover, topic, partition, points, starts.get(partition, 0))
+                for topic in self.topics.values()
+                for partition in self._partitions(topic)
+                if str(partition) in present
+            ]
+        )
+        loaded = dict(recovered)
         for topic in self.topics.values():
             for partition in self._partitions(topic):
-                start = starts.get(partition, 0)
-                if str(partition) not in present:
-                    self._add_log(topic, partition, log_start_offset=start)
-                    continue
-                folder = self.folder / str(partition)
-                self._check_owner(topic, folder)
-                loaded = load_log(
-                    self._environment,
-                    topic.config,
-                    folder,
-                    recovery_point=None if points is None else points.get(partition, 0),
-                    log_start_offset=start,
-                    was_clean=self.was_clean,
-                    now_ms=now_ms,
-                )
-                if loaded is not None and loaded.cut is not None:
-                    self.cuts.append(loaded.cut)
-                self.logs[partition] = PartitionLog(
-                    partition,
-                    folder,
-                    topic.config,
-                    self._environment,
-                    topic_id=topic.topic_id,
-                    loaded=loaded,
-                    log_start_offset=start,
-                )
+                self._add_log(topic, partition, loaded.get(partition), log_start_offset=starts.get(partition, 0))
+        self.cuts = [log.cut for _, log in recovered if log is not None and log.cut is not None]
         self.checkpoint()
+
+    def _recover(
+        self, topic: Topic, partition: TopicPartition, points: dict[TopicPartition, int] | None, log_start_offset: int
+    ) -> tuple[TopicPartition, LoadedLog | None]:
+        folder = self.folder / str(partition)
+        self._check_owner(topic, folder)
+        loaded = load_log(
+            self._environment,
+            topic.config,
+            folder,
+            recovery_point=None if points is None else points.get(partition, 0),
+            log_start_offset=log_start_offset,
+            was_clean=self.was_clean,
+            now_ms=self._clock.time_ms(),
+        )
+        return partition, loaded
 
     def _check_owner(self, topic: Topic, folder: Path) -> None:
         """A folder belongs to the topic id in it; a torn `partition.metadata` of a first append is written again."""
@@ -182,13 +185,16 @@ class LogDirectory:
     def _partitions(self, topic: Topic) -> list[TopicPartition]:
         return [TopicPartition(topic.name, index) for index in range(topic.partitions)]
 
-    def _add_log(self, topic: Topic, partition: TopicPartition, *, log_start_offset: int = 0) -> None:
+    def _add_log(
+        self, topic: Topic, partition: TopicPartition, loaded: LoadedLog | None = None, *, log_start_offset: int = 0
+    ) -> None:
         self.logs[partition] = PartitionLog(
             partition,
             self.folder / str(partition),
             topic.config,
             self._environment,
             topic_id=topic.topic_id,
+            loaded=loaded,
             log_start_offset=log_start_offset,
         )
 
@@ -369,8 +375,7 @@ class LogDirectory:
         Raises StorageError if the disk fails now or has failed before; the folder is released all the same.
         """
         try:
-            for log in self.logs.values():
-                log.close()
+            run_all([log.close for log in self.logs.values() if not log.is_closed])
             self.checkpoint()
             try:
                 content = json.dumps({"version": 0, "brokerEpoch": -1})

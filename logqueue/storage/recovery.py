@@ -227,10 +227,12 @@ class _Loader:
                 break
         for segment in self._segments[first_doubtful:]:
             segment.sync()
-        for segment in self._segments[first_doubtful:-1]:
-            segment.note_max_timestamp()
+            is_last = segment is self._segments[-1]
+            if not is_last:
+                segment.note_max_timestamp()
             segment.write_indexes()
-            segment.seal()
+            if not is_last:
+                segment.seal()
         self._fs.fsync_dir(self._folder)
 
     def _may_follow(self, segment: Segment) -> bool:

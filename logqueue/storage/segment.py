@@ -29,6 +29,7 @@ class Segment:
 
     `max_timestamp` is the largest time in it and `offset_of_max_timestamp` the last offset of the batch that brought
     it; `first_timestamp` is the largest time of its first batch (-1 while empty). Times are milliseconds.
+    `has_durable_name` is kept by whoever syncs the folder.
     """
 
     __slots__ = (
@@ -143,13 +144,10 @@ class Segment:
         return holder.file or holder.open()
 
     def sync(self) -> None:
-        """Make the bytes written so far, and the file's name, durable. Callable from a thread. Raises OSError."""
+        """Make the bytes written so far durable, not the file's name. Callable from a thread. Raises OSError."""
         holder = self._file
         holder.dirty = False  # before, not after: a batch that is appended meanwhile makes it dirty again
         self._fs.fdatasync(holder.open(create=True).fd)
-        if not self.has_durable_name:
-            self._fs.fsync_dir(self.path.parent)
-            self.has_durable_name = True
 
     def note_max_timestamp(self) -> None:
         """Give the time index its last entry, as every roll and close does."""

@@ -54,7 +54,7 @@ def run_recorded(fs: RecordingFileSystem, folder: Path) -> None:
 def test_every_promise_survives_a_power_cut_at_any_moment(tmp_path: Path) -> None:
     fs = RecordingFileSystem()
     run_recorded(fs, tmp_path / "source")
-    tried = crash_everywhere(fs, tmp_path / "source", tmp_path / "target", every=7)
+    tried = crash_everywhere(fs, tmp_path / "source", tmp_path / "target", every=11)
     assert tried.total() > 300
 
 
@@ -62,7 +62,7 @@ def test_these_tests_notice_an_fsync_that_does_nothing(tmp_path: Path) -> None:
     fs = ForgetfulFileSystem()
     run_recorded(fs, tmp_path / "source")
     with pytest.raises(AssertionError, match="crash state"):
-        crash_everywhere(fs, tmp_path / "source", tmp_path / "target", every=7)
+        crash_everywhere(fs, tmp_path / "source", tmp_path / "target", every=11)
 
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])

@@ -51,7 +51,7 @@ class LogMachine(RuleBasedStateMachine):
     def _environment(self) -> Environment:
         return Environment(fs=HastyFileSystem(), max_open_files=2, index_cache_bytes=64)
 
-    @initialize(segment=st.integers(150, 2000), interval=st.integers(0, 400), index=st.sampled_from([24, 48, 10_000]))
+    @initialize(segment=st.integers(500, 2000), interval=st.integers(0, 400), index=st.sampled_from([24, 48, 10_000]))
     def create(self, segment: int, interval: int, index: int) -> None:
         self.directory = open_directory(self.folder / "data", self._environment())
         properties = {
