@@ -91,7 +91,7 @@ def _topics_of(names: TopicNames, queues: set[str], group: str) -> list[str]:
     topics: list[str] = []
     for queue in queues:
         try:
-            topics += [names.jobs(queue), *(spec.name for spec in names.group_specs(queue, group))]
+            topics += [names.jobs(queue), names.retry(queue, group), names.parked(queue, group)]
         except InvalidDefinition:
             continue  # published by another version with other rules for names: the commits still tell
     return topics

@@ -104,9 +104,10 @@ async def running_services(
     )
     async with AsyncExitStack() as stack:
         view = ViewAccess(view_path, limits)
-        stack.callback(view.close)
         fold = FoldChild(settings, view_path, on_report=view.take_report)
         await stack.enter_async_context(fold)
+        # Readers go first: whoever closes the file last moves the write-ahead log into it, and that takes a writer.
+        stack.callback(view.close)
         cluster = Cluster(hasty, timeout=limits.log_timeout_s)
         stack.push_async_callback(cluster.close)
         client = JobClient(hasty, clock=clock)

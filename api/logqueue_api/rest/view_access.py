@@ -41,6 +41,8 @@ class ViewAccess:
         self._generation = ""
         self._reader: ViewReader | None = None
         self._readers = threading.local()
+        self._thread_readers: list[ViewReader] = []
+        self._is_closed = False
         self._threads = ThreadPoolExecutor(_QUERY_THREADS, thread_name_prefix="view-query")
         self._queries = 0
         self._waiting = 0
@@ -59,12 +61,17 @@ class ViewAccess:
         return self.latest is not None and self.latest.is_caught_up
 
     def close(self) -> None:
-        """Close the file; the threads close theirs as they end."""
+        """Close the file in every thread; later reports are not heeded."""
+        self._is_closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for reader in self._thread_readers:
+            reader.close()
         self._close_reader()
 
     def take_report(self, report: Report) -> None:
         """Learn of a commit: wake whoever waits for it."""
+        if self._is_closed:
+            return
         if report.generation != self._generation:
             self._begin_generation(report.generation)
         self.latest = report
@@ -187,10 +194,12 @@ class ViewAccess:
         if held is not None and held[0] == generation:
             return held[1]
         if held is not None:
+            self._thread_readers.remove(held[1])
             held[1].close()
             self._readers.held = None
         reader = ViewReader.open(self._path)
         self._readers.held = (generation, reader)
+        self._thread_readers.append(reader)
         return reader
 
     def _close_reader(self) -> None:
