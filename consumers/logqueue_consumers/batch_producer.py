@@ -21,6 +21,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
 )
+from aiokafka.structs import RecordMetadata
 
 from logqueue.jobs.connection import start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable
@@ -63,6 +64,7 @@ class BatchProducer:
         self._max_backoff_s = max_backoff_s
         self._producer: AIOKafkaProducer | None = None
         self._partitions: dict[str, int] = {}
+        self._ends: dict[tuple[str, int], int] = {}
         self._is_stopping = False
 
     async def start(self) -> None:
@@ -84,6 +86,14 @@ class BatchProducer:
     def partition_of(self, topic: str, key: bytes) -> int:
         """The partition that Kafka's default partitioner gives a key (murmur2)."""
         return partition_of(key, self._partitions[topic])
+
+    def end_of(self, topic: str, partition: int) -> int | None:
+        """One above the last offset that this producer wrote there; None if it wrote nothing yet."""
+        return self._ends.get((topic, partition))
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has; `learn_partitions` comes first."""
+        return self._partitions[topic]
 
     async def send(self, records: Sequence[Outgoing]) -> list[Refusal]:
         """Write the records and wait until all are durable; returns those the log refuses for good.
@@ -117,7 +127,7 @@ class BatchProducer:
         refusals: list[Refusal],
     ) -> list[int]:
         """Send one partition's records in order; returns those to send again with another producer."""
-        sent: list[tuple[Sequence[int], Awaitable[object]]] = []
+        sent: list[tuple[Sequence[int], Awaitable[RecordMetadata]]] = []
         position = 0
         try:
             while position < len(queue):
@@ -132,6 +142,8 @@ class BatchProducer:
         for (indexes, _), outcome in zip(sent, outcomes, strict=True):
             if not isinstance(outcome, BaseException):
                 queue = queue[len(indexes) :]
+                if outcome.offset >= 0:  # -1: a batch sent twice, whose first copy counts
+                    self._ends[target] = max(self._ends.get(target, 0), outcome.offset + len(indexes))
                 continue
             if not isinstance(outcome, KafkaError):
                 raise outcome

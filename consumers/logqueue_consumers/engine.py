@@ -237,7 +237,7 @@ class JobEngine:
         definition = job.definition
         assert definition is not None, "only a job with a handler runs"
         decision = definition.retry.decide(job.attempt, error, self._random)
-        log.info(
+        (log.debug if decision.should_retry else log.info)(
             "job failed",
             id=job.id,
             type=job.type,

@@ -15,21 +15,24 @@ back-pressure costs no second fetch. The consumer is polled the whole time, howe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from logqueue.jobs.connection import stop_client
+from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.topics import TopicRole
+from logqueue_consumers.bookmark import attach, split
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.offset_map import decode
+from logqueue_consumers.offset_map import Run, decode, merge
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
 from logqueue_consumers.runner import Interrupted
+from logqueue_consumers.status_tail import Finished, StatusTail
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +61,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         orders: Mapping[str, str],
         limits: WorkerLimits,
         on_ready: Callable[[], None],
+        tail: StatusTail | None,
+        status_ends: Callable[[], Sequence[int | None]],
     ) -> None:
         self._engine = engine
         self._make_consumer = make_consumer
@@ -67,6 +72,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._orders = orders
         self._limits = limits
         self._on_ready = on_ready
+        self._tail = tail
+        self._status_ends = status_ends
+        self._status_floor: list[int] = []
+        """Where the status topic ended when the partitions were taken up."""
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: dict[TopicPartition, OwnedPartition] = {}
         self._away: dict[TopicPartition, OwnedPartition] = {}
@@ -106,11 +115,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Finish what runs, hand back the rest, commit, leave the group."""
         partitions = dict(self._partitions)
         self._engine.stop(partitions.values())
-        if not await self._engine.wait_idle(partitions.values(), drain_timeout_s, hurry):
+        is_idle = await self._engine.wait_idle(partitions.values(), drain_timeout_s, hurry)
+        if not is_idle:
             count = self._engine.interrupt(partitions.values(), Interrupted.STOPPING)
             log.warning("jobs interrupted: they will run again", group=self._group, jobs=count)
-            await self._engine.wait_idle(partitions.values(), 1.0, asyncio.Event())
-        await self._write_and_commit(partitions)
+            is_idle = await self._engine.wait_idle(partitions.values(), 1.0, asyncio.Event())
+        await self._write_and_commit(partitions, is_idle=is_idle)
         if self._loading is not None:
             self._loading.cancel()
         if self._consumer is not None:
@@ -207,8 +217,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         log.info("partitions revoked", group=self._group, partitions=len(partitions))
         self._engine.stop(partitions.values())
-        await self._engine.wait_idle(partitions.values(), self._limits.revoke_grace_s, self._hurry)
-        await self._write_and_commit(partitions)
+        is_idle = await self._engine.wait_idle(partitions.values(), self._limits.revoke_grace_s, self._hurry)
+        await self._write_and_commit(partitions, is_idle=is_idle)
         self._set_away(partitions)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -228,41 +238,60 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partitions = {}
 
     async def _load(self, assigned: set[TopicPartition]) -> None:
-        """Read offsets and maps of new partitions, and begin to fetch them where they say."""
+        """Find out what is done in new partitions, and begin to fetch them there; tries until the log answers."""
+        backoff_s = 0.1
+        while True:
+            try:
+                await self._take_up_all(assigned)
+            except (KafkaError, BrokerUnreachable, TimeoutError) as error:
+                log.warning("partitions not taken up yet", group=self._group, error=repr(error))
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
+            else:
+                self._engine.changed.set()
+                self._on_ready()
+                return
+
+    async def _take_up_all(self, assigned: set[TopicPartition]) -> None:
         consumer = self._consumer
         assert consumer is not None, "an assigned member has a consumer"
         committed = await self._offsets.read(self._group, assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
+        texts, marks = {}, []
+        for tp in assigned:
+            texts[tp], mark = split(committed[tp][1])
+            if mark is not None:
+                marks.append(mark)
+        written: Finished = {}
+        if self._tail is not None:
+            written, self._status_floor = await self._tail.read(marks)
         loaded = {}
         for tp in assigned:
-            offset, text = committed[tp]
+            offset = committed[tp][0]
             base = begins[tp] if offset < 0 else offset
-            partition = self._take_up(tp, base, text, is_committed=offset >= 0)
-            loaded[tp] = partition
+            runs = [*decode(texts[tp], base=base), *(Run(at, at + 1) for at in written.get(tp, ()) if at >= base)]
+            loaded[tp] = partition = self._take_up(tp, base, runs, is_committed=offset >= 0)
             consumer.seek(tp, partition.window.base)
+        # From now on whoever takes over must read the statuses that this worker writes.
+        await self._commit(loaded, is_first=True)
+        for tp in assigned:
+            self._away.pop(tp, None)
         self._partitions = loaded
         for partition in loaded.values():
             self._engine.open(partition)
             self._engine.release(partition)
-        self._engine.changed.set()
-        self._on_ready()
 
     async def _first_offsets(
         self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        """Where to begin in partitions without a commit: where their logs begin; tries until the log answers."""
-        backoff_s = 0.1
-        while True:
-            try:
-                return dict(await consumer.beginning_offsets(partitions)) if partitions else {}
-            except KafkaError as error:
-                log.warning("log starts not read", group=self._group, error=repr(error))
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
+        """Where to begin in partitions without a commit: where their logs begin."""
+        return dict(await consumer.beginning_offsets(partitions)) if partitions else {}
 
-    def _take_up(self, tp: TopicPartition, base: int, text: str, *, is_committed: bool) -> OwnedPartition:
-        finished = decode(text, base=base) if is_committed else ()
-        partition = self._away.pop(tp, None)
+    def _take_up(self, tp: TopicPartition, base: int, finished: list[Run], *, is_committed: bool) -> OwnedPartition:
+        finished = merge(finished)
+        if finished and finished[0].start == base:
+            base = finished.pop(0).end
+        partition = self._away.get(tp)
         if partition is None:
             role = self._topics[tp.topic]
             assert role.queue is not None, "workers read topics of queues"
@@ -278,42 +307,58 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             ended = [outcome.job for outcome in partition.held if outcome.finishes]
             gone = partition.reopen(base, finished, running=self._engine.running(partition), ended=ended)
             self._engine.forget(partition, gone)
-        partition.committed = (base, text) if is_committed else None
+        partition.committed = (base, "") if is_committed else None
         return partition
 
     # --- commits ---
 
-    async def _write_and_commit(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
-        """Bring what is known into the log before partitions go."""
-        if not await self._engine.outbox.drain(self._limits.flush_timeout_s):
+    async def _write_and_commit(self, partitions: Mapping[TopicPartition, OwnedPartition], *, is_idle: bool) -> None:
+        """Bring what is known into the log before partitions go; `is_idle` when no job of them runs any more."""
+        is_written = await self._engine.outbox.drain(self._limits.flush_timeout_s)
+        if not is_written:
             log.error("outcomes not written in time: their jobs will run again", group=self._group)
         try:
-            await self._commit(partitions)
+            await self._commit(partitions, is_last=is_written and is_idle)
         except (KafkaError, TimeoutError) as error:
-            log.error("last commit failed: finished jobs may run again", group=self._group, error=repr(error))
+            log.error("last commit failed", group=self._group, error=repr(error))
 
-    async def _commit(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
+    async def _commit(
+        self,
+        partitions: Mapping[TopicPartition, OwnedPartition],
+        *,
+        is_first: bool = False,
+        is_last: bool = False,
+    ) -> None:
+        """Commit what changed, or everything: with the first bookmark, or with none because nothing is open."""
         consumer = self._consumer
         if consumer is None:
             return
         async with self._commit_lock:
-            changes = {}
+            # No await up to the request: maps and bookmark must tell of the same moment.
+            bookmark = [] if is_last else self._bookmark()
+            changes, metadata = {}, {}
             for tp, partition in partitions.items():
                 if partition.standing is not Standing.OWNED:
                     continue
                 commit = partition.window.commit()
-                if commit != (partition.committed or (partition.window.base, "")):
+                if is_first or is_last or commit != partition.committed:
                     changes[tp] = commit
+                    metadata[tp] = (commit[0], attach(commit[1], bookmark) if bookmark else commit[1])
             if not changes:
                 return
             try:
                 async with asyncio.timeout(self._limits.flush_timeout_s):
-                    await consumer.commit(changes)
+                    await consumer.commit(metadata)
             except IllegalStateError as error:
                 log.warning("not committed: partitions are no longer assigned", group=self._group, error=str(error))
                 return
             for tp, commit in changes.items():
                 partitions[tp].committed = commit
+
+    def _bookmark(self) -> list[int]:
+        """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""
+        ends = self._status_ends()
+        return [max(floor, end or 0) for floor, end in zip(self._status_floor, ends, strict=False)]
 
 
 NO_PARTITION = TopicPartition("logqueue.no-such-topic", 0)

@@ -26,6 +26,8 @@ from typing import NamedTuple
 
 METADATA_LIMIT_BYTES = 4096
 """Kafka's default `offset.metadata.max.bytes`."""
+MAP_LIMIT_BYTES = METADATA_LIMIT_BYTES - 512
+"""What the map may take of it: the rest belongs to the bookmark."""
 
 VERSION = "q1"
 _BITMAP = "b"
@@ -52,7 +54,7 @@ def merge(runs: Iterable[Run]) -> list[Run]:
     return merged
 
 
-def encode(base: int, finished: Sequence[Run], *, limit: int = METADATA_LIMIT_BYTES) -> str:
+def encode(base: int, finished: Sequence[Run], *, limit: int = MAP_LIMIT_BYTES) -> str:
     """Write the runs of finished offsets above `base` (ascending, apart, the first above `base`) as ASCII text.
 
     Empty when nothing is finished. When even the smaller form exceeds `limit` bytes the highest runs are left out:
@@ -85,7 +87,7 @@ def decode(text: str, *, base: int) -> tuple[Run, ...]:
     content, checksum = payload[:-_CRC_BYTES], payload[-_CRC_BYTES:]
     if len(checksum) < _CRC_BYTES or _checksum(kind, content) != checksum:
         return ()
-    numbers = _varints(content)
+    numbers = read_varints(content)
     if kind == _RUNS:
         values = list(numbers)
         if not values or values[0] != base or len(values) % 2 == 0:
@@ -93,11 +95,11 @@ def decode(text: str, *, base: int) -> tuple[Run, ...]:
         return _runs_of_lengths(base, values[1:])
     if kind == _BITMAP:
         written_base = next(numbers, None)
-        return _runs_of_bits(base, content[len(_varint(base)) :]) if written_base == base else ()
+        return _runs_of_bits(base, content[len(write_varint(base)) :]) if written_base == base else ()
     return ()
 
 
-def fill_ratio(text: str, *, limit: int = METADATA_LIMIT_BYTES) -> float:
+def fill_ratio(text: str, *, limit: int = MAP_LIMIT_BYTES) -> float:
     """How much of the metadata limit a map takes: 0.0 empty, 1.0 full."""
     return len(text) / limit
 
@@ -107,15 +109,15 @@ def _encode_whole(base: int, finished: Sequence[Run]) -> str:
     position = base
     for start, end in finished:
         assert position < start < end, "runs are ascending, apart and above base"
-        lengths += _varint(start - position)
-        lengths += _varint(end - start)
+        lengths += write_varint(start - position)
+        lengths += write_varint(end - start)
         position = end
     bitmap_bytes = (position - base + 7) // 8
     if bitmap_bytes < len(lengths):
         kind, body = _BITMAP, _bits(base, finished)
     else:
         kind, body = _RUNS, bytes(lengths)
-    content = _varint(base) + body
+    content = write_varint(base) + body
     return VERSION + kind + base64.b64encode(content + _checksum(kind, content)).decode("ascii")
 
 
@@ -146,7 +148,8 @@ def _checksum(kind: str, content: bytes) -> bytes:
     return zlib.crc32(content, zlib.crc32(kind.encode("ascii", "replace"))).to_bytes(_CRC_BYTES, "big")
 
 
-def _varint(value: int) -> bytes:
+def write_varint(value: int) -> bytes:
+    """A number from 0 up, seven bits a byte, the lowest first (Protocol Buffers, "Base 128 Varints")."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -155,7 +158,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _varints(content: bytes) -> Iterator[int]:
+def read_varints(content: bytes) -> Iterator[int]:
+    """The numbers of bytes that are nothing but varints; an unfinished last one is left out."""
     value = shift = 0
     for byte in content:
         value |= (byte & 0x7F) << shift

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from logqueue_schemas.job_status import RANKS, TERMINAL, JobStatus, State, StatusCodec, StatusError, status_key
 
-from logqueue_consumers.batch_producer import BatchProducer, Outgoing
+from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.batch_producer import BatchProducer, Outgoing, Refusal
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.status_tail import record_header
 
 log = structlog.get_logger(__name__)
 
@@ -120,37 +122,31 @@ class Outbox:
                 writable.append(outcome)
             elif standing is Standing.REVOKED:
                 outcome.job.partition.held.append(outcome)
+        writable = await self._move_on(writable)
         records = [self._running_record(job) for job in started if not job.is_over and _is_owned(job.partition)]
-        ends: list[tuple[int, Outcome]] = []
-        for outcome in writable:
-            records.append(self._status_record(outcome))
-            if outcome.topic is not None:
-                records.append(self._moved_record(outcome))
-            ends.append((len(records), outcome))
+        first = len(records)
+        records += [self._status_record(outcome) for outcome in writable]
         if not records:
             return 0
         refusals = await self._producer.send(records)
         if refusals:
-            writable = self._without_refused(ends, {refusal.place for refusal in refusals})
-            for refusal in refusals:
-                record = records[refusal.place]
-                log.error(
-                    "the log refuses a record: its job is not done and will run again",
-                    topic=record.topic,
-                    bytes=len(record.value or b""),
-                    error=repr(refusal.error),
-                )
+            refused = _complain(records, refusals)
+            writable = [outcome for place, outcome in enumerate(writable, first) if place not in refused]
         self._on_durable(writable)
         return len(records)
 
-    @staticmethod
-    def _without_refused(ends: list[tuple[int, Outcome]], refused: set[int]) -> list[Outcome]:
-        kept, begin = [], 0
-        for end, outcome in ends:
-            if not any(index in refused for index in range(begin, end)):
-                kept.append(outcome)
-            begin = end
-        return kept
+    async def _move_on(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Write retry, dead-letter and parked records; returns the outcomes whose statuses may follow.
+
+        A status says that a job's record is finished, so where the job goes on must be durable before it is written.
+        """
+        moving = [outcome for outcome in outcomes if outcome.topic is not None]
+        if not moving:
+            return outcomes
+        records = [self._moved_record(outcome) for outcome in moving]
+        refused = _complain(records, await self._producer.send(records))
+        unmoved = {moving[place] for place in refused}
+        return [outcome for outcome in outcomes if outcome not in unmoved]
 
     def _moved_record(self, outcome: Outcome) -> Outgoing:
         job, topic = outcome.job, outcome.topic
@@ -196,12 +192,32 @@ class Outbox:
             self._producer.partition_of(self._status_topic, job.key),
             status_key(job.id, group=self._group if self._is_shadow else None),
             self._codec.encode(status),
-            NO_HEADERS,
+            self._finished_record(outcome),
             outcome.at_us // 1000,
         )
 
+    def _finished_record(self, outcome: Outcome) -> list[tuple[str, bytes]]:
+        """Which record a status finishes, where that is not plain from its state and position."""
+        partition = outcome.job.partition
+        if not outcome.finishes or (outcome.state in TERMINAL and partition.kind is TopicKind.JOBS):
+            return NO_HEADERS
+        return [record_header(partition.topic, partition.partition, outcome.job.offset)]
+
 
 NO_HEADERS: list[tuple[str, bytes]] = []
+
+
+def _complain(records: Sequence[Outgoing], refusals: Sequence[Refusal]) -> set[int]:
+    """Log what the log refused; returns the places of these records."""
+    for place, error in refusals:
+        record = records[place]
+        log.error(
+            "the log refuses a record: its job is not done and will run again",
+            topic=record.topic,
+            bytes=len(record.value or b""),
+            error=repr(error),
+        )
+    return {refusal.place for refusal in refusals}
 
 
 def _is_owned(partition: OwnedPartition) -> bool:

@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable
 
-from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, Run, encode, merge
+from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, Run, encode, merge
 
 INTAKE_RATIO = 0.75
-"""Share of the metadata limit at which a partition takes no new records."""
+"""Share of the map's limit at which a partition takes no new records."""
 
 _OVERHEAD_CHARS = 3 + 4 * 8  # version, kind, base64 of the base's varint, the checksum and padding
-_BODY_LIMIT_BYTES = (int(METADATA_LIMIT_BYTES * INTAKE_RATIO) - _OVERHEAD_CHARS) * 3 // 4
+_BODY_LIMIT_BYTES = (int(MAP_LIMIT_BYTES * INTAKE_RATIO) - _OVERHEAD_CHARS) * 3 // 4
 SPAN_LIMIT = _BODY_LIMIT_BYTES * 8
 RUN_BYTES = 5
 """A gap of one unfinished offset (1 byte) and a finished run below 2**28 offsets (at most 4 bytes)."""

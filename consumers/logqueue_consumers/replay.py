@@ -30,6 +30,7 @@ from logqueue.jobs.topics import TopicRole, check_group
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
+from logqueue_consumers.offset_map import Run
 from logqueue_consumers.outcome import ShadowRules
 from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.topic_list import partition_counts
@@ -166,6 +167,8 @@ class Replay:
             orders={queue.name: queue.order},
             limits=bench.limits,
             on_ready=lambda: None,
+            tail=None,
+            status_ends=lambda: (),
             ranges=self._ranges,
         )
 
@@ -235,15 +238,14 @@ class ReplayMember(GroupMember):
     ) -> dict[TopicPartition, int]:
         return {tp: self._ranges[tp].start for tp in partitions}
 
-    def _take_up(self, tp: TopicPartition, base: int, text: str, *, is_committed: bool) -> OwnedPartition:
+    def _take_up(self, tp: TopicPartition, base: int, finished: list[Run], *, is_committed: bool) -> OwnedPartition:
         is_new = tp not in self._known
-        partition = super()._take_up(tp, base, text, is_committed=is_committed)
+        partition = super()._take_up(tp, base, finished, is_committed=is_committed)
         partition.end = self._ranges[tp].end
         partition.is_read = partition.window.base >= partition.end
         if is_new:
             self._known[tp] = partition
-            finished = partition.window.finished_runs()
-            above = sum(run.end - run.start for run in finished)
+            above = sum(run.end - run.start for run in partition.window.finished_runs())
             self.resumed += max(0, min(partition.window.base, partition.end) - self._ranges[tp].start) + above
         return partition
 

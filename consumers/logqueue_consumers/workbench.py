@@ -28,6 +28,7 @@ from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, ShadowRules
+from logqueue_consumers.status_tail import StatusTail
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
@@ -62,6 +63,7 @@ class Workbench:
         self._random = random if random is not None else Random()
         self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
         self.engine: JobEngine | None = None
+        self.tail: StatusTail | None = None
 
     async def prepare(self, specs: Iterable[TopicSpec], announcements: Iterable[Outgoing] = ()) -> JobEngine:
         """Everything that must be there before the first record is taken; `announcements` are written at once."""
@@ -72,6 +74,9 @@ class Workbench:
         await self._producer.start()
         await self._producer.learn_partitions(*(spec.name for spec in wanted))
         await self._producer.send(list(announcements))
+        status = self.settings.topics.status
+        count = self._producer.partition_count(status)
+        self.tail = StatusTail(self.settings, codec, group=self.group, partitions=count)
         self.engine = JobEngine(
             reader=JobReader(self.app, self.group, avro=registry.decoder_of),
             rules=self._rules,
@@ -91,6 +96,11 @@ class Workbench:
             ),
         )
         return self.engine
+
+    def status_ends(self) -> list[int | None]:
+        """Per partition of the status topic: below which offset everything this process wrote is acknowledged."""
+        status = self.settings.topics.status
+        return [self._producer.end_of(status, number) for number in range(self._producer.partition_count(status))]
 
     async def work(self, member: GroupMember, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Run the engine beside the member until `stopping`, then drain; `hurry` cuts the draining short."""

@@ -119,6 +119,8 @@ class Worker:
             orders={name: app.queues[name].order for name in self._queues},
             limits=bench.limits,
             on_ready=self._became_ready,
+            tail=bench.tail,
+            status_ends=bench.status_ends,
         )
 
     def _topics(self) -> dict[str, TopicRole]:
