@@ -8,7 +8,7 @@ Registration without a lock. An id is made from what the schema says (`content_i
 asks for the same id, and ids of different schemas do not race. What can race is the version: two writers that put
 different schemas under the same subject and version. The later record wins, as compaction will have it. Its writer
 reads that it displaced another schema and registers that one again, under the next version and with the same id, before
-it goes on: `missing` lists what a writer has to write. Should it die in between, the next writer of the subject does it;
+it goes on: `missing` lists what a writer has to write. Should it die first, the next writer of the subject does it;
 until then the displaced record is still in the topic, since compaction spares the active segment.
 """
 
