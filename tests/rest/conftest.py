@@ -53,6 +53,11 @@ class ApiProcess:
         assert self.url, view.with_suffix(".log").read_text()
         self.http = httpx.Client(base_url=self.url, timeout=20)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait_ready(self) -> None:
         """Until /readyz says 200."""
         self.until(lambda: self.http.get("/readyz").status_code == 200, "ready")

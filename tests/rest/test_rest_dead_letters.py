@@ -1,0 +1,83 @@
+"""Dead letters over HTTP: listed with their reason, sent round again by the group that gave up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.rest.conftest import ApiProcess, Kafka
+
+
+def bury(kafka: Kafka, job_id: str, *, tenant: str = "acme", error: str = "NoSuchCustomer", group: str = "shop") -> int:
+    """A dead letter as a worker writes it; its offset."""
+    headers = {
+        "ce_id": job_id,
+        "ce_type": "mail.send",
+        "job-attempt": "3",
+        "job-error-type": error,
+        "job-error-message": f"{error} of {job_id}",
+        "job-error-class": "permanent",
+        "job-first-failed-at": "2026-01-01T00:00:00.000Z",
+        "job-origin-topic": f"{kafka.prefix}jobs.mail",
+        "job-origin-partition": "2",
+        "job-origin-offset": "17",
+        "job-origin-group": group,
+    }
+    _, offset = kafka.send(f"dlq.mail.{group}", b'{"to": "\xc3\xbc"}', key=tenant, headers=headers, partition=0)
+    return offset
+
+
+def letters(api: ApiProcess, **query: Any) -> list[dict[str, Any]]:
+    answer = api.http.get("/v1/dlq/mail", params=query)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def test_a_dead_letter_is_listed_with_its_reason_and_its_origin(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-1")
+    letter = next(item for item in letters(api) if item["id"] == "dead-1")
+    assert letter["error"] == {"type": "NoSuchCustomer", "message": "NoSuchCustomer of dead-1", "class": "permanent"}
+    assert letter["origin"] == {"topic": f"{kafka.prefix}jobs.mail", "partition": 2, "offset": 17}
+    assert (letter["group"], letter["attempt"], letter["is_open"]) == ("shop", 3, True)
+    assert letter["preview"] == '{"to": "ü"}'
+    shown = api.http.get("/v1/dlq/mail/dead-1", params={"group": "shop"}).json()["items"]
+    assert [item["value"] for item in shown] == [{"to": "ü"}]
+    topics = {item["topic"]: item for item in api.http.get("/v1/dlq").json()["items"]}
+    assert topics[f"{kafka.prefix}dlq.mail.shop"]["records"] >= 1
+
+
+def test_dead_letters_are_filtered_by_tenant_and_error(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-2", tenant="zeta", error="Bounced")
+    assert [item["id"] for item in letters(api, tenant="zeta")] == ["dead-2"]
+    assert [item["id"] for item in letters(api, error_type="Bounced")] == ["dead-2"]
+    assert letters(api, tenant="nobody") == []
+
+
+def test_a_dry_run_of_a_replay_only_counts(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-3", error="Dry")
+    answer = api.http.post("/v1/dlq/mail:replay", json={"group": "shop", "error_type": "Dry", "dry_run": True})
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["matched"], answer.json()["replayed"], answer.json()["dry_run"]) == (1, 0, True)
+    assert [item["is_open"] for item in letters(api, error_type="Dry")] == [True]
+
+
+def test_a_replayed_letter_is_queued_again_once_for_the_group_that_gave_up(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-4", error="Again")
+    answer = api.http.post("/v1/dlq/mail:replay", json={"group": "shop", "error_type": "Again"})
+    assert (answer.status_code, answer.json()["replayed"]) == (202, 1)
+    job = api.job("dead-4")
+    assert (job["state"], job["replay"], job["offset"]) == ("queued", 1, 17)
+    assert [item["is_open"] for item in letters(api, error_type="Again")] == [False]
+    assert letters(api, error_type="Again", open=True) == []
+    assert api.http.post("/v1/dlq/mail:replay", json={"group": "shop", "error_type": "Again"}).json()["replayed"] == 0
+
+
+def test_with_dead_letters_of_several_groups_a_replay_must_name_one(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-5", group="shop")
+    bury(kafka, "dead-6", group="other")
+    answer = api.http.post("/v1/dlq/mail:replay", json={})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "group"
+    assert api.http.post("/v1/dlq/mail:replay", json={"group": "third"}).status_code == 404
+    listed = {item["group"] for item in letters(api)}
+    assert {"shop", "other"} <= listed
