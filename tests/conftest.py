@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines import apache, embedded
+
+NODE_MAJOR_MIN = 20
+NPM_SECONDS = 100
 
 _numbers = count(1)
 
@@ -71,3 +76,19 @@ def kafka_class_path() -> str:
 def repository() -> Path:
     """The root of this checkout."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def node_clients() -> Path:
+    """The folder of the Node clients, installed as its lock file names them."""
+    folder = Path(__file__).parent / "clients" / "node"
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        missing("node and npm are not installed")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR_MIN:
+        missing(f"node {version} is older than {NODE_MAJOR_MIN}")
+    if not (folder / "node_modules" / ".package-lock.json").exists():
+        done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS)
+        if done.returncode:
+            missing(f"npm ci failed in {folder}:\n{done.stderr[-2000:]}")
+    return folder

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import missing
 from tests.engines.embedded import embedded
 
 FOLDER = Path(__file__).parent / "node"
 CLIENTS = ["kafkajs", "platformatic"]
-NODE_MAJOR_MIN = 20
-INSTALL_SECONDS = 100
 SCENARIO_SECONDS = 60
+
+pytestmark = pytest.mark.usefixtures("node_clients")
 
 # The codecs each client brings along.
 CODECS = [
@@ -26,21 +24,6 @@ CODECS = [
     ("platformatic", "snappy"),
     ("platformatic", "lz4"),
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _installed() -> None:
-    """The clients, as the lock file names them."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("node and npm are not installed")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR_MIN:
-        missing(f"node {version} is older than {NODE_MAJOR_MIN}")
-    if (FOLDER / "node_modules" / ".package-lock.json").exists():
-        return
-    done = subprocess.run(["npm", "ci"], cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-    if done.returncode:
-        missing(f"npm ci failed in {FOLDER}:\n{done.stderr[-2000:]}")
 
 
 def run(client: str, scenario: str, bootstrap: str, prefix: str, argument: str = "") -> None:

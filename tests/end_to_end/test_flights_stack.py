@@ -82,10 +82,7 @@ def test_a_record_of_kcat_is_a_job(stack: Stack) -> None:
     assert job["type"] == "flight.assess"
 
 
-def test_a_record_of_kafkajs_is_a_job(stack: Stack, repository: Path) -> None:
-    node, modules = shutil.which("node"), repository / "tests" / "clients" / "node" / "node_modules"
-    if node is None or not modules.exists():
-        missing("Node with the packages of tests/clients/node is not installed")
+def test_a_record_of_kafkajs_is_a_job(stack: Stack, node_clients: Path) -> None:
     feed_and_wait(stack)
     script = """
       import { createRequire } from 'node:module';
@@ -98,8 +95,8 @@ def test_a_record_of_kafkajs_is_a_job(stack: Stack, repository: Path) -> None:
       await producer.send({ topic, messages: [{ key: 'ZX', value, headers }] });
       await producer.disconnect();
     """
-    arguments = [stack.facts["bootstrap"], f"{stack.prefix}jobs.flights", str(modules)]
-    stack.run(node or "", "--input-type=module", "-e", script, *arguments, text=flight_value(stack))
+    arguments = [stack.facts["bootstrap"], f"{stack.prefix}jobs.flights", str(node_clients / "node_modules")]
+    stack.run("node", "--input-type=module", "-e", script, *arguments, text=flight_value(stack))
     stack.until(lambda: any(stack.pages(tenant="ZX", state="succeeded")), "the job of kafkajs")
     assert stack.get("/v1/jobs/from-kafkajs")["attempt"] == 1
 
