@@ -47,6 +47,13 @@ def receipt_path(receipt: dict[str, Any]) -> str:
     return f"/v1/jobs/{receipt['id']}"
 
 
+def test_a_type_that_was_published_before_the_request_is_known(api: ApiProcess, kafka: Kafka) -> None:
+    for number in range(5):
+        kafka.publish(f"fresh.{number}", "fresh", {"type": "object"})
+        answer = api.http.post("/v1/jobs", json={"type": f"fresh.{number}"})
+        assert answer.status_code == 202, answer.text
+
+
 def test_the_record_holds_the_arguments_as_json_with_cloudevents_headers(api: ApiProcess) -> None:
     receipt = post(api, type="mail.send", args={"to": "ü@b.c", "copies": 2}, tenant="acme")
     query = {"partition": receipt["partition"], "offset": receipt["offset"], "limit": 1}

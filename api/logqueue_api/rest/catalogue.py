@@ -47,6 +47,12 @@ class Catalogue:
                 self.default_types.setdefault(job.queue, job.type)
         self._validators: dict[tuple[str, str], list[Any]] = {}
 
+    def knows(self, *, type_: str | None, queue: str | None) -> bool:
+        """Whether a worker has published what this job needs."""
+        if type_ is None:
+            return queue is None or queue in self.default_types
+        return any(job.type == type_ and queue in (None, job.queue) for job in self.jobs)
+
     def resolve(self, *, type_: str | None, queue: str | None, where: str = "") -> tuple[str, str]:
         """Type and queue of a job of which at least one is given; a Problem names the field that does not fit."""
         if type_ is None:

@@ -137,6 +137,11 @@ class Cluster:
                 counts[at.topic] += end - start
             return counts
 
+    async def last_offsets(self, topic: str) -> dict[TopicPartition, int]:
+        """The offset of the last record in each partition of a topic that has any."""
+        async with asyncio.timeout(self._timeout):
+            return {at: end - 1 for at, (start, end) in (await self._ends((), [topic])).items() if end > start}
+
     async def read(self, at: TopicPartition, *, choose: Callable[[int, int], int], limit: int, max_bytes: int) -> Slice:
         """Records from the offset that `choose(start, end)` names, at most `limit` and about `max_bytes`."""
         async with asyncio.timeout(self._timeout):

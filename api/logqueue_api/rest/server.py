@@ -112,7 +112,14 @@ async def running_services(
         stack.push_async_callback(cluster.close)
         client = JobClient(hasty, clock=clock)
         stack.push_async_callback(client.close)
-        submission = Submission(client, view=view, on_new_topic=fold.discover_soon, clock=clock)
+
+        async def read_definitions() -> None:
+            fold.discover_soon()
+            await view.wait_for(await cluster.last_offsets(settings.topics.control), timeout=limits.position_wait_s)
+
+        submission = Submission(
+            client, view=view, read_definitions=read_definitions, on_new_topic=fold.discover_soon, clock=clock
+        )
         yield Services(
             settings=settings,
             limits=limits,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,20 +28,32 @@ SOURCE: Final = "logqueue-api"  # ce_source of jobs that came over HTTP
 class Submission:
     """Checks jobs against what workers have published, and sends them.
 
-    The view has the definitions as they are now; `on_new_topic` is told when a job goes to a topic that none of the
-    jobs before it went to.
+    The view has the definitions; where it lacks one, `read_definitions` lets it catch up with the log first, so that
+    what a worker published before the request counts. `on_new_topic` is told when a job goes to a topic that none of
+    the jobs before it went to.
     """
 
-    def __init__(self, client: JobClient, *, view: ViewAccess, on_new_topic: Callable[[], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        client: JobClient,
+        *,
+        view: ViewAccess,
+        read_definitions: Callable[[], Awaitable[None]],
+        on_new_topic: Callable[[], None],
+        clock: Clock,
+    ) -> None:
         self._client = client
         self._view = view
+        self._read_definitions = read_definitions
         self._on_new_topic = on_new_topic
         self._clock = clock
         self._topics: set[str] = set()
 
     async def submit(self, document: Any) -> dict[str, Any]:
         """Send the one job of a POST body; its receipt."""
-        job = self._prepare(_read(JobRequest, document), where="")
+        request = _read(JobRequest, document)
+        await self._know([request])
+        job = self._prepare(request, where="")
         self._client.check_size(job)
         handle = await self._client.send(job)
         self._note(handle.topic)
@@ -57,6 +69,7 @@ class Submission:
                 413, f"{len(jobs)} jobs; at most {max_jobs} in one batch", faults=[FieldFault("jobs", "too many")]
             )
         request = _read(BatchRequest, document)
+        await self._know(request.jobs)
         prepared = [self._prepare(job, where=f"jobs.{number}.") for number, job in enumerate(request.jobs)]
         _check_unique(prepared)
         for number, job in enumerate(prepared):
@@ -69,6 +82,11 @@ class Submission:
         for topic in {handle.topic for handle in handles}:
             self._note(topic)
         return {"items": [_receipt(handle) for handle in handles], "min_position": _last_positions(handles)}
+
+    async def _know(self, requests: Sequence[JobRequest]) -> None:
+        """Catch up with the log's definitions if any of these jobs is not among those known."""
+        if not all(self._view.catalogue.knows(type_=request.type, queue=request.queue) for request in requests):
+            await self._read_definitions()
 
     def _prepare(self, request: JobRequest, *, where: str) -> PreparedJob:
         catalogue = self._view.catalogue
