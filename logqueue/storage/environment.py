@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from logqueue.storage.file_system import FileSystem, RealFileSystem
@@ -12,14 +12,23 @@ from logqueue.storage.new_folders import NewFolders
 from logqueue.storage.open_files import DEFAULT_MAX_OPEN_FILES, FilePool
 
 
+def _random_below(limit: int) -> int:
+    from random import randrange  # it takes 8 ms to import, and only topics with segment.jitter.ms ask for it
+
+    return randrange(limit)
+
+
 @dataclass(slots=True, kw_only=True)
 class Environment:
-    """The disk, its health, the bounded stores of descriptors and index entries, and randomness for roll jitter."""
+    """The disk, its health, the bounded stores of descriptors and index entries, and randomness for roll jitter.
+
+    `random_below` answers a random number from 0 up to, but not including, its argument.
+    """
 
     fs: FileSystem = field(default_factory=RealFileSystem)
     max_open_files: int = DEFAULT_MAX_OPEN_FILES
     index_cache_bytes: int = DEFAULT_CACHE_BYTES
-    rng: random.Random = field(default_factory=random.Random)
+    random_below: Callable[[int], int] = _random_below
     health: Health = field(default_factory=Health)
     pool: FilePool = field(init=False)
     indexes: IndexCache = field(init=False)

@@ -61,7 +61,7 @@ class Segment:
         self.size = 0
         self.created_ms = created_ms
         jitter = min(config.segment_jitter_ms, config.segment_ms)
-        self.roll_after_ms = config.segment_ms - (environment.rng.randrange(jitter) if jitter else 0)
+        self.roll_after_ms = config.segment_ms - (environment.random_below(jitter) if jitter else 0)
         self.first_timestamp = NO_TIMESTAMP
         self.max_timestamp = NO_TIMESTAMP
         self.offset_of_max_timestamp = base_offset

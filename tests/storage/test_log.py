@@ -136,6 +136,17 @@ def test_a_segment_is_rolled_by_the_times_of_its_records(tmp_path: Path) -> None
     assert log.segment_count == 3
 
 
+def test_jitter_takes_a_random_part_off_the_age_of_a_segment(tmp_path: Path) -> None:
+    environment = Environment(fs=HastyFileSystem(), random_below=lambda limit: limit - 1)
+    directory = open_directory(tmp_path, environment)
+    properties = {"segment.ms": "100", "segment.jitter.ms": "31"}
+    directory.create_topic("plain", partitions=1, properties=properties)
+    log = directory.logs[PLAIN]
+    for time, segments in ((NOW, 1), (NOW + 70, 1), (NOW + 71, 2)):
+        log.append(build_batch([Record(timestamp_ms=time, value=b"v")]), leader_epoch=0, now_ms=NOW)
+        assert log.segment_count == segments
+
+
 def test_a_segment_of_records_without_time_is_rolled_by_the_clock(tmp_path: Path) -> None:
     log = new_log(tmp_path, {"segment.ms": "100"})
     for now_ms in (NOW, NOW + 100, NOW + 101):
