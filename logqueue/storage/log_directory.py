@@ -7,6 +7,7 @@ are threads only to start and stop with many logs.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,8 @@ from logqueue.storage.partition_metadata import format_id, format_metadata, pars
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.recovery import Cut, LoadedLog, load_log
 from logqueue.storage.topics import Topic, read_topics, write_topics
+
+log = logging.getLogger("logqueue.storage")
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
@@ -150,7 +153,9 @@ class LogDirectory:
         for topic in self.topics.values():
             for partition in self._partitions(topic):
                 self._add_log(topic, partition, loaded.get(partition), log_start_offset=starts.get(partition, 0))
-        self.cuts = [log.cut for _, log in recovered if log is not None and log.cut is not None]
+        self.cuts = [found.cut for _, found in recovered if found is not None and found.cut is not None]
+        for cut in self.cuts:
+            log.warning("%s", cut)
         self.checkpoint()
 
     def _recover(
@@ -328,12 +333,12 @@ class LogDirectory:
         """
         logs = list(self.logs.items())
         points: dict[TopicPartition, int] = {}
-        for partition, log in logs:
+        for partition, each in logs:
             try:
-                points[partition] = log.advance_recovery_point()
+                points[partition] = each.advance_recovery_point()
             except UnknownTopic:
                 continue  # deleted meanwhile
-        starts = {partition: log.log_start_offset for partition, log in logs if log.log_start_offset > 0}
+        starts = {partition: each.log_start_offset for partition, each in logs if each.log_start_offset > 0}
         try:
             if points != self._written_points:
                 write_offsets(self._fs, self.folder / RECOVERY_POINTS, {p: o for p, o in points.items() if o > 0})
@@ -350,7 +355,7 @@ class LogDirectory:
         Raises StorageError; what could not be removed is tried again at the next call.
         """
         try:
-            count = sum(log.purge() for log in list(self.logs.values()))
+            count = sum(each.purge() for each in list(self.logs.values()))
             for name in self._fs.list_dir(self.folder):
                 if name.endswith(DELETED_FOLDER):
                     self._remove_folder(self.folder / name)
@@ -367,7 +372,7 @@ class LogDirectory:
     def expire_producers(self, *, after_ms: int) -> int:
         """Forget producers that were idle for longer than `after_ms`; answers how many."""
         now_ms = self._clock.time_ms()
-        return sum(log.producer_state.expire(now_ms=now_ms, after_ms=after_ms) for log in self.logs.values())
+        return sum(each.producer_state.expire(now_ms=now_ms, after_ms=after_ms) for each in self.logs.values())
 
     def close(self) -> None:
         """Make everything durable, leave the marker of a clean shutdown and release the folder.
@@ -375,7 +380,7 @@ class LogDirectory:
         Raises StorageError if the disk fails now or has failed before; the folder is released all the same.
         """
         try:
-            run_all([log.close for log in self.logs.values() if not log.is_closed])
+            run_all([each.close for each in self.logs.values() if not each.is_closed])
             self.checkpoint()
             try:
                 content = json.dumps({"version": 0, "brokerEpoch": -1})
@@ -383,6 +388,6 @@ class LogDirectory:
             except OSError as error:
                 raise self._environment.health.fail("marking the clean shutdown", error) from error
         finally:
-            for log in self.logs.values():
-                log.release()
+            for each in self.logs.values():
+                each.release()
             self._lock.release()

@@ -48,6 +48,13 @@ class Cut:
     reason: str
     was_durable: bool  # the bytes had been synced: not a torn tail but damage
 
+    def __str__(self) -> str:
+        what = "records that had been synced are damaged" if self.was_durable else "torn tail of a crash"
+        return (
+            f"{self.file}: {what}; cut at offset {self.offset} (position {self.position}), "
+            f"{self.bytes_removed} bytes removed: {self.reason}"
+        )
+
 
 @dataclass(slots=True, kw_only=True)
 class LoadedLog:

@@ -116,6 +116,7 @@ def test_what_was_cut_is_reported(crashed: Path, tmp_path: Path) -> None:
     assert (cut.file.name, cut.position, cut.offset) == ("00000000000000000000.log", batch_ends(whole)[-2], 38)
     assert cut.bytes_removed == len(whole) - 1 - cut.position
     assert not cut.was_durable
+    assert "torn tail" in str(cut) and "offset 38" in str(cut)
     directory.close()
 
 
