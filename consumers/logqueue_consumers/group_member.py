@@ -60,6 +60,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         topics: Mapping[str, TopicRole],
         orders: Mapping[str, str],
         limits: WorkerLimits,
+        hurry: asyncio.Event,
         on_ready: Callable[[], None],
         tail: StatusTail | None,
         status_ends: Callable[[], Sequence[int | None]],
@@ -71,6 +72,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics = topics
         self._orders = orders
         self._limits = limits
+        self._hurry = hurry
         self._on_ready = on_ready
         self._tail = tail
         self._status_ends = status_ends
@@ -82,7 +84,6 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Partitions between revocation and the next assignment."""
         self._loading: asyncio.Task[None] | None = None
         self._commit_lock = asyncio.Lock()
-        self._hurry = asyncio.Event()
 
     # --- life ---
 
@@ -111,11 +112,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             except (KafkaError, TimeoutError) as error:
                 log.warning("offsets not committed, trying again", group=self._group, error=repr(error))
 
-    async def stop(self, *, drain_timeout_s: float, hurry: asyncio.Event) -> None:
+    async def stop(self, *, drain_timeout_s: float) -> None:
         """Finish what runs, hand back the rest, commit, leave the group."""
+        if self._loading is not None and self._away:
+            # A rebalance is just over: jobs that kept running through it need their partitions to be finished.
+            await asyncio.wait((self._loading,), timeout=self._limits.flush_timeout_s)
         partitions = dict(self._partitions)
         self._engine.stop(partitions.values())
-        is_idle = await self._engine.wait_idle(partitions.values(), drain_timeout_s, hurry)
+        is_idle = await self._engine.wait_idle(partitions.values(), drain_timeout_s, self._hurry)
         if not is_idle:
             count = self._engine.interrupt(partitions.values(), Interrupted.STOPPING)
             log.warning("jobs interrupted: they will run again", group=self._group, jobs=count)
@@ -126,12 +130,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._consumer is not None:
             await stop_client(self._consumer, timeout_s=STOP_TIMEOUT_S)
             self._consumer = None
-        for partition in partitions.values():
+        for partition in [*partitions.values(), *self._away.values()]:
             self._engine.close(partition)
 
-    def hurry(self) -> None:
-        """Cut short a rebalance's grace (the worker stops)."""
-        self._hurry.set()
+    def stop_intake(self) -> None:
+        """No further job starts (the worker is about to stop)."""
+        self._engine.stop(self._partitions.values())
 
     @property
     def partitions(self) -> Mapping[TopicPartition, OwnedPartition]:
@@ -304,7 +308,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 window=PartitionWindow(base, finished),
             )
         else:
-            ended = [outcome.job for outcome in partition.held if outcome.finishes]
+            ended = self._engine.outbox.ended_jobs(partition)
             gone = partition.reopen(base, finished, running=self._engine.running(partition), ended=ended)
             self._engine.forget(partition, gone)
         partition.committed = (base, "") if is_committed else None

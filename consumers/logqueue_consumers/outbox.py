@@ -49,6 +49,7 @@ class Outbox:
         self._limits = limits
         self._on_durable = on_durable
         self._outcomes: list[Outcome] = []
+        self._flushing: list[Outcome] = []
         self._started: list[Job] = []
         self._has_outcomes = asyncio.Event()
         self._has_work = asyncio.Event()
@@ -76,6 +77,11 @@ class Outbox:
         """Outcomes not handed to the log yet."""
         return len(self._outcomes)
 
+    def ended_jobs(self, partition: OwnedPartition) -> list[Job]:
+        """Jobs of a partition whose end is not known to be durable yet."""
+        outcomes = [*partition.held, *self._flushing, *self._outcomes]
+        return [outcome.job for outcome in outcomes if outcome.finishes and outcome.job.partition is partition]
+
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything added so far is durable; false when the time was not enough."""
         self._is_urgent = True
@@ -99,10 +105,11 @@ class Outbox:
             if linger_s and not self._is_urgent and len(self._outcomes) < self._limits.max_flush_outcomes:
                 await asyncio.sleep(linger_s)
             outcomes, started = self._outcomes, self._started
-            self._outcomes, self._started = [], []
+            self._outcomes, self._started, self._flushing = [], [], outcomes
             self._has_outcomes.clear()
             self._has_work.clear()
             written = await self._flush(outcomes, started)
+            self._flushing = []
             linger_s = self._limits.busy_linger_s if written >= self._limits.busy_outcomes else 0.0
             if not self._outcomes:
                 self._is_idle.set()

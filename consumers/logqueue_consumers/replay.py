@@ -142,8 +142,8 @@ class Replay:
         began_s = time.monotonic()
         is_complete = False
         try:
-            if await unless(stopping, self._prepare()):
-                is_complete = await self._replay(stopping, hurry)
+            if await unless(stopping, self._prepare(hurry)):
+                is_complete = await self._replay(stopping)
         finally:
             await self._bench.stop()
         return self._summary(is_complete=is_complete, seconds=time.monotonic() - began_s)
@@ -152,7 +152,7 @@ class Replay:
         """The replay now."""
         return measure(self._bench, self._member)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, hurry: asyncio.Event) -> None:
         bench = self._bench
         engine = await bench.prepare(bench.settings.topics.shared_specs())
         self._ranges = await _resolve(bench.settings, self._topic, self._start, self._end)
@@ -166,20 +166,21 @@ class Replay:
             topics={self._topic: self._role},
             orders={queue.name: queue.order},
             limits=bench.limits,
+            hurry=hurry,
             on_ready=lambda: None,
             tail=None,
             status_ends=lambda: (),
             ranges=self._ranges,
         )
 
-    async def _replay(self, stopping: asyncio.Event, hurry: asyncio.Event) -> bool:
+    async def _replay(self, stopping: asyncio.Event) -> bool:
         member = self._member
         assert member is not None, "prepared"
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch(member, over))
             stopped = tasks.create_task(_forward(stopping, over))
-            await self._bench.work(member, over, hurry)
+            await self._bench.work(member, over)
             watching.cancel()
             stopped.cancel()
         self._report(member)

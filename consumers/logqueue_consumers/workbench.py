@@ -105,18 +105,18 @@ class Workbench:
         status = self.settings.topics.status
         return [self._producer.end_of(status, number) for number in range(self._producer.partition_count(status))]
 
-    async def work(self, member: GroupMember, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
-        """Run the engine beside the member until `stopping`, then drain; `hurry` cuts the draining short."""
+    async def work(self, member: GroupMember, stopping: asyncio.Event) -> None:
+        """Run the engine beside the member until `stopping`, then drain."""
         engine = self.engine
         assert engine is not None, "prepare() comes first"
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(engine.run()), tasks.create_task(member.commit_regularly())]
             stopped = asyncio.ensure_future(stopping.wait())
-            stopped.add_done_callback(lambda _: member.hurry())
+            stopped.add_done_callback(lambda _: member.stop_intake())
             try:
                 await member.run(stopping)
                 log.info("stopping", group=self.group, running=engine.running_count)
-                await member.stop(drain_timeout_s=self.limits.drain_timeout_s, hurry=hurry)
+                await member.stop(drain_timeout_s=self.limits.drain_timeout_s)
             finally:
                 stopped.cancel()
                 for task in running:

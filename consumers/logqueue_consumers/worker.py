@@ -87,9 +87,9 @@ class Worker:
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until `stopping`, then drain; `hurry` cuts the draining short."""
         try:
-            if await unless(stopping, self._prepare()):
+            if await unless(stopping, self._prepare(hurry)):
                 assert self._member is not None, "prepared"
-                await self._bench.work(self._member, stopping, hurry)
+                await self._bench.work(self._member, stopping)
         finally:
             await self._bench.stop()
 
@@ -97,7 +97,7 @@ class Worker:
         """The worker now (or at its end)."""
         return measure(self._bench, self._member)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group
         specs: list[TopicSpec] = list(names.shared_specs())
         for queue in self._queues:
@@ -118,6 +118,7 @@ class Worker:
             topics=self._topics(),
             orders={name: app.queues[name].order for name in self._queues},
             limits=bench.limits,
+            hurry=hurry,
             on_ready=self._became_ready,
             tail=bench.tail,
             status_ends=bench.status_ends,
