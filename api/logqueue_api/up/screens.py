@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 PLAIN_COUNT_SECONDS = 5.0
+STILL_LINES = 45  # of the part that stands still and the live part together, about
 ALWAYS_SHOWN = ("queued", "running", "retrying", "succeeded", "dead")
 
 
@@ -126,6 +127,7 @@ class LiveScreen:
 
         self._console = Console(file=out, highlight=False)
         self._board = board
+        self._addresses: Addresses | None = None
         # Drawn from our own loop: no thread of rich's is there when a child is forked.
         self._live = Live(
             get_renderable=self._render, console=self._console, auto_refresh=False, vertical_overflow="crop"
@@ -138,6 +140,7 @@ class LiveScreen:
     def ready(self, addresses: Addresses, hints: Sequence[Hint], run: dict[str, Any]) -> None:
         from rich.text import Text
 
+        self._addresses = addresses
         show = self._console.print
         show(Text.assemble(("logqueue ", "bold"), (__version__, "bold"), " is up"))
         show()
@@ -167,6 +170,9 @@ class LiveScreen:
 
         board = self._board
         parts: list[RenderableType] = [] if board.is_over else [_children_line(board), Text()]
+        if self._addresses is not None and self._console.height < STILL_LINES:  # it has scrolled away
+            one_line = f"{self._addresses.bootstrap}  {self._addresses.dashboard}  {self._addresses.docs}"
+            parts.insert(0, Text(one_line, style="cyan", overflow="ellipsis", no_wrap=True))
         if board.queues:
             parts.append(_queue_table(board.queues))
         if board.feed:
