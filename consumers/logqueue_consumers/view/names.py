@@ -14,19 +14,36 @@ NO_NAME: Final = 0
 class Names:
     """Both directions of the `names` table of one connection, cached.
 
-    Number 0 stands for "none" and reads as "". Only the writer may `intern`.
+    `names[number]` is the name behind a number that the view stores; `numbers[name]` is the number of a name, which is
+    given one if it has none yet: only the writer may ask that, inside its transaction. Number 0 is "none" and reads "".
+    Both are dictionaries that fill themselves: they are asked ten times for each row.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._ids: dict[str, int] = {"": NO_NAME}
-        self._names: dict[int, str] = {NO_NAME: ""}
+        self.numbers = _Numbers(self)
+        self.names = _Names(self)
+        self.forget()
+
+    def find(self, name: str) -> int | None:
+        """The number of a name, or None if the view has never seen it."""
+        if name in self.numbers:
+            return self.numbers[name]
+        row = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        self._remember(row[0], name)
+        return int(row[0])
+
+    def forget(self) -> None:
+        """Drop the cache: after a rollback some of its numbers may not exist."""
+        self.numbers.clear()
+        self.names.clear()
+        self.numbers[""] = NO_NAME
+        self.names[NO_NAME] = ""
 
     def intern(self, name: str) -> int:
-        """The number of a name, giving it one if it has none yet (inside the caller's transaction)."""
-        known = self._ids.get(name)
-        if known is not None:
-            return known
+        """The number of a name that the cache does not hold."""
         found = self.find(name)
         if found is not None:
             return found
@@ -35,35 +52,34 @@ class Names:
         self._remember(cursor.lastrowid, name)
         return cursor.lastrowid
 
-    def find(self, name: str) -> int | None:
-        """The number of a name, or None if the view has never seen it."""
-        known = self._ids.get(name)
-        if known is not None:
-            return known
-        row = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            return None
-        self._remember(row[0], name)
-        return int(row[0])
-
-    def name(self, number: int) -> str:
-        """The name behind a number that the view stores."""
-        known = self._names.get(number)
-        if known is not None:
-            return known
+    def read(self, number: int) -> str:
+        """The name of a number that the cache does not hold."""
         row = self._db.execute("SELECT name FROM names WHERE id = ?", (number,)).fetchone()
         if row is None:
             raise sqlite3.DatabaseError(f"the view refers to name {number}, which it does not hold")
         self._remember(number, row[0])
         return str(row[0])
 
-    def forget(self) -> None:
-        """Drop the cache: after a rollback some of its numbers may not exist."""
-        self._ids = {"": NO_NAME}
-        self._names = {NO_NAME: ""}
-
     def _remember(self, number: int, name: str) -> None:
-        if len(self._ids) >= MAX_CACHED_NAMES:
+        if len(self.numbers) >= MAX_CACHED_NAMES:
             self.forget()
-        self._ids[name] = number
-        self._names[number] = name
+        self.numbers[name] = number
+        self.names[number] = name
+
+
+class _Numbers(dict[str, int]):
+    def __init__(self, table: Names) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, name: str) -> int:
+        return self._table.intern(name)
+
+
+class _Names(dict[int, str]):
+    def __init__(self, table: Names) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, number: int) -> str:
+        return self._table.read(number)

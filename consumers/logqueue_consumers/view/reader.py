@@ -114,7 +114,7 @@ class ViewReader:
         for queue, state, jobs in found.fetchall():
             counts.setdefault(queue, {})[State(state)] = jobs
         summaries = [
-            QueueSummary(queue=self._names.name(queue), counts=states, oldest_ms=self._oldest(number, queue, states))
+            QueueSummary(queue=self._names.names[queue], counts=states, oldest_ms=self._oldest(number, queue, states))
             for queue, states in counts.items()
         ]
         return sorted(summaries, key=lambda summary: summary.queue)
@@ -122,7 +122,7 @@ class ViewReader:
     def shadows(self) -> list[str]:
         """The replay groups whose runs the view holds."""
         found = self._db.execute("SELECT DISTINCT shadow FROM counters WHERE shadow <> ? AND jobs > 0", (NO_NAME,))
-        return sorted(self._names.name(number) for (number,) in found.fetchall())
+        return sorted(self._names.names[number] for (number,) in found.fetchall())
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset that the fold will read, by partition."""

@@ -139,9 +139,7 @@ class ViewStore:
             found = known.get(key)
             if found is None:
                 job = piece
-                values = rows.identity_values(job, names)
-                outcome = rows.outcome_values(job.outcome, names)
-                inserts.append((key.id, names.intern(key.shadow), *values, *outcome))
+                inserts.append(rows.row_values(job, names))
             else:
                 row_key, before = found
                 job = join(before, piece)
@@ -160,7 +158,7 @@ class ViewStore:
         self._db.executemany(
             schema.ADD_TO_COUNTER,
             [
-                (names.intern(shadow), names.intern(queue), state, jobs)
+                (names.numbers[shadow], names.numbers[queue], state, jobs)
                 for (shadow, queue, state), jobs in counts.items()
                 if jobs
             ],
