@@ -63,8 +63,12 @@ class Connection:
         if not self._events & READABLE:  # only a hang-up is reported while reading is paused
             self.close("hung up while its answers were waiting")
             return
+        self._serve(self._read)
+
+    def _serve(self, step: Callable[[], None]) -> None:
+        """Run a step that serves requests; what goes wrong in it ends this connection and nothing else."""
         try:
-            self._read()
+            step()
         except BlockingIOError:
             pass
         except OSError as error:
@@ -180,12 +184,7 @@ class Connection:
 
     def _resume(self) -> None:
         if self.session.is_full:
-            try:
-                self.session.resume()
-            except LogqueueError as error:
-                log.warning("closing %s: %s", self.session.peer, error)
-                self.close("bad request")
-                return
+            self._serve(self.session.resume)
             self._watch()
 
     def stop_reading(self) -> None:

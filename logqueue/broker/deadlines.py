@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Protocol
+
+log = logging.getLogger("logqueue.broker.deadlines")
 
 _STALE_MIN = 1024
 
@@ -33,6 +36,10 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._sweep_at = _STALE_MIN
+
+    def __len__(self) -> int:
+        """How many are remembered, finished ones included."""
+        return len(self._heap)
 
     def push(self, deadline: float, waiting: Waiting) -> None:
         """Call `waiting.on_deadline()` at `deadline` (the loop's time) unless it is done by then."""
@@ -64,7 +71,10 @@ class Deadlines:
         while heap and (heap[0][2].is_done or heap[0][0] <= now):
             waiting = heappop(heap)[2]
             if not waiting.is_done:
-                waiting.on_deadline()
+                try:
+                    waiting.on_deadline()
+                except Exception:  # a bug of one must not stop the clock of all others
+                    log.exception("a deadline failed in an unforeseen way; please report this")
         if heap and self._timer is None:
             self._arm(heap[0][0])
         self._after_wake()

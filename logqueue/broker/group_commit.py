@@ -129,7 +129,10 @@ class GroupCommit:
             self._has_failed = True
             log.critical("writes are refused from now on: %s", failure.detail)
         for callback in current.callbacks:
-            callback(failure)
+            try:
+                callback(failure)
+            except Exception:  # a bug in one answer must not take the others along
+                log.exception("answering after a flush failed in an unforeseen way; please report this")
         if failure is None:
             following = self._collecting.held_from
             for partition in current.held_from:

@@ -11,8 +11,9 @@ READ_TURN_BYTES = 1024 * 1024
 # Bytes one writable event may give to one connection before the others get their turn.
 WRITE_TURN_BYTES = 4 * 1024 * 1024
 
-# First buffer of a request larger than one read; it grows with what has really arrived, never with what was announced.
-FRAME_BUFFER_BYTES = 1024 * 1024
+# First buffer of a request larger than one read: a batch of max.message.bytes and its frame. It grows with what has
+# really arrived, never with what was announced.
+FRAME_BUFFER_BYTES = 1024 * 1024 + 64 * 1024
 
 # Frame buffers kept for the next large request: page faults of fresh memory cost more than the copy into it.
 SPARE_FRAME_BUFFERS = 8

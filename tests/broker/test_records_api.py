@@ -87,6 +87,27 @@ def test_produce_refuses_what_kafka_refuses(wire: Wire, topic: str) -> None:
     assert [e.batch_index for e in refused.record_errors] == [0]
 
 
+def test_acks_all_is_refused_where_one_replica_is_not_enough(wire: Wire) -> None:
+    create(wire, "two-replicas", min_insync_replicas="2")
+    assert produced(wire, "two-replicas", batch(b"x"), acks=-1).error_code == ErrorCode.NOT_ENOUGH_REPLICAS
+    assert produced(wire, "two-replicas", batch(b"x"), acks=1).error_code == 0
+
+
+def test_a_transactional_batch_has_no_transaction_to_be_part_of(wire: Wire, topic: str) -> None:
+    ours = batch(b"x", transactional=True, producer_id=1, producer_epoch=0, base_sequence=0)
+    assert produced(wire, topic, ours).error_code == ErrorCode.INVALID_TXN_STATE
+
+
+def test_zstd_is_refused_to_clients_too_old_for_it(wire: Wire, topic: str) -> None:
+    request = produce_request(topic, batch(b"x" * 100, compression="zstd"))
+    answers = [wire.call(version, request).responses[0].partition_responses[0].error_code for version in (6, 7)]
+    assert answers == [ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, 0]
+    create(wire, "zstd", compression_type="zstd")
+    produced(wire, "zstd", batch(b"x"))
+    codes = [wire.call(v, fetch_request("zstd", 0)).responses[0].partitions[0].error_code for v in (9, 10)]
+    assert codes == [ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, 0]
+
+
 def test_only_the_broker_writes_to_its_internal_topics(wire: Wire) -> None:
     wire.call(3, FindCoordinatorRequest(key="g"))
     assert produced(wire, "__consumer_offsets", batch(b"x")).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 READ_COMMITTED = 1
+FIRST_WITH_ZSTD = 10
 _NOTHING = b""
 
 
@@ -112,6 +113,8 @@ class _Collected:
         records: bytes | FileSlice = _NOTHING
         try:
             partition.check_epoch(wanted.current_leader_epoch)
+            if self._version < FIRST_WITH_ZSTD and partition.config.compression_type == "zstd":
+                return self._failed(wanted, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, partition)  # KIP-110
             if not log.log_start_offset <= offset <= log.log_end_offset:
                 return self._failed(wanted, ErrorCode.OFFSET_OUT_OF_RANGE, partition)
             if offset < high_watermark and (self._room > 0 or self.size == 0):

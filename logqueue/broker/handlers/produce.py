@@ -18,14 +18,19 @@ from logqueue.protocol.messages.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
-from logqueue.records.errors import InvalidRecord
-from logqueue.storage.errors import InvalidTopic
+from logqueue.protocol.wire import Records
+from logqueue.records.batch import CODEC_MASK, CRC_START, TRANSACTIONAL
+from logqueue.records.errors import InvalidRecord, UnsupportedCompressionType
+from logqueue.storage.errors import InvalidTopic, InvalidTxnState
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 ACKS_ALL = -1
 FIRST_WITH_TOPIC_IDS = 13
+FIRST_WITH_ZSTD = 7
+ZSTD = 4
+ATTRIBUTES = CRC_START + 1  # the low byte of them
 
 
 class ProduceFailed(LogqueueError):
@@ -37,19 +42,18 @@ def handle(broker: Broker, request: ProduceRequest, slot: Slot) -> ProduceRespon
     acks = request.acks
     now_ms = broker.clock.time_ms()
     durable = acks == ACKS_ALL and broker.config.fsync_acks_all
-    by_id = slot.header.api_version >= FIRST_WITH_TOPIC_IDS
+    version = slot.header.api_version
+    by_id = version >= FIRST_WITH_TOPIC_IDS
     waits = False
     failure: KafkaError | None = None
     responses = []
     for data in request.topic_data:
         answers = []
         for part in data.partition_data:
-            records = part.records
             try:
                 partition = _partition(broker, data, part.index, by_id=by_id)
-                if not records or partition.is_internal or not -1 <= acks <= 1:
-                    raise _refusal(partition, acks)
-                result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)  # type: ignore[arg-type]
+                records = _checked(partition, part.records, acks, version)
+                result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)
             except KafkaError as error:
                 failure = error
                 answers.append(_failed(part.index, error))
@@ -88,12 +92,26 @@ def _partition(broker: Broker, data: TopicProduceData, index: int, *, by_id: boo
     return topic.partitions[index]
 
 
-def _refusal(partition: Partition, acks: int) -> KafkaError:
+def _checked(partition: Partition, records: Records | None, acks: int, version: int) -> memoryview:
+    """The batch; raises KafkaError for what is wrong with the request around it."""
+    if not isinstance(records, memoryview) or not records:
+        raise InvalidRecord("a produce request without records")
     if not -1 <= acks <= 1:
-        return KafkaError(f"acks={acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
+        raise KafkaError(f"acks={acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
     if partition.is_internal:
-        return InvalidTopic("only the broker itself writes to its internal topics")
-    return InvalidRecord("a produce request without records")
+        raise InvalidTopic("only the broker itself writes to its internal topics")
+    if acks == ACKS_ALL and partition.config.min_insync_replicas > 1:
+        raise KafkaError(
+            f"min.insync.replicas is {partition.config.min_insync_replicas}, and one node has one replica",
+            code=ErrorCode.NOT_ENOUGH_REPLICAS,
+        )
+    if len(records) > ATTRIBUTES:
+        attributes = records[ATTRIBUTES]
+        if attributes & TRANSACTIONAL:
+            raise InvalidTxnState("transactions are not served: there is no transaction this batch could be part of")
+        if version < FIRST_WITH_ZSTD and attributes & CODEC_MASK == ZSTD:
+            raise UnsupportedCompressionType(f"zstd needs Produce version {FIRST_WITH_ZSTD}, not {version} (KIP-110)")
+    return records
 
 
 def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:
