@@ -44,7 +44,7 @@ FULL_WAIT_S = 0.5
 """How long to wait for room when all are full; the consumer is polled in between."""
 MAX_ERRORS = 3
 """Polls in a row that may fail before the consumer is replaced."""
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
 
 
 class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -127,9 +127,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._write_and_commit(partitions, is_idle=is_idle)
         if self._loading is not None:
             self._loading.cancel()
-        if self._consumer is not None:
-            await stop_client(self._consumer, timeout_s=STOP_TIMEOUT_S)
-            self._consumer = None
+        await self._close_consumer()
         for partition in [*partitions.values(), *self._away.values()]:
             self._engine.close(partition)
 
@@ -206,9 +204,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _give_up_consumer(self) -> None:
         """The consumer is beyond repair: keep its partitions in hand until the next assignment."""
         self._set_away(self._partitions)
+        await self._close_consumer()
+
+    async def _close_consumer(self) -> None:
+        """Leave the group. A consumer in the middle of a join waits for the others: then its connections are cut."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await stop_client(consumer, timeout_s=STOP_TIMEOUT_S)
+            await consumer._client.close()
 
     # --- rebalances: aiokafka calls these while no fetch is answered ---
 

@@ -1,8 +1,7 @@
 """Assigns partitions evenly and moves as few as it can, so that running jobs stay where they run. No IO.
 
-Every member tells in its join request which partitions it has. The leader gives each member an equal share of all
-partitions (counts differ by at most one), keeps what members have up to their share, and hands out the rest. Partitions
-of one topic are spread as well, since topics differ in load.
+Every member tells in its join request which partitions it has. The leader shares out topic by topic, since topics
+differ in load; members keep what they have up to their share.
 """
 
 from __future__ import annotations
@@ -56,35 +55,43 @@ def share_out(
 ) -> dict[str, list[TopicPartition]]:
     """Who gets which partition. Every partition some member subscribes to is given to exactly one of these.
 
-    Where all subscribe alike the counts differ by at most one, and no partition leaves a member that has room for it.
+    Each topic is shared evenly among those who subscribe to it, and what is left over of a topic goes to those who have
+    least so far: where all subscribe alike, all counts differ by at most one, in each topic and in all. A member keeps
+    of every topic as many of its partitions as its share has room for.
     """
-    members = sorted(subscriptions)
-    shares: dict[str, list[TopicPartition]] = {member: [] for member in members}
-    if not members:
-        return shares
-    known, taken = set(partitions), set()
-    floor, extra = divmod(len(known), len(members))
-    # Those with most keep the extra ones, so that the least moves.
-    by_count = sorted(members, key=lambda member: (-len(owned.get(member, ())), member))
-    quota = {member: floor + (index < extra) for index, member in enumerate(by_count)}
-    for member in members:
-        for partition in owned.get(member, ()):
-            fits = partition in known and partition not in taken and partition.topic in subscriptions[member]
-            if fits and len(shares[member]) < quota[member]:
-                shares[member].append(partition)
-                taken.add(partition)
+    shares: dict[str, list[TopicPartition]] = {member: [] for member in sorted(subscriptions)}
+    topics: dict[str, list[TopicPartition]] = {}
     for partition in partitions:
-        if partition in taken:
-            continue
-        able = [member for member in members if partition.topic in subscriptions[member]]
-        if not able:
-            continue
-        open_ = [member for member in able if len(shares[member]) < quota[member]] or able
-        topic = partition.topic
-        chosen = min(open_, key=lambda m: (sum(p.topic == topic for p in shares[m]), len(shares[m]), m))
-        shares[chosen].append(partition)
-        taken.add(partition)
+        topics.setdefault(partition.topic, []).append(partition)
+    for topic in sorted(topics, key=lambda name: (-len(topics[name]), name)):
+        able = [member for member in shares if topic in subscriptions[member]]
+        if able:
+            _share_topic(topics[topic], able, owned, shares)
     return shares
+
+
+def _share_topic(
+    partitions: Sequence[TopicPartition],
+    members: Sequence[str],
+    owned: Mapping[str, Sequence[TopicPartition]],
+    shares: dict[str, list[TopicPartition]],
+) -> None:
+    """Add one topic's partitions to the shares of these members."""
+    left = dict.fromkeys(partitions)
+    claims = {member: [p for p in dict.fromkeys(owned.get(member, ())) if p in left] for member in members}
+    floor, extra = divmod(len(partitions), len(members))
+    ranked = sorted(members, key=lambda member: (len(shares[member]), -len(claims[member]), member))
+    rooms = {member: floor + (place < extra) for place, member in enumerate(ranked)}
+    for member in members:
+        for partition in claims[member]:
+            if rooms[member] and partition in left:
+                del left[partition]
+                shares[member].append(partition)
+                rooms[member] -= 1
+    for partition in left:
+        member = next(member for member in ranked if rooms[member])
+        shares[member].append(partition)
+        rooms[member] -= 1
 
 
 def _read_owned(user_data: bytes) -> list[TopicPartition]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.worker import run_worker
@@ -31,11 +32,17 @@ def make_app(name: str, settings: Settings, side_file: str) -> App:
     return app
 
 
-async def main(bootstrap: str, name: str, side_file: str) -> None:
+async def main(bootstrap: str, name: str, side_file: str, instance_id: str | None = None) -> None:
     settings = Settings(bootstrap=bootstrap, topic_prefix=f"{name}.")
     app = make_app(name, settings, side_file)
     result = await run_worker(
-        app, settings=settings, limits=LIMITS, on_ready=lambda _: print("ready", flush=True), concurrency=100
+        app,
+        settings=settings,
+        # A static member's place is kept for the session timeout: the next under its id must not wait for that.
+        limits=LIMITS if instance_id is None else replace(LIMITS, session_timeout_ms=30_000),
+        on_ready=lambda _: print("ready", flush=True),
+        concurrency=100,
+        instance_id=instance_id,
     )
     print("stopped", result.succeeded, result.interrupted, flush=True)
 
