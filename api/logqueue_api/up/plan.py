@@ -103,7 +103,9 @@ def worker_spec(plan: Plan, name: str, *, bootstrap: str, api: str) -> ChildSpec
     """A worker with an identity of its own, so that its successor takes its partitions over without waiting."""
     assert plan.app is not None, "workers need an app"
     identity = f"{_machine(plan.data_dir)}-{name}"
-    line = _logqueue("worker", plan.app, "--bootstrap", bootstrap, "--instance-id", identity, *plan.worker_options)
+    # It leaves at a stop: the next `up` may have fewer workers, and its partitions would wait for one that never comes.
+    membership = ["--instance-id", identity, "--leave"]
+    line = _logqueue("worker", plan.app, "--bootstrap", bootstrap, *membership, *plan.worker_options)
     return ChildSpec(
         name=name,
         command=lambda ready: line,

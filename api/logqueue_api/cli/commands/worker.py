@@ -8,18 +8,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from logqueue_api.cli.app_loading import load_app
 from logqueue_api.cli.arguments import add_stack, count, seconds
-from logqueue_api.cli.exits import ExitCode
+from logqueue_api.cli.exits import ExitCode, UsageError
 from logqueue_api.cli.log_lines import add_log_level, configure
 from logqueue_api.cli.output import Output
 from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
+    from logqueue_consumers.metrics import WorkerMetrics
     from logqueue_consumers.worker import Worker
+
+    from logqueue.jobs.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instance-id", metavar="ID", help="static member of the group: restarted under it, it takes over at once"
     )
+    parser.add_argument(
+        "--leave",
+        action="store_true",
+        help="a static member that leaves its group at a stop: it will not come back soon",
+    )
     parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
     add_log_level(parser)
     add_stack(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.leave and options.instance_id is None:
+        raise UsageError("--leave is for a static member", hint="--instance-id ID makes it one")
     if options.config:
         os.environ["LOGQUEUE_CONFIG"] = options.config
     stack = find_stack(options)
@@ -58,19 +69,33 @@ def run(options: argparse.Namespace) -> int:
             f"logqueue worker ready: group {metrics.group}, {metrics.partitions} partitions, log {stack.bootstrap}",
         )
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        metrics = runner.run(
-            run_worker(
-                app,
-                settings=settings,
-                queues=options.queue,
-                concurrency=options.concurrency,
-                drain_timeout=options.drain_timeout,
-                instance_id=options.instance_id,
-                on_ready=on_ready,
-            )
+    async def work() -> WorkerMetrics:
+        metrics = await run_worker(
+            app,
+            settings=settings,
+            queues=options.queue,
+            concurrency=options.concurrency,
+            drain_timeout=options.drain_timeout,
+            instance_id=options.instance_id,
+            on_ready=on_ready,
         )
+        if options.leave:
+            await _leave(settings, group=app.group, instance_id=options.instance_id)
+        return metrics
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        metrics = runner.run(work())
     counts = {"succeeded": metrics.succeeded, "dead": metrics.dead, "retried": metrics.retried}
     done = ", ".join(f"{count} {name}" for name, count in (counts | {"interrupted": metrics.interrupted}).items())
     output.event({"event": "stopped", **asdict(metrics)}, f"logqueue worker stopped: {done}")
     return ExitCode.OK
+
+
+async def _leave(settings: Settings, *, group: str, instance_id: str) -> None:
+    from logqueue_api.cli.static_member import NotLeft, leave
+
+    try:
+        await leave(settings, group=group, instance_id=instance_id)
+    except NotLeft as error:
+        # The work is done and committed; what is left is a wait for whoever takes the partitions over.
+        print(f"logqueue: {error}; its partitions wait for the session timeout", file=sys.stderr)
