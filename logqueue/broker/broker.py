@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from logqueue.broker import limits
@@ -62,6 +63,7 @@ class Broker:
         self._network: Network | None = None
         self._groups: Groups | None = None
         self._upkeep: Upkeep | None = None
+        self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
     @property
     def cluster_id(self) -> str:
@@ -102,7 +104,7 @@ class Broker:
         try:
             self._open()
         except BaseException:
-            self._close()
+            self._resources.close()
             raise
         if not self.config.host.startswith("127.") and self.config.host not in ("localhost", "::1"):
             log.warning(
@@ -113,7 +115,7 @@ class Broker:
             )
 
     def _open(self) -> None:
-        config = self.config
+        config, resources = self.config, self._resources
         self._directory = LogDirectory.open(
             config.data_dir,
             clock=self.clock,
@@ -121,11 +123,17 @@ class Broker:
             node_id=config.node_id,
             environment=self._environment,
         )
+        resources.callback(self._directory.close)
+        for cut in self._directory.cuts:
+            log.warning("recovery: %s", cut)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
+        resources.callback(self.deadlines.close)
         self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
+        resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
         dispatcher = Dispatcher(self)
         self._network = Network(self.loop, config, serve=dispatcher.serve, after_batch=self.commit.start_round)
+        resources.callback(self._network.close)
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
         self.port = self._network.listen()
@@ -148,19 +156,10 @@ class Broker:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         if self._upkeep is not None:
             await self._upkeep.stop()
-        self._close()
+        self._network.close()
+        self._network = None
+        self._resources.close()
         log.info("stopped")
-
-    def _close(self) -> None:
-        if self._network is not None:
-            self._network.close()
-            self._network = None
-        if self._directory is not None:
-            if hasattr(self, "commit"):
-                self.commit.close()
-                self.deadlines.close()
-            self._directory.close()
-            self._directory = None
 
     def answer(self, slot: Slot, response: Any) -> None:
         """Answer a request now; it leaves at the end of the turn, after the answers before it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from logqueue.broker.broker import Broker
+from logqueue.broker.listener import format_address
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.errors import LogqueueError
 
@@ -138,7 +139,7 @@ def configure_logging(options: Options) -> None:
 
 def announce(host: str, port: int) -> None:
     """The ready line, on standard output."""
-    sys.stdout.write(f"logqueue broker ready on {host}:{port}\n")
+    sys.stdout.write(f"logqueue broker ready on {format_address(host, port)}\n")
     sys.stdout.flush()
 
 

@@ -52,6 +52,11 @@ def _explain(host: str, port: int, error: OSError) -> str:
             return f"cannot listen on {host}:{port}: {error.strerror}"
 
 
+def format_address(host: str, port: int) -> str:
+    """`host:port` as clients take it; IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Listener:
     """Accepts connections while there is room for them."""
 

@@ -42,6 +42,7 @@ class Network:
         self._ready: list[Connection] = []  # have answers to send
         self._scratch: memoryview | None = None
         self._pool = BufferPool()
+        self._is_closed = False
         self._idle_timer: asyncio.TimerHandle | None = None
         self._resume_timer: asyncio.TimerHandle | None = None
 
@@ -61,7 +62,11 @@ class Network:
         while self._ready:
             ready, self._ready = self._ready, []
             for connection in ready:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception:  # a bug in one connection must not keep the answers of the others
+                    log.exception("closing %s: sending failed; please report this", connection.session.peer)
+                    connection.close("bug")
 
     def stop_listening(self) -> None:
         """Take no more connections and watch for idle ones no longer; the others go on."""
@@ -80,11 +85,14 @@ class Network:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether any answer still waits for its reader or for its turn."""
-        return any(c.has_unsent or c.session.queued_requests for c in self._connections)
+        """Whether any answer still waits for its reader."""
+        return any(connection.has_unsent for connection in self._connections)
 
     def close(self) -> None:
-        """End every connection now."""
+        """End every connection now. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.stop_listening()
         for connection in list(self._connections):
             connection.close("the broker stops")

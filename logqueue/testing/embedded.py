@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from logqueue.broker.broker import Broker
+from logqueue.broker.listener import format_address
 from logqueue.config import BrokerConfig
 from logqueue.errors import LogqueueError
 from logqueue.storage.environment import Environment
@@ -58,7 +59,7 @@ class EmbeddedBroker:
     @property
     def bootstrap(self) -> str:
         """`host:port` for clients; stays the same over `restart()`."""
-        return f"{self._config.host}:{self.port}"
+        return format_address(self._config.host, self.port)
 
     @property
     def port(self) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from logqueue.broker.limits import STOP_DRAIN_SECONDS
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
@@ -160,3 +162,17 @@ def delete_offset(wire: Wire, group: str) -> int:
     topic = OffsetDeleteRequestTopic(name="t", partitions=[OffsetDeleteRequestPartition(partition_index=0)])
     code: int = wire.call(0, OffsetDeleteRequest(group_id=group, topics=[topic])).topics[0].partitions[0].error_code
     return code
+
+
+def test_a_stop_does_not_wait_for_a_group_that_is_rebalancing() -> None:
+    with EmbeddedBroker(fsync=False) as broker, Wire(broker.bootstrap) as wire, Wire(broker.bootstrap) as late:
+        join_alone(wire, "g", rebalance_timeout_ms=600_000, session_timeout_ms=600_000)
+        protocols = [JoinGroupRequestProtocol(name="range")]
+        request = JoinGroupRequest(group_id="g", protocol_type="consumer", protocols=protocols)
+        request.session_timeout_ms = request.rebalance_timeout_ms = 600_000
+        request.member_id = late.call(5, request).member_id
+        late.send(5, request)  # parked: the first member has to rejoin
+        assert wire.call(3, HeartbeatRequest(group_id="g", generation_id=1)).error_code != 0
+        began = time.monotonic()
+        broker.stop()
+        assert time.monotonic() - began < STOP_DRAIN_SECONDS / 2
