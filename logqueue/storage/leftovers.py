@@ -21,6 +21,7 @@ from logqueue.storage.names import (
     parse_segment_file,
     segment_file,
 )
+from logqueue.storage.open_files import OpenFile
 from logqueue.storage.scan import Scan
 
 _UNFINISHED = (TEMPORARY, CLEANED, DELETED)
@@ -49,13 +50,9 @@ def _finish_swap(fs: FileSystem, folder: Path, name: str, sizes: dict[str, int])
     if parsed is None:
         return
     base, size = parsed[0], sizes.pop(name)
-    fd = fs.open(folder / name)
-    try:
-        scan = Scan(fs, fd, position=0, size=size, next_offset=base)
-        for _ in scan:
-            pass
-    finally:
-        fs.close(fd)
+    scan = Scan(fs, OpenFile(fs.open(folder / name), fs.close), position=0, size=size, next_offset=base)
+    for _ in scan:
+        pass
     for existing in list(sizes):
         replaced = parse_segment_file(existing)
         if replaced is None or replaced[1] not in SEGMENT_SUFFIXES:

@@ -106,7 +106,7 @@ class PartitionLog:
         self._health = environment.health
         self.producer_state = loaded.producers if loaded else ProducerState()
         self._epochs = loaded.epochs if loaded else LeaderEpochs()
-        self._segments = SegmentList(self._fs, loaded.segments if loaded else [])
+        self._segments = SegmentList(loaded.segments if loaded else [])
         self._active = loaded.segments[-1] if loaded else None
         self.log_start_offset = loaded.log_start_offset if loaded else log_start_offset
         self.log_end_offset = loaded.log_end_offset if loaded else log_start_offset

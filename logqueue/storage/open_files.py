@@ -93,11 +93,12 @@ class FilePool:
             holder.touched = False
             self._holders.append(holder)
         holder = self._holders.popleft()
-        if holder.file is not None:
+        file = holder.file
+        if file is not None:
             if holder.dirty:
                 holder.dirty = False
                 try:
-                    self.fs.fdatasync(holder.file.fd)
+                    self.fs.fdatasync(file.fd)
                 except OSError as error:
                     raise self._health.fail(f"fsync of {holder.path}", error) from error
             holder.release()

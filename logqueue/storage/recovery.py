@@ -358,7 +358,7 @@ class _Loader:
         if not header.is_control:
             self._producers.update(header)
             return
-        batch = self._fs.pread(segment.open().fd, header.size, position)
+        batch = segment.read_at(header.size, position)
         try:
             for record in read_records(batch):
                 marker = parse_marker(record)
@@ -389,7 +389,7 @@ class _Loader:
     ) -> Scan:
         return Scan(
             self._fs,
-            segment.open().fd,
+            segment.open(),
             position=position,
             size=size,
             next_offset=next_offset,

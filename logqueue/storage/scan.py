@@ -15,6 +15,7 @@ from logqueue.records.batch import (
 from logqueue.records.errors import CorruptMessage
 from logqueue.storage.errors import StorageError
 from logqueue.storage.file_system import FileSystem
+from logqueue.storage.open_files import OpenFile
 
 SCAN_BYTES = 1024 * 1024
 """How much of a file a scan holds at once; a larger batch gets a buffer of its own."""
@@ -23,9 +24,8 @@ SKIM_BYTES = 64 * 1024
 """The same for a scan that only looks at headers."""
 
 
-def read_header(fs: FileSystem, fd: int, position: int) -> BatchHeader:
-    """The header of a batch that is known to be whole. Raises StorageError if it is not there."""
-    data = fs.pread(fd, HEADER_SIZE, position)
+def stored_header(data: bytes, position: int) -> BatchHeader:
+    """The header of a batch that is known to be whole, from its first bytes. Raises StorageError if it is none."""
     try:
         if len(data) < HEADER_SIZE:
             raise CorruptMessage(f"the file ends {len(data)} bytes behind {position}")
@@ -46,7 +46,7 @@ class Scan:
     def __init__(
         self,
         fs: FileSystem,
-        fd: int,
+        file: OpenFile,
         *,
         position: int,
         size: int,
@@ -55,7 +55,7 @@ class Scan:
         dense: bool = False,
     ) -> None:
         self._fs = fs
-        self._fd = fd
+        self._file = file
         self._size = size
         self._verify = verify
         self._dense = dense
@@ -115,7 +115,7 @@ class Scan:
         view = memoryview(buffer)
         filled = 0
         while filled < len(buffer):
-            count = self._fs.preadv(self._fd, view[filled:], position + filled)
+            count = self._fs.preadv(self._file.fd, view[filled:], position + filled)
             if not count:
                 break
             filled += count

@@ -14,7 +14,7 @@ from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, offset_entries_below
 from logqueue.storage.open_files import FileHolder, OpenFile
-from logqueue.storage.scan import read_header
+from logqueue.storage.scan import stored_header
 from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
 
 MAX_RELATIVE_OFFSET = 2**31 - 1
@@ -147,7 +147,8 @@ class Segment:
         """Make the bytes written so far durable, not the file's name. Callable from a thread. Raises OSError."""
         holder = self._file
         holder.dirty = False  # before, not after: a batch that is appended meanwhile makes it dirty again
-        self._fs.fdatasync(holder.open(create=True).fd)
+        file = holder.open(create=True)
+        self._fs.fdatasync(file.fd)
 
     def note_max_timestamp(self) -> None:
         """Give the time index its last entry, as every roll and close does."""
@@ -229,20 +230,24 @@ class Segment:
         """Where the batch at `position` ends."""
         return position + self.header_at(position).size
 
+    def read_at(self, size: int, position: int) -> bytes:
+        """Some bytes of the .log file. Raises OSError."""
+        file = self.open()  # held until the bytes are there: another thread may evict it meanwhile
+        return self._fs.pread(file.fd, size, position)
+
     def header_at(self, position: int) -> BatchHeader:
         """Header of the batch at `position`. Raises StorageError if there is none."""
-        return read_header(self._fs, self.open().fd, position)
+        return stored_header(self.read_at(HEADER_SIZE, position), position)
 
     def offset_at(self, position: int) -> int:
         """Base offset of the batch at `position`."""
-        offset: int = _OFFSET.unpack(self._fs.pread(self.open().fd, _OFFSET.size, position))[0]
+        offset: int = _OFFSET.unpack(self.read_at(_OFFSET.size, position))[0]
         return offset
 
     def _walk(self, position: int) -> Iterator[tuple[int, int, int]]:
         """(position, last offset, size) of the batches from `position` on, read a few KiB of headers at a time."""
-        fd = self.open().fd
         while position < self.size:
-            chunk = self._fs.pread(fd, _WALK_BYTES, position)
+            chunk = self.read_at(_WALK_BYTES, position)
             at, end = 0, min(len(chunk) - HEADER_SIZE, self.size - position - HEADER_SIZE)
             while at <= end:
                 base_offset, length, last_offset_delta = _WALKED.unpack_from(chunk, at)

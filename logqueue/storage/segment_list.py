@@ -9,7 +9,6 @@ from typing import NamedTuple
 from logqueue.records.batch import NO_TIMESTAMP, BatchHeader
 from logqueue.records.builder import read_records
 from logqueue.records.record import Record
-from logqueue.storage.file_system import FileSystem
 from logqueue.storage.segment import Segment
 
 MAX_KNOWN_POSITIONS = 128
@@ -27,8 +26,7 @@ class TimestampOffset(NamedTuple):
 class SegmentList:
     """Segments by rising base offset; the last one is written to."""
 
-    def __init__(self, fs: FileSystem, segments: list[Segment]) -> None:
-        self._fs = fs
+    def __init__(self, segments: list[Segment]) -> None:
         self._segments = segments
         self._bases = [segment.base_offset for segment in segments]
         self._known: dict[int, tuple[Segment, int]] = {}
@@ -106,7 +104,7 @@ class SegmentList:
     def _records(self, segment: Segment, position: int, header: BatchHeader) -> Iterator[tuple[BatchHeader, Record]]:
         """The records of the batch at `position` and of those behind it in the segment."""
         while True:
-            batch = self._fs.pread(segment.open().fd, header.size, position)
+            batch = segment.read_at(header.size, position)
             for record in read_records(batch):
                 yield header, record
             position += header.size

@@ -239,6 +239,47 @@ def test_many_partitions_keep_few_files_open(tmp_path: Path) -> None:
     directory.close()
 
 
+class Crowded(RealFileSystem):
+    """Runs `meanwhile` before a descriptor is used, as another thread may."""
+
+    def __init__(self) -> None:
+        self.meanwhile = lambda: None
+
+    def _interrupt(self) -> None:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        self.meanwhile = meanwhile
+
+    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        self._interrupt()
+        os.fdatasync(fd)
+
+    def pwrite(self, fd: int, data: bytes, position: int, /) -> int:  # type: ignore[override]
+        self._interrupt()
+        return os.pwrite(fd, data, position)
+
+    def pread(self, fd: int, size: int, position: int, /) -> bytes:  # type: ignore[override]
+        self._interrupt()
+        return os.pread(fd, size, position)
+
+
+def test_a_file_that_is_evicted_while_it_is_used_stays_open_until_then(tmp_path: Path) -> None:
+    fs = Crowded()
+    directory = open_directory(tmp_path, Environment(fs=fs, max_open_files=1))
+    directory.create_topic("plain", partitions=2, properties={"index.interval.bytes": "100", "segment.bytes": "1000"})
+    log, other = directory.logs.values()
+    other.append(batch_of(1), leader_epoch=0, now_ms=NOW)
+    fs.meanwhile = lambda: other.read(offset=0, max_bytes=1000)
+    for number in range(20):
+        log.append(batch_of(number), leader_epoch=0, now_ms=NOW)
+        assert log.flush() == number + 1
+    assert len(read_all(log)) == 20
+    for offset in range(20):
+        assert log.read(offset=offset, max_bytes=1).size
+    assert log.offset_for_timestamp(NOW + 7) == (NOW + 7, 7, 0)
+    directory.close()
+
+
 def test_producer_ids_are_given_once_across_restarts(tmp_path: Path) -> None:
     given = []
     for _ in range(3):
