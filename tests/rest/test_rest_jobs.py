@@ -84,6 +84,9 @@ def test_a_record_without_any_header_is_a_job_of_the_default_type(api: ApiProces
 def test_a_record_with_headers_that_cannot_be_read_is_still_a_job(api: ApiProcess, kafka: Kafka) -> None:
     partition, offset = kafka.send("jobs.mail", b"\xff\xfe", headers={"job-attempt": "many"})
     assert api.job(f"{kafka.prefix}jobs.mail-{partition}-{offset}")["state"] == "queued"
+    # The worker buries it under the id that it has: the view must not know it under another one.
+    kafka.send("jobs.mail", b"{}", headers={"job-attempt": "many", "ce_id": "mine", "ce_type": "mail.send"})
+    assert api.job("mine")["type"] == "mail.send"
 
 
 def test_a_new_queue_of_a_foreign_producer_is_discovered(api: ApiProcess, kafka: Kafka) -> None:

@@ -6,15 +6,18 @@ Nothing that a producer writes may stop the fold: a record in a job topic is a j
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
 from logqueue_schemas.job_status import JobStatus
 from logqueue_schemas.job_status import State as StatusState
 
+from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.headers import JobHeaders, read_job_headers
-from logqueue.jobs.job_ids import id_of_position
+from logqueue.jobs.headers import CE_ID, CE_TYPE, MAX_TYPE_CHARS, JobHeaders, read_job_headers
+from logqueue.jobs.job_ids import MAX_ID_CHARS, id_of_position
+from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue_consumers.view.job import (
     FROM_JOB_RECORD,
     FROM_STATUS,
@@ -29,9 +32,6 @@ from logqueue_consumers.view.job import (
 )
 from logqueue_consumers.view.schema import MAX_CREATED_MS
 
-DEFAULT_TENANT: Final = "default"
-
-_NO_HEADERS: Final = JobHeaders()
 # A newer writer's state that this reader does not know counts as running: neither queued nor ended.
 _STATES: Final = {state: STATES_BY_NAME.get(state.value, State.RUNNING) for state in StatusState}
 _encode_json = msgspec.json.Encoder().encode
@@ -54,7 +54,7 @@ def read_job_record(record: Record, queue: str) -> Job:
     try:
         headers = read_job_headers(record.headers)
     except InvalidHeader:
-        headers = _NO_HEADERS
+        headers = _salvage(record.headers)
     created_ms = headers.created_ms
     if created_ms is None or created_ms > MAX_CREATED_MS:
         created_ms = min(max(record.timestamp, 0), MAX_CREATED_MS)
@@ -128,4 +128,12 @@ def read_status(status: JobStatus) -> Job:
 
 def read_tenant(key: bytes | None) -> str:
     """The tenant in a record's key; "default" where there is none."""
-    return key.decode("utf-8", "replace") if key else DEFAULT_TENANT
+    return key.decode("utf-8", "replace")[:MAX_TENANT_CHARS] if key else DEFAULT_TENANT
+
+
+def _salvage(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
+    """Id and type of a record of which some header cannot be read, exactly as the worker that buries it names them."""
+    known = dict(headers)
+    id_ = known.get(CE_ID, b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
+    type_ = known.get(CE_TYPE, b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
+    return JobHeaders(JobId(id_) if id_ else None, type_ or None)
