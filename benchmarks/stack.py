@@ -25,7 +25,7 @@ class Process:
 
     def __init__(self, *arguments: str, env: dict[str, str] | None = None, module: tuple[str, ...] = COMMAND) -> None:
         self._process = subprocess.Popen(
-            [*module, *arguments], stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            [*module, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
         )
         self.pid = self._process.pid
 
@@ -57,6 +57,12 @@ class Process:
             self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """What a user's shell has: compiled modules are kept, whatever this shell says."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, **more}
 
 
 @contextmanager
