@@ -21,7 +21,8 @@ from logqueue_api.up.stack_run import StackRun
 HOLD = """
 import os, signal, sys, threading, time
 folder, name = sys.argv[1], sys.argv[2]
-signal.signal(signal.SIGTERM, lambda *_: (print("bye", flush=True), os._exit(0)))
+stubborn = os.path.exists(f"{folder}/stubborn-{name}")
+signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *_: (print("bye", flush=True), os._exit(0)))
 print("hello", flush=True)
 while os.path.exists(f"{folder}/hold-{name}"):
     time.sleep(0.01)

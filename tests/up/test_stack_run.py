@@ -125,6 +125,25 @@ def test_a_killed_child_comes_back_and_run_json_stays_true(tmp_path: Path, app: 
     assert "killed by SIGKILL" in output
 
 
+def test_a_second_ctrl_c_ends_what_does_not_stop(tmp_path: Path, app: str) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "stubborn-worker-2").touch()
+    with up(data_dir, "--app", app) as running:
+        run = running.until_ready()
+        watches = [os.pidfd_open(pid) for pid in pids_of(run)]
+        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGINT)  # the same key press, told twice: not yet a second one
+        until(lambda: not (data_dir / "run.json").exists(), running.process)
+        assert running.process.stdout is not None
+        while "stopping: running jobs" not in (line := running.process.stdout.readline()):
+            assert line, "`up` ended"
+        time.sleep(0.4)  # two signals within 0.3 s are one
+        code, output = running.end(signal.SIGINT)
+    assert (code, "stopping at once" in output) == (130, True)
+    assert has_ended(watches)
+
+
 def test_an_outside_cluster_needs_no_broker(tmp_path: Path, app: str) -> None:
     with up(tmp_path / "data", "--app", app, "--bootstrap", "kafka-1:9092,kafka-2:9092") as running:
         run = running.until_ready()

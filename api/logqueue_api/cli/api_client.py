@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 LARGEST_ANSWER_BYTES = 64 << 20
 
-_CODES = {
+_CODES: dict[int, ExitCode] = {
     HTTPStatus.NOT_FOUND: ExitCode.NOT_FOUND,
     HTTPStatus.GONE: ExitCode.NOT_FOUND,
     HTTPStatus.SERVICE_UNAVAILABLE: ExitCode.UNREACHABLE,
@@ -121,7 +121,7 @@ def _problem(status: int, document: Any, *, url: str) -> CommandError:
         text += "".join(f"\n  {line}" for line in told if line not in text)
     if status >= 500 and status not in _CODES:
         return CommandError(text, code=ExitCode.FAILED, hint="see the API's log")
-    return CommandError(text, code=_CODES.get(HTTPStatus(status), ExitCode.USAGE))
+    return CommandError(text, code=_CODES.get(status, ExitCode.USAGE))
 
 
 def _field(item: Any) -> str:

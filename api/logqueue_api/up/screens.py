@@ -77,6 +77,7 @@ class PlainScreen:
         self._print(text)
 
     def ready(self, addresses: Addresses, hints: Sequence[Hint], run: dict[str, Any]) -> None:
+        self._print(f"logqueue {__version__} is up")
         for label, value in address_lines(addresses):
             self._print(f"  {label:<10} {value}")
         self._print("try next, in another terminal:")

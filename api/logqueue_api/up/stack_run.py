@@ -144,7 +144,7 @@ class StackRun:
             for task in (work, failure, stop, drawing):
                 task.cancel()
             await asyncio.gather(work, failure, stop, drawing, return_exceptions=True)
-        return ExitCode.OK if was_ready else ExitCode.INTERRUPTED
+        return ExitCode.OK if was_ready and not signals.stop_now.is_set() else ExitCode.INTERRUPTED
 
     # -- starting ------------------------------------------------------------------------------------------------
 

@@ -178,6 +178,7 @@ async def _show(letters: DeadLetters, options: argparse.Namespace, output: Outpu
         return
     for item in items:
         del item["preview"]
+        item["headers"] = "\n".join(f"{name}: {text}" for name, text in item["headers"].items())
         output.record(item)
         output.line()
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="get|wait")
     get = verbs.add_parser("get", help="what is known of a job now")
     get.add_argument("id", metavar="ID")
+    get.add_argument("--group", metavar="G", help="its run in this replay group instead of the live one")
     add_stack(get)
     wait = verbs.add_parser("wait", help="wait for a job's end")
     wait.add_argument("id", metavar="ID")
@@ -30,5 +31,5 @@ def run(options: argparse.Namespace) -> int:
     output = Output(is_json=options.json)
     if options.verb == "wait":
         return show_job(wait_for_end(api, options.id, timeout=options.timeout), output)
-    output.record(api.get(f"/v1/jobs/{quoted(options.id)}"))
+    output.record(api.get(f"/v1/jobs/{quoted(options.id)}", {"group": options.group}))
     return ExitCode.OK

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ls.add_argument("-q", "--queue", metavar="QUEUE")
     ls.add_argument("--since", type=moment, metavar="TIME", help="created at or after (ISO 8601, or 15m ago: 15m)")
     ls.add_argument("--until", type=moment, metavar="TIME", help="created before")
+    ls.add_argument("--group", metavar="G", help="the runs of this replay group instead of the live ones")
     ls.add_argument("-n", "--limit", type=count, default=DEFAULT_LIMIT, help=f"how many ({DEFAULT_LIMIT})")
     ls.add_argument("--cursor", help="go on where a list ended (its next_cursor)")
     add_stack(ls)
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _pages(api: ApiClient, options: argparse.Namespace) -> tuple[list[dict[str, Any]], str | None]:
     """Up to --limit jobs, page after page."""
-    query: dict[str, object] = {name: getattr(options, name) for name in ("state", "type", "tenant", "queue")}
+    query: dict[str, object] = {name: getattr(options, name) for name in ("state", "type", "tenant", "queue", "group")}
     query |= {name: text_of(getattr(options, name)) for name in ("since", "until") if getattr(options, name)}
     items: list[dict[str, Any]] = []
     cursor = options.cursor
