@@ -3,72 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shlex
-import signal
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from enum import Enum
 
 from logqueue.clock import Clock, SystemClock
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.up import plan as plans
 from logqueue_api.up.app_card import AppCard
 from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
+from logqueue_api.up.card_process import read_card
 from logqueue_api.up.child import Child, ChildState, Notice
 from logqueue_api.up.counts import Rates
 from logqueue_api.up.hints import Hint, hints
 from logqueue_api.up.http_get import get_json
 from logqueue_api.up.plan import API, BROKER, FEED, Plan, Recipes
 from logqueue_api.up.run_file import DataFolder, DataFolderInUse, DataFolderUnusable, Run
+from logqueue_api.up.signals import Signals
 from logqueue_api.up.supervisor import ChildFailed, Supervisor
 
 LOG_DIR = "logs"
 COUNT_SECONDS = 1.0
 DRAW_SECONDS = 0.25
-CARD_SECONDS = 60.0
 KNOWN_SECONDS = 30.0
 KNOWN_PAUSE_SECONDS = 0.05
-SECOND_SIGNAL_SECONDS = 0.3  # nearer to the first one it is the same key press, told twice (make, a wrapper)
 # The Kafka client calls every refused connection an error while it goes on trying: our own lines say what came of it.
 PROBLEM = re.compile(r"\[(error|critical)\s*\]|\b(ERROR|CRITICAL)\b(?!\] aiokafka)|^Traceback ")
 PROBLEM_LINES = 5  # shown of one child in PROBLEM_SECONDS; its log has them all
 PROBLEM_SECONDS = 10.0
-
-
-class Order(Enum):
-    """What the person at the terminal wants."""
-
-    RUN = "run"
-    STOP = "stop"
-    STOP_NOW = "stop now"
-
-
-class Signals:
-    """Turns SIGINT, SIGTERM and SIGHUP into orders: the first asks for a stop, the second for a hard one."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.stop = asyncio.Event()
-        self.stop_now = asyncio.Event()
-        self.first: signal.Signals | None = None
-        self._clock = clock
-        self._first_at = 0.0
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._take, number)
-
-    def _take(self, number: signal.Signals) -> None:
-        now = self._clock.monotonic()
-        if self.first is None:
-            self.first, self._first_at = number, now
-            self.stop.set()
-        elif now - self._first_at >= SECOND_SIGNAL_SECONDS:
-            self.stop_now.set()
 
 
 class StackRun:
@@ -97,7 +64,7 @@ class StackRun:
     async def run(self) -> int:
         """Start, watch, stop."""
         signals = Signals(self._clock)
-        card = await self._card(signals)
+        card = await read_card(self._plan, signals)
         if signals.stop.is_set():
             return ExitCode.INTERRUPTED
         self._check_ports()
@@ -189,31 +156,6 @@ class StackRun:
                 return
             await asyncio.sleep(KNOWN_PAUSE_SECONDS)
         self._take_notice(Notice(API, f"does not know the jobs of {card.name} yet: its view lags", is_problem=True))
-
-    async def _card(self, signals: Signals) -> AppCard | None:
-        """Import the app once, in a process of its own: a typo is told before anything is started."""
-        if self._plan.app is None:
-            return None
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "logqueue_api.up.app_card", self._plan.app),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(self._plan.environment),
-            start_new_session=True,
-        )
-        reading = asyncio.create_task(process.communicate())
-        stop = asyncio.create_task(signals.stop.wait())
-        await asyncio.wait({reading, stop}, timeout=CARD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not reading.done():
-            process.kill()
-            await reading
-            if signals.stop.is_set():
-                return None
-            message = f"importing {self._plan.app} did not end within {CARD_SECONDS:g} s"
-            raise CommandError(message, code=ExitCode.APP, hint="a module that holds an App must only define things")
-        return _read_card(*reading.result(), app=self._plan.app, code=process.returncode or 0)
 
     def _check_ports(self) -> None:
         """A port that is taken is told before anything is started."""
@@ -324,20 +266,6 @@ def _state(child: Child) -> str:
     if child.spec.is_one_shot and child.state is ChildState.ENDED:
         return "done"
     return child.state.value
-
-
-def _read_card(output: bytes, errors: bytes, *, app: str, code: int) -> AppCard:
-    try:
-        document = json.loads(output.splitlines()[-1])
-        if "card" in document:
-            return AppCard.from_json(document["card"])
-        error = document["error"]
-        raise CommandError(error["message"], code=ExitCode.APP, hint=error["hint"])
-    except (IndexError, ValueError, KeyError):
-        tail = errors.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise CommandError(
-            f"importing {app} ended its process (exit code {code})", code=ExitCode.APP, hint="\n".join(tail)
-        ) from None
 
 
 def _command(plan: Plan) -> str:
