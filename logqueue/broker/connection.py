@@ -26,20 +26,32 @@ class Connection:
         "_backlog",
         "_events",
         "_fd",
+        "_is_reading",
         "_on_closed",
         "_poller",
         "_queued_bytes",
+        "_ready",
         "_socket",
         "idle_turns",
         "session",
     )
 
     def __init__(
-        self, sock: socket.socket, *, poller: Poller, on_closed: Callable[[Connection], None], idle_turns: int = 0
+        self,
+        sock: socket.socket,
+        *,
+        poller: Poller,
+        ready: list[Connection],
+        on_closed: Callable[[Connection], None],
     ) -> None:
-        """Takes ownership of `sock`, which is non-blocking; `session` has to be set before events arrive."""
+        """Takes ownership of `sock`, which is non-blocking; `session` has to be set before events arrive.
+
+        `ready` is where a connection enters itself when it has something to send that nobody is about to send.
+        """
         self.session: Session
-        self.idle_turns = idle_turns  # sweeps since something was read: no clock on the hot path
+        self.idle_turns = 0  # sweeps since something was read: no clock on the hot path
+        self._ready = ready
+        self._is_reading = False
         self._socket = sock
         self._fd = sock.fileno()
         self._poller = poller
@@ -63,14 +75,19 @@ class Connection:
         if not self._events & READABLE:  # only a hang-up is reported while reading is paused
             self.close("hung up while its answers were waiting")
             return
+        self._is_reading = True
         self._serve(self._read)
+        self._is_reading = False
+
+    def note_output(self) -> None:
+        """The session has an answer to send: at the end of the read it belongs to, else at the end of the turn."""
+        if not self._is_reading:
+            self._ready.append(self)
 
     def _serve(self, step: Callable[[], None]) -> None:
         """Run a step that serves requests; what goes wrong in it ends this connection and nothing else."""
         try:
             step()
-        except BlockingIOError:
-            pass
         except OSError as error:
             self.close(f"read failed: {error.strerror}")
         except LogqueueError as error:
@@ -87,17 +104,22 @@ class Connection:
         budget = limits.READ_TURN_BYTES
         while budget > 0:
             target = session.receive_buffer()
-            count = receive(target)
+            try:
+                count = receive(target)
+            except BlockingIOError:
+                break
             if not count:
                 self.close("closed by peer")
                 return
             session.received(count)
             if session.is_full:
                 self._watch()
-                return
+                break
             if count < len(target):
-                return  # drained: asking again would only raise
+                break  # drained: asking again would only raise
             budget -= count
+        while session.has_output:  # sending may make room for requests that were held back
+            self.flush()
 
     def flush(self) -> None:
         """Send the answers that are ready; what the socket does not take waits for `on_writable`."""

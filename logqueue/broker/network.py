@@ -59,14 +59,14 @@ class Network:
 
     def flush(self) -> None:
         """Send every answer that is ready, one call per connection."""
-        while self._ready:
-            ready, self._ready = self._ready, []
-            for connection in ready:
-                try:
-                    connection.flush()
-                except Exception:  # a bug in one connection must not keep the answers of the others
-                    log.exception("closing %s: sending failed; please report this", connection.session.peer)
-                    connection.close("bug")
+        ready = self._ready
+        while ready:
+            connection = ready.pop()
+            try:
+                connection.flush()
+            except Exception:  # a bug in one connection must not keep the answers of the others
+                log.exception("closing %s: sending failed; please report this", connection.session.peer)
+                connection.close("bug")
 
     def stop_listening(self) -> None:
         """Take no more connections and watch for idle ones no longer; the others go on."""
@@ -105,12 +105,12 @@ class Network:
             return
         if self._scratch is None:
             self._scratch = memoryview(bytearray(limits.RECEIVE_BYTES))
-        connection = Connection(sock, poller=self._poller, on_closed=self._forget)
+        connection = Connection(sock, poller=self._poller, ready=self._ready, on_closed=self._forget)
         connection.session = Session(
             peer=peer,
             local_host=sock.getsockname()[0],
             serve=self._serve,
-            on_output=lambda: self._ready.append(connection),
+            on_output=connection.note_output,
             scratch=self._scratch,
             pool=self._pool,
             max_request_bytes=self._config.socket_request_max_bytes,

@@ -252,6 +252,11 @@ class Session:
         if was_empty and self._output:
             self._on_output()
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._output)
+
     def take_output(self) -> list[Segment]:
         """The segments to send now, in order; stored ranges as FileSlice."""
         output, self._output, self._output_bytes = self._output, [], 0

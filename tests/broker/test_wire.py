@@ -10,9 +10,9 @@ import pytest
 
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.api_versions import ApiVersionsRequest
-from logqueue.protocol.messages.metadata import MetadataRequest
+from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.testing import EmbeddedBroker
-from tests.broker.wire import Wire, batch, create_topic, fetch_request, produce_request, values_of
+from tests.broker.wire import Wire, batch, create, create_topic, fetch_request, produce_request, values_of
 
 LONG_WAIT_MS = 60_000  # longer than any test: an answer before that was not the timer's
 
@@ -150,6 +150,14 @@ def test_more_requests_than_may_wait_are_left_unread_and_served_later(
     with Wire(broker.bootstrap) as other:
         other.call(9, produce_request(topic, batch(b"wake"), acks=1))
     assert [wire.receive()[0] for _ in sent] == sent
+
+
+def test_requests_whose_answers_are_too_large_to_wait_are_served_in_turns(wire: Wire) -> None:
+    create(wire, "wide", partitions=500)
+    request = MetadataRequest(topics=[MetadataRequestTopic(name="wide")])
+    sent = 300  # in one read, with answers of 5 MB
+    wire.socket.sendall(b"".join(wire.encode(9, request) for _ in range(sent)))
+    assert [len(wire.receive()[1].topics[0].partitions) for _ in range(sent)] == [500] * sent
 
 
 def test_a_slow_reader_gets_everything_and_holds_up_nobody(broker: EmbeddedBroker, wire: Wire, topic: str) -> None:
