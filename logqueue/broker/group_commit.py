@@ -50,7 +50,7 @@ class GroupCommit:
         self._after_round = after_round
         self._collecting = Round()
         self._flushing: Round | None = None
-        self._work: SimpleQueue[Round | None] = SimpleQueue()
+        self._work: SimpleQueue[list[Partition] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
@@ -95,7 +95,8 @@ class GroupCommit:
         if self._thread is None:
             self._thread = threading.Thread(target=self._flush_rounds, name="logqueue-fsync", daemon=True)
             self._thread.start()
-        self._work.put(collecting)
+        # Only the partitions go over: whatever the thread held last it would free, with the loop waiting for the GIL.
+        self._work.put(list(collecting.held_from))
 
     @property
     def is_idle(self) -> bool:
@@ -111,9 +112,9 @@ class GroupCommit:
             self._thread = None
 
     def _flush_rounds(self) -> None:
-        while (current := self._work.get()) is not None:
+        while (dirty := self._work.get()) is not None:
             failure: StorageFailed | None = None
-            for partition in current.held_from:
+            for partition in dirty:
                 try:
                     partition.log.flush()
                 except UnknownTopic:
@@ -121,10 +122,11 @@ class GroupCommit:
                 except KafkaError as error:
                     failure = StorageFailed(error.detail)
                     break
-            self._loop.call_soon_threadsafe(self._finish, current, failure)
+            self._loop.call_soon_threadsafe(self._finish, failure)
 
-    def _finish(self, current: Round, failure: StorageFailed | None) -> None:
-        self._flushing = None
+    def _finish(self, failure: StorageFailed | None) -> None:
+        current, self._flushing = self._flushing, None
+        assert current is not None
         if failure is not None and not self._has_failed:
             self._has_failed = True
             log.critical("writes are refused from now on: %s", failure.detail)
