@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -21,7 +21,7 @@ from logqueue.jobs.errors import UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.delay import DelayHeap
 from logqueue_consumers.job import Job
-from logqueue_consumers.job_reader import JobReader
+from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import Counts
 from logqueue_consumers.outbox import Outbox, by_partition
@@ -45,6 +45,7 @@ class JobEngine:
         random: Random,
         make_outbox: Callable[[Callable[[list[Outcome]], None]], Outbox],
         group: str,
+        refresh_schemas: Callable[[], Awaitable[None]],
     ) -> None:
         self._reader = reader
         self._rules = rules
@@ -52,6 +53,9 @@ class JobEngine:
         self._limits = limits
         self._clock = clock
         self._random = random
+        self._refresh_schemas = refresh_schemas
+        self._schema_waits: dict[int, list[Job]] = {}
+        self._has_schema_waits = asyncio.Event()
         self._partitions: set[OwnedPartition] = set()
         self._retries: DelayHeap[Job] = DelayHeap(limits.max_memory_retries)
         self._delayed: DelayHeap[Job] = DelayHeap(limits.max_delayed)
@@ -163,7 +167,10 @@ class JobEngine:
 
     def _reject(self, job: Job, problem: Exception) -> None:
         """The job cannot run here."""
-        if not isinstance(problem, UnknownJobType):
+        if isinstance(problem, SchemaNotRead):
+            self._schema_waits.setdefault(problem.schema_id, []).append(job)
+            self._has_schema_waits.set()
+        elif not isinstance(problem, UnknownJobType):
             self._end(self._rules.dead(job, problem, classify(problem), now_us=self._now_us()))
         elif job.partition.kind is TopicKind.PARKED and not self._is_shadow:
             # It is kept already. Its offset stays unfinished, so the worker that knows the type gets it.
@@ -357,11 +364,25 @@ class JobEngine:
         self._partitions.discard(partition)
         self.interrupt([partition], Interrupted.LOST)
 
+    async def _read_schemas(self) -> None:
+        """Read the schema topic again for jobs whose schema is unknown, then judge these."""
+        while True:
+            await self._has_schema_waits.wait()
+            self._has_schema_waits.clear()
+            waits, self._schema_waits = self._schema_waits, {}
+            await self._refresh_schemas()
+            for jobs in waits.values():
+                for job in jobs:
+                    if not job.partition.is_stopping:
+                        self._route(self._reader.read(job.record, job.partition, is_last_try=True))
+            self._runners.wake()
+
     async def run(self) -> None:
         """Run the outbox and the runners until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.outbox.run())
+                tasks.create_task(self._read_schemas())
                 tasks.create_task(self._runners.run())
         finally:
             if self._timer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from logqueue.jobs.payload import AvroLookup
 
 
+class SchemaNotRead(Exception):
+    """The value's schema id is not known here yet: whoever reads the schema topic again may ask once more."""
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(f"schema id {schema_id} was not read yet")
+        self.schema_id = schema_id
+
+
 class JobReader:
-    """Records of an app's queues -> jobs."""
+    """Records of an app's queues -> jobs.
+
+    An unknown schema id is no verdict at first: its producer may have registered it a moment ago. The job's problem
+    is then SchemaNotRead, and Undecodable at the last try.
+    """
 
     def __init__(self, app: App, group: str, *, avro: AvroLookup | None = None) -> None:
         self._app = app
@@ -26,9 +38,16 @@ class JobReader:
         self._avro = avro
         self._tenants: dict[bytes, str] = {}
 
-    def read(self, record: Any, partition: OwnedPartition) -> Job:
+    def _decoder_of(self, schema_id: int) -> Callable[[memoryview], Any] | None:
+        decoder = self._avro(schema_id) if self._avro is not None else None
+        if decoder is None:
+            raise SchemaNotRead(schema_id)
+        return decoder
+
+    def read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool = False) -> Job:
         """The job of a record; its `problem` is Undecodable, InvalidArguments or UnknownJobType where it cannot run."""
         headers = record.headers
+        avro = self._avro if is_last_try else self._decoder_of
         position = Origin(record.topic, record.partition, record.offset, self._group)
         try:
             tenant = self._tenant(record.key)
@@ -48,8 +67,8 @@ class JobReader:
             definition = self._app.find(read.type, queue=partition.queue)
             job.type = definition.type
             job.definition = definition
-            job.arguments = definition.codec.decode(record.value, read.content_type, self._avro)
-        except (UnknownJobType, InvalidArguments, Undecodable) as error:
+            job.arguments = definition.codec.decode(record.value, read.content_type, avro)
+        except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
             job.problem = error
         job.lane = self._lane(partition.order, tenant)
         return job

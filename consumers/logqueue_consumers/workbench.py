@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from logqueue.clock import Clock, SystemClock
+from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.registry import SchemaRegistry
@@ -87,6 +89,7 @@ class Workbench:
             clock=self.clock,
             random=self._random,
             group=self.group,
+            refresh_schemas=lambda: self._refresh(registry),
             make_outbox=lambda on_durable: Outbox(
                 self._producer,
                 codec,
@@ -99,6 +102,19 @@ class Workbench:
             ),
         )
         return self.engine
+
+    async def _refresh(self, registry: SchemaRegistry) -> None:
+        """Read the schema topic to its end; tries until the log answers."""
+        backoff_s = 0.1
+        while True:
+            try:
+                await registry.refresh()
+            except (KafkaError, LogqueueError, TimeoutError) as error:
+                log.warning("schemas not read", error=repr(error))
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(self.limits.max_backoff_s, backoff_s * 2)
+            else:
+                return
 
     def status_ends(self) -> list[int | None]:
         """Per partition of the status topic: below which offset everything this process wrote is acknowledged."""
