@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from logqueue_api.cli.main import COMMANDS
+from logqueue_api.cli.dispatch import COMMANDS
 
 
 @pytest.fixture
