@@ -55,6 +55,8 @@ class TopicSpec:
 
 # Time retention on Kafka deletes what no one has processed: job topics keep everything.
 _KEEP = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+# A record that moves on grows by headers: the largest one that a job topic takes must still fit.
+_KEEP_MOVED = {**_KEEP, "max.message.bytes": str(1_048_588 + 64 * 1024)}
 _COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
 # The active segment is never compacted: it must roll by time too, or a rebuild reads every status ever written.
 _STATUS = {
@@ -127,9 +129,9 @@ class TopicNames:
     def group_specs(self, queue: str, group: str) -> list[TopicSpec]:
         """Retry, dead-letter and parked topics of a group for one queue."""
         return [
-            TopicSpec(name=self.retry(queue, group), partitions=RETRY_PARTITIONS, configs=dict(_KEEP)),
-            TopicSpec(name=self.dlq(queue, group), partitions=DLQ_PARTITIONS, configs=dict(_KEEP)),
-            TopicSpec(name=self.parked(queue, group), partitions=PARKED_PARTITIONS, configs=dict(_KEEP)),
+            TopicSpec(name=self.retry(queue, group), partitions=RETRY_PARTITIONS, configs=dict(_KEEP_MOVED)),
+            TopicSpec(name=self.dlq(queue, group), partitions=DLQ_PARTITIONS, configs=dict(_KEEP_MOVED)),
+            TopicSpec(name=self.parked(queue, group), partitions=PARKED_PARTITIONS, configs=dict(_KEEP_MOVED)),
         ]
 
     def status_spec(self) -> TopicSpec:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import fastavro
 import msgspec
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from logqueue_consumers.bookmark import split
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.offset_map import decode
@@ -573,5 +573,28 @@ def test_jobs_see_context_variables_of_their_own(log: Log) -> None:
                 await mark.send(tenant="a", n=n)
             statuses = await log.terminal(count=3)
         assert {status.result for status in statuses} == {b"0"}
+
+    asyncio.run(main())
+
+
+def test_the_largest_record_that_the_job_topic_takes_still_fits_into_the_dead_letters(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+        app.queue("big", default_type="take", partitions=1)
+
+        @app.job("take", queue="big")
+        async def take(*, n: int) -> int:
+            return n
+
+        async with working(app):
+            async with AIOKafkaProducer(
+                bootstrap_servers=log.settings.bootstrap, acks="all", max_request_size=2_000_000
+            ) as producer:
+                value = b"[" + b"x" * 1_048_400
+                await producer.send_and_wait(log.settings.topics.jobs("big"), value)
+            (status,) = await log.terminal(count=1)
+        assert status.state == "dead"
+        (letter,) = await log.read(log.settings.topics.dlq("big", app.group))
+        assert letter.value == value
 
     asyncio.run(main())
