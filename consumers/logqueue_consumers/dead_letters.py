@@ -32,6 +32,7 @@ from logqueue.jobs.headers import (
     read_job_headers,
     read_origin,
     replayed_headers,
+    salvage_job_headers,
 )
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT
@@ -258,9 +259,9 @@ class DeadLetters:
         headers, failure, origin = record.headers, _failure(record.headers), _origin(record.headers)
         try:
             job = read_job_headers(headers)
-            id_, type_, attempt, replay = job.id, job.type, job.attempt, job.replay
         except InvalidHeader:
-            id_, type_, attempt, replay = None, None, 1, 0
+            job = salvage_job_headers(headers)
+        id_ = job.id
         if id_ is None:
             at = origin if origin is not None else Origin(record.topic, record.partition, record.offset, self._group)
             id_ = id_of_position(at.topic, at.partition, at.offset)
@@ -270,12 +271,12 @@ class DeadLetters:
             partition=record.partition,
             offset=record.offset,
             id=id_,
-            type=type_,
+            type=job.type,
             tenant=(record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace"),
             queue=self._queue,
             group=self._group,
-            attempt=attempt,
-            replay=replay,
+            attempt=job.attempt,
+            replay=job.replay,
             died_ms=record.timestamp,
             first_failed_ms=failure.first_failed_ms if failure else None,
             error_type=failure.type if failure else None,

@@ -26,6 +26,7 @@ class Job:
         "headers",
         "id",
         "is_over",
+        "key",
         "lane",
         "last_failure",
         "offset",
@@ -47,6 +48,8 @@ class Job:
         self.size = len(record.value or b"")
         self.id = id
         self.tenant = tenant
+        self.key: bytes = record.key if record.key is not None else tenant.encode()
+        """What decides the partition of everything that is written about this job."""
         self.origin = origin
         """Where the job's first record is."""
         self.created_ms: int = record.timestamp
@@ -65,11 +68,6 @@ class Job:
         self.started_us = 0
         self.is_over = False
         """The attempt that `started_us` tells of has ended."""
-
-    @property
-    def key(self) -> bytes:
-        """What decides the partition of everything that is written about this job."""
-        return self.record.key if self.record.key is not None else self.tenant.encode()
 
 
 NO_HEADERS = JobHeaders()

@@ -1,7 +1,8 @@
 """Runners: long-lived tasks that run one ready job after the other, each with its own time limit. Knows no Kafka.
 
 A runner's task is what a handler sees as `asyncio.current_task()`. A job's time limit and an interruption both cancel
-that task; the runner tells them apart by the reason it was given and goes on to the next job.
+that task; the runner tells them apart by the reason it was given and goes on to the next job. A job that sets context
+variables uses its task up: the next one of that runner gets a fresh task.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from logqueue.jobs.payload import encode_result
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.steps import in_context
 from logqueue_consumers.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -97,12 +97,14 @@ class RunnerPool:
         self._idle: list[Runner] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._waiters: list[asyncio.Event] = []
+        self._clean = copy_context()
 
     async def run(self) -> None:
         """Keep the runners until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                self._clean = copy_context()
                 self.wake()
                 while True:
                     await asyncio.sleep(SWEEP_S)
@@ -124,7 +126,7 @@ class RunnerPool:
         while wanted > 0 and len(self._runners) < self._limits.concurrency:
             runner = Runner()
             self._runners.append(runner)
-            runner.task = self._tasks.create_task(self._work(runner))
+            self._start_task(runner)
             wanted -= 1
 
     def busy(self) -> Iterator[Any]:
@@ -185,10 +187,25 @@ class RunnerPool:
             if job.partition.is_stopping:
                 continue
             await self._run_one(runner, job)
+            if self._is_marked():
+                # What a job set in context variables must not reach the next one: a fresh task goes on.
+                self._start_task(runner)
+                return
             turns -= 1
             if turns == 0:
                 turns = SLICE_JOBS
                 await asyncio.sleep(0)
+
+    def _start_task(self, runner: Runner) -> None:
+        assert self._tasks is not None, "runners live while the pool runs"
+        runner.task = self._tasks.create_task(self._work(runner), context=self._clean.copy())
+
+    def _is_marked(self) -> bool:
+        """Whether the job that ran in the present task left context variables set."""
+        try:
+            return copy_context() != self._clean
+        except Exception:  # two values of a variable that cannot be compared are not the same
+            return True
 
     async def _run_one(self, runner: Runner, job: Job) -> None:
         results, definition = self._results, job.definition
@@ -215,13 +232,12 @@ class RunnerPool:
                     waiter.set()
 
     async def _call(self, definition: JobDefinition[..., Any], job: Job) -> Any:
-        context = copy_context()
         arguments = job.arguments
         assert arguments is not None, "a job without a problem has arguments"
         ctx = self._context(definition, job) if definition.takes_context else NO_CONTEXT
         if definition.is_async:
-            return await in_context(context, definition.invoke(ctx, arguments))
-        result = await self._threads.run(context, partial(definition.invoke, ctx, arguments))
+            return await definition.invoke(ctx, arguments)
+        result = await self._threads.run(copy_context(), partial(definition.invoke, ctx, arguments))
         return await result if isawaitable(result) else result
 
     def _context(self, definition: JobDefinition[..., Any], job: Job) -> JobContext:

@@ -6,17 +6,15 @@ Nothing that a producer writes may stop the fold: a record in a job topic is a j
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
 from logqueue_schemas.job_status import JobStatus
 from logqueue_schemas.job_status import State as StatusState
 
-from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.headers import CE_ID, CE_TYPE, MAX_TYPE_CHARS, JobHeaders, read_job_headers
-from logqueue.jobs.job_ids import MAX_ID_CHARS, id_of_position
+from logqueue.jobs.headers import read_job_headers, salvage_job_headers
+from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue_consumers.view.job import (
     FROM_JOB_RECORD,
@@ -54,7 +52,7 @@ def read_job_record(record: Record, queue: str) -> Job:
     try:
         headers = read_job_headers(record.headers)
     except InvalidHeader:
-        headers = _salvage(record.headers)
+        headers = salvage_job_headers(record.headers)
     created_ms = headers.created_ms
     if created_ms is None or created_ms > MAX_CREATED_MS:
         created_ms = min(max(record.timestamp, 0), MAX_CREATED_MS)
@@ -129,11 +127,3 @@ def read_status(status: JobStatus) -> Job:
 def read_tenant(key: bytes | None) -> str:
     """The tenant in a record's key; "default" where there is none."""
     return key.decode("utf-8", "replace")[:MAX_TENANT_CHARS] if key else DEFAULT_TENANT
-
-
-def _salvage(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
-    """Id and type of a record of which some header cannot be read, exactly as the worker that buries it names them."""
-    known = dict(headers)
-    id_ = known.get(CE_ID, b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
-    type_ = known.get(CE_TYPE, b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
-    return JobHeaders(JobId(id_) if id_ else None, type_ or None)
