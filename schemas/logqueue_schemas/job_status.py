@@ -12,6 +12,7 @@ import msgspec
 
 from logqueue_schemas.avro import load_schema, without_logical_types
 from logqueue_schemas.framing import HEADER_BYTES, InvalidFrame, frame_header, read_frame
+from logqueue_schemas.status_decoding import NOT_FOR_US, decode_status
 from logqueue_schemas.status_encoding import encode_status
 
 SUBJECT_SUFFIX = "-value"  # Confluent's TopicNameStrategy: `<topic>-value`
@@ -107,6 +108,7 @@ SCHEMA: dict[str, Any] = load_schema("job_status.avsc")
 # Read without logical types: integers stay integers, which is twice as fast as datetimes.
 _PARSED = fastavro.parse_schema(without_logical_types(SCHEMA))
 _SYMBOLS: dict[str, int] = {state.value: place for place, state in enumerate(State)}
+_STATES_IN_ORDER = tuple(State)
 _STATES: dict[str, State] = {state.value: state for state in State}
 
 SchemaLookup = Callable[[int], "dict[str, Any] | None"]
@@ -144,7 +146,10 @@ class StatusCodec:
     def decode(self, value: bytes) -> JobStatus:
         """The status of a framed value; InvalidStatus says why it is none."""
         if value[:HEADER_BYTES] == self._header:
-            return self._read(value[HEADER_BYTES:], _PARSED, None)
+            try:
+                return decode_status(value, HEADER_BYTES, make=JobStatus, states=_STATES_IN_ORDER)
+            except NOT_FOR_US:
+                return self._read(value[HEADER_BYTES:], _PARSED, None)
         try:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:

@@ -26,6 +26,7 @@ from logqueue_schemas.job_status import (
     UnknownSchemaId,
     status_key,
 )
+from logqueue_schemas.status_decoding import decode_status
 
 TEXT = st.text(max_size=20)
 LONG = st.integers(-(2**63), 2**63 - 1)
@@ -82,6 +83,64 @@ def test_other_avro_writers_and_readers_agree_with_ours_byte_for_byte(written: J
     out = io.BytesIO()
     fastavro.schemaless_writer(out, without_logical_types(SCHEMA), record)
     assert bytes(body) == out.getvalue()
+
+
+def read_by_fastavro(body: bytes) -> JobStatus | None:
+    try:
+        record: Any = fastavro.schemaless_reader(io.BytesIO(body), without_logical_types(SCHEMA), None)
+        error = record.pop("error")
+        return JobStatus(
+            **{**record, "state": State(record["state"])},
+            error=None if error is None else StatusError(error["type"], error["message"], error["class"]),
+        )
+    except Exception:  # whatever its reading of broken bytes ends in
+        return None
+
+
+def read_by_us(body: bytes) -> JobStatus | None:
+    try:
+        return CODEC.decode(frame_header(7) + body)
+    except InvalidStatus:
+        return None
+
+
+TIME = st.integers(1_700_000_000_000_000, 1_900_000_000_000_000)
+ORDINARY = st.builds(
+    status,
+    id=TEXT,
+    tenant=TEXT,
+    state=st.sampled_from(State),
+    at=TIME,
+    sequence=TIME,
+    type=st.none() | TEXT,
+    shadow=st.booleans(),
+    attempt=st.integers(1, 70),
+    created_at=st.none() | TIME,
+    started_at=st.none() | TIME,
+    finished_at=st.none() | TIME,
+    due_at=st.none() | TIME,
+    offset=st.integers(0, 2**40),
+    result=st.none() | st.binary(max_size=200),
+    worker=st.none() | TEXT,
+)
+
+
+@given(STATUSES | ORDINARY, st.data())
+def test_broken_bytes_mean_to_us_what_they_mean_to_other_avro_readers(written: JobStatus, data: st.DataObject) -> None:
+    _, view = read_frame(CODEC.encode(written))
+    body = bytearray(view)
+    for _ in range(data.draw(st.integers(0, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    cut = bytes(body[: data.draw(st.integers(0, len(body)) | st.just(len(body)))])
+    assert read_by_us(cut) == read_by_fastavro(cut)
+
+
+@given(ORDINARY)
+def test_an_ordinary_status_needs_no_fastavro(written: JobStatus) -> None:
+    framed = CODEC.encode(written)
+    longest = max(len(text.encode()) for text in (written.id, written.tenant, written.type or "", written.worker or ""))
+    if longest < 64 and written.attempt < 64:
+        assert decode_status(framed, 5, make=JobStatus, states=tuple(State)) == written
 
 
 @given(st.binary(max_size=100))
