@@ -115,6 +115,14 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     )
 
 
+def salvage_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
+    """Id and type where `read_job_headers` raises: a job has one name wherever it is spoken of."""
+    found = dict(headers)
+    id_ = found.get(CE_ID, b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
+    type_ = found.get(CE_TYPE, b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
+    return JobHeaders(JobId(id_) if id_ else None, type_ or None)
+
+
 def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
     """Where the job began, or None for a record that never failed; InvalidHeader where only a part is there."""
     found = dict(headers)

@@ -101,6 +101,11 @@ def test_an_id_is_the_given_one_or_the_position_of_the_first_record() -> None:
     assert h.job_id_of(h.JobHeaders(), None, topic="jobs.x", partition=1, offset=2) == "jobs.x-1-2"
 
 
+def test_id_and_type_of_a_record_with_bad_headers_are_still_known() -> None:
+    headers = [("ce_id", b"a"), ("ce_type", b"t\xff"), ("ce_time", b"noon"), ("job-attempt", b"2")]
+    assert h.salvage_job_headers(headers) == h.JobHeaders(id=h.JobId("a"), type="t\ufffd")
+
+
 @given(foreign=FOREIGN, now=TIMES, later=TIMES, due=TIMES)
 def test_a_failure_keeps_foreign_headers_and_the_first_origin(
     foreign: list[tuple[str, bytes]], now: int, later: int, due: int

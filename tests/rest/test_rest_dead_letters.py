@@ -7,7 +7,9 @@ from typing import Any
 from tests.rest.conftest import ApiProcess, Kafka
 
 
-def bury(kafka: Kafka, job_id: str, *, tenant: str = "acme", error: str = "NoSuchCustomer", group: str = "shop") -> int:
+def bury(
+    kafka: Kafka, job_id: str, *, tenant: str = "acme", error: str = "NoSuchCustomer", group: str = "shop", **more: str
+) -> int:
     """A dead letter as a worker writes it; its offset."""
     headers = {
         "ce_id": job_id,
@@ -21,7 +23,7 @@ def bury(kafka: Kafka, job_id: str, *, tenant: str = "acme", error: str = "NoSuc
         "job-origin-partition": "2",
         "job-origin-offset": "17",
         "job-origin-group": group,
-    }
+    } | more
     _, offset = kafka.send(f"dlq.mail.{group}", b'{"to": "\xc3\xbc"}', key=tenant, headers=headers, partition=0)
     return offset
 
@@ -44,6 +46,11 @@ def test_a_dead_letter_is_listed_with_its_reason_and_its_origin(api: ApiProcess,
     assert [item["value"] for item in shown] == [{"to": "ü"}]
     topics = {item["topic"]: item for item in api.http.get("/v1/dlq").json()["items"]}
     assert topics[f"{kafka.prefix}dlq.mail.shop"]["records"] >= 1
+
+
+def test_a_dead_letter_with_bad_headers_is_listed_under_the_id_of_its_job(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "dead-4", tenant="foreign", ce_time="noon")
+    assert [(item["id"], item["type"]) for item in letters(api, tenant="foreign")] == [("dead-4", "mail.send")]
 
 
 def test_dead_letters_are_filtered_by_tenant_and_error(api: ApiProcess, kafka: Kafka) -> None:
