@@ -93,6 +93,28 @@ def test_a_log_that_is_not_there_is_503_with_its_address(tmp_path: Path) -> None
     assert api.stop() == 0
 
 
+def test_who_waits_for_a_job_is_answered_when_the_api_stops(broker: Broker, tmp_path: Path) -> None:
+    kafka = Kafka(broker.bootstrap, "")
+    kafka.publish("mail.send", "mail", {"type": "object"})
+    api = ApiProcess(broker.bootstrap, "", tmp_path / "view.db")
+    api.wait_ready()
+    job_id = api.http.post("/v1/jobs", json={"type": "mail.send"}).json()["id"]
+    api.job(job_id)
+    host, port = api.http.base_url.host, api.http.base_url.port or 0
+    with socket.create_connection((host, port), timeout=STOP_SECONDS) as waiting:
+        waiting.sendall(f"GET /v1/jobs/{job_id}?wait=20s HTTP/1.0\r\n\r\n".encode())
+        for _ in range(5):  # rounds of the server's loop: after them the wait has begun
+            assert api.http.get("/healthz").status_code == 200
+        began = time.monotonic()
+        assert api.stop() == 0
+        assert time.monotonic() - began < 4
+        with waiting.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0]
+    assert b'"state":"queued"' in body
+    assert "Traceback" not in (tmp_path / "view.log").read_text()
+
+
 def test_a_killed_fold_is_started_again(broker: Broker, tmp_path: Path) -> None:
     kafka = Kafka(broker.bootstrap, "")
     kafka.publish("mail.send", "mail", {"type": "object"})

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from logqueue_api.rest.openapi import problems
 from logqueue_api.rest.problems import not_found, unavailable
 from logqueue_api.rest.services import Services, ServicesOf
+from logqueue_api.rest.waiting import happens
 from logqueue_api.rest.wire import job_document, job_version
 
 router = APIRouter(tags=["events"])
@@ -68,7 +69,7 @@ async def _job_stream(services: Services, key: JobKey) -> AsyncIterator[bytes]:
                     yield _event("state", document, id_=version.strip('"'))
                     if job.outcome.state in TERMINAL_STATES:
                         return
-                if not await _happens(changed, services.stopping, KEEP_ALIVE_SECONDS):
+                if not await happens(changed, services.stopping, KEEP_ALIVE_SECONDS):
                     yield b": still here\n\n"
 
 
@@ -104,17 +105,6 @@ def _stream(services: Services) -> Iterator[None]:
         yield
     finally:
         services.streams -= 1
-
-
-async def _happens(event: asyncio.Event, stopping: asyncio.Event, seconds: float) -> bool:
-    """Whether one of the two is set within this time."""
-    waiting = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(stopping.wait())]
-    try:
-        done, _ = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        for task in waiting:
-            task.cancel()
 
 
 def _event(name: str, document: Any, *, id_: str | None = None) -> bytes:

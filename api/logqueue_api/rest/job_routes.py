@@ -17,6 +17,7 @@ from logqueue_api.rest.models import BatchReceipt, BatchRequest, JobDocument, Jo
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import invalid, not_found
 from logqueue_api.rest.services import Services, ServicesOf
+from logqueue_api.rest.waiting import happens
 from logqueue_api.rest.wire import job_document, job_version, read_json, read_positions, read_time_ms
 
 router = APIRouter(tags=["jobs"])
@@ -123,7 +124,7 @@ async def get_job(
 
 
 async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job | None:
-    """The job once it has ended, or as it is after `seconds`."""
+    """The job once it has ended, or as it is after `seconds` or when the process is to end."""
     async with services.view.watching_job(key) as changed:
         try:
             async with asyncio.timeout(seconds):
@@ -132,7 +133,7 @@ async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job 
                     job = services.view.job(key)
                     if (job is not None and job.outcome.state in TERMINAL_STATES) or services.stopping.is_set():
                         return job
-                    await changed.wait()
+                    await happens(changed, services.stopping)
         except TimeoutError:
             return services.view.job(key)
 

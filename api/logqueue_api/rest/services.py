@@ -21,7 +21,7 @@ from logqueue_api.rest.view_access import ViewAccess
 
 @dataclass(slots=True, kw_only=True)
 class Services:
-    """The parts of one API process. `stopping` is set when it shuts down, so that event streams end."""
+    """The parts of one API process. `stopping` is set when it shuts down, so that event streams and waits end."""
 
     settings: Settings
     limits: ApiLimits
