@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -101,6 +102,30 @@ def test_a_log_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert result.returncode == ExitCode.UNREACHABLE
     assert "no log answers at 127.0.0.1:1 (from --bootstrap): Connection refused" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_up_tells_of_an_outside_cluster_that_is_away_before_anything_is_started(tmp_path: Path) -> None:
+    result = run("up", "--data-dir", str(tmp_path / "data"), LOGQUEUE_BOOTSTRAP="127.0.0.1:1")
+    assert result.returncode == ExitCode.UNREACHABLE
+    assert "no log answers at 127.0.0.1:1: Connection refused" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("folder", ["/proc/none", "file"])
+def test_an_api_needs_a_data_folder_that_can_be_written(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("api", "--http-port", "0", "--data-dir", str(tmp_path / folder))
+    assert result.returncode == ExitCode.IN_USE
+    assert f"the data folder {tmp_path / folder} cannot be used" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_data_folder_has_one_api(tmp_path: Path) -> None:
+    with (tmp_path / "view.sqlite.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = run("api", "--http-port", "0", "--data-dir", str(tmp_path))
+    assert result.returncode == ExitCode.IN_USE
+    assert "another API writes its view" in result.stderr
 
 
 def test_an_api_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,13 +23,12 @@ from aiokafka.structs import OffsetAndMetadata
 
 from logqueue.jobs.settings import load_settings
 from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.reach import RETRY_SECONDS, why_unreachable
 from logqueue_api.cli.stack import Stack
 
 CONNECT_ATTEMPTS = 4
 RESTART_ATTEMPTS = 24  # where run.json says that the stack is up, the log may just be coming back
 COORDINATOR_ATTEMPTS = 20
-CONNECT_SECONDS = 3.0
-RETRY_SECONDS = 0.25
 REQUEST_SECONDS = 10.0
 
 _Result = TypeVar("_Result")
@@ -92,21 +90,10 @@ class Log:
 
     async def _reach(self) -> None:
         """Open and close one plain connection, a few times: the client itself would try for a long time."""
-        failure = ""
-        for attempt in range(RESTART_ATTEMPTS if self._stack.is_running else CONNECT_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(RETRY_SECONDS)
-            for server in self._stack.bootstrap.split(","):
-                host, _, port = server.strip().rpartition(":")
-                try:
-                    async with asyncio.timeout(CONNECT_SECONDS):
-                        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                except (OSError, TimeoutError) as error:
-                    failure = _reason(error)
-                    continue
-                writer.close()
-                return
-        raise self._unreachable(failure)
+        attempts = RESTART_ATTEMPTS if self._stack.is_running else CONNECT_ATTEMPTS
+        failure = await why_unreachable(self._stack.bootstrap, attempts=attempts)
+        if failure is not None:
+            raise self._unreachable(failure)
 
     def _unreachable(self, reason: str) -> CommandError:
         return CommandError(
@@ -187,12 +174,6 @@ class Log:
             for _code, _message, _type, _name, configs in answer.resources:
                 entries += [{"name": entry[0], "value": entry[1], "source": entry[3]} for entry in configs]
         return entries
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError) and error.errno is None:
-        return f"no answer within {CONNECT_SECONDS:g} s"
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
 def _similar(name: str, known: Iterable[str]) -> str:

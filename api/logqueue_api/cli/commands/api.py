@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
+import time
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from logqueue_api.cli.arguments import DEFAULT_HTTP_PORT, add_stack, port
 from logqueue_api.cli.exits import CommandError, ExitCode
@@ -12,6 +16,9 @@ from logqueue_api.cli.output import Output
 from logqueue_api.cli.stack import find_stack
 
 VIEW_FILE = "view.sqlite"
+LOCK_FILE = f"{VIEW_FILE}.lock"  # held by the process that writes the view
+LOCK_ATTEMPTS = 30  # the view's writer outlives a killed API by a moment
+LOCK_PAUSE_SECONDS = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +48,8 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings(bootstrap=stack.bootstrap)
     limits = ApiLimits.load(read_settings_file().get("api"))
+    _check_folder(options.data_dir)
     try:
-        options.data_dir.mkdir(parents=True, exist_ok=True)
         run_api(
             settings,
             host=options.host,
@@ -53,8 +60,39 @@ def run(options: argparse.Namespace) -> int:
         )
     except PortTaken as error:
         raise CommandError(str(error), code=ExitCode.IN_USE) from error
-    except PermissionError as error:
-        raise CommandError(
-            f"the data folder {options.data_dir} cannot be used: {error.strerror}", code=ExitCode.IN_USE
-        ) from error
     return ExitCode.OK
+
+
+def _check_folder(folder: Path) -> None:
+    """The view goes into the folder, and is begun anew in a file beside the old one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        is_free = _is_free(folder / LOCK_FILE)
+    except OSError as error:
+        raise CommandError(
+            f"the data folder {folder} cannot be used: {error.strerror}",
+            code=ExitCode.IN_USE,
+            hint="--data-dir D takes another folder",
+        ) from error
+    if not is_free:
+        raise CommandError(
+            f"the data folder {folder} is in use: another API writes its view",
+            code=ExitCode.IN_USE,
+            hint="--data-dir D takes another folder",
+        )
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody holds the lock, or lets go of it soon."""
+    with lock.open("ab") as file:
+        for attempt in range(LOCK_ATTEMPTS):
+            if attempt:
+                time.sleep(LOCK_PAUSE_SECONDS)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return True
+    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from typing import TYPE_CHECKING
 
 from logqueue_api.cli.arguments import (
     DEFAULT_HTTP_PORT,
@@ -19,11 +20,16 @@ from logqueue_api.cli.arguments import (
     port,
     seconds,
 )
-from logqueue_api.cli.exits import UsageError
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
+from logqueue_api.cli.reach import why_unreachable
 from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
+
+if TYPE_CHECKING:
+    from logqueue_api.up.stack_run import StackRun
 
 DEFAULT_DRAIN_SECONDS = 25.0  # as WorkerLimits has it, which is not imported for a default
 MOST_WORKERS = 256
+REACH_ATTEMPTS = 20  # a cluster that is started at the same time gets about five seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +82,20 @@ def run(options: argparse.Namespace) -> int:
         feed_all=options.all,
         environment=dict(os.environ),
     )
-    return asyncio.run(StackRun(plan, make_screen=lambda board: make_screen(board, is_json=options.json)).run())
+    return asyncio.run(
+        _run(StackRun(plan, make_screen=lambda board: make_screen(board, is_json=options.json)), plan.bootstrap)
+    )
+
+
+async def _run(stack: StackRun, bootstrap: str | None) -> int:
+    """A cluster that does not answer is told before anything is started."""
+    if bootstrap is not None and (reason := await why_unreachable(bootstrap, attempts=REACH_ATTEMPTS)) is not None:
+        raise CommandError(
+            f"no log answers at {bootstrap}: {reason}",
+            code=ExitCode.UNREACHABLE,
+            hint="without --bootstrap and LOGQUEUE_BOOTSTRAP `logqueue up` starts a log of its own",
+        )
+    return await stack.run()
 
 
 def _check(options: argparse.Namespace) -> None:
