@@ -43,7 +43,22 @@ def identity_values(job: Job, names: Names) -> tuple[Any, ...]:
 def outcome_values(outcome: Outcome, names: Names) -> tuple[Any, ...]:
     """Columns replay .. worker."""
     numbers = names.numbers
-    return (*outcome[:6], numbers[outcome.group], *outcome[7:12], numbers[outcome.worker or ""])
+    replay, attempt, rank, sequence, state, at, group, started, finished, due, result, error, worker = outcome
+    return (
+        replay,
+        attempt,
+        rank,
+        sequence,
+        int(state),  # sqlite3 looks for an adapter of every other type, which costs more than the number does
+        at,
+        numbers[group],
+        started,
+        finished,
+        due,
+        result,
+        error,
+        numbers[worker or ""],
+    )
 
 
 def read_row(row: Sequence[Any], names: Names) -> Job:

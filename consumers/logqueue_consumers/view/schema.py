@@ -106,13 +106,16 @@ JOB_COLUMNS: Final = (
 )
 
 INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 24})"  # noqa: S608 - constants only
-UPDATE_OUTCOME: Final = """
-UPDATE jobs SET replay=?, attempt=?, rank=?, sequence=?, state=?, at=?, "group"=?, started_at=?, finished_at=?,
-due_at=?, result=?, error=?, worker=? WHERE key=?
-"""
-UPDATE_IDENTITY: Final = """
-UPDATE jobs SET type=?, sort=?, source=?, topic=?, partition=?, "offset"=?, queue=?, tenant=?, expires_us=? WHERE key=?
-"""
+_OUTCOME: Final = (
+    'replay=?, attempt=?, rank=?, sequence=?, state=?, at=?, "group"=?, started_at=?, finished_at=?, due_at=?, '
+    "result=?, error=?, worker=?"
+)
+UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
+# Names the columns of every index but the first, and so rewrites their entries even where the values stay.
+UPDATE_JOB: Final = f"""
+UPDATE jobs SET type=?, sort=?, source=?, topic=?, partition=?, "offset"=?, queue=?, tenant=?, expires_us=?,
+{_OUTCOME} WHERE key=?
+"""  # noqa: S608 - constants only
 ADD_TO_COUNTER: Final = """
 INSERT INTO counters (shadow, queue, state, jobs) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs

@@ -132,7 +132,7 @@ class ViewStore:
         changes: list[tuple[JobKey, State]] = []
         inserts: list[tuple[Any, ...]] = []
         outcomes: list[tuple[Any, ...]] = []
-        identities: list[tuple[Any, ...]] = []
+        rewrites: list[tuple[Any, ...]] = []
         counts: dict[tuple[str, str, State], int] = {}
         names = self._names
         for key, piece in folded.items():
@@ -145,16 +145,17 @@ class ViewStore:
                 job = join(before, piece)
                 if job == before:
                     continue
-                if job.identity != before.identity or job.type != before.type:
-                    identities.append((*rows.identity_values(job, names), row_key))
-                if job.outcome != before.outcome:
-                    outcomes.append((*rows.outcome_values(job.outcome, names), row_key))
+                outcome = rows.outcome_values(job.outcome, names)
+                if job.identity == before.identity and job.type == before.type:
+                    outcomes.append((*outcome, row_key))
+                else:
+                    rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
                 _count(counts, before, -1)
             _count(counts, job, 1)
             changes.append((key, job.outcome.state))
         self._db.executemany(schema.INSERT_JOB, inserts)
         self._db.executemany(schema.UPDATE_OUTCOME, outcomes)
-        self._db.executemany(schema.UPDATE_IDENTITY, identities)
+        self._db.executemany(schema.UPDATE_JOB, rewrites)
         self._db.executemany(
             schema.ADD_TO_COUNTER,
             [
