@@ -87,6 +87,13 @@ def test_a_child_that_was_stable_starts_its_count_again() -> None:
     assert backoff.ended(ready_at=2010.0, now=2010.1) == GiveUp(3)
 
 
+def test_a_child_that_gets_as_far_as_its_work_is_never_given_up() -> None:
+    backoff = Backoff(RestartLimits(first_seconds=1, factor=2, cap_seconds=5, quick_ends=3))
+    decisions = [backoff.ended(ready_at=float(i), now=i + 0.5, is_able=True) for i in range(2_000)]
+    assert decisions[:5] == [Restart(1), Restart(2), Restart(4), Restart(4), Restart(4)]
+    assert decisions[-1] == Restart(4)
+
+
 async def _start_and_stop(tmp_path: Path) -> None:
     changes = Changes()
     async with Supervisor(log_dir=tmp_path, on_change=changes) as supervisor:

@@ -185,7 +185,9 @@ class Supervisor:
         if first_start and (code in child.spec.final_codes or reason.startswith(NOT_READY)):
             self._fail(child, f"could not start: {reason}", code=code)
             return False
-        decision = child.backoff.ended(ready_at=ready_at, now=self._clock.monotonic())
+        # A worker that a job kills comes back to it: the log and the API must outlive that.
+        is_able = child.ready_line_seen.is_set()
+        decision = child.backoff.ended(ready_at=ready_at, now=self._clock.monotonic(), is_able=is_able)
         if isinstance(decision, GiveUp):
             self._fail(child, f"ended {decision.ends} times in a row as soon as it had started: {reason}", code=code)
             return False
