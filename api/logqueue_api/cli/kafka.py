@@ -117,6 +117,9 @@ class Log:
         ]
         if not partitions:
             return {topic: [] for topic in topics}
+        # Otherwise aiokafka learns the leaders topic by topic, one metadata request after the other.
+        self.consumer.assign(partitions)
+        self.consumer.pause(*partitions)
         starts, ends = await asyncio.gather(
             self.consumer.beginning_offsets(partitions), self.consumer.end_offsets(partitions)
         )
