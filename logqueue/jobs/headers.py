@@ -111,7 +111,7 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         None if not_before is None else _time(NOT_BEFORE, not_before),
         None if expires is None else _time(EXPIRES, expires),
         _shared_text(CONTENT_TYPE, content_type) if content_type else None,
-        _time(CE_TIME, created) if created else None,
+        _time_if_any(created) if created else None,
     )
 
 
@@ -285,6 +285,14 @@ def _time(name: str, value: bytes) -> int:
     if not 0 <= ms <= MAX_MS:
         raise InvalidHeader(name, value[:40], "a time from 1970 to 9999")
     return ms
+
+
+def _time_if_any(created: bytes) -> int | None:
+    """`ce_time` only informs: where a foreign producer wrote something else, the record's own time stands in."""
+    try:
+        return _time(CE_TIME, created)
+    except InvalidHeader:
+        return None
 
 
 def _cut(text: str, limit: int) -> bytes:

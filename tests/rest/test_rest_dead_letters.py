@@ -49,7 +49,7 @@ def test_a_dead_letter_is_listed_with_its_reason_and_its_origin(api: ApiProcess,
 
 
 def test_a_dead_letter_with_bad_headers_is_listed_under_the_id_of_its_job(api: ApiProcess, kafka: Kafka) -> None:
-    bury(kafka, "dead-4", tenant="foreign", ce_time="noon")
+    bury(kafka, "dead-4", tenant="foreign", **{"job-replay": "once"})
     assert [(item["id"], item["type"]) for item in letters(api, tenant="foreign")] == [("dead-4", "mail.send")]
 
 
