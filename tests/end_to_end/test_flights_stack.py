@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from examples.flights.expected import expected
 from tests.conftest import missing
@@ -130,6 +133,23 @@ def test_a_dead_letter_can_be_sent_round_again_for_its_group_alone(stack: Stack)
     stack.logqueue("dlq", "replay", "flights", job_id)
     stack.until(lambda: stack.get(f"/v1/jobs/{job_id}")["replay"] == 1, "the replayed job")
     stack.until(lambda: stack.get(f"/v1/jobs/{job_id}")["state"] == "dead", "the same honest failure")
+
+
+BROWSER = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000", "--dump-dom",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "words"), [("/", "flights"), ("/#/jobs", "succeeded"), ("/docs", "/v1/jobs")])
+def test_the_pages_show_their_contents_in_a_browser(stack: Stack, tmp_path: Path, page: str, words: str) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        missing("no Chromium is installed")
+    feed_and_wait(stack)
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    shown = stack.run(browser or "", *BROWSER, profile, stack.facts["api"] + page).stdout
+    assert words in re.sub(r"<(script|style)\b.*?</\1>", "", shown, flags=re.DOTALL)
 
 
 def test_the_lines_on_the_screen_are_plain_text_without_a_terminal(stack: Stack) -> None:
