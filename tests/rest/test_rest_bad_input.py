@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.rest.conftest import ApiProcess, Kafka
 
+JSON = {"content-type": "application/json"}
 GOOD = {"type": "mail.send", "args": {"to": "x"}}
 
 
@@ -36,7 +38,7 @@ def untouched(api: ApiProcess, kafka: Kafka) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("untouched")
 def test_a_body_that_is_no_json_object_is_refused(api: ApiProcess, body: bytes) -> None:
-    assert problem(api.http.post("/v1/jobs", content=body), 400)["errors"][0]["field"] == "body"
+    assert problem(api.http.post("/v1/jobs", content=body, headers=JSON), 400)["errors"][0]["field"] == "body"
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ def test_an_unknown_type_is_told_what_is_known(api: ApiProcess) -> None:
 @pytest.mark.usefixtures("untouched")
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api: ApiProcess) -> None:
     body = b'{"type": "mail.send", "args": {"to": "' + b"x" * 1_100_000 + b'"}}'
-    problem(api.http.post("/v1/jobs", content=body), 413)
+    problem(api.http.post("/v1/jobs", content=body, headers=JSON), 413)
     # Without a length the body is cut off at the limit.
-    problem(api.http.post("/v1/jobs", content=iter([body[:600_000], body[600_000:]])), 413)
+    problem(api.http.post("/v1/jobs", content=iter([body[:600_000], body[600_000:]]), headers=JSON), 413)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -113,8 +115,23 @@ def test_the_same_id_twice_in_a_batch_is_refused(api: ApiProcess) -> None:
     assert document["errors"][0]["field"] == "jobs.1.id"
 
 
-def test_another_media_type_is_refused(api: ApiProcess) -> None:
-    problem(api.http.post("/v1/jobs", content=b"<job/>", headers={"content-type": "application/xml"}), 415)
+@pytest.mark.parametrize(
+    "media",
+    [None, "", "text/plain", "text/plain; a=application/json", "application/x-www-form-urlencoded", "application/xml"],
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs:batch", "/v1/dlq/mail:replay"])
+@pytest.mark.usefixtures("untouched")
+def test_only_json_is_taken_so_that_no_web_page_can_enqueue(api: ApiProcess, path: str, media: str | None) -> None:
+    body = b'{"jobs": [{"type": "mail.send", "args": {"to": "x"}}]}' if "batch" in path else orjson.dumps(GOOD)
+    headers = {} if media is None else {"content-type": media}
+    document = problem(api.http.post(path, content=body, headers=headers), 415)
+    assert "-H 'content-type: application/json'" in document["detail"]
+
+
+@pytest.mark.parametrize("media", ["Application/JSON; charset=utf-8", "application/cloudevents+json"])
+def test_json_is_taken_under_each_of_its_names(api: ApiProcess, media: str) -> None:
+    answer = api.http.post("/v1/jobs", content=orjson.dumps(GOOD), headers={"content-type": media})
+    assert answer.status_code == 202, answer.text
 
 
 @pytest.mark.parametrize(
@@ -188,4 +205,4 @@ def test_a_method_that_a_path_does_not_take_is_405_with_those_it_takes(api: ApiP
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"limit": 0}', b'{"what": 1}', b'{"ids": "x"}'])
 def test_a_replay_of_dead_letters_that_is_malformed_is_refused(api: ApiProcess, body: bytes) -> None:
-    problem(api.http.post("/v1/dlq/mail:replay", content=body), 400)
+    problem(api.http.post("/v1/dlq/mail:replay", content=body, headers=JSON), 400)
