@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
 
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.settings import Settings
@@ -64,7 +64,7 @@ async def _try_start(client: _Startable, timeout_s: float) -> str | None:
     except TimeoutError:
         return "no answer in time"
     except (KafkaError, OSError) as error:
-        return str(error) or type(error).__name__
+        return _reason(error)
     except asyncio.CancelledError:
         await stop_client(client, timeout_s=1.0)
         raise
@@ -122,6 +122,12 @@ def new_reader(settings: Settings) -> AIOKafkaConsumer:
 def new_admin(settings: Settings) -> AIOKafkaAdminClient:
     """An admin client."""
     return AIOKafkaAdminClient(**settings.connection())
+
+
+def _reason(error: KafkaError | OSError) -> str:
+    """The error's text; aiokafka's for a failed first connection only repeats the addresses, as Python values."""
+    text = str(error) or type(error).__name__
+    return "cannot connect" if isinstance(error, KafkaConnectionError) and "Unable to bootstrap" in text else text
 
 
 def _unreachable(settings: Settings, attempts: int, reason: str) -> str:

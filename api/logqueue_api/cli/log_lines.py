@@ -8,7 +8,24 @@ import sys
 
 import structlog
 
+# What the Kafka client says of every refused connection while it goes on trying; the error that ends it is ours.
+RETRIED = ("Unable connect to", "Unable to request metadata from", "Unable to update metadata from")
+
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class _RetriedConnections(logging.Filter):
+    """Takes the Kafka client's lines of connections that it tries again for what they are: debugging."""
+
+    def __init__(self, *, is_shown: bool) -> None:
+        super().__init__()
+        self._is_shown = is_shown
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka") or not str(record.msg).startswith(RETRIED):
+            return True
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return self._is_shown
 
 
 def add_log_level(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +43,8 @@ def configure(level: str) -> None:
         format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_RetriedConnections(is_shown=number <= logging.DEBUG))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
