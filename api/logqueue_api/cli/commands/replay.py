@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from logqueue_api.cli.app_loading import load_app
 from logqueue_api.cli.arguments import add_stack, count, position, seconds
-from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.log_lines import LEVELS, configure
 from logqueue_api.cli.output import Output
 from logqueue_api.cli.stack import Stack, find_stack
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    _check(options)
     stack = find_stack(options)
     configure(options.log_level)
     output = Output(is_json=options.json)
@@ -66,6 +67,13 @@ def run(options: argparse.Namespace) -> int:
     except InvalidReplay as error:
         code = ExitCode.NOT_FOUND if "does not exist" in str(error) else ExitCode.USAGE
         raise CommandError(str(error), code=code) from error
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Two offsets, or two times, can be compared before anything is read."""
+    start, end = options.start, options.end
+    if end is not None and type(start) is type(end) and end < start:
+        raise UsageError(f"--to {end} is before --from {start}", hint="--from N --to M replays N up to, not with, M")
 
 
 def _count(stack: Stack, options: argparse.Namespace, output: Output) -> int:
