@@ -144,16 +144,32 @@ def test_fields_of_a_problem_are_told_once(api: Api, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "logqueue: args.a: missing\n  args.b: no\n"
 
 
+def test_a_number_where_text_is_wanted_is_told_how_to_be_text(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answers = [(422, {"detail": "args.to: 1 is not of type 'string'"})]
+    assert main(["submit", "email.send", "n=2", "to=1"]) == 2
+    assert "'to=\"1\"' sends text" in capsys.readouterr().err
+
+
+def test_an_api_that_fails_while_a_job_is_waited_for_does_not_read_as_a_failed_job(api: Api) -> None:
+    api.answers = [(202, RECEIPT), (500, b"oops")]
+    assert main(["submit", "sum", "--wait"]) == 3
+
+
+def test_help_says_how_long_an_unknown_job_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["job", "wait", "--help"]) == 0
+    assert "said after 20 s" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("status", "document", "code", "message"),
     [
         (404, {"detail": "there is no job 'x'"}, 4, "there is no job 'x'"),
         (410, {"title": "Gone"}, 4, "Gone"),
         (503, {"detail": "the log is away"}, 3, "the log is away"),
-        (500, b"oops", 1, "answered 500"),
+        (500, b"oops", 3, "answered 500"),
         (418, [], 2, "answered 418"),
         (499, {}, 2, "answered 499"),
-        (599, {}, 1, "answered 599"),
+        (599, {}, 3, "answered 599"),
     ],
 )
 def test_statuses_become_exit_codes(

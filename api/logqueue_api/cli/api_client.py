@@ -120,7 +120,7 @@ def _problem(status: int, document: Any, *, url: str) -> CommandError:
         told = (_field(item) for item in fields)
         text += "".join(f"\n  {line}" for line in told if line not in text)
     if status >= 500 and status not in _CODES:
-        return CommandError(text, code=ExitCode.FAILED, hint="see the API's log")
+        return CommandError(text, code=ExitCode.UNREACHABLE, hint="see the API's log")
     return CommandError(text, code=_CODES.get(status, ExitCode.USAGE))
 
 

@@ -28,7 +28,7 @@ _MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "done, but the answer is a failure (a job that ended dead, a replay with failures)",
     ExitCode.USAGE: "bad input: an option, an argument, arguments of a job",
-    ExitCode.UNREACHABLE: "the log or the API is not reachable",
+    ExitCode.UNREACHABLE: "the log or the API is not reachable, or the API failed (5xx)",
     ExitCode.NOT_FOUND: "no such job, topic, group, dead letter",
     ExitCode.TIMEOUT: "the wait was longer than --timeout",
     ExitCode.IN_USE: "a port is taken, or a data folder is in use, not writable or of a newer format",

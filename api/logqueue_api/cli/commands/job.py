@@ -9,9 +9,13 @@ from logqueue_api.cli.arguments import add_stack, seconds
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.cli.output import Output
 from logqueue_api.cli.stack import find_stack
-from logqueue_api.cli.waiting import show_job, wait_for_end
+from logqueue_api.cli.waiting import LONGEST_POLL_SECONDS, show_job, wait_for_end
 
 DEFAULT_WAIT_SECONDS = 30.0
+WAIT_TOLD = (
+    "Wait for a job's end. A job that nobody knows yet may still be on its way to the API: "
+    f"that there is no such job is said after {LONGEST_POLL_SECONDS:g} s (or --timeout if that is less)."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     get.add_argument("id", metavar="ID")
     get.add_argument("--group", metavar="G", help="its run in this replay group instead of the live one")
     add_stack(get)
-    wait = verbs.add_parser("wait", help="wait for a job's end")
+    wait = verbs.add_parser("wait", help="wait for a job's end", description=WAIT_TOLD)
     wait.add_argument("id", metavar="ID")
     wait.add_argument("--timeout", type=seconds, default=DEFAULT_WAIT_SECONDS, metavar="T", help="at most (30s)")
     add_stack(wait)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from typing import Any
 
 from logqueue_api.cli.api_client import ApiClient
 from logqueue_api.cli.arguments import add_stack, seconds
-from logqueue_api.cli.exits import ExitCode, UsageError
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Output
 from logqueue_api.cli.stack import find_stack
 from logqueue_api.cli.waiting import show_job, wait_for_end
 
 DEFAULT_WAIT_SECONDS = 30.0
 LARGEST_INPUT_BYTES = 16 << 20
+WANTS_TEXT = re.compile(r"\b(string|str|text)\b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +49,12 @@ def run(options: argparse.Namespace) -> int:
         body["delay"] = f"{round(options.delay * 1000)}ms"
     api = ApiClient(find_stack(options))
     output = Output(is_json=options.json)
-    job = api.post("/v1/jobs", body)
+    try:
+        job = api.post("/v1/jobs", body)
+    except CommandError as error:
+        if error.code is ExitCode.USAGE and not error.hint:
+            error.hint = _text_hint(options.words, error.message)
+        raise
     if not options.wait:
         output.record(job)
         return ExitCode.OK
@@ -77,6 +85,18 @@ def _from_json(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError("--args is not a JSON object", hint="""for example --args '{"to": "a@b.c"}'""")
     return value
+
+
+def _text_hint(words: list[str], message: str) -> str:
+    """Where the API wants text and a word was read as another JSON value: how to write it as text."""
+    for word in words:
+        name, _, text = word.partition("=")
+        is_meant = any(
+            re.search(rf"\b{re.escape(name)}\b", line) and WANTS_TEXT.search(line) for line in message.splitlines()
+        )
+        if is_meant and not isinstance(_value(text), str):
+            return f"{shlex.quote(f'{name}={json.dumps(text)}')} sends text"
+    return ""
 
 
 def _value(text: str) -> Any:
