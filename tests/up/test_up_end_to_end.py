@@ -184,7 +184,7 @@ def test_a_port_that_is_taken_is_told_with_the_option_that_changes_it(shop: Path
         with up(shop, "--http-port", number) as process:
             output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 6
-    assert f"127.0.0.1:{number} cannot be listened on: Address already in use" in output
+    assert f"port {number} on 127.0.0.1 is taken by another program" in output
     assert "--http-port 0 any free one" in output
     assert not (shop / "data").exists()
 
@@ -203,5 +203,7 @@ def test_a_data_folder_that_a_broker_holds_is_named(shop: Path) -> None:
         broker.communicate()
     assert process.returncode == 6, output
     assert f"in use by process {broker.pid}" in output
+    assert "the same command continues" not in output, "nothing has begun that could"
+    assert "running jobs" not in output
     assert "Traceback" not in output
     assert not (shop / "data" / "run.json").exists()

@@ -6,12 +6,12 @@ import asyncio
 import os
 import re
 import shlex
-import socket
 import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
+from logqueue.broker.listener import CannotListen, bind
 from logqueue.clock import Clock, SystemClock
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.up import plan as plans
@@ -101,7 +101,7 @@ class StackRun:
             reason = next((t.exception() for t in (failure, work) if t.done() and not t.cancelled()), None)
             work.cancel()  # nothing more is started
             await asyncio.wait({work})
-            await self._stop(signals)
+            await self._stop(signals, has_begun=was_ready or reason is None)
             if reason is not None:
                 raise reason
         except ChildFailed as error:
@@ -163,24 +163,21 @@ class StackRun:
         if self._plan.bootstrap is None:
             asked.insert(0, (self._plan.kafka_port, "--kafka-port"))
         for port, option in asked:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((self._plan.host, port))
-                except OSError as error:
-                    raise CommandError(
-                        f"{self._plan.host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}",
-                        code=ExitCode.IN_USE,
-                        hint=f"{option} N takes another port, {option} 0 any free one",
-                    ) from None
+            try:
+                bind(self._plan.host, port).close()
+            except CannotListen as error:
+                raise CommandError(
+                    str(error), code=ExitCode.IN_USE, hint=f"{option} N takes another port, {option} 0 any free one"
+                ) from None
 
     # -- stopping ------------------------------------------------------------------------------------------------
 
-    async def _stop(self, signals: Signals) -> None:
-        """Workers drain while the log and the API still answer; the log goes last."""
+    async def _stop(self, signals: Signals, *, has_begun: bool) -> None:
+        """Workers drain while the log and the API still answer; the log goes last. A failed start promises nothing."""
         self._run = None
         self._folder.forget()
-        self._phase("stopping: running jobs are finished first (Ctrl-C again to stop at once)")
+        drain = "stopping: running jobs are finished first (Ctrl-C again to stop at once)"
+        self._phase(drain if has_begun else "could not start: stopping what had started")
         workers = [name for name in self._supervisor.children if name not in (BROKER, API, FEED)]
         stopping = asyncio.create_task(self._supervisor.stop([FEED], workers, [API], [BROKER]))
         hurry = asyncio.create_task(signals.stop_now.wait())
@@ -191,7 +188,9 @@ class StackRun:
         hurry.cancel()
         await stopping
         self._board.is_over = True
-        self._phase(f"stopped; everything is in {self._plan.data_dir}, the same command continues")
+        self._phase(
+            f"stopped; everything is in {self._plan.data_dir}, the same command continues" if has_begun else "stopped"
+        )
 
     # -- telling -------------------------------------------------------------------------------------------------
 
