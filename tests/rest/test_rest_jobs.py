@@ -266,6 +266,15 @@ def test_a_group_shows_lag_and_what_is_unfinished(api: ApiProcess, kafka: Kafka)
     assert group in [item["group"] for item in api.http.get("/v1/groups").json()["items"]]
 
 
+def test_a_topic_says_which_partitions_hold_records(api: ApiProcess) -> None:
+    receipt = post(api, type="mail.send", args={"to": "x"})
+    topic = api.http.get(f"/v1/topics/{receipt['topic']}").json()
+    assert [item["partition"] for item in topic["partitions"]] == list(range(16))
+    held = topic["partitions"][receipt["partition"]]
+    assert (held["start"], held["end"]) == (0, receipt["offset"] + 1)
+    assert any(item["start"] == item["end"] for item in topic["partitions"])
+
+
 def test_topics_say_what_they_are_for(api: ApiProcess, kafka: Kafka) -> None:
     topics = {item["topic"]: item for item in api.http.get("/v1/topics").json()["items"]}
     assert topics[f"{kafka.prefix}jobs.mail"]["kind"] == "jobs"

@@ -109,15 +109,17 @@ export async function log(content, query) {
   const result = el("section", { class: "card" });
   const topics = (await get("/v1/topics")).items;
   const topic = topics.find((item) => item.topic === query.topic) ?? topics.find((item) => item.kind === "jobs") ?? topics[0];
+  const partitions = topic ? (await get(`/v1/topics/${encodeURIComponent(topic.topic)}`)).partitions : [];
+  const chosen = partitions.find((item) => String(item.partition) === query.partition) ?? partitions.find(holdsRecords) ?? partitions[0];
+  const partition = chosen?.partition;
   const form = filterForm("log", [
     choice("Topic", "topic", topics.map((item) => item.topic), topic?.topic),
-    choice("Partition", "partition", [...Array(topic?.partitions ?? 0).keys()].map(String), query.partition ?? "0"),
+    choice("Partition", "partition", partitions.map((item) => String(item.partition)), String(partition), "", (value) => (holdsRecords(partitions[value]) ? value : `${value} (empty)`)),
     field("Offset", "offset", query.offset ?? "latest", ["earliest", "latest"]),
   ]);
   content.replaceChildren(el("h1", {}, "The log"), form, result);
   return async () => {
     if (!topic) return result.replaceChildren(el("p", { class: "empty" }, "The log has no topic yet."));
-    const partition = Math.min(Number(query.partition ?? 0), topic.partitions - 1);
     const page = await get(`/v1/topics/${encodeURIComponent(topic.topic)}/records`, { partition, offset: query.offset ?? "latest", limit: 50 });
     const rows = page.items.map((record) =>
       openRow(String(record.offset), () => showRecord(topic.topic, partition, record), el("td", {}, time(record.timestamp)), el("td", { class: "cut" }, record.key ?? "–"), el("td", { class: "mono cut" }, preview(record)), el("td", { class: "number" }, count(record.size))),
@@ -128,20 +130,25 @@ export async function log(content, query) {
   };
 }
 
+const holdsRecords = ({ start, end }) => end > start;
+
 const preview = (record) => (record.value === null ? "(none)" : typeof record.value === "string" ? record.value : JSON.stringify(record.value)).slice(0, 160);
 
 function filterForm(view, fields) {
-  const form = el("form", { class: "filters", onsubmit: (event) => { event.preventDefault(); go(form, view); }, onchange: () => go(form, view) }, fields, el("button", { type: "submit", class: "primary" }, "Show"));
+  const form = el("form", { class: "filters", onsubmit: (event) => { event.preventDefault(); go(form, view); }, onchange: (event) => go(form, view, event.target.name) }, fields, el("button", { type: "submit", class: "primary" }, "Show"));
   return form;
 }
 
-function go(form, view) {
-  const asked = [...new FormData(form)].filter(([, value]) => value !== "");
+// Partition and offset belong to the topic they were chosen for: another topic opens where it has records.
+const OF_A_TOPIC = ["partition", "offset"];
+
+function go(form, view, changed) {
+  const asked = [...new FormData(form)].filter(([name, value]) => value !== "" && !(changed === "topic" && OF_A_TOPIC.includes(name)));
   location.hash = `#/${view}?${new URLSearchParams(asked)}`;
 }
 
-function choice(label, name, values, chosen, none) {
-  return el("label", {}, label, el("select", { name }, values.map((value) => el("option", { value, selected: value === chosen }, value || none))));
+function choice(label, name, values, chosen, none, text = (value) => value || none) {
+  return el("label", {}, label, el("select", { name }, values.map((value) => el("option", { value, selected: value === chosen }, text(value)))));
 }
 
 function field(label, name, value, suggestions = []) {

@@ -137,6 +137,14 @@ class Cluster:
                 counts[at.topic] += end - start
             return counts
 
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Start and end of each partition of a topic; a Problem (404) if the log does not know it."""
+        async with asyncio.timeout(self._timeout):
+            found = await self._ends((), [topic])
+        if not found:
+            raise not_found(f"the log has no topic {topic!r}")
+        return {at.partition: offsets for at, offsets in found.items()}
+
     async def last_offsets(self, topic: str) -> dict[TopicPartition, int]:
         """The offset of the last record in each partition of a topic that has any."""
         async with asyncio.timeout(self._timeout):

@@ -185,6 +185,21 @@ class TopicList(BaseModel):
     items: list[TopicDocument]
 
 
+class PartitionBounds(BaseModel):
+    """A partition: the offset of its first record, and the one that its next record gets."""
+
+    partition: int
+    start: int
+    end: int
+
+
+class TopicBounds(BaseModel):
+    """A topic and where its partitions start and end."""
+
+    topic: str
+    partitions: list[PartitionBounds]
+
+
 class RecordHeader(BaseModel):
     """A header of a record."""
 

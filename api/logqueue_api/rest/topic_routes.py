@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from logqueue.ids import TopicPartition
 from logqueue_api.rest.answers import json_answer
-from logqueue_api.rest.models import RecordPage, TopicList
+from logqueue_api.rest.models import RecordPage, TopicBounds, TopicList
 from logqueue_api.rest.openapi import answers
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.record_view import record_document
@@ -18,7 +18,7 @@ from logqueue_api.rest.services import ServicesOf
 router = APIRouter(tags=["the log"])
 
 
-@router.get("/v1/topics", responses=answers(TopicList, 503), summary="Topics of the log")
+@router.get("/v1/topics", responses=answers(TopicList, 400, 503), summary="Topics of the log")
 async def list_topics(services: ServicesOf) -> Response:
     """Every topic, with what it is for where it is one of the job system's."""
     names = services.settings.topics
@@ -35,6 +35,18 @@ async def list_topics(services: ServicesOf) -> Response:
             }
         )
     return json_answer({"items": items})
+
+
+@router.get(
+    "/v1/topics/{topic}",
+    responses=answers(TopicBounds, 400, 403, 404, 503),
+    summary="Where the partitions of a topic start and end",
+)
+async def get_topic(topic: str, services: ServicesOf) -> Response:
+    """A partition holds no records where `start` is `end`."""
+    bounds = await services.cluster.bounds(topic)
+    partitions = [{"partition": number, "start": start, "end": end} for number, (start, end) in sorted(bounds.items())]
+    return json_answer({"topic": topic, "partitions": partitions})
 
 
 @router.get(
