@@ -153,6 +153,33 @@ def test_a_bad_query_names_its_parameter(api: ApiProcess, query: dict[str, str],
     assert problem(api.http.get("/v1/jobs", params=query), 400)["errors"][0]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/v1/jobs", "state"),
+        ("/v1/jobs/x", "min_position"),
+        ("/v1/jobs/x/events", "group"),
+        ("/v1/events", None),
+        ("/v1/queues", "group"),
+        ("/v1/groups", None),
+        ("/v1/groups/x", None),
+        ("/v1/topics", None),
+        ("/v1/topics/x", None),
+        ("/v1/topics/x/records", "offset"),
+        ("/v1/dlq", None),
+        ("/v1/dlq/mail", "error_class"),
+        ("/v1/dlq/mail/x", "group"),
+    ],
+)
+def test_an_unknown_query_parameter_is_named_with_those_that_are_known(
+    api: ApiProcess, path: str, known: str | None
+) -> None:
+    document = problem(api.http.get(path, params={"statuss": "dead"}), 400)
+    assert [error["field"] for error in document["errors"]] == ["statuss"]
+    assert "'statuss'" in document["detail"]
+    assert (known or "takes none") in document["detail"]
+
+
 def test_a_cursor_is_refused_with_other_filters(api: ApiProcess) -> None:
     for _ in range(2):
         api.job(api.http.post("/v1/jobs", json=GOOD).json()["id"])
@@ -172,6 +199,7 @@ def test_a_wait_that_is_none_or_too_long_is_refused(api: ApiProcess, wait: str) 
         "/v1/jobs/no/such/job",
         "/v1/jobs/no-such-job/events",
         "/v1/groups/no-such-group",
+        "/v1/topics/no-such-topic",
         "/v1/topics/no-such-topic/records",
         "/v1/dlq/no-such-queue",
         "/v1/nothing",

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -23,6 +23,7 @@ from logqueue_api.rest import (
     service_routes,
     topic_routes,
 )
+from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.models import BatchRequest, JobRequest
 from logqueue_api.rest.services import Services
@@ -61,7 +62,7 @@ def build_app(services: Services) -> FastAPI:
     problems.install(app, routes, bootstrap=services.settings.bootstrap)
     openapi.install(app, JobRequest, BatchRequest, dlq_routes.ReplayRequest)
     for router in _ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(only_known_query)])
 
     @app.get("/", include_in_schema=False)
     async def dashboard() -> Response:

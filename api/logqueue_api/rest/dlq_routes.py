@@ -44,7 +44,7 @@ class ReplayRequest(BaseModel):
     dry_run: bool = Field(False, description="Only count.")
 
 
-@router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 503), summary="Where there are dead letters")
+@router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 400, 503), summary="Where there are dead letters")
 async def list_dead_letter_queues(services: ServicesOf) -> Response:
     """Each dead-letter topic with the records it holds, replayed ones included."""
     names = services.settings.topics
@@ -83,7 +83,7 @@ async def list_dead_letters(
 
 @router.get(
     "/v1/dlq/{queue}/{letter:path}",
-    responses=answers(DeadLetterList, 404, 503),
+    responses=answers(DeadLetterList, 400, 404, 503),
     summary="The dead letters of one job, with their values",
 )
 async def get_dead_letter(

@@ -32,7 +32,7 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 @router.get(
     "/v1/jobs/{job_id:path}/events",
-    responses={200: _STREAM, **problems(404, 503)},
+    responses={200: _STREAM, **problems(400, 404, 503)},
     response_class=Response,
     summary="A job's states as they change",
 )
@@ -49,7 +49,7 @@ async def job_events(
 
 
 @router.get(
-    "/v1/events", responses={200: _STREAM, **problems(503)}, response_class=Response, summary="All changes, live"
+    "/v1/events", responses={200: _STREAM, **problems(400, 503)}, response_class=Response, summary="All changes, live"
 )
 async def all_events(services: ServicesOf) -> Response:
     """Event `changes`: how many jobs changed since the last event, some of them with id and state, the view's lag."""

@@ -21,7 +21,7 @@ from logqueue_api.rest.wire import time_text
 router = APIRouter(tags=["queues and groups"])
 
 
-@router.get("/v1/queues", responses=answers(QueueList, 503), summary="Queues and their jobs by state")
+@router.get("/v1/queues", responses=answers(QueueList, 400, 503), summary="Queues and their jobs by state")
 async def list_queues(
     services: ServicesOf,
     group: Annotated[str | None, Query(description="The runs of this replay group instead of the live ones.")] = None,
@@ -36,7 +36,7 @@ async def list_queues(
     return json_answer({"items": items}, headers=view_headers(services))
 
 
-@router.get("/v1/groups", responses=answers(GroupList, 503), summary="Consumer groups")
+@router.get("/v1/groups", responses=answers(GroupList, 400, 503), summary="Consumer groups")
 async def list_groups(services: ServicesOf) -> Response:
     """Every consumer group that the log knows, workers' or not, and the replay groups of the view."""
     groups = await services.cluster.groups()
@@ -45,7 +45,7 @@ async def list_groups(services: ServicesOf) -> Response:
 
 @router.get(
     "/v1/groups/{group}",
-    responses=answers(GroupDocument, 404, 503),
+    responses=answers(GroupDocument, 400, 404, 503),
     summary="A consumer group's lag and unfinished jobs",
 )
 async def get_group(group: str, services: ServicesOf) -> Response:
