@@ -31,10 +31,13 @@ from logqueue.jobs.admin import TopicsNotCreated
 from logqueue.jobs.durations import InvalidDuration
 from logqueue.jobs.errors import BrokerUnreachable, InvalidArguments, InvalidDefinition, JobTooLarge, SendFailed
 from logqueue.jobs.registry import RegistrationFailed
+from logqueue_api.rest.plain_words import plain_words
 
 MEDIA_TYPE: Final = "application/problem+json"
 MAX_FIELD_ERRORS: Final = 100  # told in one answer
 
+# What pydantic puts behind the name of a field that may be a number or text: it tells what is wrong with either.
+_BRANCHES: Final = ("float", "constrained-float", "constrained-str")
 _RETRY: Final = {"Retry-After": "1"}
 _log = structlog.get_logger("logqueue.api")
 
@@ -104,13 +107,17 @@ def unavailable(detail: str, *, kind: str = "about:blank", extra: Mapping[str, A
 
 def faults_of(error: ValidationError | RequestValidationError) -> list[FieldFault]:
     """The fields that pydantic names, as paths with dots."""
-    faults = []
+    said: dict[str, list[str]] = {}
     for item in error.errors()[:MAX_FIELD_ERRORS]:
         path = [str(part) for part in item["loc"]]
         if isinstance(error, RequestValidationError):
             path = path[1:]  # "query", "path": where FastAPI found it
-        faults.append(FieldFault(".".join(path) or "body", item["msg"]))
-    return faults
+        if len(path) > 1 and path[-1].startswith(_BRANCHES):
+            path.pop()
+        words = said.setdefault(".".join(path) or "body", [])
+        text = plain_words(item)
+        words.append(text.removeprefix("must be ") if words else text)
+    return [FieldFault(field, " or ".join(words)) for field, words in said.items()]
 
 
 def as_problem(error: BaseException, *, bootstrap: str) -> Problem | None:
