@@ -193,6 +193,10 @@ async def unless(stopping: asyncio.Event, preparation: Coroutine[Any, Any, Any])
         if not preparing.done():
             preparing.cancel()
             await asyncio.wait((preparing,))
+            # A client that is cancelled while it connects may end with an error of its own, which asyncio would print
+            # with a traceback if nobody asked for it.
+            if not preparing.cancelled() and (error := preparing.exception()) is not None:
+                log.info("the start was cut short", reason=str(error) or type(error).__name__)
 
 
 @contextmanager
