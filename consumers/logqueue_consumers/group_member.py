@@ -99,7 +99,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning("consumer is replaced", group=self._group, error=repr(error))
                 await self._give_up_consumer()
                 try:
-                    await asyncio.wait_for(stopping.wait(), backoff_s)
+                    async with asyncio.timeout(backoff_s):
+                        await stopping.wait()
                 except TimeoutError:
                     backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
 
@@ -197,7 +198,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Nothing may be taken: poll without taking (the group must see a live member), then wait for room."""
         await consumer.getmany(NO_PARTITION, timeout_ms=0)
         try:
-            await asyncio.wait_for(self._engine.changed.wait(), FULL_WAIT_S)
+            async with asyncio.timeout(FULL_WAIT_S):
+                await self._engine.changed.wait()
         except TimeoutError:
             return
 

@@ -88,7 +88,8 @@ class Outbox:
         self._has_outcomes.set()
         self._has_work.set()
         try:
-            await asyncio.wait_for(self._is_idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
         except TimeoutError:
             return False
         finally:
@@ -117,7 +118,8 @@ class Outbox:
     async def _linger_for_outcomes(self) -> None:
         """Only starts are to be written: give the jobs a moment to end."""
         try:
-            await asyncio.wait_for(self._has_outcomes.wait(), self._limits.status_linger_s)
+            async with asyncio.timeout(self._limits.status_linger_s):
+                await self._has_outcomes.wait()
         except TimeoutError:
             return
 

@@ -146,7 +146,8 @@ class FoldChild:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), self._limits.stop_timeout)
+            async with asyncio.timeout(self._limits.stop_timeout):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()

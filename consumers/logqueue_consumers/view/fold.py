@@ -78,7 +78,8 @@ class Fold:
                 self._progress.is_log_in_doubt = True
                 _log.warning("the log cannot be reached; trying again", reason=str(error))
             try:
-                await asyncio.wait_for(self._must_discover.wait(), self._discovery_interval)
+                async with asyncio.timeout(self._discovery_interval):
+                    await self._must_discover.wait()
             except TimeoutError:
                 pass
             self._must_discover.clear()

@@ -119,7 +119,8 @@ class Follower:
         """Records that have come, at most `max_records`; nothing if none comes within `timeout` seconds."""
         if not self._has_partitions.is_set():
             try:
-                await asyncio.wait_for(self._has_partitions.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._has_partitions.wait()
             except TimeoutError:
                 return ()
         found = await self._consumer.getmany(timeout_ms=int(timeout * 1000), max_records=self._limits.max_records)
@@ -139,7 +140,8 @@ class Follower:
             if end is None:
                 return None
             try:
-                position = await asyncio.wait_for(self._consumer.position(partition), _POSITION_SECONDS)
+                async with asyncio.timeout(_POSITION_SECONDS):
+                    position = await self._consumer.position(partition)
             except TimeoutError:
                 return None  # it is being looked up again, after records at its start were deleted
             lag += max(end - position, 0)
