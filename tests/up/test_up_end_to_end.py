@@ -163,7 +163,7 @@ def test_everything_runs_on_an_outside_cluster(shop: Path, engine: Engine, prefi
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=False, reason="open defect: a worker stopped in the middle of its start may print a traceback")
+@pytest.mark.xfail(strict=False, reason="open defect: a worker stopped while it starts may print a traceback")
 @pytest.mark.parametrize("moment", range(0, 2400, 300))
 def test_ctrl_c_at_any_moment_of_the_start_is_clean(shop: Path, moment: int) -> None:
     with up(shop) as process:
