@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,13 +52,13 @@ def docker_runs() -> bool:
 
 
 @contextmanager
-def apache_kafka(folder: Path) -> Iterator[str]:
-    """Run one Apache Kafka node and give its bootstrap address."""
-    if docker_runs():
+def apache_kafka(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run one Apache Kafka node, with broker settings (then from its jars), and give its bootstrap address."""
+    if settings is None and docker_runs():
         with _container() as bootstrap:
             yield bootstrap
     else:
-        with _node_from_jars(folder) as bootstrap:
+        with _node_from_jars(folder, settings or {}) as bootstrap:
             yield bootstrap
 
 
@@ -71,11 +71,12 @@ def _container() -> Iterator[str]:
 
 
 @contextmanager
-def _node_from_jars(folder: Path) -> Iterator[str]:
+def _node_from_jars(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
     java = ["java", *JAVA_OPTIONS, "-cp", class_path()]
     port, controller_port = _free_ports(2)
     properties = folder / "server.properties"
-    properties.write_text(_server_properties(folder / "data", port=port, controller_port=controller_port))
+    text = _server_properties(folder / "data", port=port, controller_port=controller_port)
+    properties.write_text(text + "".join(f"{name}={value}\n" for name, value in settings.items()))
     log = folder / "kafka.log"
     with log.open("wb") as output:
         format_storage = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID, "-c", str(properties)]

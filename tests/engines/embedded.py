@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,11 @@ STOP_TIMEOUT_SECONDS = 20
 
 
 @contextmanager
-def embedded(folder: Path) -> Iterator[str]:
-    """Run `python -m logqueue.broker` on a free port and give its bootstrap address."""
+def embedded(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run `python -m logqueue.broker` on a free port, with broker settings, and give its bootstrap address."""
     command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(folder / "data"), "--kafka-port", "0"]
+    for name, value in (settings or {}).items():
+        command += ["--override", f"{name}={value}"]
     with (folder / "broker.log").open("wb") as log:
         broker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
