@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from logqueue.config.properties import INT_MAX, ConfigType, Properties, setting
+from logqueue.config.properties import INT_MAX, ConfigType, setting
+from logqueue.config.security import SecurityConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerConfig(Properties):
+class BrokerConfig(SecurityConfig):
     """Process-level configuration of the embedded broker, with Kafka's names where Kafka has one."""
 
     data_dir: Path = setting(
