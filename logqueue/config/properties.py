@@ -29,6 +29,16 @@ class ConfigType(Enum):
     LONG = 5
     DOUBLE = 6
     LIST = 7
+    CLASS = 8
+    PASSWORD = 9
+
+
+class Scope(Enum):
+    """When a broker setting can be changed (KIP-226): at the start only, for one broker, or for the whole cluster."""
+
+    READ_ONLY = "read-only"
+    PER_BROKER = "per-broker"
+    CLUSTER = "cluster-wide"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +51,27 @@ class Property:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
+    allows: Callable[[Any], bool] | None = None  # what the limits above cannot say
+    allowed: str = ""  # what `allows` wants, in words
+    requested_minimum: float | None = None  # lowest value that users may set; tests of the storage go below it
+    scope: Scope = Scope.READ_ONLY
+    has_effect: bool = True  # False: kept and shown for Kafka's tools, and nothing here reads it
+    is_internal: bool = False  # taken, but not shown
     convert: Callable[[Any], Any] | None = None  # what the program holds instead of the parsed value
     synonym: str | None = None  # the broker-wide property that a topic-level one falls back to
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether the value is a secret: never shown, never logged."""
+        return self.type is ConfigType.PASSWORD
 
     def parse(self, text: str) -> Any:
         """Turn property text into a value, or raise InvalidConfig naming the property and what it allows."""
         try:
             value = _PARSERS[self.type](text.strip())
         except ValueError:
+            if self.is_sensitive:
+                raise InvalidConfig(f"Invalid value for configuration {self.name}") from None
             raise InvalidConfig(
                 f"Invalid value {text!r} for configuration {self.name}: not a {self.type.name.lower()}"
             ) from None
@@ -66,6 +89,17 @@ class Property:
             raise InvalidConfig(
                 f"Invalid value {text} for configuration {self.name}: must be one of {', '.join(self.choices)}"
             )
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: names something twice")
+        if self.allows is not None and not self.allows(value):
+            raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: {self.allowed}")
+
+    def check_request(self, text: str) -> None:
+        """Raise InvalidConfig for text that a user may not set, though a test may."""
+        value = self.parse(text)
+        if self.requested_minimum is not None and value < self.requested_minimum:
+            low = format_value(self.requested_minimum)
+            raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: must be at least {low}")
 
 
 def format_value(value: object) -> str:
@@ -75,8 +109,32 @@ def format_value(value: object) -> str:
             return "true" if value else "false"
         case tuple():
             return ",".join(map(str, value))
+        case float():
+            return _format_double(value)
         case _:
             return str(value)
+
+
+def _format_double(value: float) -> str:
+    """As Java's Double.toString: plain between 0.001 and ten million, with an E beyond."""
+    if value == 0 or 1e-3 <= abs(value) < 1e7:
+        return repr(value)
+    for digits in range(17):  # the shortest that reads back as the same number
+        text = f"{value:.{digits}e}"
+        if float(text) == value:
+            break
+    mantissa, _, exponent = text.partition("e")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}E{int(exponent)}"
+
+
+def _parse_int(bits: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if not -(1 << bits - 1) <= value < 1 << bits - 1:
+            raise ValueError(text)
+        return value
+
+    return parse
 
 
 def _parse_bool(text: str) -> bool:
@@ -96,11 +154,13 @@ def _parse_list(text: str) -> tuple[str, ...]:
 _PARSERS: dict[ConfigType, Callable[[str], Any]] = {
     ConfigType.BOOLEAN: _parse_bool,
     ConfigType.STRING: str,
-    ConfigType.INT: int,
-    ConfigType.SHORT: int,
-    ConfigType.LONG: int,
+    ConfigType.INT: _parse_int(32),
+    ConfigType.SHORT: _parse_int(16),
+    ConfigType.LONG: _parse_int(64),
     ConfigType.DOUBLE: float,
     ConfigType.LIST: _parse_list,
+    ConfigType.CLASS: str,
+    ConfigType.PASSWORD: str,
 }
 
 
@@ -127,22 +187,38 @@ class Properties:
     @classmethod
     def properties(cls) -> dict[str, Property]:
         """The settings by Kafka name, in declaration order."""
-        return {f.metadata["property"].name: f.metadata["property"] for f in fields(cls)}  # type: ignore[arg-type]
+        return {name: prop for name, (_, prop) in _table(cls).items()}
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], *, base: Self | None = None) -> Self:
         """Build from property text over `base` (default: the defaults); unknown names raise InvalidConfig."""
-        values: dict[str, Any] = {}
-        names = {f.metadata["property"].name: f for f in fields(cls)}  # type: ignore[arg-type]
-        for f in names.values():
-            if base is not None:
-                values[f.name] = getattr(base, f.name)
-        for name, text in properties.items():
-            if name not in names:
+        table = _table(cls)
+        values = {} if base is None else {field_name: getattr(base, field_name) for field_name, _ in table.values()}
+        for name, text in cls._prepared(properties).items():
+            if name not in table:
                 raise InvalidConfig(f"Unknown configuration {name}")
-            values[names[name].name] = names[name].metadata["property"].parse(text)
+            field_name, prop = table[name]
+            values[field_name] = prop.parse(text)
         return cls(**values)
+
+    @classmethod
+    def _prepared(cls, properties: Mapping[str, str]) -> Mapping[str, str]:
+        """The properties as they are read: where one takes the place of another."""
+        return properties
 
     def items(self) -> list[tuple[Property, Any]]:
         """Every property with its value here."""
-        return [(f.metadata["property"], getattr(self, f.name)) for f in fields(self)]  # type: ignore[arg-type]
+        return [(prop, getattr(self, field_name)) for field_name, prop in _table(type(self)).values()]
+
+
+_Table = dict[str, tuple[str, Property]]
+_TABLES: dict[type, _Table] = {}
+
+
+def _table(cls: type) -> _Table:
+    """Field name and property of each setting, by Kafka name; made once per class."""
+    table = _TABLES.get(cls)
+    if table is None:
+        table = {f.metadata["property"].name: (f.name, f.metadata["property"]) for f in fields(cls)}
+        _TABLES[cls] = table
+    return table

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from logqueue.config.properties import INT_MAX, LONG_MAX, ConfigType, Properties, setting
+from logqueue.config.properties import INT_MAX, LONG_MAX, ConfigType, InvalidConfig, Properties, setting
+
+GZIP_DEFAULT = -1
+MIN_SEGMENT_BYTES = 1_048_576  # KIP-1030
+
+
+def _are_throttled_replicas(value: tuple[str, ...]) -> bool:
+    """`*`, or partition:broker pairs."""
+    if value in ((), ("*",)):
+        return True
+    return all(part.partition(":")[0].isdigit() and part.partition(":")[2].isdigit() for part in value)
+
+
+def _throttled(name: str, side: str) -> Any:
+    return setting(
+        (),
+        name,
+        ConfigType.LIST,
+        f"Replicas throttled on the {side} side. Kept for Kafka's tools; one node replicates nothing.",
+        allows=_are_throttled_replicas,
+        allowed="wants '*' or partition:broker pairs",
+        has_effect=False,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +55,35 @@ class LogConfig(Properties):
         choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"),
         synonym="compression.type",
     )
+    compression_gzip_level: int = setting(
+        GZIP_DEFAULT,
+        "compression.gzip.level",
+        ConfigType.INT,
+        "Level of gzip where the broker compresses (-1: the library's own).",
+        minimum=-1,
+        maximum=9,
+        allows=bool,
+        allowed="must be between 1 and 9, or -1",
+        synonym="compression.gzip.level",
+    )
+    compression_lz4_level: int = setting(
+        9,
+        "compression.lz4.level",
+        ConfigType.INT,
+        "Level of lz4 where the broker compresses.",
+        minimum=1,
+        maximum=17,
+        synonym="compression.lz4.level",
+    )
+    compression_zstd_level: int = setting(
+        3,
+        "compression.zstd.level",
+        ConfigType.INT,
+        "Level of zstd where the broker compresses.",
+        minimum=-131_072,
+        maximum=22,
+        synonym="compression.zstd.level",
+    )
     delete_retention_ms: int = setting(
         86_400_000,
         "delete.retention.ms",
@@ -47,6 +100,8 @@ class LogConfig(Properties):
         minimum=0,
         synonym="log.segment.delete.delay.ms",
     )
+    follower_throttled_replicas: tuple[str, ...] = _throttled("follower.replication.throttled.replicas", "follower")
+    leader_throttled_replicas: tuple[str, ...] = _throttled("leader.replication.throttled.replicas", "leader")
     flush_messages: int = setting(
         LONG_MAX,
         "flush.messages",
@@ -71,6 +126,24 @@ class LogConfig(Properties):
         minimum=0,
         maximum=INT_MAX,
         synonym="log.index.interval.bytes",
+    )
+    local_retention_bytes: int = setting(
+        -2,
+        "local.retention.bytes",
+        ConfigType.LONG,
+        "Local size of a tiered topic (-2: retention.bytes). Kept for Kafka's tools; there is no tiered storage here.",
+        minimum=-2,
+        synonym="log.local.retention.bytes",
+        has_effect=False,
+    )
+    local_retention_ms: int = setting(
+        -2,
+        "local.retention.ms",
+        ConfigType.LONG,
+        "Local age of a tiered topic (-2: retention.ms). Kept for Kafka's tools; there is no tiered storage here.",
+        minimum=-2,
+        synonym="log.local.retention.ms",
+        has_effect=False,
     )
     max_compaction_lag_ms: int = setting(
         LONG_MAX,
@@ -134,17 +207,40 @@ class LogConfig(Properties):
         1,
         "min.insync.replicas",
         ConfigType.INT,
-        "Replicas that must have a record before acks=all answers.",
+        "Replicas that must have a record before acks=all answers. One node has one replica, which is all there are.",
         minimum=1,
         maximum=INT_MAX,
         synonym="min.insync.replicas",
+        has_effect=False,
     )
     preallocate: bool = setting(
         False,
         "preallocate",
         ConfigType.BOOLEAN,
-        "Whether a new segment file is preallocated.",
+        "Whether a new segment file is preallocated. Kept for Kafka's tools; files here grow as they are written.",
+        has_effect=False,
         synonym="log.preallocate",
+    )
+    remote_log_copy_disable: bool = setting(
+        False,
+        "remote.log.copy.disable",
+        ConfigType.BOOLEAN,
+        "Whether a tiered topic is no longer copied away. Kept for Kafka's tools; there is no tiered storage here.",
+        has_effect=False,
+    )
+    remote_log_delete_on_disable: bool = setting(
+        False,
+        "remote.log.delete.on.disable",
+        ConfigType.BOOLEAN,
+        "Whether tiered data goes when tiering is disabled. Kept for Kafka's tools; there is no tiered storage here.",
+        has_effect=False,
+    )
+    remote_storage_enable: bool = setting(
+        False,
+        "remote.storage.enable",
+        ConfigType.BOOLEAN,
+        "Whether a topic is tiered, which cannot be: there is no tiered storage here.",
+        has_effect=False,
     )
     retention_bytes: int = setting(
         -1,
@@ -168,6 +264,7 @@ class LogConfig(Properties):
         ConfigType.INT,
         "Size at which a segment is rolled.",
         minimum=14,
+        requested_minimum=MIN_SEGMENT_BYTES,
         maximum=INT_MAX,
         synonym="log.segment.bytes",
     )
@@ -200,6 +297,40 @@ class LogConfig(Properties):
         False,
         "unclean.leader.election.enable",
         ConfigType.BOOLEAN,
-        "Whether a replica out of sync may lead; one node has only itself.",
+        "Whether a replica out of sync may lead. Kept for Kafka's tools; one node leads always.",
         synonym="unclean.leader.election.enable",
+        has_effect=False,
     )
+    internal_segment_bytes: int | None = setting(
+        None,
+        "internal.segment.bytes",
+        ConfigType.INT,
+        "Size at which a segment is rolled, for tests that need it below the least segment.bytes (as in Kafka).",
+        minimum=14,
+        is_internal=True,
+    )
+
+    @classmethod
+    def _prepared(cls, properties: Mapping[str, str]) -> Mapping[str, str]:
+        small = properties.get("internal.segment.bytes")
+        return properties if small is None else {**properties, "segment.bytes": small}
+
+    @classmethod
+    def check_request(cls, properties: Mapping[str, str]) -> None:
+        """Raise InvalidConfig unless a user may give a topic these settings; rules between settings included."""
+        table = cls.properties()
+        for name, text in properties.items():
+            prop = table.get(name)
+            if prop is None:
+                raise InvalidConfig(f"Unknown topic config name: {name}")
+            prop.check_request(text)
+        if properties.get("remote.storage.enable", "false").strip().lower() == "true":
+            raise InvalidConfig("Tiered Storage functionality is disabled in the broker. remote.storage.enable=true")
+
+    def check(self) -> None:
+        """Raise InvalidConfig where two settings contradict each other."""
+        if self.min_compaction_lag_ms > self.max_compaction_lag_ms:
+            raise InvalidConfig(
+                f"conflict topic config setting min.compaction.lag.ms ({self.min_compaction_lag_ms}) > "
+                f"max.compaction.lag.ms ({self.max_compaction_lag_ms})"
+            )

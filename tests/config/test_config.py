@@ -26,7 +26,7 @@ def test_property_text_becomes_typed_values_over_a_base() -> None:
 
 def test_every_value_survives_its_text_form() -> None:
     for config in (LogConfig(), BrokerConfig()):
-        text = {name.name: format_value(value) for name, value in config.items()}
+        text = {name.name: format_value(value) for name, value in config.items() if value is not None}
         assert type(config).from_properties(text) == config
 
 
