@@ -164,6 +164,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             stop.cancel()
             if not starting.done():
                 starting.cancel()
+                await asyncio.wait((starting,), timeout=STOP_TIMEOUT_S)
+                # asyncio prints an error that nobody asked for with its traceback.
+                if starting.done() and not starting.cancelled() and (error := starting.exception()) is not None:
+                    log.info("the join was cut short", reason=str(error) or type(error).__name__)
 
     def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
         consumer.subscribe(topics=list(self._topics), listener=self)
@@ -205,6 +209,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _give_up_consumer(self) -> None:
         """The consumer is beyond repair: keep its partitions in hand until the next assignment."""
+        if self._loading is not None:
+            self._loading.cancel()
         self._set_away(self._partitions)
         await self._close_consumer()
 
@@ -232,12 +238,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """A rebalance is over. Offsets are read apart: this must return for heartbeats to go on."""
+        consumer = self._consumer
+        if consumer is None:
+            return  # a consumer that is being closed: it was stopped in the middle of a join
         now = set(assigned)
         self._set_away(self._partitions)
         for tp in [tp for tp in self._away if tp not in now]:
             self._engine.close(self._away.pop(tp))
         log.info("partitions assigned", group=self._group, partitions=len(now), kept=len(self._away))
-        self._loading = asyncio.get_running_loop().create_task(self._load(now))
+        self._loading = asyncio.get_running_loop().create_task(self._load(consumer, now))
 
     def _set_away(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
         for tp, partition in partitions.items():
@@ -246,12 +255,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             self._away[tp] = partition
         self._partitions = {}
 
-    async def _load(self, assigned: set[TopicPartition]) -> None:
+    async def _load(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
         """Find out what is done in new partitions, and begin to fetch them there; tries until the log answers."""
         backoff_s = 0.1
         while True:
             try:
-                await self._take_up_all(assigned)
+                await self._take_up_all(consumer, assigned)
             except (KafkaError, BrokerUnreachable, TimeoutError) as error:
                 log.warning("partitions not taken up yet", group=self._group, error=repr(error))
                 await asyncio.sleep(backoff_s)
@@ -261,9 +270,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._on_ready()
                 return
 
-    async def _take_up_all(self, assigned: set[TopicPartition]) -> None:
-        consumer = self._consumer
-        assert consumer is not None, "an assigned member has a consumer"
+    async def _take_up_all(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
         committed = await self._offsets.read(self._group, assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         texts, marks = {}, []
