@@ -38,7 +38,19 @@ class FileSystem(Protocol):
 
     def size(self, fd: int) -> int: ...
 
+    def modified_ms(self, fd: int) -> int:
+        """When an open file was last written to, in milliseconds since the epoch."""
+        ...
+
+    def set_modified(self, fd: int, time_ms: int) -> None:
+        """Say when an open file was last written to."""
+        ...
+
     def truncate(self, fd: int, size: int) -> None: ...
+
+    def restrict(self, fd: int) -> None:
+        """Let the owner alone read and write an open file (mode 0600)."""
+        ...
 
     def fsync(self, fd: int) -> None: ...
 
@@ -91,6 +103,15 @@ class RealFileSystem:
 
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
+
+    def restrict(self, fd: int) -> None:
+        os.fchmod(fd, 0o600)
+
+    def modified_ms(self, fd: int) -> int:
+        return os.fstat(fd).st_mtime_ns // 1_000_000
+
+    def set_modified(self, fd: int, time_ms: int) -> None:
+        os.utime(fd, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
 
     def fsync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

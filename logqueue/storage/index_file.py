@@ -28,9 +28,10 @@ class IndexCache:
         self._total = 0
         self._loaded: dict[Path, bytes] = {}
 
-    def load(self, path: Path) -> bytes:
+    def load(self, index: IndexFile) -> bytes:
         """The content of an index file; empty if it is missing."""
         with self._lock:
+            path = index.path
             data = self._loaded.pop(path, None)
             if data is None:
                 data = self.fs.read_file(path) or b""
@@ -39,6 +40,20 @@ class IndexCache:
             while self._total > self._limit_bytes and len(self._loaded) > 1:
                 self._total -= len(self._loaded.pop(next(iter(self._loaded))))
             return data
+
+    def rename(self, index: IndexFile, target: Path) -> None:
+        """Move an index's file while nobody loads it; one that does not exist is only called otherwise from now on.
+
+        Any thread. Raises OSError.
+        """
+        with self._lock:
+            for path in (index.path, target):
+                self._total -= len(self._loaded.pop(path, b""))
+            try:
+                self.fs.rename(index.path, target)
+            except FileNotFoundError:
+                pass
+            index.path = target
 
     def forget(self, path: Path) -> None:
         """Drop what was loaded of a file that changed or went."""
@@ -88,6 +103,10 @@ class IndexFile:
         """Drop what is cached of the file, because it is about to change or go."""
         self._cache.forget(self.path)
 
+    def rename(self, target: Path) -> None:
+        """Move the file; lookups may go on meanwhile. Raises OSError."""
+        self._cache.rename(self, target)
+
     def resume(self, entries: bytes | bytearray) -> None:
         """Go on after entries that the file begins with; what else it holds is cut when it is written out."""
         self._growing = bytearray(entries)
@@ -110,7 +129,7 @@ class IndexFile:
         self._written = len(data)
 
     def _entries(self) -> bytes | bytearray:
-        return self._cache.load(self.path) if self._growing is None else self._growing
+        return self._cache.load(self) if self._growing is None else self._growing
 
     def _append(self, *values: int) -> None:
         assert self._growing is not None, "only the segment being written gets entries"

@@ -20,7 +20,7 @@ class OpenFile:
     its number being given to another file.
     """
 
-    __slots__ = ("_close", "fd")
+    __slots__ = ("__weakref__", "_close", "fd")
 
     def __init__(self, fd: int, close: Callable[[int], None]) -> None:
         self.fd = fd
@@ -49,6 +49,10 @@ class FileHolder:
         if file is None:
             file = self._pool.open(self, create=create)
         return file
+
+    def rename(self, target: Path) -> None:
+        """Move the file; whoever opens it meanwhile finds it. Raises OSError."""
+        self._pool.rename(self, target)
 
     def release(self) -> None:
         """Give the descriptor up; it is closed once no reply uses it."""
@@ -80,6 +84,12 @@ class FilePool:
             file = holder.file = OpenFile(self.fs.open(holder.path, create=create), self.fs.close)
             self._holders.append(holder)
             return file
+
+    def rename(self, holder: FileHolder, target: Path) -> None:
+        """Move a holder's file while nobody opens it. Any thread. Raises OSError."""
+        with self._lock:
+            self.fs.rename(holder.path, target)
+            holder.path = target
 
     def _evict_one(self) -> None:
         """Close the oldest file that was not used lately, clean ones first; forget those already closed."""
