@@ -28,17 +28,24 @@ def admin_client(bootstrap: str) -> closing[KafkaAdminClient]:
 
 
 def consumer(bootstrap: str, *topics: str, group: str | None = None, **config: Any) -> closing[KafkaConsumer]:
-    return closing(
-        KafkaConsumer(
-            *topics,
-            bootstrap_servers=bootstrap,
-            group_id=group,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            heartbeat_interval_ms=200,
-            **config,
-        )
+    """A consumer that knows its topics before it joins its group.
+
+    Otherwise it may lead its group before its first metadata has arrived, assign nothing, and never look again
+    (kafka-python misses the change when it arrives during the join; Apache Kafka shows the same).
+    """
+    made = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        group_id=group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        heartbeat_interval_ms=200,
+        **config,
     )
+    for topic in topics:
+        assert made.partitions_for_topic(topic)
+    if topics:
+        made.subscribe(topics)
+    return closing(made)
 
 
 def until(condition: Callable[[], bool], act: Callable[[], Any]) -> None:
