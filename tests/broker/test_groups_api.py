@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,25 +38,6 @@ from tests.broker.wire import (
     Wire,
     create_topic,
 )
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(fsync=False) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(broker: EmbeddedBroker) -> Iterator[Wire]:
-    with Wire(broker.bootstrap) as connection:
-        yield connection
-
-
-@pytest.fixture
-def topic(wire: Wire, request: pytest.FixtureRequest) -> str:
-    name = f"topic-{abs(hash(request.node.nodeid))}"
-    create_topic(wire, name)
-    return name
 
 
 @pytest.mark.parametrize("version", range(7))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,37 +17,16 @@ from logqueue.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderPartition,
     OffsetForLeaderTopic,
 )
-from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import (
     Wire,
     batch,
     create,
-    create_topic,
     fetch_request,
     list_offset,
     produce_request,
     produced,
     values_of,
 )
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(fsync=False) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(broker: EmbeddedBroker) -> Iterator[Wire]:
-    with Wire(broker.bootstrap) as connection:
-        yield connection
-
-
-@pytest.fixture
-def topic(wire: Wire, request: pytest.FixtureRequest) -> str:
-    name = f"topic-{abs(hash(request.node.nodeid))}"
-    create_topic(wire, name)
-    return name
 
 
 @pytest.mark.parametrize("version", range(3, 13))

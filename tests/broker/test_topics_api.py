@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from logqueue.errors import ErrorCode
@@ -22,29 +20,9 @@ from tests.broker.wire import (
     Wire,
     batch,
     create,
-    create_topic,
     fetch_request,
     produced,
 )
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(fsync=False) as running:
-        yield running
-
-
-@pytest.fixture
-def wire(broker: EmbeddedBroker) -> Iterator[Wire]:
-    with Wire(broker.bootstrap) as connection:
-        yield connection
-
-
-@pytest.fixture
-def topic(wire: Wire, request: pytest.FixtureRequest) -> str:
-    name = f"topic-{abs(hash(request.node.nodeid))}"
-    create_topic(wire, name)
-    return name
 
 
 @pytest.mark.parametrize("version", range(5))
