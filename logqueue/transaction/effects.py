@@ -1,0 +1,50 @@
+"""What comes out of the transaction coordinator. Values only; what goes in (`Caller`, `Now`) is that of groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from logqueue.errors import ErrorCode
+from logqueue.group.effects import LogRecord, Reply
+from logqueue.ids import TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append `records` to partition `partition` of `__transaction_state` as one batch.
+
+    The shell reports with `on_appended(ticket)` when it is durable, or `on_append_failed(ticket)`. A record that is not
+    `awaited` is reported as soon as it is written: all that depends on it is written behind it, in the same partition.
+    """
+
+    ticket: int
+    partition: int
+    records: tuple[LogRecord, ...]
+    awaited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMarkers:
+    """End the producer's transaction in each of these partitions with a commit or abort marker, durably.
+
+    The shell reports with `on_markers_written(ticket)`, or `on_markers_failed(ticket, remaining)`. Partitions that
+    are gone by now, and those where a newer epoch of the producer has written, need no marker and count as written.
+    """
+
+    ticket: int
+    producer_id: int
+    producer_epoch: int
+    commit: bool
+    partitions: tuple[TopicPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a producer may write to the partitions it asked for with `verify_or_add`: NONE, or why not."""
+
+    token: object
+    error: ErrorCode
+
+
+Effect: TypeAlias = Append | WriteMarkers | Reply | Verdict
