@@ -89,8 +89,6 @@ class Property:
             raise InvalidConfig(
                 f"Invalid value {text} for configuration {self.name}: must be one of {', '.join(self.choices)}"
             )
-        if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: names something twice")
         if self.allows is not None and not self.allows(value):
             raise InvalidConfig(f"Invalid value {text} for configuration {self.name}: {self.allowed}")
 
@@ -148,7 +146,7 @@ def _parse_bool(text: str) -> bool:
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 _PARSERS: dict[ConfigType, Callable[[str], Any]] = {

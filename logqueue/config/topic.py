@@ -247,7 +247,6 @@ class LogConfig(Properties):
         "retention.bytes",
         ConfigType.LONG,
         "Size above which old segments go (-1: none).",
-        minimum=-1,
         synonym="log.retention.bytes",
     )
     retention_ms: int = setting(
