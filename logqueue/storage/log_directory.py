@@ -37,6 +37,7 @@ from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.recovery import Cut, LoadedLog, load_log
+from logqueue.storage.security_file import read_security, write_security
 from logqueue.storage.topics import Topic, read_topics, write_topics
 
 log = logging.getLogger("logqueue.storage")
@@ -324,6 +325,21 @@ class LogDirectory:
         except OSError as error:
             raise self._environment.health.fail("reserving producer ids", error) from error
 
+    def read_security(self) -> bytes | None:
+        """What is known about users, ACLs and quotas; None if nothing is. Raises DataFolderError."""
+        try:
+            return read_security(self._fs, self.folder)
+        except OSError as error:
+            raise DataFolderError(f"The users and ACLs of {self.folder} cannot be read: {error}") from error
+
+    def write_security(self, content: bytes) -> None:
+        """Replace what is known about users, ACLs and quotas, durably. Raises StorageError."""
+        self._environment.health.check()
+        try:
+            write_security(self._fs, self.folder, content)
+        except OSError as error:
+            raise self._environment.health.fail("writing users, ACLs and quotas", error) from error
+
     # Upkeep and stop
 
     def checkpoint(self) -> None:
@@ -355,7 +371,7 @@ class LogDirectory:
         Raises StorageError; what could not be removed is tried again at the next call.
         """
         try:
-            count = sum(each.purge() for each in list(self.logs.values()))
+            count = sum(each.purge(self._clock.time_ms()) for each in list(self.logs.values()))
             for name in self._fs.list_dir(self.folder):
                 if name.endswith(DELETED_FOLDER):
                     self._remove_folder(self.folder / name)
