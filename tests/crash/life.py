@@ -32,10 +32,6 @@ MAX_OPEN_FILES = 4
 """Few, so that files are closed and opened again on the way."""
 
 
-class Cut(Exception):
-    """The disk failed: the broker says so, and this life is over."""
-
-
 def start_broker(folder: Path, fs: FileSystem) -> EmbeddedBroker:
     environment = Environment(fs=fs, max_open_files=MAX_OPEN_FILES)
     return EmbeddedBroker(folder, environment=environment, **BROKER).start()
@@ -80,10 +76,13 @@ class Life:
             self.create("keyed", 1, COMPACTED, compacted=True)
             self.create("other", 1, {})
             for step in self.random.choices([s for s, _ in self._steps], [w for _, w in self._steps], k=steps):
-                step()
+                self.take(step)
             self.stop()
         finally:
             self.abandon()
+
+    def take(self, step: Callable[[], None]) -> None:
+        step()
 
     def tell(self, event: p.Event) -> None:
         self.promises.apply(event)
@@ -212,6 +211,8 @@ class Life:
                 base_offset = self.client.receive_produced()
             except Refused as error:
                 refused = refused or error
+                self.tell(p.Refusal(partition, number))
+                self._producer = None  # its sequence numbers have a gap now
                 continue
             if acks == -1:
                 self.tell(p.Acked(partition, number, base_offset))

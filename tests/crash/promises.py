@@ -71,6 +71,13 @@ class Acked(NamedTuple):
     base_offset: int
 
 
+class Refusal(NamedTuple):
+    """The `number`-th sending to a partition was refused: it may be there or not, whatever follows it."""
+
+    partition: TopicPartition
+    number: int
+
+
 class DeletingRecords(NamedTuple):
     partition: TopicPartition
     offset: int
@@ -120,8 +127,8 @@ class Ended(NamedTuple):
 
 
 Event: TypeAlias = (
-    Creating | Created | Deleting | Deleted | Altering | Altered | Growing | Grown | Sending | Acked | DeletingRecords
-    | Committing | Committed | Member | GivenProducerId | Beginning | Ending | Ended
+    Creating | Created | Deleting | Deleted | Altering | Altered | Growing | Grown | Sending | Acked | Refusal
+    | DeletingRecords | Committing | Committed | Member | GivenProducerId | Beginning | Ending | Ended
 )  # fmt: skip
 
 
@@ -133,6 +140,7 @@ class LogPromise:
     safe: int = 0  # of `sent`
     offsets: dict[int, bytes] = field(default_factory=dict)  # promised places
     start_at_most: int = 0  # records below may be deleted
+    refused: set[bytes] = field(default_factory=set)  # values
 
     @property
     def values(self) -> list[bytes]:
@@ -140,7 +148,8 @@ class LogPromise:
 
     @property
     def safe_values(self) -> list[bytes]:
-        return [value for sending in self.sent[: self.safe] for value in sending.values]
+        values = (value for sending in self.sent[: self.safe] for value in sending.values)
+        return [value for value in values if value not in self.refused]
 
 
 @dataclass
@@ -203,9 +212,10 @@ class Promises:
                         promise.first = None
             case Altering(name, key, value):
                 topic = self.topics[name]
-                topic.properties.append({**topic.properties[-1], key: value})
+                topic.properties += [{**before, key: value} for before in topic.properties]
             case Altered(name):
-                del self.topics[name].properties[:-1]
+                topic = self.topics[name]
+                del topic.properties[: len(topic.properties) // 2]
             case Growing(name, count):
                 self.topics[name].partitions.add(count)
             case Grown(name):
@@ -240,6 +250,9 @@ class Promises:
                 log.safe = max(log.safe, number)
                 for offset, value in enumerate(log.sent[number - 1].values, base_offset):
                     log.offsets[offset] = value
+            case Refusal(partition, number):
+                log = self.log(partition)
+                log.refused.update(log.sent[number - 1].values)
             case DeletingRecords(partition, offset):
                 log = self.log(partition)
                 log.start_at_most = max(log.start_at_most, offset)

@@ -47,13 +47,13 @@ class RecordingFileSystem(RealFileSystem):
                 self.journal.append(("open", path))
         return fd
 
-    def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:
+    def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:  # type: ignore[override]
         with self._lock:
             count = os.pwrite(fd, data, position)
             self.journal.append(("write", self._paths[fd], position, bytes(data[:count])))
         return count
 
-    def truncate(self, fd: int, size: int) -> None:  # type: ignore[override]
+    def truncate(self, fd: int, size: int) -> None:
         with self._lock:
             os.ftruncate(fd, size)
             self.journal.append(("truncate", self._paths[fd], size))

@@ -82,13 +82,12 @@ class Verdict:
             assert promised in (None, record.value), f"{partition}: offset {record.offset} was promised to another"
         values = [record.value for record in stored]
         sent: list[bytes | None] = [*promise.values]
-        safe = promise.safe_values
         phantoms = set(values) - set(sent)
         assert not phantoms, f"{partition} holds what was not sent there: {phantoms}"
         if compacted:
             self._check_compacted(partition, promise, values)
         else:
-            self._check_whole(partition, promise, log, values, sent, len(safe))
+            self._check_whole(partition, promise, log, values, sent)
         self._check_fetches(partition, log)
 
     def _check_whole(
@@ -98,7 +97,6 @@ class Verdict:
         log: FetchedLog,
         values: list[bytes | None],
         sent: list[bytes | None],
-        safe: int,
     ) -> None:
         assert log.start <= promise.start_at_most, f"{partition} starts at {log.start}: nobody deleted up to there"
         if not values:
@@ -106,11 +104,14 @@ class Verdict:
             assert not kept_from, f"{partition} is empty and lost what was acknowledged at {min(kept_from)}"
             return
         first = sent.index(values[0])
-        assert first == 0 or log.start > 0, f"{partition} lost its first {first} records"
-        assert values == sent[first : first + len(values)], f"{partition} has gaps or another order"
-        assert first + len(values) >= safe, (
-            f"{partition} lost what was acknowledged: {first + len(values)} records are left of {safe}"
-        )
+        missing = [value for value in sent[:first] if value not in promise.refused]
+        assert not missing or log.start > 0, f"{partition} lost its first {first} records"
+        rest = iter(sent[first:])
+        for value in values:
+            passed = next((each for each in rest if each == value or each not in promise.refused), None)
+            assert passed == value, f"{partition} has gaps or another order: {value!r} comes instead of {passed!r}"
+        lost = set(promise.safe_values).intersection(value for value in rest if value is not None)
+        assert not lost, f"{partition} lost what was acknowledged: {len(lost)} records"
         offsets = [header.base_offset for header, _ in log.batches] + [log.high_watermark]
         ends = [header.last_offset + 1 for header, _ in log.batches]
         assert offsets[1:] == ends, f"{partition}: the offsets have gaps"
@@ -122,6 +123,7 @@ class Verdict:
         assert indexes == sorted(indexes), f"{partition} has another order"
         for key in {sending.key for sending in promise.sent}:
             safe = [s.values[-1] for s in promise.sent[: promise.safe] if s.key == key and not s.transaction]
+            safe = [value for value in safe if value not in promise.refused]
             found = [order[v] for s in promise.sent if s.key == key for v in s.values if v in values]
             if safe:
                 last = max(found, default=-1)
