@@ -12,6 +12,7 @@ from enum import IntEnum
 from struct import Struct, error
 from typing import NamedTuple
 
+from logqueue.records.builder import build_batch
 from logqueue.records.errors import CorruptMessage
 from logqueue.records.record import Record
 
@@ -40,6 +41,19 @@ def marker_record(marker: EndTransactionMarker, *, timestamp_ms: int) -> Record:
         timestamp_ms=timestamp_ms,
         key=_KEY.pack(_VERSION, marker.control_type),
         value=_VALUE.pack(_VERSION, marker.coordinator_epoch),
+    )
+
+
+def marker_batch(
+    marker: EndTransactionMarker, *, producer_id: int, producer_epoch: int, timestamp_ms: int
+) -> bytearray:
+    """The control batch that a marker is stored as."""
+    return build_batch(
+        [marker_record(marker, timestamp_ms=timestamp_ms)],
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        transactional=True,
+        control=True,
     )
 
 

@@ -38,6 +38,12 @@ class InvalidTxnState(KafkaError):
     code = ErrorCode.INVALID_TXN_STATE
 
 
+class TransactionCoordinatorFenced(KafkaError):
+    """A marker of a transaction coordinator that a newer one has replaced."""
+
+    code = ErrorCode.TRANSACTION_COORDINATOR_FENCED
+
+
 class TopicExists(KafkaError):
     """A topic of that name is there already."""
 

@@ -6,7 +6,7 @@ Everything runs on the owner's thread, except what says that it may be called fr
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -15,31 +15,27 @@ from uuid import UUID
 from logqueue.config import LogConfig
 from logqueue.errors import KafkaError
 from logqueue.ids import TopicPartition
-from logqueue.records.batch import NO_PRODUCER_ID, BatchHeader, parse_header, patch
-from logqueue.records.builder import read_records
-from logqueue.records.control import parse_marker
+from logqueue.records.batch import CONTROL, NO_PRODUCER_ID, BatchHeader, parse_header, patch
+from logqueue.records.control import ControlType, EndTransactionMarker, marker_batch
 from logqueue.records.errors import MessageTooLarge
 from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
 from logqueue.storage.durability import Durability
 from logqueue.storage.environment import Environment
-from logqueue.storage.errors import InvalidTxnState, OffsetOutOfRange, StorageError
-from logqueue.storage.file_system import remove_gently, write_all
+from logqueue.storage.errors import OffsetOutOfRange, StorageError
+from logqueue.storage.file_system import write_all
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
-from logqueue.storage.names import (
-    DELETED,
-    PARTITION_METADATA,
-    SEGMENT_SUFFIXES,
-    SNAPSHOT,
-    segment_file,
-)
+from logqueue.storage.markers import note_marker
+from logqueue.storage.names import PARTITION_METADATA, SNAPSHOT, segment_file
 from logqueue.storage.open_files import OpenFile
 from logqueue.storage.partition_metadata import format_metadata
 from logqueue.storage.producer_snapshot import KEPT_SNAPSHOTS, format_snapshot
-from logqueue.storage.producer_state import ProducerState
+from logqueue.storage.producer_state import NO_OFFSET, ProducerState
 from logqueue.storage.recovery import LoadedLog
+from logqueue.storage.retired import RetiredSegments
 from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
+from logqueue.storage.txn_index import AbortedTransaction
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -119,7 +115,7 @@ class PartitionLog:
         )
         self._has_folder = loaded is not None
         self._snapshots: list[int] = loaded.snapshots if loaded else []
-        self._doomed_files: list[Path] = []
+        self._retired = RetiredSegments(environment.fs, folder)
         self.configure(config)
 
     def configure(self, config: LogConfig) -> None:
@@ -169,11 +165,19 @@ class PartitionLog:
     # Append
 
     def append(
-        self, batch: bytearray | memoryview, *, leader_epoch: int, now_ms: int, origin: Origin = Origin.CLIENT
+        self,
+        batch: bytearray | memoryview,
+        *,
+        leader_epoch: int,
+        now_ms: int,
+        origin: Origin = Origin.CLIENT,
+        transaction_version: int = 0,
     ) -> AppendResult:
         """Check one batch, give it its offsets in place and write it with one call.
 
         A batch that an idempotent producer sent before is not written again: the answer is that of the first time.
+        A transactional batch opens its producer's transaction here, unless one is open; whether the coordinator knows
+        of it is for the caller to ask. `transaction_version` is that of a transactional producer (KIP-890).
         Raises the errors of `validate_produced`, InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, or
         StorageError; after any of them nothing of the batch is in the log.
         """
@@ -184,11 +188,11 @@ class PartitionLog:
         if origin is Origin.CLIENT:
             header = validate_produced(view, rules, now_ms=now_ms)
             if header.producer_id != NO_PRODUCER_ID:
-                duplicate = self._check_producer(header)
+                duplicate = self._check_producer(header, transaction_version)
                 if duplicate is not None:
                     return duplicate
         else:
-            header = self._parse_own(view)
+            header = self._check_own(view)
         if rules.codec is not None and header.codec != rules.codec and not header.is_control:
             view = memoryview(recompress(view, header, rules.codec))
             header = parse_header(view)
@@ -208,7 +212,7 @@ class PartitionLog:
         if leader_epoch != self._epochs.latest:
             self._epochs.assign(leader_epoch, base_offset)
         if header.producer_id != NO_PRODUCER_ID:
-            self._note_producer(header._replace(base_offset=base_offset), view)
+            self._note_producer(header._replace(base_offset=base_offset), view, segment)
         end_offset = self.log_end_offset = last_offset + 1
         self._durability.end = (end_offset, segment, segment.size)
         return AppendResult(base_offset, last_offset, now_ms if rules.log_append_time else -1, self.log_start_offset)
@@ -225,37 +229,91 @@ class PartitionLog:
             raise self._health.fail(action, second) from second
         raise StorageError(f"{action} failed: {error.strerror}. Nothing was stored; free some space") from error
 
-    def _parse_own(self, batch: memoryview) -> BatchHeader:
-        """The header of a batch that the broker built itself: only its size is in question."""
+    def append_marker(
+        self,
+        producer_id: int,
+        producer_epoch: int,
+        *,
+        commit: bool,
+        coordinator_epoch: int,
+        leader_epoch: int,
+        now_ms: int,
+        transaction_version: int = 0,
+    ) -> AppendResult:
+        """Write the marker that ends a producer's transaction here, whether or not it has one open (KIP-98).
+
+        Raises InvalidProducerEpoch, TransactionCoordinatorFenced or StorageError; then there is no marker.
+        """
+        self.producer_state.check_marker(
+            producer_id, producer_epoch, coordinator_epoch=coordinator_epoch, transaction_version=transaction_version
+        )
+        batch = marker_batch(
+            EndTransactionMarker(ControlType.COMMIT if commit else ControlType.ABORT, coordinator_epoch),
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            timestamp_ms=now_ms,
+        )
+        return self.append(batch, leader_epoch=leader_epoch, now_ms=now_ms, origin=Origin.COORDINATOR)
+
+    def _check_own(self, batch: memoryview) -> BatchHeader:
+        """The header of a batch that the broker built itself: its size and its producer's epoch are in question."""
         header = parse_header(batch)
         assert header.size == len(batch), "a coordinator appends one batch at a time"
         if header.size > self._rules.max_message_bytes and not header.is_control:
             raise MessageTooLarge(
                 f"The batch has {header.size} bytes; max.message.bytes is {self._rules.max_message_bytes}"
             )
+        if header.producer_id != NO_PRODUCER_ID and not header.is_control:
+            self.producer_state.check_unsequenced(header)
         return header
 
-    def _check_producer(self, header: BatchHeader) -> AppendResult | None:
+    def _check_producer(self, header: BatchHeader, transaction_version: int) -> AppendResult | None:
         """Refuse a batch out of order; answer for one that is in the log already."""
-        if header.is_transactional:
-            raise InvalidTxnState(f"Partition {self.partition} has not been added to a transaction")
         duplicate = self.producer_state.find_duplicate(header)
         if duplicate is not None:
             append_time = duplicate.timestamp_ms if self._rules.log_append_time else -1
             return AppendResult(
                 duplicate.first_offset, duplicate.last_offset, append_time, self.log_start_offset, is_duplicate=True
             )
-        self.producer_state.check(header)
+        self.producer_state.check(header, transaction_version=transaction_version)
         return None
 
-    def _note_producer(self, header: BatchHeader, batch: memoryview) -> None:
-        if not header.is_control:
+    def _note_producer(self, header: BatchHeader, batch: memoryview, segment: Segment) -> None:
+        if header.attributes & CONTROL:
+            entry = note_marker(self.producer_state, header, batch)
+            if entry is not None:
+                segment.txn_index.append(entry)
+        else:
             self.producer_state.update(header)
-            return
-        for record in read_records(batch):
-            marker = parse_marker(record)
-            if marker is not None:
-                self.producer_state.end_transaction(header, marker)
+
+    # Transactions
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Every transaction below is decided; the log's end if none is open."""
+        first = self.producer_state.first_open_transaction
+        return self.log_end_offset if first is None else max(first, self.log_start_offset)
+
+    def first_unstable_offset(self, high_watermark: int) -> int | None:
+        """Where the first transaction begins that is open, or whose marker is not below `high_watermark`."""
+        first = self.producer_state.first_unstable(high_watermark)
+        return None if first is None else max(first, self.log_start_offset)
+
+    def open_transaction(self, producer_id: int) -> int | None:
+        """First offset of the transaction that a producer has open here."""
+        entry = self.producer_state.get(producer_id)
+        return None if entry is None or entry.transaction_start == NO_OFFSET else entry.transaction_start
+
+    def aborted_transactions(self, fetch_offset: int, upper_offset: int) -> list[AbortedTransaction]:
+        """The aborted transactions with records from `fetch_offset` up to, not including, `upper_offset`.
+
+        `upper_offset` is at most the last stable offset: of what is above it nobody knows. Raises OSError.
+        """
+        found: list[AbortedTransaction] = []
+        for segment in self._segments.from_offset(fetch_offset):
+            if segment.txn_index.collect(fetch_offset, upper_offset, found):
+                break
+        return found
 
     # Segments
 
@@ -286,7 +344,7 @@ class PartitionLog:
             self._write_file(self.folder / segment_file(offset, SNAPSHOT), format_snapshot(self.producer_state))
             self._snapshots.append(offset)
         while len(self._snapshots) > KEPT_SNAPSHOTS:
-            self._doomed_files.append(self.folder / segment_file(self._snapshots.pop(0), SNAPSHOT))
+            self._retired.add_file(self.folder / segment_file(self._snapshots.pop(0), SNAPSHOT))
 
     def _write_file(self, path: Path, data: bytes) -> None:
         """Write a small file that the next flush makes durable."""
@@ -298,11 +356,18 @@ class PartitionLog:
             self._fs.close(fd)
         self._durability.add_file(path)
 
-    def delete_records_before(self, offset: int) -> int:
-        """Move the log's start up to `offset` and drop the segments wholly below; answers the new start.
+    # What goes
 
-        The new start is remembered across a restart from the next `LogDirectory.checkpoint` on; the dropped files
-        leave the disk with `purge`. Raises OffsetOutOfRange.
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, oldest first; the last one is written to."""
+        return tuple(self._segments)
+
+    def delete_records_before(self, offset: int) -> int:
+        """Move the log's start up to `offset`; answers the new start. Segments below it go with `retire_before`.
+
+        The new start is remembered across a restart from the next `LogDirectory.checkpoint` on. Raises
+        OffsetOutOfRange.
         """
         if not 0 <= offset <= self.log_end_offset:
             raise OffsetOutOfRange(offset, start=self.log_start_offset, end=self.log_end_offset)
@@ -311,31 +376,55 @@ class PartitionLog:
         self._health.check()
         self.log_start_offset = offset
         self._epochs.start_at(offset)
-        for segment in self._segments.remove_before(offset):
-            self._discard(segment)
         return offset
 
-    def _discard(self, segment: Segment) -> None:
-        self._durability.remove_segment(segment)
-        segment.release()
-        for suffix in SEGMENT_SUFFIXES:
-            path = self.folder / segment_file(segment.base_offset, suffix)
-            try:
-                self._fs.rename(path, path.with_name(path.name + DELETED))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise self._health.fail(f"renaming {path}", error) from error
-            self._doomed_files.append(path.with_name(path.name + DELETED))
+    def roll(self, now_ms: int) -> None:
+        """Begin a new segment, so that all there are now may go. Raises StorageError."""
+        if self._active is None or not self._active.size:
+            return
+        self._health.check()
+        try:
+            segment = self._roll(now_ms)
+        except OSError as error:
+            self._undo(error)
+        self._durability.end = (self.log_end_offset, segment, 0)
 
-    def purge(self) -> int:
-        """Remove the files of dropped segments; answers how many. Any thread. Raises OSError."""
-        count = 0
-        while self._doomed_files:
-            remove_gently(self._fs, self._doomed_files[0])
-            del self._doomed_files[0]
-            count += 1
-        return count
+    def retire_before(self, offset: int) -> int:
+        """Take out the segments that are synced and lie wholly below `offset`; answers how many.
+
+        The log starts with the first that is left, if not later. The files go with `purge`.
+        """
+        removed = self._segments.remove_before(offset, keep=self._durability.is_unsynced)
+        for segment in removed:
+            self._retired.add(segment)
+        if removed:
+            start = next(iter(self._segments)).base_offset
+            if start > self.log_start_offset:
+                self.log_start_offset = start
+                self._epochs.start_at(start)
+        return len(removed)
+
+    def replace(self, old: Sequence[Segment], new: Segment) -> bool:
+        """Put a compacted segment in the place of those it was made from; False if they are not there any more."""
+        return self._segments.replace(old, new)
+
+    def purge(self, now_ms: int) -> int:
+        """Rename the files of retired segments, and remove those whose `file.delete.delay.ms` is over; says how many.
+
+        Any thread, one at a time. Raises StorageError, or OSError for a file that could not be removed.
+        """
+        retired = self._retired
+        if retired.has_unnamed:
+            self._durability.sync_names()  # the log must not lose its last segment before the next one has a name
+            try:
+                retired.rename(now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms)
+            except OSError as error:
+                raise self._health.fail(f"renaming files in {self.folder}", error) from error
+        return retired.remove(now_ms=now_ms)
+
+    def retire_replaced(self, segment: Segment, *, now_ms: int, log_last: bool) -> None:
+        """Give the files of a segment that a compacted one replaced their last names. Any thread. Raises OSError."""
+        self._retired.rename_files(segment, now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms, log_last=log_last)
 
     # Read
 

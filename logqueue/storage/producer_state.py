@@ -1,7 +1,8 @@
 """What a log remembers of idempotent and transactional producers (KIP-98). Knows no files.
 
 A producer's batches carry (producer id, epoch, first sequence). The last five batches of each producer are remembered,
-so that a batch sent again is recognised and answered with the offset it got the first time.
+so that a batch sent again is recognised and answered with the offset it got the first time. A producer's first
+transactional batch opens its transaction here, the marker of the coordinator ends it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,26 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from logqueue.records.batch import MAX_SEQUENCE, NO_PRODUCER_EPOCH, NO_SEQUENCE, BatchHeader, add_sequence
+from logqueue.records.batch import (
+    MAX_SEQUENCE,
+    NO_PRODUCER_EPOCH,
+    NO_SEQUENCE,
+    TRANSACTIONAL,
+    BatchHeader,
+    add_sequence,
+)
 from logqueue.records.control import EndTransactionMarker
-from logqueue.storage.errors import InvalidProducerEpoch, InvalidTxnState, OutOfOrderSequence
+from logqueue.storage.errors import (
+    InvalidProducerEpoch,
+    InvalidTxnState,
+    OutOfOrderSequence,
+    TransactionCoordinatorFenced,
+)
 
 REMEMBERED_BATCHES = 5
 NO_OFFSET = -1
+TRANSACTION_VERSION_2 = 2
+"""`transaction.version` from which on every transaction has an epoch of its own (KIP-890)."""
 
 
 class ProducedBatch(NamedTuple):
@@ -56,11 +71,27 @@ class ProducerEntry:
         return self.batches[-1].last_sequence if self.batches else NO_SEQUENCE
 
 
+class EndedTransaction(NamedTuple):
+    """A transaction whose marker is in the log; readers may not see the marker yet."""
+
+    first_offset: int
+    marker_offset: int
+
+
 class ProducerState:
-    """All producers of one log."""
+    """All producers of one log.
+
+    `open_transactions` maps first offsets to producer ids, oldest first. `ended_transactions` are in the order of their
+    markers, and stay until `settle` is told that the marker can be read.
+    """
+
+    __slots__ = ("_entries", "ended_transactions", "open_transactions")
 
     def __init__(self, entries: dict[int, ProducerEntry] | None = None) -> None:
         self._entries = entries or {}
+        starts = [(entry.transaction_start, entry.producer_id) for entry in self]
+        self.open_transactions = {start: pid for start, pid in sorted(starts) if start != NO_OFFSET}
+        self.ended_transactions: deque[EndedTransaction] = deque()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,9 +105,23 @@ class ProducerState:
 
     @property
     def first_open_transaction(self) -> int | None:
-        """Offset at which the oldest open transaction starts: what read_committed may not pass."""
-        starts = [entry.transaction_start for entry in self if entry.transaction_start != NO_OFFSET]
-        return min(starts) if starts else None
+        """Offset at which the oldest open transaction starts."""
+        return next(iter(self.open_transactions), None)
+
+    def first_unstable(self, high_watermark: int) -> int | None:
+        """First offset of a transaction without a marker below `high_watermark`: read_committed may not pass it."""
+        self.settle(high_watermark)
+        first = self.first_open_transaction
+        for ended in self.ended_transactions:
+            if first is None or ended.first_offset < first:
+                first = ended.first_offset
+        return first
+
+    def settle(self, high_watermark: int) -> None:
+        """Forget the ended transactions whose markers lie below `high_watermark`."""
+        ended = self.ended_transactions
+        while ended and ended[0].marker_offset < high_watermark:
+            ended.popleft()
 
     def find_duplicate(self, header: BatchHeader) -> ProducedBatch | None:
         """The remembered batch that `header` repeats."""
@@ -89,19 +134,23 @@ class ProducerState:
                 return batch
         return None
 
-    def check(self, header: BatchHeader) -> None:
-        """Raise InvalidProducerEpoch, OutOfOrderSequence or InvalidTxnState if the batch may not follow.
+    def check(self, header: BatchHeader, *, transaction_version: int = 0) -> None:
+        """Raise InvalidProducerEpoch, OutOfOrderSequence or InvalidTxnState if a client's batch may not follow.
 
         A new epoch starts at sequence 0; within an epoch sequences have no gaps; a producer id that is not known here
-        (its records may have been deleted) starts anywhere (KIP-98, KIP-360).
+        (its records may have been deleted) starts anywhere (KIP-98, KIP-360), but at 0 in a transaction of version 2
+        (KIP-890; `transaction_version` is that of a transactional batch).
         """
         entry = self._entries.get(header.producer_id)
+        if entry is not None:
+            _check_epoch(entry, header)
+        is_first = entry is None or not entry.batches
+        if is_first and transaction_version >= TRANSACTION_VERSION_2 and header.base_sequence != 0:
+            raise OutOfOrderSequence(
+                f"Producer {header.producer_id} begins here with sequence {header.base_sequence} instead of 0"
+            )
         if entry is None or entry.epoch == NO_PRODUCER_EPOCH:
             return
-        if header.producer_epoch < entry.epoch:
-            raise InvalidProducerEpoch(
-                f"Epoch {header.producer_epoch} of producer {header.producer_id} is older than {entry.epoch}"
-            )
         if header.producer_epoch > entry.epoch:
             if header.base_sequence != 0:
                 raise OutOfOrderSequence(
@@ -113,8 +162,37 @@ class ProducerState:
                 f"Producer {header.producer_id} in epoch {entry.epoch}: "
                 f"sequence {header.base_sequence} came after {entry.last_sequence}"
             )
-        if entry.transaction_start != NO_OFFSET and not header.is_transactional:
-            raise InvalidTxnState(f"Producer {header.producer_id} wrote outside the transaction it has open")
+        _check_transaction(entry, header)
+
+    def check_unsequenced(self, header: BatchHeader) -> None:
+        """Raise InvalidProducerEpoch or InvalidTxnState if a coordinator's batch may not follow; it has no sequence."""
+        entry = self._entries.get(header.producer_id)
+        if entry is not None:
+            _check_epoch(entry, header)
+            _check_transaction(entry, header)
+
+    def check_marker(
+        self, producer_id: int, producer_epoch: int, *, coordinator_epoch: int, transaction_version: int
+    ) -> None:
+        """Raise InvalidProducerEpoch or TransactionCoordinatorFenced for a marker that may not be written.
+
+        Its epoch is at least the producer's; from transaction version 2 on it is larger, unless the marker repeats one
+        that is in the log already (KIP-890).
+        """
+        entry = self._entries.get(producer_id)
+        if entry is None:
+            return
+        needs_newer = transaction_version >= TRANSACTION_VERSION_2 and entry.transaction_start != NO_OFFSET
+        if producer_epoch < entry.epoch or (needs_newer and producer_epoch == entry.epoch):
+            raise InvalidProducerEpoch(
+                f"A marker with epoch {producer_epoch} cannot end a transaction of producer {producer_id} in epoch "
+                f"{entry.epoch} (transaction version {transaction_version})"
+            )
+        if coordinator_epoch < entry.coordinator_epoch:
+            raise TransactionCoordinatorFenced(
+                f"Coordinator epoch {coordinator_epoch} of producer {producer_id} is older than "
+                f"{entry.coordinator_epoch}"
+            )
 
     def update(self, header: BatchHeader) -> None:
         """Remember a batch that is in the log; its header carries its final offsets."""
@@ -128,11 +206,15 @@ class ProducerState:
             ProducedBatch(header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp)
         )
         entry.last_timestamp_ms = header.max_timestamp
-        if header.is_transactional and entry.transaction_start == NO_OFFSET:
+        if header.attributes & TRANSACTIONAL and entry.transaction_start == NO_OFFSET:
             entry.transaction_start = header.base_offset
+            self.open_transactions[header.base_offset] = header.producer_id
 
-    def end_transaction(self, header: BatchHeader, marker: EndTransactionMarker) -> None:
-        """Take the marker of a control batch: the producer's transaction is over, its epoch is the marker's."""
+    def end_transaction(self, header: BatchHeader, marker: EndTransactionMarker) -> EndedTransaction | None:
+        """Take the marker of a control batch: the producer's transaction is over, its epoch is the marker's.
+
+        Answers the transaction; None if the producer had none open here.
+        """
         entry = self._entries.get(header.producer_id)
         if entry is None:
             entry = self._entries[header.producer_id] = ProducerEntry(header.producer_id)
@@ -140,8 +222,15 @@ class ProducerState:
             entry.epoch = header.producer_epoch
             entry.batches.clear()
         entry.coordinator_epoch = marker.coordinator_epoch
-        entry.transaction_start = NO_OFFSET
         entry.last_timestamp_ms = header.max_timestamp
+        start = entry.transaction_start
+        if start == NO_OFFSET:
+            return None
+        entry.transaction_start = NO_OFFSET
+        self.open_transactions.pop(start, None)
+        ended = EndedTransaction(start, header.base_offset)
+        self.ended_transactions.append(ended)
+        return ended
 
     def expire(self, *, now_ms: int, after_ms: int) -> int:
         """Forget producers idle for longer than `after_ms`, never one with an open transaction; answers how many."""
@@ -153,6 +242,18 @@ class ProducerState:
         for producer_id in idle:
             del self._entries[producer_id]
         return len(idle)
+
+
+def _check_epoch(entry: ProducerEntry, header: BatchHeader) -> None:
+    if header.producer_epoch < entry.epoch:
+        raise InvalidProducerEpoch(
+            f"Epoch {header.producer_epoch} of producer {header.producer_id} is older than {entry.epoch}"
+        )
+
+
+def _check_transaction(entry: ProducerEntry, header: BatchHeader) -> None:
+    if entry.transaction_start != NO_OFFSET and not header.is_transactional:
+        raise InvalidTxnState(f"Producer {header.producer_id} wrote outside the transaction it has open")
 
 
 def follows(last_sequence: int, first_sequence: int) -> bool:

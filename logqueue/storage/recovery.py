@@ -13,14 +13,12 @@ from pathlib import Path
 
 from logqueue.config import LogConfig
 from logqueue.records.batch import BatchHeader
-from logqueue.records.builder import read_records
-from logqueue.records.control import parse_marker
-from logqueue.records.errors import CorruptMessage
-from logqueue.storage import offset_index, time_index
+from logqueue.storage import offset_index, time_index, txn_index
 from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.leftovers import clear_leftovers
+from logqueue.storage.markers import note_marker
 from logqueue.storage.names import (
     LEADER_EPOCHS,
     LOG,
@@ -122,6 +120,7 @@ class _Loader:
         self._load_epochs()
         if is_resumed:
             self._load_producers(up_to=self._next_offset)
+            self._load_txn_indexes(len(bases) - 1, up_to=self._next_offset)
         else:
             self._recover(first_doubtful)
         start = max(log_start_offset, bases[0])
@@ -224,7 +223,9 @@ class _Loader:
 
     def _recover(self, first_doubtful: int) -> None:
         doubtful = self._segments[first_doubtful:]
-        self._load_producers(up_to=self._stand_at(doubtful[0]))
+        start = self._stand_at(doubtful[0])
+        self._load_producers(up_to=start)
+        self._load_txn_indexes(first_doubtful, up_to=start)
         for index, segment in enumerate(doubtful):
             if index > 0 and not self._may_follow(segment):
                 self._remove_from(first_doubtful + index, f"segment does not start at offset {self._next_offset}")
@@ -269,7 +270,9 @@ class _Loader:
         )
         for position, header in scan:
             segment.account(position, header.size, header.last_offset, header.max_timestamp)
-            self._replay(segment, position, header)
+            entry = self._replay(self._producers, segment, position, header)
+            if entry is not None:
+                segment.txn_index.append(entry)
             self._epochs.assign(header.leader_epoch, header.base_offset)
         self._next_offset = scan.next_offset
         if scan.defect is None:
@@ -350,22 +353,71 @@ class _Loader:
                 if header.base_offset >= up_to:
                     return
                 if header.last_offset >= position:
-                    self._replay(segment, at, header)
+                    self._replay(self._producers, segment, at, header)
 
-    def _replay(self, segment: Segment, position: int, header: BatchHeader) -> None:
+    def _replay(
+        self, state: ProducerState, segment: Segment, position: int, header: BatchHeader
+    ) -> txn_index.AbortEntry | None:
+        """Take a batch into the producers' state; answers the index entry if it aborted a transaction."""
         if not header.has_producer_id:
-            return
+            return None
         if not header.is_control:
-            self._producers.update(header)
-            return
-        batch = segment.read_at(header.size, position)
-        try:
-            for record in read_records(batch):
-                marker = parse_marker(record)
-                if marker is not None:
-                    self._producers.end_transaction(header, marker)
-        except CorruptMessage:
-            return  # a control batch of a kind that is none of ours
+            state.update(header)
+            return None
+        return note_marker(state, header, segment.read_at(header.size, position))
+
+    # Aborted transactions
+
+    def _load_txn_indexes(self, last: int, *, up_to: int) -> None:
+        """Take over what the transaction indexes of the segments up to number `last` say of the offsets below `up_to`.
+
+        Damaged ones are made anew; what lies above `up_to` comes in with the batches there.
+        """
+        damaged = []
+        for number, segment in enumerate(self._segments):
+            index = segment.txn_index
+            data = self._fs.read_file(index.path) if index.path.name in self._sizes else None
+            if data is None:
+                continue
+            is_trusted = number < last
+            end = self._segments[number + 1].base_offset if is_trusted else up_to
+            kept = data if is_trusted else txn_index.entries_below(data, up_to)
+            if number > last or not kept:
+                self._drop_txn_index(index)
+            elif not txn_index.is_sane(kept, base_offset=segment.base_offset, end_offset=end):
+                damaged.append(segment)
+            elif kept == data:
+                index.resume(data)
+            else:
+                index.restart(kept)
+        if damaged:
+            self._rebuild_txn_indexes(damaged, up_to=up_to)
+        for segment in self._segments[:last]:
+            segment.txn_index.seal(segment.txn_index.size)
+
+    def _drop_txn_index(self, index: txn_index.TransactionIndex) -> None:
+        self._fs.unlink(index.path)
+        del self._sizes[index.path.name]
+
+    def _rebuild_txn_indexes(self, damaged: list[Segment], *, up_to: int) -> None:
+        """Find the transactions that were aborted in some segments by replaying the log from its start."""
+        for segment in damaged:
+            self._drop_txn_index(segment.txn_index)
+            segment.txn_index.restart(b"")
+        state = ProducerState()
+        for segment in self._segments[: self._segments.index(damaged[-1]) + 1]:
+            size = self._sizes[segment.path.name]
+            for position, header in self._scan(segment, position=0, size=size, next_offset=segment.base_offset):
+                if header.base_offset >= up_to:
+                    break
+                entry = self._replay(state, segment, position, header)
+                if entry is not None and segment in damaged:
+                    segment.txn_index.append(entry)
+        for segment in damaged:
+            index = segment.txn_index
+            if index.size:
+                index.write_out()
+                self._sizes[index.path.name] = index.size
 
     def _drop_orphans(self) -> None:
         """Remove index files without a log, snapshots of offsets that the log does not have, and old ones."""

@@ -1,4 +1,4 @@
-"""A segment: one .log file with its two indexes. Knows positions and offsets, no producers and no other segments."""
+"""A segment: one .log file with its indexes. Knows positions and offsets, no producers and no other segments."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from logqueue.records.batch import HEADER_SIZE, LENGTH_PREFIX, MIN_BATCH_LENGTH,
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import StorageError
 from logqueue.storage.file_system import Buffer, write_all
-from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, segment_file
+from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, offset_entries_below
 from logqueue.storage.open_files import FileHolder, OpenFile
 from logqueue.storage.scan import stored_header
 from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
+from logqueue.storage.txn_index import TransactionIndex
 
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
@@ -47,21 +48,31 @@ class Segment:
         "max_timestamp",
         "offset_index",
         "offset_of_max_timestamp",
-        "path",
         "roll_after_ms",
         "size",
         "time_index",
+        "txn_index",
     )
 
     def __init__(
-        self, environment: Environment, config: LogConfig, folder: Path, *, base_offset: int, created_ms: int
+        self,
+        environment: Environment,
+        config: LogConfig,
+        folder: Path,
+        *,
+        base_offset: int,
+        created_ms: int,
+        ending: str = "",
     ) -> None:
-        self.path = folder / segment_file(base_offset, LOG)
+        """`ending` is what the names of its files end in while compaction makes it, until `move_to`."""
         self.base_offset = base_offset
         self.size = 0
         self.created_ms = created_ms
-        jitter = min(config.segment_jitter_ms, config.segment_ms)
-        self.roll_after_ms = config.segment_ms - (environment.random_below(jitter) if jitter else 0)
+        roll_after_ms = config.segment_ms
+        if "compact" in config.cleanup_policy:  # only what has been rolled can be compacted (KIP-354)
+            roll_after_ms = min(roll_after_ms, config.max_compaction_lag_ms)
+        jitter = min(config.segment_jitter_ms, roll_after_ms)
+        self.roll_after_ms = roll_after_ms - (environment.random_below(jitter) if jitter else 0)
         self.first_timestamp = NO_TIMESTAMP
         self.max_timestamp = NO_TIMESTAMP
         self.offset_of_max_timestamp = base_offset
@@ -70,21 +81,27 @@ class Segment:
         self._bytes_since_entry = 0
         self._max_bytes = config.segment_bytes
         self._is_index_full = False
-        self._file = FileHolder(environment.pool, self.path)
+        self._file = FileHolder(environment.pool, folder / (segment_file(base_offset, LOG) + ending))
         self._fs = environment.fs
         self._pwrite = environment.fs.pwrite
         self.offset_index = OffsetIndex(
             environment.indexes,
-            folder / segment_file(base_offset, OFFSET_INDEX),
+            folder / (segment_file(base_offset, OFFSET_INDEX) + ending),
             base_offset=base_offset,
             max_bytes=config.segment_index_bytes,
         )
         self.time_index = TimeIndex(
             environment.indexes,
-            folder / segment_file(base_offset, TIME_INDEX),
+            folder / (segment_file(base_offset, TIME_INDEX) + ending),
             base_offset=base_offset,
             max_bytes=config.segment_index_bytes,
         )
+        self.txn_index = TransactionIndex(environment.indexes, folder / (segment_file(base_offset, TXN_INDEX) + ending))
+
+    @property
+    def path(self) -> Path:
+        """Where the .log file is."""
+        return self._file.path
 
     def should_roll(self, batch_bytes: int, last_offset: int, max_timestamp: int, now_ms: int) -> bool:
         """Whether a batch belongs into a new segment: by size, age, full indexes or too wide an offset range.
@@ -156,8 +173,8 @@ class Segment:
             self.time_index.append(self.max_timestamp, self.offset_of_max_timestamp)
 
     def write_indexes(self) -> None:
-        """Make both index files durable. Callable from a thread. Raises OSError."""
-        for index in (self.offset_index, self.time_index):
+        """Make the index files durable. Callable from a thread. Raises OSError."""
+        for index in (self.offset_index, self.time_index, self.txn_index):
             if not index.is_written:
                 index.write_out()
 
@@ -185,7 +202,7 @@ class Segment:
 
     def seal(self) -> None:
         """Let go of the indexes in memory once the files hold them: no batch will follow."""
-        for index in (self.offset_index, self.time_index):
+        for index in (self.offset_index, self.time_index, self.txn_index):
             index.seal(index.size)
 
     def find(self, offset: int) -> int | None:
@@ -260,8 +277,44 @@ class Segment:
                 raise StorageError(f"{self.path} holds no batch at position {position}")
             position += at
 
+    def largest_timestamp(self) -> int:
+        """The largest time in it; without any, when its file was last changed. Raises OSError."""
+        if self.max_timestamp != NO_TIMESTAMP or not self.size:
+            return self.max_timestamp
+        return self._fs.modified_ms(self.open().fd)
+
+    def first_batch_timestamp(self) -> int:
+        """The largest time of its first batch; -1 if there is none. Raises OSError."""
+        if self.first_timestamp == NO_TIMESTAMP and self.size:
+            self.first_timestamp = self.header_at(0).max_timestamp
+        return self.first_timestamp
+
+    def modified_ms(self) -> int:
+        """When its file was last changed. Raises OSError."""
+        return self._fs.modified_ms(self.open().fd) if self.size else self.created_ms
+
+    def move_to(self, ending: str) -> None:
+        """Give the files their names with another ending, the .log last. Readers may go on meanwhile.
+
+        Any thread. Raises OSError.
+        """
+        for suffix, index in (
+            (TXN_INDEX, self.txn_index),
+            (TIME_INDEX, self.time_index),
+            (OFFSET_INDEX, self.offset_index),
+        ):
+            index.rename(self.path.with_name(segment_file(self.base_offset, suffix) + ending))
+        self._file.rename(self.path.with_name(segment_file(self.base_offset, LOG) + ending))
+
+    def let_go(self) -> OpenFile | None:
+        """Close the files as soon as no reply uses them; answers the .log if it is open."""
+        file = self._file.file
+        self.release()
+        return file
+
     def release(self) -> None:
         """Close the file as soon as no reply uses it."""
         self._file.release()
         self.offset_index.forget()
         self.time_index.forget()
+        self.txn_index.forget()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from logqueue.records.batch import NO_TIMESTAMP, BatchHeader
@@ -43,20 +43,36 @@ class SegmentList:
         self._segments.append(segment)
         self._bases.append(segment.base_offset)
 
-    def remove_before(self, offset: int) -> list[Segment]:
-        """Take out the segments that lie wholly below an offset, never the last one."""
+    def remove_before(self, offset: int, *, keep: Callable[[Segment], bool] = lambda _: False) -> list[Segment]:
+        """Take out the segments that lie wholly below an offset, up to one to `keep`, and never the last one."""
         count = 0
-        while count + 1 < len(self._segments) and self._bases[count + 1] <= offset:
+        while count + 1 < len(self._segments) and self._bases[count + 1] <= offset and not keep(self._segments[count]):
             count += 1
         removed = self._segments[:count]
         del self._segments[:count], self._bases[:count]
         self._known.clear()
         return removed
 
+    def replace(self, old: Sequence[Segment], new: Segment) -> bool:
+        """Put one segment in the place of some that follow each other; False if they are not there any more."""
+        index = bisect_left(self._bases, old[0].base_offset)
+        if self._segments[index : index + len(old)] != list(old):
+            return False
+        assert new.base_offset == old[0].base_offset, "offsets do not change"
+        assert index + len(old) < len(self._segments), "the segment that is written to is never replaced"
+        self._segments[index : index + len(old)] = [new]
+        self._bases[index : index + len(old)] = [new.base_offset]
+        self._known.clear()
+        return True
+
     def after(self, segment: Segment) -> Segment | None:
         """The segment that follows."""
         index = bisect_right(self._bases, segment.base_offset)
         return self._segments[index] if index < len(self._segments) else None
+
+    def from_offset(self, offset: int) -> list[Segment]:
+        """The segment that holds an offset, and those behind it."""
+        return self._segments[max(bisect_right(self._bases, offset) - 1, 0) :]
 
     # By offset
 

@@ -103,12 +103,13 @@ def test_a_new_epoch_starts_at_zero_and_fences_the_old_one(log: PartitionLog) ->
         produce(log, 1, epoch=0)
 
 
-def test_a_transactional_batch_needs_a_transaction(log: PartitionLog) -> None:
+def test_a_plain_batch_inside_an_open_transaction_is_refused(log: PartitionLog) -> None:
     batch = build_batch(
         [Record(timestamp_ms=NOW)], producer_id=7, producer_epoch=0, base_sequence=0, transactional=True
     )
+    log.append(batch, leader_epoch=0, now_ms=NOW)
     with pytest.raises(InvalidTxnState):
-        log.append(batch, leader_epoch=0, now_ms=NOW)
+        produce(log, 1)
 
 
 def test_a_restart_remembers_producers(tmp_path: Path) -> None:
