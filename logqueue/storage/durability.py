@@ -58,11 +58,25 @@ class Durability:
         """A new segment is about to be written to; the one before it gets no more batches."""
         self._unsynced_segments.append(segment)
 
-    def remove_segment(self, segment: Segment) -> None:
-        """A segment is being deleted: no flush touches it after this returns."""
+    def is_unsynced(self, segment: Segment) -> bool:
+        """Whether a flush still has to see to a segment."""
+        return segment in self._unsynced_segments
+
+    def sync_names(self) -> None:
+        """Make the file of the last segment durable by its name, even if nothing was written to it, and flush.
+
+        Raises StorageError.
+        """
         with self._lock:
-            if segment in self._unsynced_segments:
-                self._unsynced_segments.remove(segment)
+            self._health.check()
+            end = self.end
+            if end[1] is None or (end[1].has_durable_name and end[0] == self.durable[0]):
+                return
+            try:
+                self._sync(end[1])
+            except OSError as error:
+                raise self._health.fail(f"fsync in {self._folder}", error) from error
+            self.durable = end
 
     def add_file(self, path: Path) -> None:
         """A small file was written that the next flush has to sync."""

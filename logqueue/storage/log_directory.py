@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from uuid import UUID, uuid4
 
 from logqueue.clock import Clock
@@ -19,6 +20,7 @@ from logqueue.config import LogConfig
 from logqueue.errors import KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.storage.checkpoint import read_offsets, write_offsets
+from logqueue.storage.cleaner_offsets import CleanerOffsets
 from logqueue.storage.directory_lock import DirectoryLock
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import (
@@ -80,6 +82,8 @@ class LogDirectory:
         self._clock = clock
         self._defaults = defaults
         self._producer_ids = ProducerIds(self._fs, folder)
+        self.cleaned = CleanerOffsets(self._fs, folder)
+        self._checkpointing = Lock()
         self._written_points: Mapping[TopicPartition, int] | None = None
         self._written_starts: Mapping[TopicPartition, int] | None = None
 
@@ -289,6 +293,15 @@ class LogDirectory:
             self.logs[partition].configure(config)
         return topic
 
+    def configure(self, defaults: LogConfig) -> None:
+        """Use another configuration for what topics do not set themselves; their logs follow at once."""
+        self._defaults = defaults
+        for before in list(self.topics.values()):
+            topic = replace(before, config=LogConfig.from_properties(before.properties, base=defaults))
+            self.topics[before.name] = topic
+            for partition in self._partitions(topic):
+                self.logs[partition].configure(topic.config)
+
     def delete_topic(self, name: str) -> None:
         """Delete a topic: durably gone when this returns; its bytes leave the disk with `purge`.
 
@@ -301,6 +314,7 @@ class LogDirectory:
         for partition in self._partitions(topic):
             self.logs.pop(partition).abandon(reason)
         try:
+            self.cleaned.forget(name)
             self._finish_delete(name)
         except OSError as error:
             raise self._environment.health.fail(f"deleting topic {name}", error) from error
@@ -343,10 +357,18 @@ class LogDirectory:
     # Upkeep and stop
 
     def checkpoint(self) -> None:
-        """Write down how far each log is durable and where it starts, if that changed. Any thread, one at a time.
+        """Write down how far each log is durable and where it starts, if that changed. Any thread.
 
         Raises StorageError.
         """
+        with self._checkpointing:
+            self._checkpoint()
+
+    def written_recovery_point(self, partition: TopicPartition) -> int:
+        """Where a recovery would start checking a log if the power went now. Any thread."""
+        return (self._written_points or {}).get(partition, 0)
+
+    def _checkpoint(self) -> None:
         logs = list(self.logs.items())
         points: dict[TopicPartition, int] = {}
         for partition, each in logs:

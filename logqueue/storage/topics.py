@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from logqueue.config import LogConfig
+from logqueue.config import InvalidConfig, LogConfig
 from logqueue.storage.errors import DataFolderError
 from logqueue.storage.file_system import FileSystem, write_atomically
 from logqueue.storage.partition_metadata import format_id, parse_id
@@ -47,7 +47,7 @@ def read_topics(fs: FileSystem, folder: Path, defaults: LogConfig) -> dict[str, 
         if document["version"] > VERSION:
             raise DataFolderError(f"{path} has version {document['version']}; this logqueue reads up to {VERSION}")
         return {entry["name"]: _parse_topic(entry, defaults) for entry in document["topics"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, InvalidConfig) as error:
         raise DataFolderError(f"{path} is damaged ({error!r}); restore it from a backup of the data folder") from None
 
 

@@ -103,14 +103,16 @@ def test_appends_and_flushes_from_two_threads_lose_nothing(tmp_path: Path) -> No
     directory.close()
 
 
-def test_deleting_unsynced_segments_leaves_nothing_to_flush_there(tmp_path: Path) -> None:
+def test_only_synced_segments_are_retired(tmp_path: Path) -> None:
     directory = new_directory(tmp_path, {"segment.bytes": "400"})
     log = directory.logs[PLAIN]
     for number in range(20):
         append(log, number)
     log.delete_records_before(15)
+    assert log.retire_before(15) == 0
     log.flush()
-    assert directory.purge() > 0
+    assert log.retire_before(15) > 0
+    directory.purge()
     bases = [int(path.stem) for path in (tmp_path / "plain-0").glob("*.log")]
     assert min(bases) > 10
     directory.checkpoint()

@@ -1,0 +1,178 @@
+"""How a log is compacted, step by step: what runs where is up to the owner. Knows no processes and no loop.
+
+prepare   any thread     everything before the active segment is synced, and the recovery point says so on the disk
+job       owner's        what is to be read, as a value
+          elsewhere      `Compactor` reads, and writes `.cleaned` files
+stage     any thread     .cleaned -> .swap                       from here on a start completes what a crash ends
+swap      owner's        the log reads from the new segment; whoever reads the old file goes on
+settle    any thread     old segments -> .deleted, .swap -> .log
+finish    any thread     `cleaner-offset-checkpoint`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from logqueue.ids import TopicPartition
+from logqueue.storage.compaction.compactor import Compactor
+from logqueue.storage.compaction.job import CleanedSegment, CompactionDone, CompactionJob, SourceSegment
+from logqueue.storage.compaction.offset_map import LOAD_FACTOR
+from logqueue.storage.compaction.plan import CompactionPlan, plan_compaction
+from logqueue.storage.environment import Environment
+from logqueue.storage.log import PartitionLog
+from logqueue.storage.log_directory import LogDirectory
+from logqueue.storage.names import CLEANED, LOG, SEGMENT_SUFFIXES, SWAP, segment_file
+from logqueue.storage.segment import Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionLimits:
+    """What one compaction may use (log.cleaner.*): bytes of memory for keys, bytes read at once, bytes a second."""
+
+    memory_bytes: int = 128 * 1024 * 1024
+    load_factor: float = LOAD_FACTOR
+    buffer_bytes: int = 512 * 1024
+    max_bytes_per_second: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """A compacted segment, and those it replaces; `new` is a value of the log only after `swap`."""
+
+    log: PartitionLog
+    old: tuple[Segment, ...]
+    new: Segment
+
+
+class Cleaning:
+    """The steps, for all logs of a data folder."""
+
+    def __init__(self, directory: LogDirectory, environment: Environment) -> None:
+        self._directory = directory
+        self._environment = environment
+        self._fs = environment.fs
+
+    def plan(self, log: PartitionLog, *, stable_offset: int, now_ms: int) -> CompactionPlan:
+        """What could be compacted below `stable_offset`. Owner's thread. Raises OSError."""
+        return plan_compaction(
+            log.segments,
+            log.config,
+            clean_offset=self._directory.cleaned.get(log.partition),
+            log_start_offset=log.log_start_offset,
+            log_end_offset=log.log_end_offset,
+            stable_offset=min(stable_offset, log.last_stable_offset),
+            now_ms=now_ms,
+        )
+
+    def prepare(self, log: PartitionLog) -> int:
+        """Make a log durable and its recovery point with it; answers the offset below which it may be compacted.
+
+        A recovery takes gaps in the offsets above its recovery point for damage, and cuts. Raises StorageError.
+        """
+        log.flush()
+        log.advance_recovery_point(force=True)
+        self._directory.checkpoint()
+        return self._directory.written_recovery_point(log.partition)
+
+    def job(self, log: PartitionLog, plan: CompactionPlan, limits: CompactionLimits, *, now_ms: int) -> CompactionJob:
+        """The plan as work for a Compactor. Owner's thread. Raises OSError."""
+        segments = log.segments
+        return CompactionJob(
+            folder=log.folder,
+            segments=tuple(
+                SourceSegment(
+                    base_offset=segment.base_offset,
+                    size=segment.size,
+                    offset_index_bytes=segment.offset_index.size,
+                    time_index_bytes=segment.time_index.size,
+                    modified_ms=segment.modified_ms(),
+                )
+                for segment in segments
+                if segment.base_offset < plan.end_offset
+            ),
+            dirty_offset=plan.dirty_offset,
+            end_offset=plan.end_offset,
+            now_ms=now_ms,
+            delete_retention_ms=log.config.delete_retention_ms,
+            segment_bytes=log.config.segment_bytes,
+            segment_index_bytes=log.config.segment_index_bytes,
+            index_interval_bytes=log.config.index_interval_bytes,
+            memory_bytes=limits.memory_bytes,
+            load_factor=limits.load_factor,
+            buffer_bytes=limits.buffer_bytes,
+            max_bytes_per_second=limits.max_bytes_per_second,
+            aborted=tuple(entry for segment in segments for entry in segment.txn_index.entries()),
+            last_batches=tuple(
+                (entry.producer_id, entry.batches[-1].last_offset if entry.batches else None, entry.epoch)
+                for entry in log.producer_state
+            ),
+        )
+
+    def stage(self, log: PartitionLog, cleaned: CleanedSegment, segments: dict[int, Segment]) -> Replacement:
+        """Declare an output complete, and make a segment of it. `segments` are those of the job. Raises OSError."""
+        for suffix in reversed(SEGMENT_SUFFIXES):
+            name = segment_file(cleaned.base_offset, suffix)
+            try:
+                self._fs.rename(log.folder / (name + CLEANED), log.folder / (name + SWAP))
+            except FileNotFoundError:
+                if suffix == LOG:
+                    raise
+        self._fs.fsync_dir(log.folder)
+        new = Segment(
+            self._environment, log.config, log.folder, base_offset=cleaned.base_offset, created_ms=0, ending=SWAP
+        )
+        new.has_durable_name = True
+        new.size = cleaned.size
+        new.first_timestamp = cleaned.first_timestamp
+        new.max_timestamp = cleaned.max_timestamp
+        new.offset_of_max_timestamp = cleaned.offset_of_max_timestamp
+        new.offset_index.seal(cleaned.offset_index_bytes)
+        new.time_index.seal(cleaned.time_index_bytes)
+        new.txn_index.seal(cleaned.txn_index_bytes)
+        return Replacement(log=log, old=tuple(segments[base] for base in cleaned.replaces), new=new)
+
+    def swap(self, replacement: Replacement) -> bool:
+        """Let the log read from the new segment. Owner's thread. False if it has lost the old ones meanwhile."""
+        return replacement.log.replace(replacement.old, replacement.new)
+
+    def settle(self, replacement: Replacement, *, now_ms: int) -> None:
+        """Give old and new files their last names, in an order that a start can read. Raises OSError."""
+        log, old = replacement.log, replacement.old
+        for segment in reversed(old[1:]):
+            log.retire_replaced(segment, now_ms=now_ms, log_last=False)
+        if old[1:]:
+            self._fs.fsync_dir(log.folder)
+        log.retire_replaced(old[0], now_ms=now_ms, log_last=True)
+        self._fs.fsync_dir(log.folder)
+        replacement.new.move_to("")
+        self._fs.fsync_dir(log.folder)
+
+    def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
+        """Note how far the log is compacted. Raises OSError."""
+        self._directory.cleaned.set(partition, done.clean_offset)
+
+    def compact(
+        self,
+        log: PartitionLog,
+        *,
+        now_ms: int,
+        stable_offset: int | None = None,
+        limits: CompactionLimits | None = None,
+        is_due: Callable[[CompactionPlan], bool] = lambda plan: plan.is_due,
+    ) -> CompactionDone | None:
+        """All steps in a row, on the owner's thread: for tools and tests. None if there is nothing to do."""
+        stable_offset = log.log_end_offset if stable_offset is None else stable_offset
+        stable_offset = min(stable_offset, self.prepare(log))
+        plan = self.plan(log, stable_offset=stable_offset, now_ms=now_ms)
+        if not plan.dirty_bytes or not is_due(plan):
+            return None
+        segments = {segment.base_offset: segment for segment in log.segments}
+        for result in Compactor(self._fs, self.job(log, plan, limits or CompactionLimits(), now_ms=now_ms)).run():
+            if isinstance(result, CompactionDone):
+                self.finish(log.partition, result)
+                return result
+            replacement = self.stage(log, result, segments)
+            self.swap(replacement)
+            self.settle(replacement, now_ms=now_ms)
+        return None

@@ -1,0 +1,90 @@
+"""Segments that a log no longer has, on their way off the disk: renamed to `.deleted`, removed later. No batches.
+
+The owner's thread puts segments in; everything that touches the disk is done by `rename` and `remove`, in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+from weakref import ReferenceType, ref
+
+from logqueue.storage.file_system import FileSystem, remove_gently
+from logqueue.storage.names import DELETED, LOG, SEGMENT_SUFFIXES, segment_file
+from logqueue.storage.open_files import OpenFile
+from logqueue.storage.segment import Segment
+
+
+class _Doomed(NamedTuple):
+    path: Path
+    due_ms: int
+    reader: ReferenceType[OpenFile] | None  # dead as soon as no answer is sent from the file any more
+
+
+class RetiredSegments:
+    """Waiting for their new names, then for the delay of `file.delete.delay.ms`."""
+
+    def __init__(self, fs: FileSystem, folder: Path) -> None:
+        self._fs = fs
+        self._folder = folder
+        self._unnamed: deque[Segment] = deque()
+        self._doomed: deque[_Doomed] = deque()
+
+    def add(self, segment: Segment) -> None:
+        """A segment was taken out of the log: its files go at the next `rename`."""
+        self._unnamed.append(segment)
+
+    def add_file(self, path: Path) -> None:
+        """A small file that nobody needs any more: it goes at the next `remove`."""
+        self._doomed.append(_Doomed(path, 0, None))
+
+    @property
+    def has_unnamed(self) -> bool:
+        return bool(self._unnamed)
+
+    def rename(self, *, now_ms: int, delay_ms: int) -> int:
+        """Rename what was added, oldest first, so that a crash leaves a log without a hole. Answers how many.
+
+        Any thread, one at a time. Raises OSError.
+        """
+        count = 0
+        while self._unnamed:
+            self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
+            self._unnamed.popleft()
+            count += 1
+        return count
+
+    def rename_files(self, segment: Segment, *, now_ms: int, delay_ms: int, log_last: bool = False) -> None:
+        """Give a segment's files their last names. The .log goes first, since without it the rest is removed by a
+        start; with `log_last` it goes last, for a segment that a finished compaction replaces. Raises OSError."""
+        file = segment.let_go()
+        reader = None if file is None else ref(file)
+        del file
+        for suffix in reversed(SEGMENT_SUFFIXES) if log_last else SEGMENT_SUFFIXES:
+            path = self._folder / segment_file(segment.base_offset, suffix)
+            doomed = path.with_name(path.name + DELETED)
+            try:
+                self._fs.rename(path, doomed)
+            except FileNotFoundError:
+                continue  # not every segment has a transaction index, and an earlier try may have come this far
+            self._doomed.append(_Doomed(doomed, now_ms + delay_ms, reader if suffix == LOG else None))
+
+    def remove(self, *, now_ms: int) -> int:
+        """Remove the files whose time has come, but none from which an answer is still being sent. Answers how many.
+
+        Any thread, one at a time. Raises OSError.
+        """
+        count = 0
+        for _ in range(len(self._doomed)):
+            doomed = self._doomed[0]
+            if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
+                self._doomed.rotate(-1)
+                continue
+            try:
+                remove_gently(self._fs, doomed.path)
+            except FileNotFoundError:
+                pass  # removed together with its topic
+            self._doomed.popleft()
+            count += 1
+        return count
