@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from logqueue.broker import limits
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.dispatch import Dispatcher
+from logqueue.broker.dynamic_configs import BROKER, GROUP, DynamicConfigs, effective, group_config
 from logqueue.broker.group_commit import GroupCommit
 from logqueue.broker.network import Network
 from logqueue.broker.session import Slot
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
 from logqueue.broker.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
-from logqueue.config import BrokerConfig, LogConfig
+from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.errors import KafkaError
 from logqueue.protocol.frames import write_response
+from logqueue.storage.environment import Environment
+from logqueue.storage.errors import DataFolderError
 from logqueue.storage.log_directory import LogDirectory
 
 if TYPE_CHECKING:
     from logqueue.broker.groups import Groups
     from logqueue.broker.topics import Topic
-    from logqueue.storage.environment import Environment
+    from logqueue.config.group import GroupConfig
 
 log = logging.getLogger("logqueue.broker")
 
@@ -43,10 +48,14 @@ class Broker:
         config: BrokerConfig,
         *,
         log_defaults: LogConfig | None = None,
+        static: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         environment: Environment | None = None,
     ) -> None:
-        """`environment` is the storage's disk, for those who want to watch it or make it fail."""
+        """`static` are the texts that the configurations were made of; without them they are what is not the default.
+
+        `environment` is the storage's disk, for those who want to watch it or make it fail.
+        """
         self.config = config
         self.log_defaults = log_defaults or LogConfig(max_message_bytes=config.message_max_bytes)
         self.clock = clock or SystemClock()
@@ -58,7 +67,11 @@ class Broker:
         self.deadlines: Deadlines
         self.commit: GroupCommit
         self.topics: Topics
-        self._environment = environment
+        self.dynamic: DynamicConfigs
+        self.on_reconfigured: list[Callable[[], None]] = []  # called after settings changed while the broker runs
+        self._static = static
+        self._group_configs: dict[str, GroupConfig] = {}
+        self._environment = environment or Environment()
         self._directory: LogDirectory | None = None
         self._network: Network | None = None
         self._groups: Groups | None = None
@@ -80,6 +93,43 @@ class Broker:
         """A producer id that was never given before. Raises StorageError."""
         assert self._directory is not None
         return self._directory.take_producer_id()
+
+    @property
+    def static(self) -> Mapping[str, str]:
+        """The settings that the broker was started with, as text."""
+        if self._static is None:
+            from logqueue.config.catalogue import texts_of
+
+            self._static = texts_of(self.config, self.log_defaults)
+        return self._static
+
+    def reconfigure(self) -> None:
+        """Let settings that were changed take effect. Raises InvalidConfig; then nothing is different."""
+        static = self.static  # before the configurations change that it may be made of
+        config, log_defaults = effective(static, self.dynamic, self.node_id)
+        self.config = replace(config, data_dir=self.config.data_dir)
+        self.log_defaults = log_defaults
+        self._group_configs.clear()
+        if self._network is not None:
+            self._network.configure(self.config)
+            self.topics.configure(self.config, log_defaults)
+        for follow in self.on_reconfigured:
+            follow()
+
+    def group_config(self, group_id: str) -> GroupConfig:
+        """Settings of a group: its own (resource type GROUP) over the broker's."""
+        found = self._group_configs.get(group_id)
+        if found is None:
+            found = group_config(self.dynamic, group_id, self.config)
+            if self.dynamic.of(GROUP, group_id):  # groups without settings of their own are not remembered
+                self._group_configs[group_id] = found
+        return found
+
+    def forget_group_config(self, group_id: str) -> None:
+        """The settings of a group have changed."""
+        self._group_configs.pop(group_id, None)
+        for follow in self.on_reconfigured:
+            follow()
 
     @property
     def groups(self) -> Groups:
@@ -114,7 +164,19 @@ class Broker:
                 self.port,
             )
 
+    def _read_dynamic(self) -> None:
+        try:
+            self.dynamic = DynamicConfigs(self._environment, self.config.data_dir)
+        except OSError as error:
+            raise DataFolderError(f"The settings in {self.config.data_dir} cannot be read: {error}") from error
+        if self.dynamic.names(BROKER):
+            try:
+                self.reconfigure()
+            except InvalidConfig as error:
+                log.error("settings stored in %s are passed over: %s", self.config.data_dir, error.detail)
+
     def _open(self) -> None:
+        self._read_dynamic()
         config, resources = self.config, self._resources
         self._directory = LogDirectory.open(
             config.data_dir,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("logqueue.broker.topics")
 
 CONSUMER_OFFSETS = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS})
+TRANSACTION_STATE = "__transaction_state"
+INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS, TRANSACTION_STATE})
 MAX_PARTITIONS = 100_000  # of one topic: the bound of num.partitions
 
 
@@ -48,6 +49,15 @@ class Topics:
         self._log_defaults = log_defaults
         for name in directory.topics:
             self._open(name)
+
+    def configure(self, config: BrokerConfig, log_defaults: LogConfig) -> None:
+        """Use other settings of the broker; topics follow in what they do not set themselves."""
+        self._config = config
+        if log_defaults != self._log_defaults:
+            self._log_defaults = log_defaults
+            self._directory.configure(log_defaults)
+            for topic in self.by_name.values():
+                self._follow(topic)
 
     def get(self, name: str) -> Topic:
         """The topic, or UnknownTopic."""
@@ -79,7 +89,7 @@ class Topics:
     def auto_create(self, name: str, *, may_create: bool) -> Topic:
         """The topic that a client asked for and that is not there: created if client and broker allow it."""
         if name in INTERNAL_TOPICS:
-            return self.ensure_offsets_topic()
+            return self.ensure_offsets_topic() if name == CONSUMER_OFFSETS else self.ensure_transactions_topic()
         check_name(name)
         if not (may_create and self._config.auto_create_topics_enable):
             raise UnknownTopic(f"This server does not host topic {name!r}.")
@@ -92,6 +102,21 @@ class Topics:
             overrides = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600"}
             count = self._config.offsets_topic_num_partitions
             topic = self.create(CONSUMER_OFFSETS, partitions=count, overrides=overrides)
+        return topic
+
+    def ensure_transactions_topic(self) -> Topic:
+        """`__transaction_state`, created at its first use."""
+        topic = self.by_name.get(TRANSACTION_STATE)
+        if topic is None:
+            config = self._config
+            segment_bytes = str(config.transaction_state_log_segment_bytes)
+            overrides = {
+                "cleanup.policy": "compact",
+                "compression.type": "uncompressed",
+                "segment.bytes": segment_bytes,
+            }
+            count = config.transaction_state_log_num_partitions
+            topic = self.create(TRANSACTION_STATE, partitions=count, overrides=overrides)
         return topic
 
     def grow(self, topic: Topic, count: int, *, validate_only: bool = False) -> None:
@@ -116,7 +141,12 @@ class Topics:
         self._configured(overrides)
         if validate_only:
             return
-        stored = self._directory.alter_topic(topic.name, overrides)
+        self._directory.alter_topic(topic.name, overrides)
+        self._follow(topic)
+
+    def _follow(self, topic: Topic) -> None:
+        """Take over the settings of a topic as they are stored."""
+        stored = self._directory.topics[topic.name]
         topic.config = stored.config
         topic.overrides = stored.properties
         for partition in topic.partitions:
@@ -147,7 +177,9 @@ class Topics:
             topic.partitions.append(Partition(stored.partition, stored, topic.config, is_internal=topic.is_internal))
 
     def _configured(self, overrides: Mapping[str, str]) -> LogConfig:
-        return LogConfig.from_properties(overrides, base=self._log_defaults)
+        config = LogConfig.from_properties(overrides, base=self._log_defaults)
+        config.check()
+        return config
 
     def _check_free(self, name: str) -> None:
         if name in self.by_name:

@@ -132,3 +132,10 @@ class GroupSettings(Properties):
         allows=lambda value: value.lower() in ("disabled", "downgrade", "upgrade", "bidirectional"),
         allowed="must be disabled, downgrade, upgrade or bidirectional",
     )
+    group_consumer_regex_refresh_interval_ms: int = setting(
+        600_000,
+        "group.consumer.regex.refresh.interval.ms",
+        ConfigType.INT,
+        "How often regular expressions of subscriptions are resolved again at the latest (KIP-848).",
+        minimum=10_000,
+    )

@@ -246,6 +246,13 @@ ssl.engine.factory.class|CLASS|-|b
 ssl.provider|STRING|-|b
 """
 
+_THROTTLES = (
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+)
+"""Set while replicas move, by Kafka's reassignment tool; shown only where they are set."""
+
 _REASONS = (
     (_OTHER, "it is done in another way"),
     (_ENGINE, "one event loop serves everything"),
@@ -276,11 +283,18 @@ MUST_NOT_BE_IGNORED = frozenset(
 
 def kafka_only() -> dict[str, tuple[Property, str | None]]:
     """Each such setting with the text of its default."""
-    return {
+    found = {
         name: (_property(name, kind, scope, reason), {"-": None, '""': ""}.get(default, default))
         for table, reason in _REASONS
         for name, kind, default, scope in (line.split("|") for line in table.split())
     }
+    for name in _THROTTLES:
+        doc = "Kept for Kafka's tools, without effect: one node replicates nothing."
+        prop = Property(
+            name=name, type=ConfigType.LONG, doc=doc, minimum=0, scope=Scope.CLUSTER, is_internal=True, has_effect=False
+        )
+        found[name] = prop, None
+    return found
 
 
 def _property(name: str, kind: str, scope: str, reason: str) -> Property:

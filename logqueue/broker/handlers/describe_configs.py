@@ -1,4 +1,4 @@
-"""DescribeConfigs (32): every setting of topics and of the broker, with where its value comes from.
+"""DescribeConfigs (32): every setting of topics, the broker, its loggers and groups, with where its value comes from.
 
 v1+: sources and synonyms (KIP-226); v3+: types and documentation (KIP-569).
 """
@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.configs import ConfigEntry, ResourceType, describe_broker, describe_topic
+from logqueue.broker.configs import (
+    ConfigEntry,
+    ResourceType,
+    Source,
+    check_broker_name,
+    describe_broker,
+    describe_group,
+    describe_topic,
+)
+from logqueue.broker.log_levels import levels
 from logqueue.broker.session import Slot
+from logqueue.broker.topics import check_name
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -22,6 +32,8 @@ from logqueue.protocol.messages.describe_configs import (
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
+UNKNOWN_TYPE = 0
+
 
 def handle(broker: Broker, request: DescribeConfigsRequest, slot: Slot) -> DescribeConfigsResponse:
     return DescribeConfigsResponse(results=[_resource(broker, request, wanted) for wanted in request.resources])
@@ -30,31 +42,46 @@ def handle(broker: Broker, request: DescribeConfigsRequest, slot: Slot) -> Descr
 def _resource(
     broker: Broker, request: DescribeConfigsRequest, wanted: DescribeConfigsResource
 ) -> DescribeConfigsResult:
-    result = DescribeConfigsResult(resource_type=wanted.resource_type, resource_name=wanted.resource_name)
+    result = DescribeConfigsResult(
+        resource_type=wanted.resource_type, resource_name=wanted.resource_name, error_message=""
+    )
     try:
         entries = _entries(broker, wanted)
     except KafkaError as error:
         result.error_code, result.error_message = error.code, error.detail or None
         return result
-    keys = None if wanted.configuration_keys is None else set(wanted.configuration_keys)
+    keys = set(wanted.configuration_keys or ())  # as in Kafka an empty list, too, means all of them
     result.configs = [
         _entry(entry, synonyms=request.include_synonyms, documentation=request.include_documentation)
         for entry in entries
-        if keys is None or entry.name in keys
+        if not keys or entry.name in keys
     ]
     return result
 
 
 def _entries(broker: Broker, wanted: DescribeConfigsResource) -> list[ConfigEntry]:
+    name = wanted.resource_name
     match wanted.resource_type:
         case ResourceType.TOPIC:
-            return describe_topic(broker, broker.topics.get(wanted.resource_name))
+            check_name(name)
+            return describe_topic(broker, broker.topics.get(name))
         case ResourceType.BROKER:
-            return describe_broker(broker, wanted.resource_name)
-        case ResourceType.BROKER_LOGGER | ResourceType.CLIENT_METRICS | ResourceType.GROUP:
-            return []  # nothing is set there, and nothing can be
+            return describe_broker(broker, name)
+        case ResourceType.BROKER_LOGGER:
+            if not name:
+                raise KafkaError("Broker id must not be empty", code=ErrorCode.INVALID_REQUEST)
+            check_broker_name(broker, name)
+            return [_level(logger, level) for logger, level in levels().items()]
+        case ResourceType.GROUP:
+            return describe_group(broker, name)
+        case ResourceType.CLIENT_METRICS:
+            raise KafkaError("client metrics (KIP-714) are not served", code=ErrorCode.INVALID_REQUEST)
         case kind:
             raise KafkaError(f"Unsupported resource type: {kind}", code=ErrorCode.INVALID_REQUEST)
+
+
+def _level(logger: str, level: str) -> ConfigEntry:
+    return ConfigEntry(name=logger, value=level, type=None, doc="", is_read_only=False, source=Source.LOGGER)
 
 
 def _entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult:
@@ -63,9 +90,10 @@ def _entry(entry: ConfigEntry, *, synonyms: bool, documentation: bool) -> Descri
         value=entry.value,
         read_only=entry.is_read_only,
         config_source=entry.source,
+        is_sensitive=entry.is_sensitive,
         synonyms=[DescribeConfigsSynonym(name=s.name, value=s.value, source=s.source) for s in entry.synonyms]
         if synonyms
         else [],
-        config_type=entry.type.value,
+        config_type=UNKNOWN_TYPE if entry.type is None else entry.type.value,
         documentation=entry.doc if documentation else None,
     )
