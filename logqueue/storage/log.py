@@ -422,9 +422,10 @@ class PartitionLog:
                 raise self._health.fail(f"renaming files in {self.folder}", error) from error
         return retired.remove(now_ms=now_ms)
 
-    def retire_replaced(self, segment: Segment, *, now_ms: int, log_last: bool) -> None:
-        """Give the files of a segment that a compacted one replaced their last names. Any thread. Raises OSError."""
-        self._retired.rename_files(segment, now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms, log_last=log_last)
+    @property
+    def retired(self) -> RetiredSegments:
+        """The segments on their way off the disk."""
+        return self._retired
 
     # Read
 
@@ -524,6 +525,7 @@ class PartitionLog:
         """The log is being deleted: every later append or flush raises `reason`; nothing is written any more."""
         self._health = Health(reason)
         self._durability.abandon(reason)
+        self._retired.close()
         self.release()
 
     def release(self) -> None:

@@ -6,7 +6,10 @@ The owner's thread puts segments in; everything that touches the disk is done by
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 from weakref import ReferenceType, ref
 
@@ -28,6 +31,8 @@ class RetiredSegments:
     def __init__(self, fs: FileSystem, folder: Path) -> None:
         self._fs = fs
         self._folder = folder
+        self._lock = Lock()
+        self._is_closed = False
         self._unnamed: deque[Segment] = deque()
         self._doomed: deque[_Doomed] = deque()
 
@@ -49,15 +54,32 @@ class RetiredSegments:
         Any thread, one at a time. Raises OSError.
         """
         count = 0
-        while self._unnamed:
-            self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
-            self._unnamed.popleft()
-            count += 1
+        with self.holding() as is_ours:
+            while is_ours and self._unnamed:
+                self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
+                self._unnamed.popleft()
+                count += 1
         return count
 
+    @contextmanager
+    def holding(self) -> Iterator[bool]:
+        """Keep the folder from being given up while files are renamed in it; False if that has happened already."""
+        with self._lock:
+            yield not self._is_closed
+
+    def close(self) -> None:
+        """The folder is being given up: another log may get its name, so nothing is renamed or removed any more."""
+        with self._lock:
+            self._is_closed = True
+            self._unnamed.clear()
+            self._doomed.clear()
+
     def rename_files(self, segment: Segment, *, now_ms: int, delay_ms: int, log_last: bool = False) -> None:
-        """Give a segment's files their last names. The .log goes first, since without it the rest is removed by a
-        start; with `log_last` it goes last, for a segment that a finished compaction replaces. Raises OSError."""
+        """Give a segment's files their last names, `holding` the folder. The .log goes first, since without it the rest
+        is removed by a start; with `log_last` it goes last, for a segment that a finished compaction replaces.
+
+        Raises OSError.
+        """
         file = segment.let_go()
         reader = None if file is None else ref(file)
         del file
@@ -77,6 +99,8 @@ class RetiredSegments:
         """
         count = 0
         for _ in range(len(self._doomed)):
+            if self._is_closed:
+                break
             doomed = self._doomed[0]
             if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
                 self._doomed.rotate(-1)
@@ -85,6 +109,8 @@ class RetiredSegments:
                 remove_gently(self._fs, doomed.path)
             except FileNotFoundError:
                 pass  # removed together with its topic
-            self._doomed.popleft()
+            with self._lock:
+                if self._doomed:
+                    self._doomed.popleft()
             count += 1
         return count

@@ -139,14 +139,18 @@ class Cleaning:
     def settle(self, replacement: Replacement, *, now_ms: int) -> None:
         """Give old and new files their last names, in an order that a start can read. Raises OSError."""
         log, old = replacement.log, replacement.old
-        for segment in reversed(old[1:]):
-            log.retire_replaced(segment, now_ms=now_ms, log_last=False)
-        if old[1:]:
+        retired, delay_ms = log.retired, log.config.file_delete_delay_ms
+        with retired.holding() as is_ours:
+            if not is_ours:
+                return  # the topic was deleted
+            for segment in reversed(old[1:]):
+                retired.rename_files(segment, now_ms=now_ms, delay_ms=delay_ms)
+            if old[1:]:
+                self._fs.fsync_dir(log.folder)
+            retired.rename_files(old[0], now_ms=now_ms, delay_ms=delay_ms, log_last=True)
             self._fs.fsync_dir(log.folder)
-        log.retire_replaced(old[0], now_ms=now_ms, log_last=True)
-        self._fs.fsync_dir(log.folder)
-        replacement.new.move_to("")
-        self._fs.fsync_dir(log.folder)
+            replacement.new.move_to("")
+            self._fs.fsync_dir(log.folder)
 
     def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
         """Note how far the log is compacted. Raises OSError."""
