@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from logqueue.broker import limits
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.dispatch import Dispatcher
+from logqueue.broker.door import Door
 from logqueue.broker.dynamic_configs import BROKER, GROUP, DynamicConfigs, effective, group_config
+from logqueue.broker.features import Features
 from logqueue.broker.group_commit import GroupCommit
 from logqueue.broker.network import Network
 from logqueue.broker.session import Slot
-from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
+from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
 from logqueue.broker.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
+from logqueue.config.listeners import listeners_of
 from logqueue.errors import KafkaError
 from logqueue.protocol.frames import write_response
 from logqueue.storage.environment import Environment
@@ -29,11 +32,12 @@ from logqueue.storage.log_directory import LogDirectory
 if TYPE_CHECKING:
     from logqueue.broker.groups import Groups
     from logqueue.broker.topics import Topic
+    from logqueue.broker.transactions import Transactions
+    from logqueue.broker.verification import Verification
     from logqueue.config.group import GroupConfig
 
 log = logging.getLogger("logqueue.broker")
 
-_WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - addresses that mean "all of this machine"
 _DRAIN_POLL_SECONDS = 0.005
 
 
@@ -60,13 +64,15 @@ class Broker:
         self.log_defaults = log_defaults or LogConfig(max_message_bytes=config.message_max_bytes)
         self.clock = clock or SystemClock()
         self.node_id = config.node_id
-        self.port = 0
+        self.port = 0  # of the first listener
+        self.doors: list[Door] = []
         self.parked_fetches = 0
         self.is_stopping = False
         self.loop: asyncio.AbstractEventLoop
         self.deadlines: Deadlines
         self.commit: GroupCommit
         self.topics: Topics
+        self.features: Features
         self.dynamic: DynamicConfigs
         self.on_reconfigured: list[Callable[[], None]] = []  # called after settings changed while the broker runs
         self._static = static
@@ -75,6 +81,8 @@ class Broker:
         self._directory: LogDirectory | None = None
         self._network: Network | None = None
         self._groups: Groups | None = None
+        self._transactions: Transactions | None = None
+        self._verification: Verification | None = None
         self._upkeep: Upkeep | None = None
         self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
@@ -142,6 +150,32 @@ class Broker:
         self._groups = Groups(self)
         return self._groups
 
+    @property
+    def transactions(self) -> Transactions:
+        """The coordinator of transactions; built at its first use, or at the start if there have been any."""
+        return self._transactions or self._load_transactions()
+
+    def _load_transactions(self) -> Transactions:
+        from logqueue.broker.transactions import Transactions
+
+        self._transactions = Transactions(self)
+        return self._transactions
+
+    @property
+    def verification(self) -> Verification:
+        """What stands between the requests of transactional producers and the logs."""
+        if self._verification is None:
+            from logqueue.broker.verification import Verification
+
+            self._verification = Verification(self, self.transactions)
+        return self._verification
+
+    def update_features(self, levels: Mapping[str, int]) -> None:
+        """Finalize feature levels, durably, and act by them. Raises FeatureUpdateFailed, or OSError."""
+        self.features.update(levels)
+        if self._transactions is not None:
+            self._transactions.coordinator.transaction_version = self.features.transaction_version
+
     def delete_topic(self, topic: Topic) -> None:
         """Delete a topic, and with it what groups have committed for it."""
         self.topics.delete(topic)
@@ -156,13 +190,9 @@ class Broker:
         except BaseException:
             self._resources.close()
             raise
-        if not self.config.host.startswith("127.") and self.config.host not in ("localhost", "::1"):
-            log.warning(
-                "listening on %s without authentication: everyone who reaches port %d can read, write and delete "
-                "everything. Use 127.0.0.1 unless the network is yours alone",
-                self.config.host,
-                self.port,
-            )
+        for door in self.doors:
+            if exposure := door.exposure(self.config):
+                log.warning("%s", exposure)
 
     def _read_dynamic(self) -> None:
         try:
@@ -188,17 +218,23 @@ class Broker:
         resources.callback(self._directory.close)
         for cut in self._directory.cuts:
             log.warning("recovery: %s", cut)
+        self.features = Features(self._environment.fs, self._directory.folder)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)
         self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
+        self.doors = [Door(endpoint=endpoint) for endpoint in listeners_of(config)]
         dispatcher = Dispatcher(self)
         self._network = Network(self.loop, config, serve=dispatcher.serve, after_batch=self.commit.start_round)
         resources.callback(self._network.close)
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
-        self.port = self._network.listen()
+        if TRANSACTION_STATE in self.topics.by_name:
+            self._load_transactions()
+            self.commit.start_round()  # markers that a crash has left to write are on their way
+        self._network.listen(self.doors)
+        self.port = self.doors[0].port
         self._upkeep = Upkeep(self._directory, producer_expiration_ms=config.producer_id_expiration_ms)
 
     async def stop(self) -> None:
@@ -225,6 +261,8 @@ class Broker:
 
     def answer(self, slot: Slot, response: Any) -> None:
         """Answer a request now; it leaves at the end of the turn, after the answers before it."""
+        if slot.amend is not None:
+            response = slot.amend(response)
         key, version, correlation_id, _ = slot.header
         slot.fill(write_response(key, version, correlation_id, response))
 
@@ -235,6 +273,6 @@ class Broker:
         self.commit.start_round()
 
     def advertised(self, slot: Slot) -> tuple[str, int]:
-        """Address to tell a client: the one we listen on, or the one it came by if we listen on all of them."""
-        host = self.config.host
-        return (slot.session.local_host if host in _WILDCARDS else host), self.port
+        """Address to tell a client: that of the listener it came by."""
+        assert slot.session.door is not None
+        return slot.session.door.address_for(slot.session)

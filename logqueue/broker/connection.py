@@ -32,8 +32,10 @@ class Connection:
         "_queued_bytes",
         "_ready",
         "_socket",
+        "frame_mark",
         "idle_turns",
         "session",
+        "slow_turns",
     )
 
     def __init__(
@@ -50,6 +52,8 @@ class Connection:
         """
         self.session: Session
         self.idle_turns = 0  # sweeps since something was read: no clock on the hot path
+        self.slow_turns = 0  # sweeps since the request that is arriving last made headway
+        self.frame_mark = 0  # bytes of it that were here then
         self._ready = ready
         self._is_reading = False
         self._socket = sock
@@ -208,6 +212,23 @@ class Connection:
         if self.session.is_full:
             self._serve(self.session.resume)
             self._watch()
+
+    def mute(self) -> None:
+        """Read and serve nothing until `unmute`."""
+        self.session.mute()
+        self._watch()
+
+    def unmute(self) -> None:
+        """Serve again what arrives, and what was held back."""
+        self.session.unmute()
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on with what was held back, if there is room now."""
+        if self._fd >= 0:
+            self._resume()
+            if self.session.has_output:
+                self.flush()
 
     def stop_reading(self) -> None:
         """Serve no more requests of this connection."""

@@ -38,3 +38,12 @@ ACCEPT_PAUSE_SECONDS = 0.5
 
 # Ends of a stop: parked requests are answered at once, then slow readers get this long to take their answers.
 STOP_DRAIN_SECONDS = 2.0
+
+# Bytes that a request has to gain in `logqueue.frame.timeout.ms` to be let go on: a slow line, not a drip.
+FRAME_PROGRESS_BYTES = 64 * 1024
+
+# Plain bytes that are encrypted in one call: four TLS records.
+TLS_CHUNK_BYTES = 64 * 1024
+
+# Authentications with PLAIN that are checked at once (thousands of hashes each, in threads that let the loop go on).
+PLAIN_CHECKS = 2

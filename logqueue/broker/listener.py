@@ -68,8 +68,9 @@ class Listener:
         on_accept: Callable[[socket.socket, str], None],
         on_exhausted: Callable[[], None],
     ) -> None:
-        """`on_exhausted` is called when descriptors ran out: accepting is paused until `resume`."""
+        """`on_exhausted` is called when descriptors ran out: it has to `pause` for a while."""
         self._socket = sock
+        self._is_paused = False
         self._poller = poller
         self._on_accept = on_accept
         self._on_exhausted = on_exhausted
@@ -90,19 +91,27 @@ class Listener:
                     log.error("accepting a connection failed: %s", error.strerror)
                     return
                 log.error("no descriptors left for connections (ulimit -n): pausing %g s", limits.ACCEPT_PAUSE_SECONDS)
-                self._poller.modify(self._socket.fileno(), 0)
                 self._on_exhausted()
                 return
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._on_accept(sock, f"{address[0]}:{address[1]}")
+            if self._is_paused:
+                return
 
     def on_writable(self) -> None:
         """Never asked for."""
 
+    def pause(self) -> None:
+        """Leave connections in the backlog until `resume`."""
+        if self._socket.fileno() >= 0 and not self._is_paused:
+            self._is_paused = True
+            self._poller.modify(self._socket.fileno(), 0)
+
     def resume(self) -> None:
-        if self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0 and self._is_paused:
+            self._is_paused = False
             self._poller.modify(self._socket.fileno(), READABLE)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ _ENDED = select.EPOLLHUP | select.EPOLLERR
 
 
 class Pollable(Protocol):
-    """A socket's owner (two today: Listener and Connection); neither method may raise."""
+    """A socket's owner (Listener, Connection, TlsConnection); neither method may raise."""
 
     def on_readable(self) -> None: ...
 
@@ -54,6 +54,15 @@ class Poller:
         """Stop watching; to be called before the descriptor is closed. Events already taken are dropped."""
         if self._owners.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def call_soon(self, act: Callable[[], None]) -> None:
+        """Run `act` in the next turn like an event: what a connection buffers itself, epoll cannot know of."""
+        self._loop.call_soon(self._run, act)
+
+    def _run(self, act: Callable[[], None]) -> None:
+        act()
+        self._after_event()
+        self._after_batch()
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())

@@ -9,13 +9,20 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from logqueue.broker import limits
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.frames import RequestHeader
 from logqueue.protocol.wire import FileSlice, Segment
 
+if TYPE_CHECKING:
+    from logqueue.broker.door import Door
+
 _SIZE = struct.Struct(">i")
+
+
+ANONYMOUS = "User:ANONYMOUS"
 
 
 class FrameTooLarge(KafkaError):
@@ -30,12 +37,34 @@ def memory_of(segments: Iterable[Segment]) -> int:
 
 
 class BufferPool:
-    """Spare frame buffers, all of one size, so that bulk producers do not fault in fresh memory for every request."""
+    """Spare frame buffers, all of one size, so that bulk producers do not fault in fresh memory for every request.
 
-    __slots__ = ("_spare",)
+    It also counts what the frames that are still arriving have announced (`queued.max.request.bytes`): as in Kafka, a
+    frame is begun while there is any room at all, so that the largest one can always be read.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_limit", "_on_room", "_reserved", "_spare", "starved")
+
+    def __init__(self, *, limit: int | None = None, on_room: Callable[[], None] | None = None) -> None:
+        """`on_room` is called when there is room again and somebody in `starved` waits for it."""
         self._spare: list[bytearray] = []
+        self._limit = limit
+        self._on_room = on_room
+        self._reserved = 0
+        self.starved: list[Session] = []
+
+    def reserve(self, size: int) -> bool:
+        """Announce a frame; False if it has to wait."""
+        if self._limit is not None and self._reserved >= self._limit:
+            return False
+        self._reserved += size
+        return True
+
+    def release(self, size: int) -> None:
+        """A frame that was announced has been read, or never will be."""
+        self._reserved -= size
+        if self.starved and self._on_room is not None:
+            self._on_room()
 
     def take(self, size: int) -> bytearray:
         if size <= limits.FRAME_BUFFER_BYTES:
@@ -50,13 +79,14 @@ class BufferPool:
 class Slot:
     """The place of one answer in its connection's order, with the header of its request."""
 
-    __slots__ = ("abandon", "header", "segments", "session")
+    __slots__ = ("abandon", "amend", "header", "segments", "session")
 
     def __init__(self, session: Session, header: RequestHeader) -> None:
         self.session = session
         self.header = header
         self.segments: list[Segment] | None = None
         self.abandon: Callable[[], None] | None = None  # called if the connection ends before the answer
+        self.amend: Callable[[Any], Any] | None = None  # completes the response: what its sender may see, throttling
 
     @property
     def api_version(self) -> int:
@@ -88,10 +118,14 @@ class Session:
         "_serve",
         "_slots",
         "_tail",
+        "door",
+        "is_authenticated",
         "is_closed",
         "is_full",
+        "is_muted",
         "local_host",
         "peer",
+        "principal",
     )
 
     def __init__(
@@ -105,10 +139,12 @@ class Session:
         pool: BufferPool,
         max_request_bytes: int,
         max_queued_requests: int,
+        door: Door | None = None,
     ) -> None:
         """`scratch` is shared by all sessions of a loop: `serve` must not keep views of its frame.
 
-        `on_output` is called when the first answer becomes ready to leave after `take_output`.
+        `on_output` is called when the first answer becomes ready to leave after `take_output`. `door` is the listener
+        that the connection came in by.
         """
         self.peer = peer
         self.local_host = local_host
@@ -127,7 +163,11 @@ class Session:
         self._output: list[Segment] = []
         self._output_bytes = 0  # of them in memory
         self.is_full = False
+        self.is_muted = False  # throttled: nothing is served until `unmute`
         self.is_closed = False
+        self.door = door
+        self.principal = ANONYMOUS
+        self.is_authenticated = True  # TLS and SASL shells set it to False until they know better
 
     @property
     def peer_host(self) -> str:
@@ -156,10 +196,30 @@ class Session:
 
     def resume(self) -> None:
         """Serve what was held back while too much was unanswered or unsent; see `is_full`."""
-        if self.is_full and self._has_room:
+        if self.is_full and self._has_room and not self.is_muted:
             self.is_full = False
             if self._tail:
                 self._take_frames(memoryview(bytearray(self._tail)))
+
+    def mute(self) -> None:
+        """Serve nothing until `unmute`; answers still leave (KIP-219)."""
+        self.is_muted = self.is_full = True
+
+    def unmute(self) -> None:
+        """Serve again, with `resume`."""
+        self.is_muted = False
+
+    def serve_with(self, serve: Callable[[Session, memoryview], None], *, max_request_bytes: int) -> None:
+        """Hand the following frames to another server: the client has authenticated."""
+        self._serve = serve
+        self._max_request_bytes = max_request_bytes
+
+    @property
+    def unfinished_bytes(self) -> int | None:
+        """How much of a request has arrived whose rest is missing; None if none is."""
+        if self._frame is not None:
+            return self._filled
+        return len(self._tail) if self._tail and not self.is_full else None
 
     def stop_serving(self) -> None:
         """Serve nothing more; the answers of what was served can still leave."""
@@ -187,7 +247,13 @@ class Session:
         if self.is_full or len(rest) < 4:
             self._tail = bytes(rest)
             return
-        self._need = 4 + _SIZE.unpack_from(rest)[0]
+        need = 4 + _SIZE.unpack_from(rest)[0]
+        if not self._pool.reserve(need):
+            self._tail = bytes(rest)
+            self.is_full = True
+            self._pool.starved.append(self)
+            return
+        self._need = need
         self._open_frame(rest)
 
     def _open_frame(self, start: memoryview) -> None:
@@ -218,6 +284,8 @@ class Session:
         self._frame, self._frame_view = grown, memoryview(grown)
 
     def _drop_frame(self) -> None:
+        if self._need:
+            self._pool.release(self._need)
         self._frame, self._frame_view, self._filled, self._need = None, self._scratch, 0, 0
 
     # ---- answers out
