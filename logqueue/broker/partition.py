@@ -1,7 +1,8 @@
-"""A log as its readers see it: the high watermark, and the fetches parked at its end. Knows no socket.
+"""A log as its readers see it: high watermark, last stable offset, the fetches parked at its end. Knows no socket.
 
 One node has no replicas to wait for, so Kafka would show records at once. Here a batch sent with acks=all stays hidden
-until it is on the disk: nobody acts on a record that a power cut could still take back from its producer.
+until it is on the disk: nobody acts on a record that a power cut could still take back from its producer. Readers of
+committed records see less, up to the first transaction that is open, or whose marker is still hidden (KIP-98).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from logqueue.protocol.wire import FileSlice
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.open_files import OpenFile
 
-_ENOUGH = 1 << 62  # bytes: more than any fetch waits for
 LEADER_EPOCH = 0  # one node leads everything from the first record on, and nothing it acknowledged is ever cut
 
 
@@ -33,7 +33,9 @@ class HeldSlice(FileSlice):
 class Parked(Protocol):
     """What waits for a partition to grow (two today: fetches of clients and the probes of tests)."""
 
-    def on_growth(self, size: int) -> None: ...
+    def on_growth(self, partition: Partition, size: int) -> None: ...
+
+    def on_deadline(self) -> None: ...
 
 
 class Partition:
@@ -63,6 +65,16 @@ class Partition:
         self.parked: dict[Parked, None] = {}  # in order of arrival
         self._hold: int | None = None  # first offset that waits for the disk
         self._hidden_bytes = 0
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Where readers of committed records stop: the high watermark, or the first undecided transaction below it."""
+        watermark = self.high_watermark
+        producers = self.log.producer_state
+        if not (producers.open_transactions or producers.ended_transactions):
+            return watermark
+        first = self.log.first_unstable_offset(watermark)
+        return watermark if first is None or first > watermark else first
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Refuse a reader whose idea of the leader is older or newer than the truth (KIP-320); -1 has none."""
@@ -98,8 +110,9 @@ class Partition:
 
     def wake_all(self) -> None:
         """Answer everything that is parked here: the partition goes away, or the broker does."""
-        self._wake(_ENOUGH)
+        for parked in list(self.parked):
+            parked.on_deadline()
 
     def _wake(self, size: int) -> None:
         for parked in list(self.parked):
-            parked.on_growth(size)
+            parked.on_growth(self, size)

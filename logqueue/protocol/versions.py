@@ -35,6 +35,7 @@ SERVED: dict[ApiKey, VersionRange] = {
     ApiKey.INCREMENTAL_ALTER_CONFIGS: VersionRange(0, 1),
     ApiKey.OFFSET_DELETE: VersionRange(0, 0),
     ApiKey.DESCRIBE_CLUSTER: VersionRange(0, 2),
+    ApiKey.DESCRIBE_PRODUCERS: VersionRange(0, 0),
 }
 
 # What ApiVersions says. KAFKA-18659: librdkafka wants 0 for Produce, though versions 0 to 2 are refused (KIP-896).

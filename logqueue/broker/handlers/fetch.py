@@ -1,7 +1,9 @@
-"""Fetch (1). v7+: sessions (KIP-227) are lawfully refused, every fetch is a full one; v13+: topic ids (KIP-516).
+"""Fetch (1). v4+: isolation levels (KIP-98); v7+: sessions (KIP-227) are lawfully refused, every fetch is a full one;
+v13+: topic ids (KIP-516).
 
 A fetch that finds less than `min_bytes` is parked at its partitions until they have grown, or `max_wait_ms` are over.
-Records leave as ranges of segment files, up to the high watermark; the first batch is given whole, however large.
+Records leave as ranges of segment files, up to the high watermark, or the last stable offset for readers of committed
+records, who are told what was aborted among them. The first batch is given whole, however large.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from logqueue.broker.partition import HeldSlice, Partition
 from logqueue.broker.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.fetch import (
+    AbortedTransaction,
     FetchableTopicResponse,
     FetchPartition,
     FetchRequest,
@@ -23,6 +26,7 @@ from logqueue.protocol.wire import FileSlice
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
+    from logqueue.storage.log import PartitionLog
 
 READ_COMMITTED = 1
 FIRST_WITH_ZSTD = 10
@@ -37,7 +41,10 @@ def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse |
         return found.response
     if broker.parked_fetches >= broker.config.max_parked_fetches or broker.is_stopping:
         return found.response
-    ParkedFetch(broker, request, slot, found)
+    if request.isolation_level == READ_COMMITTED:
+        ParkedCommittedFetch(broker, request, slot, found)
+    else:
+        ParkedFetch(broker, request, slot, found)
     return None
 
 
@@ -59,22 +66,55 @@ class ParkedFetch:
         broker.parked_fetches += 1
         broker.deadlines.push(broker.loop.time() + request.max_wait_ms / 1000, self)
 
-    def on_growth(self, size: int) -> None:
+    def on_growth(self, partition: Partition, size: int) -> None:
         self._missing -= size
         if self._missing <= 0:
             self.on_deadline()
 
     def on_deadline(self) -> None:
         if not self.is_done:
-            self._leave()
-            found = _Collected(self._broker, self._request, self._slot.api_version)
-            self._broker.answer(self._slot, found.response)
+            self._answer(self._collect())
+
+    def _collect(self) -> _Collected:
+        return _Collected(self._broker, self._request, self._slot.api_version)
+
+    def _answer(self, found: _Collected) -> None:
+        self._leave()
+        self._broker.answer(self._slot, found.response)
 
     def _leave(self) -> None:
         self.is_done = True
         self._broker.parked_fetches -= 1
         for partition in self._partitions:
             partition.parked.pop(self, None)
+
+
+class ParkedCommittedFetch(ParkedFetch):
+    """A fetch that waits for committed records: what grows behind an open transaction is nothing to it yet."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, broker: Broker, request: FetchRequest, slot: Slot, found: _Collected) -> None:
+        super().__init__(broker, request, slot, found)
+        self._seen = {
+            partition: (partition.last_stable_offset, partition.high_watermark) for partition in self._partitions
+        }
+
+    def on_growth(self, partition: Partition, size: int) -> None:
+        stable, watermark = partition.last_stable_offset, partition.high_watermark
+        stable_before, watermark_before = self._seen[partition]
+        self._seen[partition] = stable, watermark
+        if stable == stable_before:
+            return
+        if stable == watermark and stable_before == watermark_before:  # no transaction was in the way
+            self._missing -= size
+            if self._missing > 0:
+                return
+        found = self._collect()
+        if found.size >= self._request.min_bytes or found.has_error:
+            self._answer(found)
+        else:
+            self._missing = self._request.min_bytes - found.size
 
 
 class _Collected:
@@ -109,37 +149,41 @@ class _Collected:
     def _partition(self, partition: Partition, wanted: FetchPartition) -> PartitionData:
         log = partition.log
         high_watermark = partition.high_watermark
+        stable = partition.last_stable_offset
+        end = stable if self._committed else high_watermark
         offset = wanted.fetch_offset
         records: bytes | FileSlice = _NOTHING
+        aborted: list[AbortedTransaction] | None = [] if self._committed else None
         try:
             partition.check_epoch(wanted.current_leader_epoch)
             if self._version < FIRST_WITH_ZSTD and partition.config.compression_type == "zstd":
                 return self._failed(wanted, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, partition)  # KIP-110
             if not log.log_start_offset <= offset <= log.log_end_offset:
                 return self._failed(wanted, ErrorCode.OFFSET_OUT_OF_RANGE, partition)
-            if offset < high_watermark and (self._room > 0 or self.size == 0):
-                records = self._read(partition, offset, min(wanted.partition_max_bytes, self._room))
+            if offset < end and (self._room > 0 or self.size == 0):
+                part = log.read(
+                    offset=offset,
+                    max_bytes=min(wanted.partition_max_bytes, self._room),
+                    max_offset=end,
+                    min_one_batch=self.size == 0,
+                )
+                if part.file is not None:
+                    records = HeldSlice(part.file, part.position, part.size)
+                    self.size += part.size
+                    self._room -= part.size
+                    if self._committed:
+                        aborted = _aborted(log, offset, part.next_offset)
         except KafkaError as error:
             return self._failed(wanted, error.code, partition)
         self.partitions.append(partition)
         return PartitionData(
             partition_index=wanted.partition,
             high_watermark=high_watermark,
-            last_stable_offset=high_watermark,
+            last_stable_offset=stable,
             log_start_offset=log.log_start_offset,
-            aborted_transactions=[] if self._committed else None,
+            aborted_transactions=aborted,
             records=records,
         )
-
-    def _read(self, partition: Partition, offset: int, max_bytes: int) -> bytes | FileSlice:
-        part = partition.log.read(
-            offset=offset, max_bytes=max_bytes, max_offset=partition.high_watermark, min_one_batch=self.size == 0
-        )
-        if part.file is None:
-            return _NOTHING
-        self.size += part.size
-        self._room -= part.size
-        return HeldSlice(part.file, part.position, part.size)
 
     def _failed(self, wanted: FetchPartition, code: ErrorCode, partition: Partition | None = None) -> PartitionData:
         self.has_error = True
@@ -152,3 +196,10 @@ class _Collected:
             aborted_transactions=[] if self._committed else None,
             records=_NOTHING,
         )
+
+
+def _aborted(log: PartitionLog, offset: int, end_offset: int) -> list[AbortedTransaction]:
+    return [
+        AbortedTransaction(producer_id=found.producer_id, first_offset=found.first_offset)
+        for found in log.aborted_transactions(offset, end_offset)
+    ]

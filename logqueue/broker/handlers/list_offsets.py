@@ -13,7 +13,6 @@ from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.list_offsets import (
-    ListOffsetsPartition,
     ListOffsetsPartitionResponse,
     ListOffsetsRequest,
     ListOffsetsResponse,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 NONE = -1
+READ_COMMITTED = 1
 
 
 class Place(IntEnum):
@@ -39,17 +39,19 @@ class Place(IntEnum):
 
 
 def handle(broker: Broker, request: ListOffsetsRequest, slot: Slot) -> ListOffsetsResponse:
-    return ListOffsetsResponse(topics=[_topic(broker, wanted) for wanted in request.topics])
+    return ListOffsetsResponse(
+        topics=[_topic(broker, wanted, request.isolation_level == READ_COMMITTED) for wanted in request.topics]
+    )
 
 
-def _topic(broker: Broker, wanted: ListOffsetsTopic) -> ListOffsetsTopicResponse:
+def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool) -> ListOffsetsTopicResponse:
     answers = []
     for part in wanted.partitions:
         answer = ListOffsetsPartitionResponse(partition_index=part.partition_index)
         try:
             partition = broker.topics.partition(wanted.name, part.partition_index)
             partition.check_epoch(part.current_leader_epoch)
-            answer.timestamp, answer.offset = _find(partition, part)
+            answer.timestamp, answer.offset = _find(partition, part.timestamp, is_committed)
             answer.leader_epoch = LEADER_EPOCH if answer.offset >= 0 else NONE
         except KafkaError as error:
             answer.error_code = error.code
@@ -57,19 +59,21 @@ def _topic(broker: Broker, wanted: ListOffsetsTopic) -> ListOffsetsTopicResponse
     return ListOffsetsTopicResponse(name=wanted.name, partitions=answers)
 
 
-def _find(partition: Partition, wanted: ListOffsetsPartition) -> tuple[int, int]:
+def _find(partition: Partition, timestamp_ms: int, is_committed: bool) -> tuple[int, int]:
+    """The timestamp and offset to answer; nothing behind the last stable offset is found if `is_committed`."""
     log = partition.log
-    match wanted.timestamp:
+    end = partition.last_stable_offset if is_committed else partition.high_watermark
+    match timestamp_ms:
         case Place.LATEST:
-            return NONE, partition.high_watermark
+            return NONE, end
         case Place.EARLIEST | Place.EARLIEST_LOCAL:
             return NONE, log.log_start_offset
         case Place.MAX_TIMESTAMP:
-            found = log.max_timestamp_offset(max_offset=partition.high_watermark)
+            found = log.max_timestamp_offset(max_offset=end)
         case Place.LATEST_TIERED | Place.EARLIEST_PENDING_UPLOAD:
             return NONE, NONE  # no tiers: nothing was or will be uploaded
         case timestamp if timestamp >= 0:
-            found = log.offset_for_timestamp(timestamp, max_offset=partition.high_watermark)
+            found = log.offset_for_timestamp(timestamp, max_offset=end)
         case timestamp:
             raise KafkaError(f"timestamp {timestamp} has no meaning", code=ErrorCode.UNSUPPORTED_VERSION)
     if found is None:
