@@ -235,7 +235,7 @@ class Broker:
             self.commit.start_round()  # markers that a crash has left to write are on their way
         self._network.listen(self.doors)
         self.port = self.doors[0].port
-        self._upkeep = Upkeep(self._directory, producer_expiration_ms=config.producer_id_expiration_ms)
+        self._upkeep = Upkeep(self, self._directory, self._environment)
 
     async def stop(self) -> None:
         """Answer what is parked, flush, write checkpoints and the clean-shutdown marker. Bounded, and idempotent."""

@@ -62,6 +62,11 @@ class Durability:
         """Whether a flush still has to see to a segment."""
         return segment in self._unsynced_segments
 
+    @property
+    def has_unsynced_segments(self) -> bool:
+        """Whether a flush still has to see to a segment that is not the last."""
+        return len(self._unsynced_segments) > 1
+
     def sync_names(self) -> None:
         """Make the file of the last segment durable by its name, even if nothing was written to it, and flush.
 

@@ -150,6 +150,11 @@ class PartitionLog:
         return len(self._segments)
 
     @property
+    def has_unsynced_segments(self) -> bool:
+        """Whether segments that are not written to any more wait for a flush, and keep the recovery point back."""
+        return self._durability.has_unsynced_segments
+
+    @property
     def leader_epoch(self) -> int:
         """The newest leader epoch that wrote here; -1 before the first."""
         return self._epochs.latest

@@ -20,6 +20,7 @@ from logqueue.storage.compaction.job import CleanedSegment, CompactionDone, Comp
 from logqueue.storage.compaction.offset_map import LOAD_FACTOR
 from logqueue.storage.compaction.plan import CompactionPlan, plan_compaction
 from logqueue.storage.environment import Environment
+from logqueue.storage.file_system import remove_gently
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.log_directory import LogDirectory
 from logqueue.storage.names import CLEANED, LOG, SEGMENT_SUFFIXES, SWAP, segment_file
@@ -155,6 +156,12 @@ class Cleaning:
     def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
         """Note how far the log is compacted. Raises OSError."""
         self._directory.cleaned.set(partition, done.clean_offset)
+
+    def discard(self, log: PartitionLog) -> None:
+        """Remove the outputs of a compaction that was broken off. Any thread. Raises OSError."""
+        for name in self._fs.list_dir(log.folder):
+            if name.endswith(CLEANED):
+                remove_gently(self._fs, log.folder / name)
 
     def compact(
         self,
