@@ -1,6 +1,6 @@
-"""The command line of the broker process: options, ready line, signals, exit codes. Knows no request.
+"""The command line of the broker process: options, config file, ready line, signals, exit codes. Knows no request.
 
-Options are read by hand: argparse would be a tenth of the start-up time for five options.
+Options are read by hand: argparse would be a tenth of the start-up time for a few options.
 """
 
 from __future__ import annotations
@@ -9,30 +9,48 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from logqueue.broker.broker import Broker
 from logqueue.broker.listener import format_address
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
+from logqueue.config.startup import Given, start_with
 from logqueue.errors import LogqueueError
 
 USAGE = """\
-usage: python -m logqueue.broker [--data-dir DIR] [--kafka-port PORT] [--host HOST] [--override NAME=VALUE ...]
-                                 [--log-level LEVEL]
+usage: python -m logqueue.broker [--config FILE] [--data-dir DIR] [--kafka-port PORT] [--host HOST]
+                                 [--override NAME=VALUE ...] [--metrics-port PORT]
+                                 [--log-level LEVEL] [--log-format FORMAT]
 
-  --data-dir DIR          folder that holds everything (default: logqueue-data)
-  --kafka-port PORT       port to listen on, 0 for any free one (default: 9092)
-  --host HOST             address to listen on (default: 127.0.0.1)
-  --override NAME=VALUE   a broker or log.* setting under its Kafka name; may be repeated
-  --log-level LEVEL       debug, info, warning or error (default: warning)
+  --config FILE           settings under their Kafka names, in the form of Kafka's server.properties
+  --override NAME=VALUE   one such setting; may be repeated, and counts before the file
+  --data-dir DIR          folder that holds everything: log.dir (default: logqueue-data)
+  --kafka-port PORT       port to listen on, 0 for any free one: port (default: 9092)
+  --host HOST             address to listen on: host.name (default: 127.0.0.1)
+  --metrics-port PORT     port of /metrics and /healthz, 0 for any free one: logqueue.metrics.port (default: none)
+  --log-level LEVEL       debug, info, warning or error: logqueue.log.level (default: warning)
+  --log-format FORMAT     text, logfmt or json: logqueue.log.format (default: text)
+
+Options with a name of their own count before --override, that before --config, that before the defaults.
+What was changed while the broker ran (kafka-configs) is stored in the data folder and counts before all of them.
 """
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-_LEVELS = ("debug", "info", "warning", "error")
+log = logging.getLogger("logqueue.broker")
+
+_SETTINGS = {
+    "data_dir": "log.dir",
+    "kafka_port": "port",
+    "host": "host.name",
+    "metrics_port": "logqueue.metrics.port",
+    "log_level": "logqueue.log.level",
+    "log_format": "logqueue.log.format",
+}
 
 
 class UsageError(LogqueueError):
@@ -41,51 +59,67 @@ class UsageError(LogqueueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """What the command line and the config file say; `warnings` and `notes` are about names in them."""
 
     config: BrokerConfig
     log_defaults: LogConfig
-    log_level: str
+    static: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class _Words:
     """The command line as it was typed."""
 
+    config: str | None = None
     data_dir: str | None = None
     kafka_port: str | None = None
     host: str | None = None
-    log_level: str = "warning"
+    metrics_port: str | None = None
+    log_level: str | None = None
+    log_format: str | None = None
     override: list[str] = field(default_factory=list)
 
 
 def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line. Raises UsageError or InvalidConfig."""
-    words = _words(arguments)
-    properties: dict[str, str] = {}
+    """Read the command line and the config file that it names. Raises UsageError or InvalidConfig."""
+    startup = start_with(_given(_words(arguments)))
+    return Options(
+        config=startup.config,
+        log_defaults=startup.log_defaults,
+        static=startup.static,
+        warnings=startup.warnings,
+        notes=startup.notes,
+    )
+
+
+def _given(words: _Words) -> Iterator[Given]:
+    """Every setting that was given, the ones that count most last."""
+    if words.config is not None:
+        yield from read_config(Path(words.config))
     for override in words.override:
         name, equals, value = override.partition("=")
         if not equals or not name:
             raise UsageError(f"--override wants NAME=VALUE, not {override!r}")
-        properties[name] = value
-    named = {"log.dir": words.data_dir, "port": words.kafka_port, "host.name": words.host}
-    properties |= {name: value for name, value in named.items() if value is not None}
-    if words.log_level not in _LEVELS:
-        raise UsageError(f"--log-level is one of {', '.join(_LEVELS)}, not {words.log_level!r}")
-    config, log_defaults = configure(properties)
-    return Options(config=config, log_defaults=log_defaults, log_level=words.log_level)
+        yield Given(name=name.strip(), text=value, where=f"--override {name.strip()}", is_strict=True)
+    for option, name in _SETTINGS.items():
+        text = getattr(words, option)
+        if text is not None:
+            yield Given(name=name, text=text, where=f"--{option.replace('_', '-')}")
 
 
-def configure(properties: dict[str, str]) -> tuple[BrokerConfig, LogConfig]:
-    """Split broker properties from the log defaults (`log.retention.ms` and its like). Raises InvalidConfig."""
-    topic_names = {p.synonym: p.name for p in LogConfig.properties().values() if p.synonym is not None}
-    broker_names = BrokerConfig.properties()
-    for name in properties:
-        if name not in broker_names and name not in topic_names:
-            raise InvalidConfig(f"Unknown configuration {name}")
-    config = BrokerConfig.from_properties({k: v for k, v in properties.items() if k in broker_names})
-    defaults = LogConfig.from_properties({topic_names[k]: v for k, v in properties.items() if k in topic_names})
-    return config, replace(defaults, max_message_bytes=config.message_max_bytes)
+def read_config(path: Path) -> list[Given]:
+    """The settings of a file in the form of Kafka's server.properties. Raises UsageError."""
+    from logqueue.config.properties_file import parse_properties
+
+    try:
+        lines = parse_properties(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--config {path} is not a properties file in UTF-8: {error}") from None
+    return [Given(name=line.name, text=line.value, where=f"{path}:{line.number}") for line in lines]
 
 
 def _words(arguments: Sequence[str]) -> _Words:
@@ -131,10 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def configure_logging(options: Options) -> None:
-    """Log lines go to standard error."""
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    """Log lines go to standard error, in the form that the settings ask for; remarks about settings come first."""
+    from logqueue.broker.log_format import formatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(options.config.log_format))
+    logging.basicConfig(level=options.config.log_level.upper(), handlers=[handler])
+    for warning in options.warnings:
+        log.warning("%s", warning)
+    for note in options.notes:
+        log.info("%s", note)
 
 
 def announce(host: str, port: int) -> None:
@@ -149,7 +189,7 @@ async def run(options: Options, *, announce: Callable[[str, int], None] = announ
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    broker = Broker(options.config, log_defaults=options.log_defaults)
+    broker = Broker(options.config, log_defaults=options.log_defaults, static=options.static)
     await broker.start()
     try:
         announce(options.config.host, broker.port)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from logqueue.config.groups import GroupSettings
 from logqueue.config.network import NetworkSettings
+from logqueue.config.process import ProcessSettings
 from logqueue.config.properties import ConfigType, Properties, Scope, setting
 from logqueue.config.security import SecurityConfig
 from logqueue.config.transactions import TransactionSettings
@@ -65,5 +66,7 @@ class NodeSettings(Properties):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class BrokerConfig(NodeSettings, NetworkSettings, SecurityConfig, GroupSettings, TransactionSettings, UpkeepSettings):
+class BrokerConfig(
+    NodeSettings, NetworkSettings, SecurityConfig, GroupSettings, TransactionSettings, UpkeepSettings, ProcessSettings
+):
     """Process-level configuration of the broker. Every field is read somewhere; secrets keep it from being printed."""

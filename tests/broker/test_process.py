@@ -141,7 +141,7 @@ def test_listening_on_every_address_warns(tmp_path: Path) -> None:
         (["--kafka-port", "70000"], "must be at most 65535"),
         (["--override", "num.partitions"], "--override wants NAME=VALUE"),
         (["--override", "num.partition=2"], "Unknown configuration num.partition"),
-        (["--log-level", "loud"], "--log-level is one of"),
+        (["--log-level", "loud"], "--log-level: Invalid value loud"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_is_explained(arguments: list[str], complaint: str) -> None:
