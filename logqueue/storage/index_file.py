@@ -94,6 +94,11 @@ class IndexFile:
         """Whether the file holds every entry."""
         return self._growing is None or self._written == len(self._growing)
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the file is only read."""
+        return self._growing is None
+
     def seal(self, size: int) -> None:
         """Use the file as it is, `size` bytes long, for reading only."""
         self._sealed_bytes = size - size % self._entry.size

@@ -35,10 +35,10 @@ class OffsetIndex(IndexFile):
         entry = self._floor(offset - self._base_offset, 0)
         return (self._base_offset, 0) if entry is None else (entry[0] + self._base_offset, entry[1])
 
-    def floor_position(self, position: int) -> int:
-        """The last indexed batch start at or before `position`; 0 if there is none."""
+    def floor_position(self, position: int) -> tuple[int, int]:
+        """(offset, position) of the last entry at or before `position`; the segment's start if there is none."""
         entry = self._floor(position, 1)
-        return 0 if entry is None else entry[1]
+        return (self._base_offset, 0) if entry is None else (entry[0] + self._base_offset, entry[1])
 
     def last(self) -> tuple[int, int] | None:
         """(offset, position) of the last entry."""

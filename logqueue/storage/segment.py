@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
@@ -18,8 +19,11 @@ from logqueue.storage.scan import stored_header
 from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
 from logqueue.storage.txn_index import TransactionIndex
 
+log = logging.getLogger("logqueue.storage")
+
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
+_NO_BORDER = (-1, -1)
 _OFFSET = Struct(">q")
 _WALKED = Struct(">qi11xi")  # base offset, length, ..., last offset delta
 _WALK_BYTES = 4096
@@ -34,6 +38,7 @@ class Segment:
     """
 
     __slots__ = (
+        "_border",
         "_bytes_since_entry",
         "_file",
         "_fs",
@@ -79,6 +84,7 @@ class Segment:
         self.has_durable_name = False
         self._index_interval_bytes = config.index_interval_bytes
         self._bytes_since_entry = 0
+        self._border = _NO_BORDER
         self._max_bytes = config.segment_bytes
         self._is_index_full = False
         self._file = FileHolder(environment.pool, folder / (segment_file(base_offset, LOG) + ending))
@@ -150,6 +156,7 @@ class Segment:
 
     def cut_back(self) -> None:
         """Cut what lies behind the size: the rest of a failed append, or of a torn tail. Raises OSError."""
+        self._border = _NO_BORDER
         file = self._file.file
         if file is not None:  # otherwise it could not even be opened, so nothing was written
             self._fs.truncate(file.fd, self.size)
@@ -207,10 +214,42 @@ class Segment:
 
     def find(self, offset: int) -> int | None:
         """Position of the first batch that ends at or after `offset`; None if the segment has none."""
-        for position, last_offset, _ in self._walk(self.offset_index.floor(offset)[1]):
+        known, start = self.offset_index.floor(offset)
+        if start and not self._is_true(known, start):
+            self._rebuild_offset_index()
+            start = self.offset_index.floor(offset)[1]
+        for position, last_offset, _ in self._walk(start):
             if last_offset >= offset:
                 return position
         return None
+
+    def _is_true(self, last_offset: int, position: int) -> bool:
+        """Whether an index entry names a batch: the file has no checksum, and a wrong one would skip records."""
+        try:
+            header = self.header_at(position)
+        except StorageError:
+            return False
+        if header.last_offset != last_offset:
+            return False
+        self._border = (position, header.base_offset)
+        return True
+
+    def _rebuild_offset_index(self) -> None:
+        """Make the index anew from the batches, after an entry was found to be wrong."""
+        index = self.offset_index
+        log.error("%s is damaged; it is made anew from the log", index.path)
+        is_sealed = index.is_sealed
+        index.forget()
+        index.resume(b"")
+        gap = 0
+        for position, last_offset, size in self._walk(0):
+            if gap > self._index_interval_bytes:
+                index.append(last_offset, position)
+                gap = 0
+            gap += size
+        if is_sealed:
+            index.write_out()
+            index.seal(index.size)
 
     def find_time(self, timestamp_ms: int, *, from_offset: int) -> tuple[int, BatchHeader] | None:
         """Position and header of the first batch at or after `from_offset` that holds a time >= `timestamp_ms`."""
@@ -233,8 +272,8 @@ class Segment:
         """
         if limit - position <= max_bytes:
             return limit
-        indexed = self.offset_index.floor_position(position + max_bytes)
-        if indexed > position:
+        known, indexed = self.offset_index.floor_position(position + max_bytes)
+        if indexed > position and self._is_true(known, indexed):
             return indexed
         end = position
         for _, _, size in self._walk(position):
@@ -257,7 +296,10 @@ class Segment:
         return stored_header(self.read_at(HEADER_SIZE, position), position)
 
     def offset_at(self, position: int) -> int:
-        """Base offset of the batch at `position`."""
+        """Base offset of the batch at `position`; the one that a lookup has just seen costs no read."""
+        seen, base_offset = self._border
+        if seen == position:
+            return base_offset
         offset: int = _OFFSET.unpack(self.read_at(_OFFSET.size, position))[0]
         return offset
 
