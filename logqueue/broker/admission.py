@@ -17,30 +17,34 @@ REMEMBERED_ADDRESSES = 10_000  # whose rate is measured; the oldest is forgotten
 
 
 class Admission:
-    """Counts connections by address, where a limit asks for it."""
+    """Counts connections by address."""
 
     def __init__(self, config: BrokerConfig) -> None:
-        self._config = config
-        self._overrides = overrides_of(config)
-        self._counts_addresses = bool(self._overrides) or config.max_connections_per_ip < INT_MAX
         self._by_address: dict[str, int] = {}
         self._rate: Rate | None = None
         self._rates: dict[str, Rate] = {}
         self.pause_ms = 0  # how long the next connection has to wait, after `check`
         self.limit_of: Callable[[str], float | None] | None = None  # connections a second of an address, by quota
-        if config.max_connection_creation_rate < INT_MAX:
+        self.configure(config)
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Use other limits from now on. Raises InvalidConfig."""
+        self._overrides = overrides_of(config)
+        self._config = config
+        if config.max_connection_creation_rate == INT_MAX:
+            self._rate = None
+        elif self._rate is None:
             self._rate = self._new_rate()
 
     def check(self, address: str, count: int, *, now_ms: float) -> str | None:
         """Why the connection is refused; None if it is taken."""
+        self.pause_ms = 0
         config = self._config
         if count >= config.max_connections:
             return f"max.connections is {config.max_connections}"
         if self._rate is not None:
             self._rate.record(1, now_ms)
             self.pause_ms = self._rate.throttle_ms(config.max_connection_creation_rate, now_ms)
-        if not self._counts_addresses and self.limit_of is None:
-            return None
         return self._check_address(address, now_ms)
 
     def _check_address(self, address: str, now_ms: float) -> str | None:
@@ -61,16 +65,14 @@ class Admission:
         return f"connection_creation_rate of {address} is {rate_limit:g}"
 
     def enter(self, session: Session) -> None:
-        if self._counts_addresses:
-            address = session.peer_host
-            self._by_address[address] = self._by_address.get(address, 0) + 1
+        address = session.peer_host
+        self._by_address[address] = self._by_address.get(address, 0) + 1
 
     def leave(self, session: Session) -> None:
-        if self._counts_addresses:
-            address = session.peer_host
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+        address = session.peer_host
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
 
     def _new_rate(self) -> Rate:
         from logqueue.security.quota import Rate

@@ -17,7 +17,7 @@ from logqueue.broker.dynamic_configs import BROKER, GROUP, DynamicConfigs, effec
 from logqueue.broker.features import Features
 from logqueue.broker.group_commit import GroupCommit
 from logqueue.broker.network import Network
-from logqueue.broker.session import Slot
+from logqueue.broker.session import Session, Slot
 from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
 from logqueue.broker.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
@@ -30,7 +30,10 @@ from logqueue.storage.errors import DataFolderError
 from logqueue.storage.log_directory import LogDirectory
 
 if TYPE_CHECKING:
+    from logqueue.broker.control import Control
     from logqueue.broker.groups import Groups
+    from logqueue.broker.sasl_gate import SaslGates
+    from logqueue.broker.security import Security
     from logqueue.broker.topics import Topic
     from logqueue.broker.transactions import Transactions
     from logqueue.broker.verification import Verification
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("logqueue.broker")
 
 _DRAIN_POLL_SECONDS = 0.005
+CONNECTION_RATE = "connection_creation_rate"  # the quota of addresses (KIP-612)
 
 
 class Broker:
@@ -84,6 +88,9 @@ class Broker:
         self._transactions: Transactions | None = None
         self._verification: Verification | None = None
         self._upkeep: Upkeep | None = None
+        self._security: Security | None = None
+        self._control: Control | None = None
+        self._dispatcher: Dispatcher
         self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
     @property
@@ -176,6 +183,63 @@ class Broker:
         if self._transactions is not None:
             self._transactions.coordinator.transaction_version = self.features.transaction_version
 
+    @property
+    def security(self) -> Security:
+        """Users, ACLs and quotas; read at the first use, or at the start where anything depends on them."""
+        return self._security or self._load_security()
+
+    def _load_security(self) -> Security:
+        from logqueue.broker.security import Security, new_state, read_state
+
+        assert self._directory is not None
+        state = read_state(self._directory) or new_state()
+        self._security = Security(self._directory, self.config, state, on_change=self._follow_security)
+        self._follow_security()
+        return self._security
+
+    def _follow_security(self) -> None:
+        """Have requests pass the control, if there is anything to control."""
+        from logqueue.broker.control import Control
+
+        assert self._security is not None and self._network is not None
+        quotas = self._security.quotas
+        if self._control is None and (self._security.authorizer is not None or quotas.keys):
+            self._control = self._dispatcher.control = Control(self, self._security)
+        elif self._control is not None:
+            self._control.follow_quotas()
+        self._network.admission.limit_of = quotas.connection_limit if CONNECTION_RATE in quotas.keys else None
+
+    def _open_doors(self) -> None:
+        """Find out about each listener what it needs, before any of them takes a connection."""
+        config, doors = self.config, self.doors
+        gates: SaslGates | None = None
+        context = None
+        for door in doors:
+            if door.endpoint.protocol.has_tls:
+                from logqueue.broker.tls import server_context
+
+                context = door.tls = context or server_context(config)
+            if door.endpoint.protocol.has_sasl:
+                from logqueue.broker.sasl_gate import SaslGates
+
+                gates = gates or SaslGates(self, self._dispatcher.serve)
+                door.gatekeeper = gates.open
+        if gates is not None:
+            self._resources.callback(gates.close)
+        assert self._directory is not None
+        if gates is not None or config.authorizer_class_name or self._directory.has_security:
+            self._load_security()
+
+    def mute(self, session: Session, seconds: float) -> None:
+        """Read nothing of a connection for a while (KIP-219)."""
+        if self._network is not None:
+            self._network.mute(session, seconds)
+
+    def hang_up(self, session: Session, reason: str) -> None:
+        """Close a connection after the answers that are ready."""
+        if self._network is not None:
+            self._network.end(session, reason)
+
     def delete_topic(self, topic: Topic) -> None:
         """Delete a topic, and with it what groups have committed for it."""
         self.topics.delete(topic)
@@ -225,14 +289,15 @@ class Broker:
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
         self.doors = [Door(endpoint=endpoint) for endpoint in listeners_of(config)]
-        dispatcher = Dispatcher(self)
-        self._network = Network(self.loop, config, serve=dispatcher.serve, after_batch=self.commit.start_round)
+        self._dispatcher = Dispatcher(self)
+        self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_batch=self.commit.start_round)
         resources.callback(self._network.close)
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
         if TRANSACTION_STATE in self.topics.by_name:
             self._load_transactions()
             self.commit.start_round()  # markers that a crash has left to write are on their way
+        self._open_doors()
         self._network.listen(self.doors)
         self.port = self.doors[0].port
         self._upkeep = Upkeep(self, self._directory, self._environment)

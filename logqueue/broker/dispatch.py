@@ -28,6 +28,7 @@ from logqueue.protocol.versions import SERVED
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
+    from logqueue.broker.control import Control
 
 Handler = Callable[["Broker", Any, Slot], Any]
 
@@ -43,6 +44,7 @@ class Dispatcher:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self.control: Control | None = None  # what requests have to pass where there are ACLs or quotas
         self._handlers: dict[int, Handler] = {}  # by key and version, packed into one number
 
     def serve(self, session: Session, frame: memoryview) -> None:
@@ -57,6 +59,9 @@ class Dispatcher:
                 return
         request = read_request(key, version, frame, position)
         slot = session.open_slot(header)
+        if self.control is not None:
+            self.control.serve(handler, request, slot, len(frame))
+            return
         response = handler(self._broker, request, slot)
         if response is not None:
             slot.fill(write_response(key, version, correlation_id, response))

@@ -75,6 +75,7 @@ class Network:
     def configure(self, config: BrokerConfig) -> None:
         """Use another configuration for connections from now on."""
         self._config = config
+        self.admission.configure(config)
 
     def flush(self) -> None:
         """Send every answer that is ready, one call per connection."""

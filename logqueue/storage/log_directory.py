@@ -39,6 +39,7 @@ from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.recovery import Cut, LoadedLog, load_log
+from logqueue.storage.security_file import FILE_NAME as SECURITY
 from logqueue.storage.security_file import read_security, write_security
 from logqueue.storage.topics import Topic, read_topics, write_topics
 
@@ -338,6 +339,11 @@ class LogDirectory:
             return self._producer_ids.take()
         except OSError as error:
             raise self._environment.health.fail("reserving producer ids", error) from error
+
+    @property
+    def has_security(self) -> bool:
+        """Whether anything is known about users, ACLs and quotas."""
+        return (self.folder / SECURITY).exists()
 
     def read_security(self) -> bytes | None:
         """What is known about users, ACLs and quotas; None if nothing is. Raises DataFolderError."""
