@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from logqueue.broker.dynamic_configs import BROKER, CLUSTER_NAME, GROUP
 from logqueue.config import ConfigType, LogConfig, Property, format_value
-from logqueue.config.catalogue import definition, definitions, fallbacks
+from logqueue.config.catalogue import ALIASES, definition, definitions, fallbacks
 from logqueue.config.properties import Scope
 from logqueue.errors import ErrorCode, KafkaError
 
@@ -120,6 +120,8 @@ def broker_synonyms(broker: Broker, name: str) -> list[Synonym]:
         (Source.DYNAMIC_DEFAULT, broker.dynamic.of(BROKER, CLUSTER_NAME)),
         (Source.STATIC, broker.static),
     )
+    if name in ALIASES:
+        return [Synonym(name, text, source) for _, text, source in broker_synonyms(broker, ALIASES[name])]
     names = fallbacks(name)
     found = [
         Synonym(each, None if is_secret(each) else texts[each], source)

@@ -1,0 +1,136 @@
+"""Settings that change while the broker runs: they take effect at once, are stored, and are read again at the start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from logqueue.errors import ErrorCode
+from logqueue.storage.settings import FILE_NAME
+from logqueue.testing import EmbeddedBroker
+from tests.broker.wire import Wire, batch, create, create_topic, produced
+from tests.operations.wire_configs import (
+    APPEND,
+    BROKER,
+    DELETE,
+    GROUP,
+    LOGGER,
+    METRICS,
+    SET,
+    TOPIC,
+    alter,
+    describe,
+    value_of,
+)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path / "data", fsync=False) as running:
+        yield running
+
+
+@pytest.fixture
+def wire(broker: EmbeddedBroker) -> Iterator[Wire]:
+    with Wire(broker.bootstrap) as connection:
+        yield connection
+
+
+def test_a_cluster_default_holds_for_every_topic_that_sets_nothing_itself(wire: Wire) -> None:
+    create_topic(wire, "plain")
+    create(wire, "own", max_message_bytes="5000")
+    large = batch(b"x" * 2000)
+    assert alter(wire, BROKER, "", ("message.max.bytes", SET, "1000")) == 0
+    assert produced(wire, "plain", large).error_code == ErrorCode.MESSAGE_TOO_LARGE
+    assert produced(wire, "own", large).error_code == 0
+    assert value_of(wire, TOPIC, "plain", "max.message.bytes") == ("1000", 3)
+    assert alter(wire, BROKER, "1", ("message.max.bytes", SET, "9000")) == 0
+    assert produced(wire, "plain", large).error_code == 0
+    assert value_of(wire, TOPIC, "plain", "max.message.bytes") == ("9000", 2)
+    assert alter(wire, BROKER, "1", ("message.max.bytes", DELETE, None)) == 0
+    assert value_of(wire, TOPIC, "plain", "max.message.bytes") == ("1000", 3)
+    assert alter(wire, BROKER, "", ("message.max.bytes", DELETE, None)) == 0
+    assert value_of(wire, TOPIC, "plain", "max.message.bytes") == ("1048588", 5)
+
+
+def test_what_was_changed_outlives_a_restart(broker: EmbeddedBroker) -> None:
+    with Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert (
+            alter(wire, BROKER, "", ("log.retention.ms", SET, "5000"), ("log.cleanup.policy", APPEND, "compact")) == 0
+        )
+        assert alter(wire, GROUP, "g", ("consumer.session.timeout.ms", SET, "50000")) == 0
+    broker.restart()
+    with Wire(broker.bootstrap) as wire:
+        assert value_of(wire, TOPIC, "t", "retention.ms") == ("5000", 3)
+        assert value_of(wire, TOPIC, "t", "cleanup.policy") == ("delete,compact", 3)
+        assert value_of(wire, GROUP, "g", "consumer.session.timeout.ms") == ("50000", 8)
+
+
+def test_what_the_broker_was_started_with_is_a_synonym(tmp_path: Path) -> None:
+    with (
+        EmbeddedBroker(tmp_path, fsync=False, message_max_bytes=2000, num_partitions=3) as broker,
+        Wire(broker.bootstrap) as wire,
+    ):
+        create_topic(wire, "t")
+        assert value_of(wire, BROKER, "1", "num.partitions") == ("3", 4)
+        assert value_of(wire, TOPIC, "t", "max.message.bytes") == ("2000", 4)
+        assert alter(wire, BROKER, "", ("message.max.bytes", SET, "3000")) == 0
+        _, found = describe(wire, TOPIC, "t", "max.message.bytes")
+        assert found["max.message.bytes"].synonyms == [
+            ("message.max.bytes", "3000", 3),
+            ("message.max.bytes", "2000", 4),
+            ("message.max.bytes", "1048588", 5),
+        ]
+
+
+def test_fewer_connections_may_be_allowed_while_the_broker_runs(broker: EmbeddedBroker, wire: Wire) -> None:
+    assert alter(wire, BROKER, "", ("max.connections", SET, "1")) == 0
+    with Wire(broker.bootstrap) as refused:
+        assert refused.is_closed_by_broker()
+    assert alter(wire, BROKER, "", ("max.connections", DELETE, None)) == 0
+    with Wire(broker.bootstrap) as taken:
+        create_topic(taken, "t")
+
+
+def test_an_unknown_broker_setting_is_stored_and_never_shown(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    assert alter(wire, BROKER, "1", ("my.password", SET, "hunter2")) == 0
+    _, found = describe(wire, BROKER, "1", "my.password")
+    shown = found["my.password"]
+    assert (shown.value, shown.is_sensitive, shown.synonyms) == (None, True, [("my.password", None, 2)])
+    assert "hunter2" not in caplog.text
+
+
+def test_a_known_secret_is_not_stored(broker: EmbeddedBroker, wire: Wire) -> None:
+    assert alter(wire, BROKER, "1", ("sasl.jaas.config", SET, "hunter2")) == ErrorCode.INVALID_REQUEST
+    stored = broker.data_dir / FILE_NAME
+    assert not stored.exists() or "hunter2" not in stored.read_text()
+
+
+def test_client_metrics_are_refused(wire: Wire) -> None:
+    assert alter(wire, METRICS, "m", ("interval.ms", SET, "5000")) == ErrorCode.INVALID_REQUEST
+    assert describe(wire, METRICS, "m")[0] == ErrorCode.INVALID_REQUEST
+
+
+def test_the_level_of_a_logger_changes_at_once(wire: Wire) -> None:
+    logger = logging.getLogger("logqueue.broker.topics")
+    try:
+        assert alter(wire, LOGGER, "1", ("logqueue.broker.topics", SET, "TRACE")) == 0
+        assert logger.level == 5
+        assert describe(wire, LOGGER, "1")[1]["logqueue.broker.topics"].value == "TRACE"
+        assert alter(wire, LOGGER, "1", ("logqueue.broker.topics", DELETE, None)) == 0
+        assert logger.level == logging.NOTSET
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
+def test_a_damaged_file_of_settings_keeps_the_broker_from_starting(broker: EmbeddedBroker) -> None:
+    broker.stop()
+    (broker.data_dir / FILE_NAME).write_text('{"version": 1, "resources": 3}')
+    with pytest.raises(Exception, match=r"dynamic-settings\.json is damaged"):
+        broker.start()
+    (broker.data_dir / FILE_NAME).unlink()
+    broker.start()
