@@ -28,6 +28,7 @@ class Process:
             [*module, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
         )
         self.pid = self._process.pid
+        self.data_dir = Path()  # of a broker
 
     def wait_for(self, words: str) -> str:
         """Read lines of its output until one holds `words`; an end before that is an error."""
@@ -70,6 +71,7 @@ def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
     """A broker on a folder of its own: the process and its bootstrap address."""
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
         child = Process("--data-dir", folder, "--kafka-port", "0", *arguments, module=BROKER)
+        child.data_dir = Path(folder)
         try:
             yield child, child.wait_for("ready on ").rsplit(" ", 1)[1]
         finally:
