@@ -9,16 +9,18 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
-from logqueue.errors import KafkaError
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.coordinator import GroupCoordinator
-from logqueue.group.effects import Append, Caller, Effect, Now, Reply
-from logqueue.records.batch import iterate_batches
+from logqueue.group.effects import Append, Caller, Effect, Now, Producer, Reply
+from logqueue.records.batch import BatchHeader, iterate_batches
 from logqueue.records.builder import build_batch, read_records
+from logqueue.records.control import ControlType, parse_marker
 from logqueue.records.record import Record
 from logqueue.storage.log import Origin
 
@@ -73,6 +75,14 @@ class Groups:
         )
         self._perform(method(request, caller=caller, now=self._now()))
 
+    def commit_in_transaction(self, request: Any, verified: ErrorCode, slot: Slot) -> None:
+        """TxnOffsetCommit, once the transaction coordinator has been asked."""
+        self.serve(partial(self.coordinator.commit_offsets_in_transaction, verified=verified), request, slot)
+
+    def on_marker(self, partition: int, producer_id: int, *, commit: bool) -> None:
+        """A transaction's marker is durable in a partition of `__consumer_offsets`."""
+        self.coordinator.on_marker(partition, producer_id, commit=commit)
+
     def on_topic_deleted(self, name: str) -> None:
         """Committed offsets of a deleted topic go with it."""
         self._perform(self.coordinator.on_topics_deleted([name], now=self._now()))
@@ -89,13 +99,23 @@ class Groups:
         for partition in partitions:
             for chunk in partition.log.iterate_batches(offset=partition.log.log_start_offset):
                 for position, header in iterate_batches(chunk):
-                    if not header.is_control:
-                        self._replay_batch(chunk, position, now, partition)
+                    if header.is_control:
+                        self._replay_marker(chunk, position, header, partition)
+                    else:
+                        self._replay_batch(chunk, position, header, now, partition)
 
-    def _replay_batch(self, chunk: bytes, position: int, now: Now, partition: Partition) -> None:
-        for record in read_records(chunk, position):
+    def _replay_marker(self, chunk: bytes, position: int, header: BatchHeader, partition: Partition) -> None:
+        for record in read_records(chunk, position, header):
+            marker = parse_marker(record)
+            if marker is not None:
+                commit = marker.control_type is ControlType.COMMIT
+                self.coordinator.on_marker(partition.id.partition, header.producer_id, commit=commit)
+
+    def _replay_batch(self, chunk: bytes, position: int, header: BatchHeader, now: Now, partition: Partition) -> None:
+        producer = Producer(header.producer_id, header.producer_epoch) if header.is_transactional else None
+        for record in read_records(chunk, position, header):
             try:
-                self.coordinator.replay(record.key or b"", record.value, now=now)
+                self.coordinator.replay(record.key or b"", record.value, now=now, producer=producer)
             except KafkaError as error:
                 log.error("%s, offset %d holds no group record: %s", partition.id, record.offset, error)
 
@@ -116,7 +136,8 @@ class Groups:
         commit = broker.commit
         try:
             partition = broker.topics.ensure_offsets_topic().partitions[append.partition]
-            batch = build_batch([Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records])
+            records = [Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records]
+            batch = build_batch(records) if append.producer is None else _in_transaction(records, append.producer)
             result = partition.log.append(
                 batch, leader_epoch=LEADER_EPOCH, now_ms=now.time_ms, origin=Origin.COORDINATOR
             )
@@ -145,6 +166,11 @@ class Groups:
         self._timer = GroupTimer(self, deadline)
         delay = deadline - self._broker.clock.monotonic()
         self._broker.deadlines.push(self._broker.loop.time() + delay, self._timer)
+
+
+def _in_transaction(records: list[Record], producer: Producer) -> bytearray:
+    """A batch that counts when the producer's transaction is committed. Coordinators write no sequence numbers."""
+    return build_batch(records, producer_id=producer.producer_id, producer_epoch=producer.epoch, transactional=True)
 
 
 class GroupTimer:

@@ -1,15 +1,17 @@
-"""OffsetCommit: where a group stands from now on.
+"""OffsetCommit and TxnOffsetCommit: where a group stands from now on, or from the end of a transaction on.
 
-A commit is seen by OffsetFetch only once its record is durable; one whose append failed was never there.
+A commit is seen by OffsetFetch only once its record is durable; one whose append failed was never there. A
+transactional one is seen once the commit marker of its transaction is durable.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 from logqueue.config import BrokerConfig
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.group.effects import Caller, Now
+from logqueue.group.effects import Caller, Now, Producer
 from logqueue.group.group import ClassicGroup
 from logqueue.group.ledger import Ledger
 from logqueue.group.rebalance import Rebalance
@@ -23,12 +25,25 @@ from logqueue.protocol.messages.offset_commit import (
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
+from logqueue.protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitResponse,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
+
+if TYPE_CHECKING:
+    from logqueue.group.consumer_group import ConsumerGroup
 
 TOPIC_IDS_SINCE = 10
 GROUP_ID_NOT_FOUND_SINCE = 9  # before, an unknown group was told as an illegal generation
 
+AskedPartition: TypeAlias = OffsetCommitRequestPartition | TxnOffsetCommitRequestPartition
+AnsweredPartition: TypeAlias = OffsetCommitResponsePartition | TxnOffsetCommitResponsePartition
+
 # What a commit asks for and the place of its answer, by partition.
-Storable: TypeAlias = dict[TopicPartition, tuple[OffsetCommitRequestPartition, OffsetCommitResponsePartition]]
+Storable: TypeAlias = dict[TopicPartition, tuple[AskedPartition, AnsweredPartition]]
 
 
 class Commits:
@@ -37,6 +52,7 @@ class Commits:
     def __init__(
         self,
         groups: dict[str, ClassicGroup],
+        consumer_groups: Mapping[str, ConsumerGroup],
         *,
         config: BrokerConfig,
         ledger: Ledger,
@@ -44,6 +60,7 @@ class Commits:
         topics: Topics,
     ) -> None:
         self._groups = groups
+        self._consumer_groups = consumer_groups
         self._metadata_limit = config.offset_metadata_max_bytes
         self._ledger = ledger
         self._rebalance = rebalance
@@ -72,6 +89,68 @@ class Commits:
             self._ledger.reply(caller, response)
 
         self._ledger.append(request.group_id, changes, settle)
+
+    def commit_in_transaction(
+        self, request: TxnOffsetCommitRequest, *, verified: ErrorCode, caller: Caller, now: Now
+    ) -> None:
+        """Hold the offsets back for the end of the producer's transaction.
+
+        `verified` is what the transaction coordinator says: NONE, or why the producer may not commit here.
+        """
+        response, named = self._sort_transactional(request)
+        storable: Storable = {}
+        if named:
+            refusal = verified or self._transactional_refusal(request)
+            _mark(named, refusal)
+            if refusal is ErrorCode.NONE:
+                storable = self._without_long_metadata(named)
+        if not storable:
+            self._ledger.reply(caller, response)
+            return
+        changes = tuple(
+            OffsetChange(request.group_id, position, _committed(partition, now, NO_EXPIRY))
+            for position, (partition, _) in storable.items()
+        )
+
+        def settle(error: ErrorCode, _: Now) -> None:
+            _mark(storable, error)
+            self._ledger.reply(caller, response)
+
+        producer = Producer(request.producer_id, request.producer_epoch)
+        self._ledger.append(request.group_id, changes, settle, producer=producer)
+
+    def _sort_transactional(self, request: TxnOffsetCommitRequest) -> tuple[TxnOffsetCommitResponse, Storable]:
+        response = TxnOffsetCommitResponse()
+        named: Storable = {}
+        for topic in request.topics:
+            answer = TxnOffsetCommitResponseTopic(name=topic.name)
+            response.topics.append(answer)
+            for partition in topic.partitions:
+                answered = TxnOffsetCommitResponsePartition(partition_index=partition.partition_index)
+                answer.partitions.append(answered)
+                if self._topics.has_partition(topic.name, partition.partition_index):
+                    named[TopicPartition(topic.name, partition.partition_index)] = (partition, answered)
+                else:
+                    answered.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return response, named
+
+    def _transactional_refusal(self, request: TxnOffsetCommitRequest) -> ErrorCode:
+        """Whether this caller may commit now. Whoever names no member and no generation is believed (KIP-447)."""
+        consumer_group = self._consumer_groups.get(request.group_id)
+        if consumer_group is not None:
+            return _transactional_consumer_refusal(consumer_group, request)
+        group = self._groups.get(request.group_id)
+        if group is None:
+            if not request.group_id or not is_storable(request.group_id):
+                return ErrorCode.INVALID_GROUP_ID
+            return ErrorCode.NONE if request.generation_id < 0 else ErrorCode.ILLEGAL_GENERATION
+        try:
+            group.check_transactional_commit(
+                member_id=request.member_id, instance_id=request.group_instance_id, generation=request.generation_id
+            )
+        except KafkaError as error:
+            return error.code
+        return ErrorCode.NONE
 
     def _sort(self, request: OffsetCommitRequest, caller: Caller) -> tuple[OffsetCommitResponse, Storable]:
         """The answer with partitions that do not exist marked in it, and those that do."""
@@ -105,6 +184,9 @@ class Commits:
     def _refusal(self, request: OffsetCommitRequest, caller: Caller, now: Now) -> ErrorCode:
         """Whether this caller may commit now; if so, its commit is a sign of life."""
         generation = request.generation_id_or_member_epoch
+        consumer_group = self._consumer_groups.get(request.group_id)
+        if consumer_group is not None:
+            return _consumer_refusal(consumer_group, request, caller)
         group = self._groups.get(request.group_id)
         if group is None:
             if not is_storable(request.group_id):
@@ -125,12 +207,40 @@ class Commits:
         return ErrorCode.NONE
 
 
+def _consumer_refusal(group: ConsumerGroup, request: OffsetCommitRequest, caller: Caller) -> ErrorCode:
+    """Whether a member of a consumer group may commit: at its own epoch only (KIP-848)."""
+    try:
+        group.check_commit(
+            member_id=request.member_id,
+            instance_id=request.group_instance_id,
+            epoch=request.generation_id_or_member_epoch,
+            version=caller.version,
+        )
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.NONE
+
+
+def _transactional_consumer_refusal(group: ConsumerGroup, request: TxnOffsetCommitRequest) -> ErrorCode:
+    try:
+        group.check_commit(
+            member_id=request.member_id,
+            instance_id=request.group_instance_id,
+            epoch=request.generation_id,
+            is_transactional=True,
+        )
+    except KafkaError as error:
+        # Producers know no member epochs: they are told what they understand.
+        return ErrorCode.ILLEGAL_GENERATION if error.code is ErrorCode.STALE_MEMBER_EPOCH else error.code
+    return ErrorCode.NONE
+
+
 def _mark(storable: Storable, error: ErrorCode) -> None:
     for _, answered in storable.values():
         answered.error_code = error
 
 
-def _committed(partition: OffsetCommitRequestPartition, now: Now, expire_time_ms: int) -> CommittedOffset:
+def _committed(partition: AskedPartition, now: Now, expire_time_ms: int) -> CommittedOffset:
     return CommittedOffset(
         offset=partition.committed_offset,
         leader_epoch=partition.committed_leader_epoch,

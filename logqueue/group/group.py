@@ -164,6 +164,18 @@ class ClassicGroup:
             return self.protocol_type == CONSUMER_PROTOCOL_TYPE
         return topic in self.topics
 
+    # Life
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no members, and nobody gathers to be one."""
+        return self.state is EMPTY
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its tombstone is being written."""
+        return self.state is DEAD
+
     # Moves
 
     def move_to(self, state: GroupState, *, now_ms: int) -> None:
@@ -230,6 +242,18 @@ class ClassicGroup:
         self.check_generation(generation)
         if self.state is COMPLETING_REBALANCE:
             raise RebalanceInProgress(self.group_id)
+
+    def check_transactional_commit(self, *, member_id: str, instance_id: str | None, generation: int) -> None:
+        """Raise unless this caller may commit offsets in a transaction now (KIP-447).
+
+        Whoever names a member or a generation must be right about it; older producers name neither. A rebalance does
+        not keep them out.
+        """
+        self.check_alive()
+        if generation < 0 and (self.state is EMPTY or (not member_id and instance_id is None)):
+            return
+        self.check_member(member_id, instance_id)
+        self.check_generation(generation)
 
     @property
     def keeps_session_on_commit(self) -> bool:

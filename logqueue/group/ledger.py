@@ -8,7 +8,7 @@ from itertools import count
 from typing import NamedTuple, TypeAlias
 
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Append, Caller, Effect, Now, Reply
+from logqueue.group.effects import Append, Caller, Effect, Now, Producer, Reply
 from logqueue.group.partitioning import partition_of
 from logqueue.group.records import Change, encode
 from logqueue.protocol.schema import Message
@@ -23,6 +23,7 @@ class Pending(NamedTuple):
     group_id: str
     changes: tuple[Change, ...]
     then: Outcome
+    producer: Producer | None
 
 
 class Ledger:
@@ -40,13 +41,18 @@ class Ledger:
         """Answer now."""
         self._effects.append(Reply(caller.token, response))
 
-    def append(self, group_id: str, changes: tuple[Change, ...], then: Outcome) -> None:
-        """Write the changes of one group; they hold, and `then` runs, when the shell reports the outcome."""
+    def append(
+        self, group_id: str, changes: tuple[Change, ...], then: Outcome, *, producer: Producer | None = None
+    ) -> None:
+        """Write the changes of one group; they hold, and `then` runs, when the shell reports the outcome.
+
+        Those of a `producer` are offsets, and wait for the end of its transaction.
+        """
         ticket = next(self._tickets)
-        self._pending[ticket] = Pending(group_id, changes, then)
+        self._pending[ticket] = Pending(group_id, changes, then, producer)
         self._under_way[group_id] += 1
         records = tuple(encode(change) for change in changes)
-        self._effects.append(Append(ticket, partition_of(group_id, self._partitions), records))
+        self._effects.append(Append(ticket, partition_of(group_id, self._partitions), records, producer))
 
     def is_busy(self, group_id: str) -> bool:
         """Whether an append of the group is under way."""

@@ -7,6 +7,7 @@ header v0 is the correlation id; v1 adds a tag buffer, but not for ApiVersions, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from struct import Struct as Packing
 from struct import error as struct_error
@@ -152,8 +153,17 @@ def read_response(key: int, version: int, buf: memoryview, offset: int = 0) -> t
     return correlation_id, codec.reader(response_type(key), version)(buf, pos)[0]
 
 
-def api_versions_response(error_code: ErrorCode = ErrorCode.NONE, *, throttle_time_ms: int = 0) -> Any:
-    """The ApiVersions answer: every advertised API, and the features (which versions below 3 leave out)."""
+def api_versions_response(
+    error_code: ErrorCode = ErrorCode.NONE,
+    *,
+    throttle_time_ms: int = 0,
+    finalized: Mapping[str, int] | None = None,
+    finalized_epoch: int = 0,
+) -> Any:
+    """The ApiVersions answer: every advertised API, and the features (which versions below 3 leave out).
+
+    `finalized` are the levels of a node after `finalized_epoch` changes; without it, those of a new node.
+    """
     from logqueue.protocol.messages.api_versions import (
         ApiVersion,
         ApiVersionsResponse,
@@ -161,6 +171,8 @@ def api_versions_response(error_code: ErrorCode = ErrorCode.NONE, *, throttle_ti
         SupportedFeatureKey,
     )
 
+    if finalized is None:
+        finalized = {name: levels.max for name, levels in FINALIZED_FEATURES.items()}
     return ApiVersionsResponse(
         error_code=error_code,
         throttle_time_ms=throttle_time_ms,
@@ -169,10 +181,10 @@ def api_versions_response(error_code: ErrorCode = ErrorCode.NONE, *, throttle_ti
             SupportedFeatureKey(name=name, min_version=v.min, max_version=v.max)
             for name, v in SUPPORTED_FEATURES.items()
         ],
-        finalized_features_epoch=0,
+        finalized_features_epoch=finalized_epoch,
         finalized_features=[
-            FinalizedFeatureKey(name=name, min_version_level=v.min, max_version_level=v.max)
-            for name, v in FINALIZED_FEATURES.items()
+            FinalizedFeatureKey(name=name, min_version_level=level, max_version_level=level)
+            for name, level in finalized.items()
         ],
     )
 

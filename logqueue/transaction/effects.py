@@ -28,6 +28,7 @@ class Append:
 class WriteMarkers:
     """End the producer's transaction in each of these partitions with a commit or abort marker, durably.
 
+    `transaction_version` is that of the end: from 2 on the marker's epoch is above that of the records (KIP-890).
     The shell reports with `on_markers_written(ticket)`, or `on_markers_failed(ticket, remaining)`. Partitions that
     are gone by now, and those where a newer epoch of the producer has written, need no marker and count as written.
     """
@@ -36,6 +37,7 @@ class WriteMarkers:
     producer_id: int
     producer_epoch: int
     commit: bool
+    transaction_version: int
     partitions: tuple[TopicPartition, ...]
 
 

@@ -93,7 +93,11 @@ class Ledger:
         ticket = next(self._tickets)
         self._markers[ticket] = then
         durable = entry.durable
-        self._effects.append(WriteMarkers(ticket, durable.producer_id, durable.epoch, durable.commits, partitions))
+        self._effects.append(
+            WriteMarkers(
+                ticket, durable.producer_id, durable.epoch, durable.commits, durable.client_version, partitions
+            )
+        )
 
     def partition_for(self, transactional_id: str) -> int:
         """The partition of `__transaction_state` that holds the id."""

@@ -10,7 +10,7 @@ What each state answers (KIP-98; TV2 is `transaction.version` 2 of KIP-890, wher
 | PrepareAbort   | concurrent           | concurrent                | concurrent                             |
 | CompleteCommit | next epoch           | begins a transaction      | same end again: fine; TV2 abort: bumps |
 | CompleteAbort  | next epoch           | begins a transaction      | same end again: fine; TV2 abort: bumps |
-| Dead           | as if it had not been | unknown producer id       | unknown producer id                    |
+| Dead           | as if it never was   | unknown producer id       | unknown producer id                    |
 
 `*` and answers CONCURRENT_TRANSACTIONS: the client asks again. While a record of the id is being written every state
 answers CONCURRENT_TRANSACTIONS; in Prepare that is always so, because its markers are under way.

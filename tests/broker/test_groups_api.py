@@ -47,8 +47,10 @@ def test_the_coordinator_is_this_broker(wire: Wire, version: int) -> None:
     assert (found.error_code, found.node_id, found.host) == (0, 1, "127.0.0.1")
 
 
-def test_there_is_no_coordinator_of_transactions_yet(wire: Wire) -> None:
-    answer = wire.call(4, FindCoordinatorRequest(key_type=1, coordinator_keys=["tx"]))
+def test_transactions_have_this_broker_as_coordinator_and_share_groups_have_none(wire: Wire) -> None:
+    found = wire.call(4, FindCoordinatorRequest(key_type=1, coordinator_keys=["tx"])).coordinators[0]
+    assert (found.error_code, found.node_id) == (0, 1)
+    answer = wire.call(6, FindCoordinatorRequest(key_type=2, coordinator_keys=["g:AAAAAAAAAAAAAAAAAAAAAA:0"]))
     assert answer.coordinators[0].error_code == ErrorCode.INVALID_REQUEST
 
 

@@ -20,5 +20,7 @@ def handle(broker: Broker, request: ApiVersionsRequest, slot: Slot) -> ApiVersio
     names = (request.client_software_name, request.client_software_version)
     if slot.api_version >= 3 and not all(map(_SOFTWARE.fullmatch, names)):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    response: ApiVersionsResponse = api_versions_response()
+    response: ApiVersionsResponse = api_versions_response(
+        finalized=broker.features.finalized, finalized_epoch=broker.features.epoch
+    )
     return response

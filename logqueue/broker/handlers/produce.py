@@ -1,4 +1,4 @@
-"""Produce (0). v3+: format v2 only; v8+: record errors (KIP-467); v13: topic ids (KIP-516).
+"""Produce (0). v3+: format v2 only; v8+: record errors (KIP-467); v12+: adds to transactions (KIP-890); v13: topic ids.
 
 acks=0 has no answer, acks=1 is answered after the write, acks=all after the fsync that its round of group commit makes.
 """
@@ -19,18 +19,31 @@ from logqueue.protocol.messages.produce import (
     TopicProduceResponse,
 )
 from logqueue.protocol.wire import Records
-from logqueue.records.batch import CODEC_MASK, CRC_START, TRANSACTIONAL
+from logqueue.records.batch import CODEC_MASK, CRC_START, HEADER_SIZE, TRANSACTIONAL, parse_header
 from logqueue.records.errors import InvalidRecord, UnsupportedCompressionType
 from logqueue.storage.errors import InvalidTopic, InvalidTxnState
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
+    from logqueue.broker.verification import Refused
 
 ACKS_ALL = -1
 FIRST_WITH_TOPIC_IDS = 13
+FIRST_THAT_ADDS = 12
 FIRST_WITH_ZSTD = 7
 ZSTD = 4
 ATTRIBUTES = CRC_START + 1  # the low byte of them
+# Refusals before a log looks at the records, after which Kafka does not tell where the log starts.
+WITHOUT_LOG_START = frozenset(
+    {
+        ErrorCode.CORRUPT_MESSAGE,
+        ErrorCode.INVALID_REQUIRED_ACKS,
+        ErrorCode.INVALID_TOPIC_EXCEPTION,
+        ErrorCode.KAFKA_STORAGE_ERROR,
+        ErrorCode.MESSAGE_TOO_LARGE,
+        ErrorCode.RECORD_LIST_TOO_LARGE,
+    }
+)
 
 
 class ProduceFailed(LogqueueError):
@@ -38,25 +51,37 @@ class ProduceFailed(LogqueueError):
 
 
 def handle(broker: Broker, request: ProduceRequest, slot: Slot) -> ProduceResponse | None:
+    if request.transactional_id is None:
+        return append(broker, request, slot, None)
+    refused = broker.verification.admit(request, slot)
+    return None if refused is None else append(broker, request, slot, refused)
+
+
+def append(broker: Broker, request: ProduceRequest, slot: Slot, refused: Refused | None) -> ProduceResponse | None:
+    """Append every batch but those `refused`; None for it means that the producer names no transactional id."""
     # This is the hottest path of the broker: plain loops, one partition per turn, nothing allocated but the answer.
     acks = request.acks
     now_ms = broker.clock.time_ms()
     durable = acks == ACKS_ALL and broker.config.fsync_acks_all
     version = slot.header.api_version
     by_id = version >= FIRST_WITH_TOPIC_IDS
+    transaction_version = 2 if refused is not None and version >= FIRST_THAT_ADDS else 0
     waits = False
     failure: KafkaError | None = None
     responses = []
     for data in request.topic_data:
         answers = []
         for part in data.partition_data:
+            partition = None
             try:
                 partition = _partition(broker, data, part.index, by_id=by_id)
-                records = _checked(partition, part.records, acks, version)
-                result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)
+                records = _checked(partition, part.records, acks, version, refused)
+                result = partition.log.append(
+                    records, leader_epoch=LEADER_EPOCH, now_ms=now_ms, transaction_version=transaction_version
+                )
             except KafkaError as error:
                 failure = error
-                answers.append(_failed(part.index, error))
+                answers.append(_failed(part.index, error, partition))
                 continue
             base_offset, last_offset, append_time_ms, log_start_offset, _ = result
             if broker.commit.settle(partition, base_offset, last_offset + 1, len(records), durable):
@@ -92,7 +117,9 @@ def _partition(broker: Broker, data: TopicProduceData, index: int, *, by_id: boo
     return topic.partitions[index]
 
 
-def _checked(partition: Partition, records: Records | None, acks: int, version: int) -> memoryview:
+def _checked(
+    partition: Partition, records: Records | None, acks: int, version: int, refused: Refused | None
+) -> memoryview:
     """The batch; raises KafkaError for what is wrong with the request around it."""
     if not isinstance(records, memoryview) or not records:
         raise InvalidRecord("a produce request without records")
@@ -100,26 +127,35 @@ def _checked(partition: Partition, records: Records | None, acks: int, version: 
         raise KafkaError(f"acks={acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
     if partition.is_internal:
         raise InvalidTopic("only the broker itself writes to its internal topics")
-    if acks == ACKS_ALL and partition.config.min_insync_replicas > 1:
-        raise KafkaError(
-            f"min.insync.replicas is {partition.config.min_insync_replicas}, and one node has one replica",
-            code=ErrorCode.NOT_ENOUGH_REPLICAS,
-        )
     if len(records) > ATTRIBUTES:
         attributes = records[ATTRIBUTES]
         if attributes & TRANSACTIONAL:
-            raise InvalidTxnState("transactions are not served: there is no transaction this batch could be part of")
+            _check_transaction(partition, records, refused)
         if version < FIRST_WITH_ZSTD and attributes & CODEC_MASK == ZSTD:
             raise UnsupportedCompressionType(f"zstd needs Produce version {FIRST_WITH_ZSTD}, not {version} (KIP-110)")
     return records
 
 
-def _failed(index: int, error: KafkaError) -> PartitionProduceResponse:
+def _check_transaction(partition: Partition, records: memoryview, refused: Refused | None) -> None:
+    """Raise KafkaError unless the batch belongs to a transaction that the coordinator knows of."""
+    if refused is not None:
+        error = refused.get(partition.id)
+        if error is not None:
+            raise error
+    elif len(records) >= HEADER_SIZE and partition.log.open_transaction(parse_header(records).producer_id) is None:
+        raise InvalidTxnState("the request names no transactional id, so its batch is in no transaction")
+
+
+def _failed(index: int, error: KafkaError, partition: Partition | None) -> PartitionProduceResponse:
     errors = error.record_errors if isinstance(error, InvalidRecord) else ()
+    log_start_offset = -1
+    if partition is not None and error.code not in WITHOUT_LOG_START:
+        log_start_offset = partition.log.log_start_offset
     return PartitionProduceResponse(
         index=index,
         error_code=error.code,
         base_offset=-1,
+        log_start_offset=log_start_offset,
         record_errors=[
             BatchIndexAndErrorMessage(batch_index=at, batch_index_error_message=message) for at, message in errors
         ],
@@ -132,6 +168,7 @@ def _settled(response: ProduceResponse, problem: KafkaError | None) -> ProduceRe
     if problem is not None:
         for topic in response.responses:
             topic.partition_responses = [
-                answer if answer.error_code else _failed(answer.index, problem) for answer in topic.partition_responses
+                answer if answer.error_code else _failed(answer.index, problem, None)
+                for answer in topic.partition_responses
             ]
     return response

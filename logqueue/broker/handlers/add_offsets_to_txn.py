@@ -1,0 +1,18 @@
+"""AddOffsetsToTxn (25): a transaction is going to commit offsets of a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from logqueue.broker.session import Slot
+from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+
+def handle(broker: Broker, request: AddOffsetsToTxnRequest, slot: Slot) -> None:
+    broker.topics.ensure_offsets_topic()
+    partition = broker.groups.coordinator.partition_for(request.group_id)
+    transactions = broker.transactions
+    transactions.serve(transactions.coordinator.add_offsets, request, slot, offsets_partition=partition)
