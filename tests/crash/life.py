@@ -22,12 +22,18 @@ from tests.crash import promises as p
 from tests.crash.client import Client, Refused
 
 NOW = 1_700_000_000_000
-SMALL = {"segment.bytes": "900", "index.interval.bytes": "150"}
-COMPACTED = {"cleanup.policy": "compact", "segment.bytes": "1000", "min.cleanable.dirty.ratio": "0.01"}
-SETTINGS = [("segment.bytes", "1200"), ("segment.bytes", "2000"), ("retention.ms", "-1"), ("index.interval.bytes", "0")]
+ROLL = "internal.segment.bytes"
+SMALL = {ROLL: "900", "index.interval.bytes": "150"}
+COMPACTED = {"cleanup.policy": "compact", ROLL: "1000", "min.cleanable.dirty.ratio": "0.01"}
+SETTINGS = [(ROLL, "1200"), (ROLL, "2000"), ("retention.ms", "-1"), ("index.interval.bytes", "20")]
 KEYS = 4
 GROUPS = ("simple", "classic")
-BROKER: dict[str, Any] = {"offsets_topic_num_partitions": 2, "auto_create_topics_enable": False}
+BROKER: dict[str, Any] = {
+    "offsets_topic_num_partitions": 2,
+    "auto_create_topics_enable": False,
+    "log_flush_offset_checkpoint_interval_ms": 0,
+    "log_cleaner_enable": False,
+}
 MAX_OPEN_FILES = 4
 """Few, so that files are closed and opened again on the way."""
 
@@ -129,14 +135,7 @@ class Life:
         if self.random.random() < 0.3:
             self._grow()
             return
-        key, value = self.random.choice(
-            [
-                ("segment.bytes", "1200"),
-                ("segment.bytes", "2000"),
-                ("retention.ms", "-1"),
-                ("index.interval.bytes", "0"),
-            ]
-        )
+        key, value = self.random.choice(SETTINGS)
         self.tell(p.Altering("plain", key, value))
         self.client.alter_topic("plain", key, value)
         self.tell(p.Altered("plain"))

@@ -6,10 +6,14 @@ not; what was answered has happened and stays.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from logqueue.ids import TopicPartition
+
+FAR = 1 << 62
+"""An offset that no log reaches."""
 
 
 class Creating(NamedTuple):
@@ -266,3 +270,18 @@ class Promises:
 
     def log(self, partition: TopicPartition) -> LogPromise:
         return self.topics[partition.topic].logs.setdefault(partition.partition, LogPromise())
+
+    def unsecured(self) -> Promises:
+        """The same life with nothing promised: whatever is found must have been asked for once, in that order."""
+        copy = deepcopy(self)
+        copy.gone.clear()
+        copy.members.clear()
+        copy.producer_ids.clear()
+        copy.epochs.clear()
+        for topic in copy.topics.values():
+            topic.is_certain = False
+            for log in topic.logs.values():
+                log.safe, log.offsets, log.start_at_most = 0, {}, FAR
+        for offset in copy.offsets.values():
+            offset.first = None
+        return copy
