@@ -40,6 +40,8 @@ def _find(broker: Broker, wanted: DeleteTopicState) -> Topic:
         if wanted.topic_id != ZERO_UUID:
             raise KafkaError("a topic is named by its name or its id, not both", code=ErrorCode.INVALID_REQUEST)
         return broker.topics.get(wanted.name)
+    if wanted.topic_id == ZERO_UUID:
+        raise KafkaError("a topic is named by its name or its id; neither is here", code=ErrorCode.INVALID_REQUEST)
     topic = broker.topics.by_id.get(wanted.topic_id)
     if topic is None:
         raise KafkaError("This server does not host this topic ID.", code=ErrorCode.UNKNOWN_TOPIC_ID)

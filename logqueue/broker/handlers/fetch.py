@@ -157,9 +157,9 @@ class _Collected:
         try:
             partition.check_epoch(wanted.current_leader_epoch)
             if self._version < FIRST_WITH_ZSTD and partition.config.compression_type == "zstd":
-                return self._failed(wanted, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, partition)  # KIP-110
+                return self._failed(wanted, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)  # KIP-110
             if not log.log_start_offset <= offset <= log.log_end_offset:
-                return self._failed(wanted, ErrorCode.OFFSET_OUT_OF_RANGE, partition)
+                return self._failed(wanted, ErrorCode.OFFSET_OUT_OF_RANGE, in_log=True)
             if offset < end and (self._room > 0 or self.size == 0):
                 part = log.read(
                     offset=offset,
@@ -174,7 +174,7 @@ class _Collected:
                     if self._committed:
                         aborted = _aborted(log, offset, part.next_offset)
         except KafkaError as error:
-            return self._failed(wanted, error.code, partition)
+            return self._failed(wanted, error.code, in_log=True)
         self.partitions.append(partition)
         return PartitionData(
             partition_index=wanted.partition,
@@ -185,15 +185,16 @@ class _Collected:
             records=records,
         )
 
-    def _failed(self, wanted: FetchPartition, code: ErrorCode, partition: Partition | None = None) -> PartitionData:
+    def _failed(self, wanted: FetchPartition, code: ErrorCode, *, in_log: bool = False) -> PartitionData:
+        """An error. Kafka sends no list of aborted transactions if the log refused, and an empty one otherwise."""
         self.has_error = True
         return PartitionData(
             partition_index=wanted.partition,
             error_code=code,
             high_watermark=-1,
             last_stable_offset=-1,
-            log_start_offset=-1 if partition is None else partition.log.log_start_offset,
-            aborted_transactions=[] if self._committed else None,
+            log_start_offset=-1,
+            aborted_transactions=None if in_log else [],
             records=_NOTHING,
         )
 

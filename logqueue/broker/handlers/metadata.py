@@ -1,6 +1,7 @@
 """Metadata (3): the broker, its topics and their partitions; creates missing topics when asked to.
 
-v4+: the client says whether topics may be created; v8-10: authorized operations; v10+: topic ids (KIP-516).
+v4+: the client says whether topics may be created; v8-10: authorized operations; v10+: topic ids (KIP-516), by which
+topics may be asked for from v12 on.
 """
 
 from __future__ import annotations
@@ -27,11 +28,19 @@ if TYPE_CHECKING:
 # Bit sets of AclOperation codes (KIP-430). Without an authorizer everything is allowed, as in Kafka.
 TOPIC_OPERATIONS = sum(1 << code for code in (3, 4, 5, 6, 7, 8, 10, 11))
 CLUSTER_OPERATIONS = sum(1 << code for code in (5, 7, 8, 9, 10, 11, 12))
+FIRST_BY_ID = 12
 
 
 def handle(broker: Broker, request: MetadataRequest, slot: Slot) -> MetadataResponse:
     wanted = request.topics
     everything = wanted is None or (slot.api_version == 0 and not wanted)
+    if wanted and slot.api_version < FIRST_BY_ID and any(t.name is None or t.topic_id != ZERO_UUID for t in wanted):
+        return MetadataResponse(
+            topics=[
+                MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=t.name, topic_id=t.topic_id)
+                for t in wanted
+            ]
+        )
     host, port = broker.advertised(slot)
     response = MetadataResponse(
         brokers=[MetadataResponseBroker(node_id=broker.node_id, host=host, port=port)],
