@@ -58,9 +58,20 @@ class Durability:
         """A new segment is about to be written to; the one before it gets no more batches."""
         self._unsynced_segments.append(segment)
 
-    def is_unsynced(self, segment: Segment) -> bool:
-        """Whether a flush still has to see to a segment."""
-        return segment in self._unsynced_segments
+    def let_go(self, segment: Segment) -> bool:
+        """Leave a segment that is no longer written to alone from now on; False while it is not synced, or being so."""
+        if segment not in self._unsynced_segments:
+            return True
+        offset, last, _ = self.durable
+        is_synced = offset == self.end[0] or (last is not None and segment.base_offset < last.base_offset)
+        if not is_synced or not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if segment in self._unsynced_segments:
+                self._unsynced_segments.remove(segment)
+        finally:
+            self._lock.release()
+        return True
 
     @property
     def has_unsynced_segments(self) -> bool:

@@ -29,7 +29,7 @@ from logqueue.storage.markers import note_marker
 from logqueue.storage.names import PARTITION_METADATA, SNAPSHOT, segment_file
 from logqueue.storage.open_files import OpenFile
 from logqueue.storage.partition_metadata import format_metadata
-from logqueue.storage.producer_snapshot import KEPT_SNAPSHOTS, format_snapshot
+from logqueue.storage.producer_snapshot import format_snapshot, snapshots_to_keep
 from logqueue.storage.producer_state import NO_OFFSET, ProducerState
 from logqueue.storage.recovery import LoadedLog
 from logqueue.storage.retired import RetiredSegments
@@ -327,7 +327,7 @@ class PartitionLog:
         if not self._has_folder:
             self._make_folder()
         if self._active is not None:
-            self._write_snapshot()
+            self._write_snapshot(is_base=True)
         segment = Segment(
             self._environment, self.config, self.folder, base_offset=self.log_end_offset, created_ms=now_ms
         )
@@ -342,14 +342,17 @@ class PartitionLog:
         self._durability.add_folder()
         self._has_folder = True
 
-    def _write_snapshot(self) -> None:
-        """Store the producer state of the log's end, and drop all but the newest snapshots."""
+    def _write_snapshot(self, *, is_base: bool) -> None:
+        """Store the producer state of the log's end, and drop the snapshots that nothing needs any more."""
         offset = self.log_end_offset
         if self._snapshots[-1:] != [offset]:
             self._write_file(self.folder / segment_file(offset, SNAPSHOT), format_snapshot(self.producer_state))
             self._snapshots.append(offset)
-        while len(self._snapshots) > KEPT_SNAPSHOTS:
-            self._retired.add_file(self.folder / segment_file(self._snapshots.pop(0), SNAPSHOT))
+        bases = [segment.base_offset for segment in self._segments]
+        kept = snapshots_to_keep(self._snapshots, [*bases, offset] if is_base else bases)
+        for dropped in set(self._snapshots) - set(kept):
+            self._retired.add_file(self.folder / segment_file(dropped, SNAPSHOT))
+        self._snapshots = kept
 
     def _write_file(self, path: Path, data: bytes) -> None:
         """Write a small file that the next flush makes durable."""
@@ -399,7 +402,7 @@ class PartitionLog:
 
         The log starts with the first that is left, if not later. The files go with `purge`.
         """
-        removed = self._segments.remove_before(offset, keep=self._durability.is_unsynced)
+        removed = self._segments.remove_before(offset, may_go=self._durability.let_go)
         for segment in removed:
             self._retired.add(segment)
         if removed:
@@ -520,7 +523,7 @@ class PartitionLog:
         if not self.is_closed:
             self._health.check()
             try:
-                self._write_snapshot()
+                self._write_snapshot(is_base=False)
                 self._durability.close()
             except OSError as error:
                 raise self._health.fail(f"closing {self.folder}", error) from error

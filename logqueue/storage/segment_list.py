@@ -43,10 +43,10 @@ class SegmentList:
         self._segments.append(segment)
         self._bases.append(segment.base_offset)
 
-    def remove_before(self, offset: int, *, keep: Callable[[Segment], bool] = lambda _: False) -> list[Segment]:
-        """Take out the segments that lie wholly below an offset, up to one to `keep`, and never the last one."""
+    def remove_before(self, offset: int, *, may_go: Callable[[Segment], bool]) -> list[Segment]:
+        """Take out the segments that lie wholly below an offset, up to one that may not go, and never the last one."""
         count = 0
-        while count + 1 < len(self._segments) and self._bases[count + 1] <= offset and not keep(self._segments[count]):
+        while count + 1 < len(self._segments) and self._bases[count + 1] <= offset and may_go(self._segments[count]):
             count += 1
         removed = self._segments[:count]
         del self._segments[:count], self._bases[:count]

@@ -1,0 +1,216 @@
+"""Retention: which segments go, when, and how their files leave the disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from logqueue.clock import ManualClock
+from logqueue.records import Record, build_batch
+from logqueue.storage import Environment, LogDirectory, PartitionLog
+from logqueue.storage.retention import Expiry, find_expired
+from tests.storage.disks import HastyFileSystem
+from tests.storage.workload import NOW, PLAIN, read_all
+
+DAY = 86_400_000
+
+
+class Kept:
+    """A log with one record of 100 bytes and a minute for each segment, and the clock that its rules see."""
+
+    def __init__(self, folder: Path, **properties: str) -> None:
+        self.folder = folder
+        self.clock = ManualClock(time_ms=NOW)
+        self.directory = LogDirectory.open(folder, clock=self.clock, environment=Environment(fs=HastyFileSystem()))
+        self.directory.create_topic(
+            "plain", partitions=1, properties={"segment.ms": "1", "retention.ms": "-1", **properties}
+        )
+
+    @property
+    def log(self) -> PartitionLog:
+        return self.directory.logs[PLAIN]
+
+    def append(self, count: int, *, timestamp: int | None = None) -> None:
+        for _ in range(count):
+            time = NOW - DAY + self.log.log_end_offset * 60_000 if timestamp is None else timestamp
+            record = Record(timestamp_ms=time, key=b"key", value=b"v" * 29)
+            self.log.append(build_batch([record]), leader_epoch=0, now_ms=self.clock.time_ms())
+        self.log.flush()
+
+    def find(self, *, high_watermark: int | None = None) -> Expiry | None:
+        log = self.log
+        return find_expired(
+            log.segments,
+            log.config,
+            log_start_offset=log.log_start_offset,
+            log_end_offset=log.log_end_offset,
+            high_watermark=log.log_end_offset if high_watermark is None else high_watermark,
+            now_ms=self.clock.time_ms(),
+        )
+
+    def expire(self) -> int:
+        found = self.find()
+        if found is None:
+            return 0
+        if found.rolls_first:
+            self.log.roll(self.clock.time_ms())
+        return self.log.retire_before(found.offset)
+
+    def files(self, pattern: str) -> list[str]:
+        return sorted(path.name for path in (self.folder / "plain-0").glob(pattern))
+
+    def close(self) -> None:
+        self.directory.close()
+
+
+def test_segments_whose_last_record_is_too_old_go(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.ms": str(DAY - 180_000)})
+    kept.append(6)
+    assert kept.log.segment_count == 6
+    assert kept.find() == Expiry(offset=3, count=3, size=300, rolls_first=False, reason=f"retention.ms={DAY - 180_000}")
+    assert kept.expire() == 3
+    assert kept.log.log_start_offset == 3
+    kept.clock.advance(60)
+    assert kept.expire() == 1
+    kept.close()
+
+
+def test_only_a_contiguous_run_of_old_segments_goes(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.ms": "600000"})
+    for time in (NOW - DAY, NOW - 1000, NOW - DAY, NOW):
+        kept.append(1, timestamp=time)
+    assert kept.log.segment_count == 3  # times that go back begin no segment
+    assert kept.expire() == 1
+    kept.close()
+
+
+def test_records_without_a_time_are_as_old_as_their_file(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.ms": "3600000", "segment.bytes": "100"})
+    kept.append(3, timestamp=-1)
+    segment = kept.log.segments[0]
+    HastyFileSystem().set_modified(segment.open().fd, NOW - 3_600_001)
+    for other in kept.log.segments[1:]:
+        HastyFileSystem().set_modified(other.open().fd, NOW - 3_600_000)
+    assert kept.expire() == 1
+    kept.close()
+
+
+def test_above_retention_bytes_the_oldest_go_as_long_as_enough_is_left(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "250"})
+    kept.append(6)
+    assert kept.log.size == 600
+    found = kept.find()
+    assert found is not None
+    assert (found.count, found.reason) == (3, "retention.bytes=250")  # a fourth would leave less than 250
+    kept.close()
+
+
+def test_size_first_and_age_of_what_is_left(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "500", "retention.ms": str(DAY - 180_000)})
+    kept.append(6)
+    found = kept.find()
+    assert found is not None
+    assert (found.count, found.reason) == (3, f"retention.bytes=500, retention.ms={DAY - 180_000}")
+    kept.close()
+
+
+def test_nothing_at_or_above_the_high_watermark_goes(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.ms": "0"})
+    kept.append(6)
+    found = kept.find(high_watermark=4)
+    assert found is not None and (found.offset, found.rolls_first) == (4, False)
+    assert kept.find(high_watermark=0) is None
+    kept.close()
+
+
+def test_if_everything_goes_a_new_segment_is_begun_first_and_offsets_go_on(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.ms": "0"})
+    kept.append(3)
+    found = kept.find()
+    assert found is not None and found.rolls_first
+    assert kept.expire() == 3
+    assert (kept.log.log_start_offset, kept.log.log_end_offset, kept.log.segment_count) == (3, 3, 1)
+    assert kept.expire() == 0  # an empty segment stays
+    kept.directory.purge()
+    assert kept.files("*.log") == ["00000000000000000003.log"]
+    kept.append(1)
+    assert kept.log.log_end_offset == 4
+    kept.close()
+
+
+def test_an_emptied_log_keeps_its_offsets_over_a_crash(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "data", **{"retention.ms": "0"})
+    kept.append(3)
+    kept.expire()
+    kept.directory.purge()
+    shutil.copytree(tmp_path / "data", tmp_path / "crashed")
+    kept.close()
+    again = LogDirectory.open(tmp_path / "crashed", clock=ManualClock(time_ms=NOW))
+    log = again.logs[PLAIN]
+    assert (log.log_start_offset, log.log_end_offset) == (3, 3)
+    again.close()
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact", "compact,delete"])
+def test_what_lies_below_the_log_start_goes_under_every_policy(tmp_path: Path, policy: str) -> None:
+    kept = Kept(tmp_path, **{"cleanup.policy": policy})
+    kept.append(6)
+    kept.log.delete_records_before(4)
+    assert kept.log.segment_count == 6  # the records are gone at once, the segments with the next pass
+    assert kept.find() == Expiry(offset=4, count=4, size=400, rolls_first=False, reason="log start offset 4")
+    assert kept.expire() == 4
+    kept.close()
+
+
+@pytest.mark.parametrize(("policy", "expired"), [("delete", 6), ("compact", 0), ("compact,delete", 6)])
+def test_age_and_size_count_only_under_the_policy_delete(tmp_path: Path, policy: str, expired: int) -> None:
+    kept = Kept(tmp_path, **{"cleanup.policy": policy, "retention.ms": "0", "retention.bytes": "0"})
+    kept.append(6)
+    assert kept.expire() == expired
+    kept.close()
+
+
+def test_files_are_renamed_and_leave_the_disk_after_the_delay(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "300", "file.delete.delay.ms": "5000"})
+    kept.append(6)
+    kept.expire()
+    kept.directory.purge()
+    assert kept.files("*.log") == [f"{base:020d}.log" for base in (3, 4, 5)]
+    assert kept.files("*.log.deleted") == [f"{base:020d}.log.deleted" for base in (0, 1, 2)]
+    kept.clock.advance(4.999)
+    assert kept.directory.purge() == 0
+    kept.clock.advance(0.001)
+    assert kept.directory.purge() == 9
+    assert kept.files("*.deleted") == []
+    assert len(read_all(kept.log)) == 3
+    kept.close()
+
+
+def test_a_file_from_which_an_answer_is_being_sent_stays_until_it_is_sent(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
+    kept.append(2)
+    part = kept.log.read(offset=0, max_bytes=100)
+    assert kept.expire() == 1
+    kept.directory.purge()
+    assert kept.files("*.log.deleted") == ["00000000000000000000.log.deleted"]
+    assert len(kept.log.read_bytes(part)) == 100
+    del part
+    kept.directory.purge()
+    assert kept.files("*.deleted") == []
+    kept.close()
+
+
+def test_a_topic_that_comes_back_under_its_name_loses_nothing_to_the_old_ones_retention(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
+    kept.append(3)
+    old = kept.log
+    kept.expire()
+    kept.directory.delete_topic("plain")
+    kept.directory.create_topic("plain", partitions=1)
+    kept.append(1)
+    old.purge(NOW)
+    kept.directory.purge()
+    assert kept.files("*.log") == ["00000000000000000000.log"]
+    kept.close()
