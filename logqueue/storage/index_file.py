@@ -15,7 +15,7 @@ from logqueue.storage.file_system import FileSystem, write_all
 
 DEFAULT_CACHE_BYTES = 32 * 1024 * 1024
 
-_NO_FILE = -1  # in place of the number of bytes written: even an empty index has a file once it is written out
+NO_FILE = -1  # in place of the number of bytes written: even an empty index has a file once it is written out
 
 
 class IndexCache:
@@ -71,7 +71,7 @@ class IndexFile:
         self._entry = entry
         self._max_bytes = max_bytes - max_bytes % entry.size
         self._growing: bytearray | None = bytearray()
-        self._written = _NO_FILE
+        self._written = NO_FILE
         self._sealed_bytes = 0
         self.path = path
 
@@ -115,7 +115,7 @@ class IndexFile:
     def resume(self, entries: bytes | bytearray) -> None:
         """Go on after entries that the file begins with; what else it holds is cut when it is written out."""
         self._growing = bytearray(entries)
-        self._written = len(entries) if entries else _NO_FILE
+        self._written = len(entries) if entries else NO_FILE
 
     def write_out(self) -> None:
         """Bring the file to the entries in memory, durably. Raises OSError."""

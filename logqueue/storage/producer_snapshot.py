@@ -15,14 +15,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from struct import Struct
 
 from logqueue.records.crc import crc32c
 from logqueue.storage.producer_state import ProducedBatch, ProducerEntry, ProducerState
 
 VERSION = 1
-KEPT_SNAPSHOTS = 2
-"""Snapshots of a log that stay on the disk: the newest may be torn, then the one before it is used."""
+SEGMENTS_WITH_SNAPSHOT = 2
+"""So many of the last segments keep the snapshot of their base: if the newest is torn, an older one is used."""
 
 _HEAD = Struct(">hIi")
 _ENTRY = Struct(">qhiqiqiq")
@@ -48,6 +49,12 @@ def format_snapshot(state: ProducerState) -> bytes:
     _HEAD.pack_into(body, 0, VERSION, 0, len(state))
     _HEAD.pack_into(body, 0, VERSION, crc32c(memoryview(body)[_CRC_START:]), len(state))
     return bytes(body)
+
+
+def snapshots_to_keep(offsets: Iterable[int], bases: Sequence[int]) -> list[int]:
+    """Which snapshots of a log stay, sorted: the newest, and those at the `bases` of its last segments."""
+    found = sorted(offsets)
+    return [at for at in found if at == found[-1] or at in bases[-SEGMENTS_WITH_SNAPSHOT:]]
 
 
 def parse_snapshot(data: bytes) -> ProducerState | None:

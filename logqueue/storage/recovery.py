@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from logqueue.config import LogConfig
-from logqueue.records.batch import BatchHeader
-from logqueue.storage import offset_index, time_index, txn_index
+from logqueue.storage import offset_index, time_index
 from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.leftovers import clear_leftovers
-from logqueue.storage.markers import note_marker
 from logqueue.storage.names import (
     LEADER_EPOCHS,
     LOG,
@@ -29,7 +27,8 @@ from logqueue.storage.names import (
     parse_segment_file,
     segment_file,
 )
-from logqueue.storage.producer_snapshot import KEPT_SNAPSHOTS, parse_snapshot
+from logqueue.storage.producer_recovery import ProducerRecovery
+from logqueue.storage.producer_snapshot import snapshots_to_keep
 from logqueue.storage.producer_state import ProducerState
 from logqueue.storage.scan import Scan
 from logqueue.storage.segment import Segment
@@ -119,8 +118,7 @@ class _Loader:
             self._trust(segment)
         self._load_epochs()
         if is_resumed:
-            self._load_producers(up_to=self._next_offset)
-            self._load_txn_indexes(len(bases) - 1, up_to=self._next_offset)
+            self._load_producers(first_doubtful, up_to=self._next_offset)
         else:
             self._recover(first_doubtful)
         start = max(log_start_offset, bases[0])
@@ -223,14 +221,12 @@ class _Loader:
 
     def _recover(self, first_doubtful: int) -> None:
         doubtful = self._segments[first_doubtful:]
-        start = self._stand_at(doubtful[0])
-        self._load_producers(up_to=start)
-        self._load_txn_indexes(first_doubtful, up_to=start)
+        producers = self._load_producers(first_doubtful, up_to=self._stand_at(doubtful[0]))
         for index, segment in enumerate(doubtful):
             if index > 0 and not self._may_follow(segment):
                 self._remove_from(first_doubtful + index, f"segment does not start at offset {self._next_offset}")
                 break
-            if not self._recover_segment(segment):
+            if not self._recover_segment(segment, producers):
                 self._remove_from(first_doubtful + index + 1, "segment lies behind a defect")
                 break
         for segment in self._segments[first_doubtful:]:
@@ -261,7 +257,13 @@ class _Loader:
                 self._next_offset = segment.offset_at(last[1])
         return self._next_offset
 
-    def _recover_segment(self, segment: Segment) -> bool:
+    def _load_producers(self, last: int, *, up_to: int) -> ProducerRecovery:
+        """What the segments up to number `last` say of producers below an offset."""
+        recovery = ProducerRecovery(self._fs, self._folder, self._segments, self._sizes)
+        self._producers = recovery.load(last, up_to=up_to)
+        return recovery
+
+    def _recover_segment(self, segment: Segment, producers: ProducerRecovery) -> bool:
         """Check a segment to its end or first defect, where it is cut. False if it was cut."""
         size = self._sizes[segment.path.name]
         next_offset = max(self._next_offset, segment.base_offset)
@@ -270,9 +272,7 @@ class _Loader:
         )
         for position, header in scan:
             segment.account(position, header.size, header.last_offset, header.max_timestamp)
-            entry = self._replay(self._producers, segment, position, header)
-            if entry is not None:
-                segment.txn_index.append(entry)
+            producers.take(segment, position, header)
             self._epochs.assign(header.leader_epoch, header.base_offset)
         self._next_offset = scan.next_offset
         if scan.defect is None:
@@ -319,7 +319,7 @@ class _Loader:
         self._producers = ProducerState()
         self._next_offset = offset
 
-    # Epochs and producers
+    # Epochs and leftovers
 
     def _load_epochs(self) -> None:
         epochs = LeaderEpochs.read(self._fs, self._folder / LEADER_EPOCHS)
@@ -332,99 +332,11 @@ class _Loader:
                     epochs.assign(header.leader_epoch, header.base_offset)
         self._epochs = epochs
 
-    def _load_producers(self, *, up_to: int) -> None:
-        """State at an offset: the newest whole snapshot at or below it, and a replay of the batches in between."""
-        position = self._segments[0].base_offset
-        for offset in sorted((o for o, suffix in self._named() if suffix == SNAPSHOT and o <= up_to), reverse=True):
-            data = self._fs.read_file(self._folder / segment_file(offset, SNAPSHOT))
-            state = None if data is None else parse_snapshot(data)
-            if state is not None:
-                self._producers, position = state, max(offset, position)
-                break
-        for index, segment in enumerate(self._segments):
-            is_last = index + 1 == len(self._segments)
-            if position >= up_to or segment.base_offset >= up_to:
-                return
-            if not is_last and self._segments[index + 1].base_offset <= position:
-                continue
-            for at, header in self._scan(
-                segment, position=0, size=self._sizes[segment.path.name], next_offset=segment.base_offset
-            ):
-                if header.base_offset >= up_to:
-                    return
-                if header.last_offset >= position:
-                    self._replay(self._producers, segment, at, header)
-
-    def _replay(
-        self, state: ProducerState, segment: Segment, position: int, header: BatchHeader
-    ) -> txn_index.AbortEntry | None:
-        """Take a batch into the producers' state; answers the index entry if it aborted a transaction."""
-        if not header.has_producer_id:
-            return None
-        if not header.is_control:
-            state.update(header)
-            return None
-        return note_marker(state, header, segment.read_at(header.size, position))
-
-    # Aborted transactions
-
-    def _load_txn_indexes(self, last: int, *, up_to: int) -> None:
-        """Take over what the transaction indexes of the segments up to number `last` say of the offsets below `up_to`.
-
-        Damaged ones are made anew; what lies above `up_to` comes in with the batches there.
-        """
-        damaged = []
-        for number, segment in enumerate(self._segments):
-            index = segment.txn_index
-            data = self._fs.read_file(index.path) if index.path.name in self._sizes else None
-            if data is None:
-                continue
-            is_trusted = number < last
-            end = self._segments[number + 1].base_offset if is_trusted else up_to
-            kept = data if is_trusted else txn_index.entries_below(data, up_to)
-            if number > last or not kept:
-                self._drop_txn_index(index)
-            elif not txn_index.is_sane(kept, base_offset=segment.base_offset, end_offset=end):
-                damaged.append(segment)
-            elif kept == data:
-                index.resume(data)
-            else:
-                index.restart(kept)
-        if damaged:
-            self._rebuild_txn_indexes(damaged, up_to=up_to)
-        for segment in self._segments[:last]:
-            segment.txn_index.seal(segment.txn_index.size)
-
-    def _drop_txn_index(self, index: txn_index.TransactionIndex) -> None:
-        self._fs.unlink(index.path)
-        del self._sizes[index.path.name]
-
-    def _rebuild_txn_indexes(self, damaged: list[Segment], *, up_to: int) -> None:
-        """Find the transactions that were aborted in some segments by replaying the log from its start."""
-        for segment in damaged:
-            self._drop_txn_index(segment.txn_index)
-            segment.txn_index.restart(b"")
-        state = ProducerState()
-        for segment in self._segments[: self._segments.index(damaged[-1]) + 1]:
-            size = self._sizes[segment.path.name]
-            for position, header in self._scan(segment, position=0, size=size, next_offset=segment.base_offset):
-                if header.base_offset >= up_to:
-                    break
-                entry = self._replay(state, segment, position, header)
-                if entry is not None and segment in damaged:
-                    segment.txn_index.append(entry)
-        for segment in damaged:
-            index = segment.txn_index
-            if index.size:
-                index.write_out()
-                self._sizes[index.path.name] = index.size
-
     def _drop_orphans(self) -> None:
         """Remove index files without a log, snapshots of offsets that the log does not have, and old ones."""
-        bases = {segment.base_offset for segment in self._segments}
-        self._snapshots = sorted(
-            offset for offset, suffix in self._named() if suffix == SNAPSHOT and offset <= self._next_offset
-        )[-KEPT_SNAPSHOTS:]
+        bases = [segment.base_offset for segment in self._segments]
+        found = [offset for offset, suffix in self._named() if suffix == SNAPSHOT and offset <= self._next_offset]
+        self._snapshots = snapshots_to_keep(found, bases)
         for offset, suffix in self._named():
             if offset not in (self._snapshots if suffix == SNAPSHOT else bases):
                 self._fs.unlink(self._folder / segment_file(offset, suffix))

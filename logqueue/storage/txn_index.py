@@ -17,7 +17,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from logqueue.storage.index_file import IndexCache, IndexFile
+from logqueue.storage.index_file import NO_FILE, IndexCache, IndexFile
 
 ENTRY = Struct(">hqqqq")
 VERSION = 0
@@ -58,9 +58,16 @@ class TransactionIndex(IndexFile):
         self._append(VERSION, *entry)
 
     def restart(self, entries: bytes | bytearray) -> None:
-        """Take entries over that the file may hold or not; it is written anew as a whole."""
+        """Take over some of the entries that the file holds; it is written anew as a whole."""
         self.resume(entries)
         self._written = 0
+
+    def write_out(self) -> None:
+        """Bring the file to the entries in memory, durably, its name included: a file that is lost says "none"."""
+        is_new = self._written == NO_FILE
+        super().write_out()
+        if is_new:
+            self._cache.fs.fsync_dir(self.path.parent)
 
     def entries(self) -> list[AbortEntry]:
         """All of them."""

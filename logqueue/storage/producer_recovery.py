@@ -1,0 +1,180 @@
+"""Producers and aborted transactions of a log that is being opened: from snapshots, indexes, and a replay of the rest.
+
+A snapshot has the state at the offset in its name; the batches behind it are replayed. A transaction index has neither
+checksum nor length, so each of its entries is held against the log: the marker and the first batch that it names.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from logqueue.records.batch import BatchHeader
+from logqueue.storage.errors import StorageError
+from logqueue.storage.file_system import FileSystem
+from logqueue.storage.markers import note_marker
+from logqueue.storage.names import SNAPSHOT, parse_segment_file, segment_file
+from logqueue.storage.producer_snapshot import parse_snapshot
+from logqueue.storage.producer_state import ProducerState
+from logqueue.storage.scan import Scan
+from logqueue.storage.segment import Segment
+from logqueue.storage.txn_index import ENTRY, AbortEntry, entries_below, is_sane, parse_entries
+
+log = logging.getLogger("logqueue.storage")
+
+
+class ProducerRecovery:
+    """One pass over a log's folder; `sizes` are its files, and are kept true."""
+
+    def __init__(self, fs: FileSystem, folder: Path, segments: list[Segment], sizes: dict[str, int]) -> None:
+        self._fs = fs
+        self._folder = folder
+        self._segments = segments
+        self._sizes = sizes
+        self._state = ProducerState()
+
+    def load(self, last: int, *, up_to: int) -> ProducerState:
+        """The producers as of offset `up_to`, which lies in, or at the end of, the segment numbered `last`.
+
+        The transaction indexes of the segments up to that one are taken over, as far as they tell of offsets below
+        `up_to`. Batches above come in by `take`. Raises OSError.
+        """
+        self._state = self._state_at(up_to)
+        damaged = [s for number, s in enumerate(self._segments) if not self._resume_index(number, last, up_to)]
+        if damaged:
+            self._rebuild_indexes(damaged, up_to=up_to)
+        for segment in self._segments[:last]:
+            segment.txn_index.seal(segment.txn_index.size)
+        return self._state
+
+    def take(self, segment: Segment, position: int, header: BatchHeader) -> None:
+        """Take in a batch that lies above what was loaded."""
+        entry = _replay(self._state, segment, position, header)
+        if entry is not None:
+            segment.txn_index.append(entry)
+
+    # Producers
+
+    def _state_at(self, offset: int) -> ProducerState:
+        """The newest whole snapshot at or below an offset, and a replay of the batches in between."""
+        state, start = self._snapshot_at(offset)
+        for segment, position, header in self._batches(start, offset):
+            _replay(state, segment, position, header)
+        return state
+
+    def _snapshot_at(self, offset: int) -> tuple[ProducerState, int]:
+        names = [parsed for name in self._sizes if (parsed := parse_segment_file(name)) is not None]
+        for found in sorted((o for o, suffix in names if suffix == SNAPSHOT and o <= offset), reverse=True):
+            data = self._fs.read_file(self._folder / segment_file(found, SNAPSHOT))
+            state = None if data is None else parse_snapshot(data)
+            if state is not None:
+                return state, found
+        return ProducerState(), 0
+
+    def _batches(self, start: int, end: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
+        """The batches that end at or behind `start` and begin below `end`."""
+        for number, segment in enumerate(self._segments):
+            if start >= end or segment.base_offset >= end:
+                return
+            if number + 1 < len(self._segments) and self._segments[number + 1].base_offset <= start:
+                continue
+            for position, header in self._scan(segment):
+                if header.base_offset >= end:
+                    return
+                if header.last_offset >= start:
+                    yield segment, position, header
+
+    def _scan(self, segment: Segment) -> Scan:
+        return Scan(
+            self._fs,
+            segment.open(),
+            position=0,
+            size=self._sizes[segment.path.name],
+            next_offset=segment.base_offset,
+        )
+
+    # Aborted transactions
+
+    def _resume_index(self, number: int, last: int, up_to: int) -> bool:
+        """Take over the index of a segment, if it has one. False if it is damaged."""
+        segment = self._segments[number]
+        index = segment.txn_index
+        if index.path.name not in self._sizes:
+            return True
+        data = self._fs.read_file(index.path) or b""
+        is_trusted = number < last
+        end = self._segments[number + 1].base_offset if is_trusted else up_to
+        kept = data if is_trusted else entries_below(data, up_to)
+        if number > last or not data:
+            self._drop_index(segment)
+        elif (
+            len(data) % ENTRY.size
+            or not is_sane(kept, base_offset=segment.base_offset, end_offset=end)
+            or not all(self._is_true(segment, entry) for entry in parse_entries(kept))
+        ):
+            return False
+        elif kept == data:
+            index.resume(data)
+        elif kept:
+            index.restart(kept)
+        else:
+            self._drop_index(segment)
+        return True
+
+    def _is_true(self, segment: Segment, entry: AbortEntry) -> bool:
+        """Whether the log has the marker of an entry, and nothing but the transaction where that is said to begin."""
+        marker = self._batch_at(segment, entry.last_offset)
+        if marker is None or not marker.is_control or marker.producer_id != entry.producer_id:
+            return False
+        holder = next((s for s in reversed(self._segments) if s.base_offset <= entry.first_offset), None)
+        first = None if holder is None else self._batch_at(holder, entry.first_offset)
+        if first is None or first.base_offset > entry.first_offset:
+            return True  # compaction or retention has taken it
+        return (
+            first.base_offset == entry.first_offset
+            and first.producer_id == entry.producer_id
+            and first.is_transactional
+        )
+
+    def _batch_at(self, segment: Segment, offset: int) -> BatchHeader | None:
+        """The first batch of a segment that ends at or behind an offset."""
+        try:
+            position = segment.find(offset)
+            return None if position is None else segment.header_at(position)
+        except StorageError:
+            return None
+
+    def _drop_index(self, segment: Segment) -> None:
+        index = segment.txn_index
+        self._fs.unlink(index.path)
+        del self._sizes[index.path.name]
+
+    def _rebuild_indexes(self, damaged: list[Segment], *, up_to: int) -> None:
+        """Find the transactions that were aborted in some segments by a replay of the log."""
+        for segment in damaged:
+            log.error("%s is damaged; it is made anew from the log", segment.txn_index.path)
+            self._drop_index(segment)
+            segment.txn_index.resume(b"")
+        state, start = self._snapshot_at(damaged[0].base_offset)
+        last = self._segments.index(damaged[-1])
+        end = self._segments[last + 1].base_offset if last + 1 < len(self._segments) else up_to
+        for segment, position, header in self._batches(start, min(end, up_to)):
+            entry = _replay(state, segment, position, header)
+            if entry is not None and segment in damaged:
+                segment.txn_index.append(entry)
+        for segment in damaged:
+            index = segment.txn_index
+            if index.size:
+                index.write_out()
+                self._sizes[index.path.name] = index.size
+
+
+def _replay(state: ProducerState, segment: Segment, position: int, header: BatchHeader) -> AbortEntry | None:
+    """Take a batch into the producers' state; answers the index entry if it aborted a transaction."""
+    if not header.has_producer_id:
+        return None
+    if not header.is_control:
+        state.update(header)
+        return None
+    return note_marker(state, header, segment.read_at(header.size, position))
