@@ -184,6 +184,13 @@ class Broker:
             self._transactions.coordinator.transaction_version = self.features.transaction_version
 
     @property
+    def serves_consumer_groups(self) -> bool:
+        """Whether members of the consumer protocol are let in (KIP-848)."""
+        return self.features.level("group.version") >= 1 and "consumer" in (
+            self.config.group_coordinator_rebalance_protocols
+        )
+
+    @property
     def security(self) -> Security:
         """Users, ACLs and quotas; read at the first use, or at the start where anything depends on them."""
         return self._security or self._load_security()

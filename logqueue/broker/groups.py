@@ -50,6 +50,17 @@ class TopicNames:
         found = self._topics.by_name.get(topic)
         return None if found is None else found.id
 
+    def partition_count(self, topic: str) -> int:
+        found = self._topics.by_name.get(topic)
+        return 0 if found is None else len(found.partitions)
+
+    def names(self) -> Iterable[str]:
+        return self._topics.by_name.keys()
+
+    @property
+    def version(self) -> int:
+        return self._topics.version
+
 
 class Groups:
     """The shell of one GroupCoordinator."""
@@ -60,7 +71,7 @@ class Groups:
         count = broker.config.offsets_topic_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: a group must be found where it was stored.
         config = replace(broker.config, offsets_topic_num_partitions=count)
-        self.coordinator = GroupCoordinator(config, TopicNames(broker.topics))
+        self.coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=broker.group_config)
         self._timer: GroupTimer | None = None
         self._replay([] if present is None else present.partitions)
         self._perform(self.coordinator.on_loaded(now=self._now()))

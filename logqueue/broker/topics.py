@@ -44,6 +44,7 @@ class Topics:
     def __init__(self, directory: LogDirectory, config: BrokerConfig, log_defaults: LogConfig) -> None:
         self.by_name: dict[str, Topic] = {}
         self.by_id: dict[bytes, Topic] = {}
+        self.version = 0  # counts topics created, grown and deleted
         self._directory = directory
         self._config = config
         self._log_defaults = log_defaults
@@ -159,6 +160,7 @@ class Topics:
         self._directory.delete_topic(topic.name)
         del self.by_name[topic.name]
         del self.by_id[topic.id]
+        self.version += 1
         log.info("deleted topic %s", topic.name)
         for partition in topic.partitions:
             partition.wake_all()
@@ -172,6 +174,7 @@ class Topics:
         return topic
 
     def _open_partitions(self, topic: Topic) -> None:
+        self.version += 1
         for index in range(len(topic.partitions), self._directory.topics[topic.name].partitions):
             stored = self._directory.logs[TopicPartition(topic.name, index)]
             topic.partitions.append(Partition(stored.partition, stored, topic.config, is_internal=topic.is_internal))

@@ -14,12 +14,14 @@ not in the log, as in Kafka: after a restart a group is what its last record say
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from logqueue.config import BrokerConfig
-from logqueue.errors import ErrorCode
+from logqueue.config.group import GroupConfig
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.commits import Commits
-from logqueue.group.effects import Caller, Effect, Now
+from logqueue.group.effects import Caller, Effect, Now, Producer
 from logqueue.group.errors import reply_code_for_failed_append
 from logqueue.group.fetching import Fetching
 from logqueue.group.group import ClassicGroup
@@ -34,6 +36,7 @@ from logqueue.group.records import Change, GroupChange, OffsetChange, decode, gr
 from logqueue.group.removal import Removal
 from logqueue.group.timers import Timers
 from logqueue.group.topics import Topics
+from logqueue.group.turns import Turns
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
 from logqueue.protocol.messages.heartbeat import HeartbeatRequest
@@ -44,57 +47,181 @@ from logqueue.protocol.messages.offset_commit import OffsetCommitRequest
 from logqueue.protocol.messages.offset_delete import OffsetDeleteRequest
 from logqueue.protocol.messages.offset_fetch import OffsetFetchRequest
 from logqueue.protocol.messages.sync_group import SyncGroupRequest
+from logqueue.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest
+
+if TYPE_CHECKING:
+    from logqueue.group.consumer_coordinator import ConsumerCoordinator
+    from logqueue.group.consumer_group import ConsumerGroup
+    from logqueue.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
+    from logqueue.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 
 
 class GroupCoordinator:
-    """All groups of the broker; `partition_for` says where in `__consumer_offsets` each one lives."""
+    """All groups of the broker; `partition_for` says where in `__consumer_offsets` each one lives.
+
+    An id names a classic group or a consumer group (KIP-848), never both. `group_config` tells the settings that a
+    group has of its own.
+    """
 
     def __init__(
-        self, config: BrokerConfig, topics: Topics, *, random_id: Callable[[], str] = lambda: str(uuid4())
+        self,
+        config: BrokerConfig,
+        topics: Topics,
+        *,
+        group_config: Callable[[str], GroupConfig] | None = None,
+        random_id: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
+        self._config = config
+        self._topics = topics
+        self._group_config = group_config or (lambda _: GroupConfig.defaults(config))
+        self._random_id = random_id
         self._partitions = config.offsets_topic_num_partitions
         self._groups: dict[str, ClassicGroup] = {}
+        self._consumer_groups: dict[str, ConsumerGroup] = {}
+        self._consumer_side: ConsumerCoordinator | None = None
         self._offsets = Offsets()
         self._timers = Timers()
         self._ledger = ledger = Ledger(self._partitions)
-        groups, offsets, timers = self._groups, self._offsets, self._timers
+        self._turns = turns = Turns(ledger)
+        groups, consumer_groups = self._groups, self._consumer_groups
+        offsets, timers = self._offsets, self._timers
         self._rebalance = rebalance = Rebalance(groups, config=config, timers=timers, ledger=ledger)
         self._joining = Joining(groups, config=config, ledger=ledger, rebalance=rebalance, random_id=random_id)
         self._membership = Membership(groups, ledger=ledger, rebalance=rebalance)
-        self._commits = Commits(groups, config=config, ledger=ledger, rebalance=rebalance, topics=topics)
-        self._fetching = Fetching(groups, offsets=offsets, ledger=ledger, topics=topics)
-        self._listing = Listing(groups, ledger=ledger)
-        self._removal = Removal(groups, config=config, offsets=offsets, timers=timers, ledger=ledger, topics=topics)
+        self._commits = Commits(
+            groups, consumer_groups, config=config, ledger=ledger, rebalance=rebalance, topics=topics
+        )
+        self._fetching = Fetching(groups, consumer_groups, offsets=offsets, ledger=ledger, topics=topics)
+        self._listing = Listing(groups, consumer_groups, ledger=ledger)
+        self._removal = Removal(
+            groups,
+            consumer_groups,
+            config=config,
+            offsets=offsets,
+            timers=timers,
+            ledger=ledger,
+            turns=turns,
+            topics=topics,
+        )
 
     def partition_for(self, group_id: str) -> int:
         """The partition of `__consumer_offsets` that holds the group."""
         return partition_of(group_id, self._partitions)
 
+    @property
+    def _consumers(self) -> ConsumerCoordinator:
+        """The side of consumer groups, imported and made when it is first needed: start-up is imports."""
+        if self._consumer_side is None:
+            from logqueue.group.consumer_coordinator import ConsumerCoordinator
+
+            self._consumer_side = ConsumerCoordinator(
+                self._consumer_groups,
+                self._groups,
+                config=self._config,
+                config_of=self._group_config,
+                topics=self._topics,
+                ledger=self._ledger,
+                turns=self._turns,
+                timers=self._timers,
+                classic_rebalance=self._rebalance,
+                random_id=self._random_id,
+            )
+        return self._consumer_side
+
     # Requests
 
     def join_group(self, request: JoinGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
         """JoinGroup 0-9. The reply may take up to the rebalance timeout."""
-        self._joining.join(request, caller=caller, now=now)
+        self._turns.take(request.group_id, now, lambda later: self._join(request, caller, later))
         return self._ledger.drain()
+
+    def _join(self, request: JoinGroupRequest, caller: Caller, now: Now) -> None:
+        group = self._consumer_groups.get(request.group_id)
+        if group is None:
+            self._joining.join(request, caller=caller, now=now)
+        elif group.profiles:
+            self._consumers.classic_members.join(group, request, caller=caller, now=now)
+        else:
+            self._join_empty(group, request, caller)
+
+    def _join_empty(self, group: ConsumerGroup, request: JoinGroupRequest, caller: Caller) -> None:
+        """A group without members changes its protocol, whatever the migration policy; its offsets stay."""
+
+        def settle(error: ErrorCode, now: Now) -> None:
+            if error is ErrorCode.NONE:
+                self._groups[group.group_id] = ClassicGroup(group.group_id, state_time_ms=now.time_ms)
+                self._joining.join(request, caller=caller, now=now)
+            else:
+                self._joining.refuse(request, error, caller=caller)
+
+        try:
+            self._joining.check(request, caller=caller)
+        except KafkaError as error:
+            self._joining.refuse(request, error.code, caller=caller)
+        else:
+            self._consumers.make_way(group, settle)
 
     def sync_group(self, request: SyncGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
         """SyncGroup 0-5. The reply may take up to the rebalance timeout."""
-        self._membership.sync(request, caller=caller, now=now)
+        self._turns.take(request.group_id, now, lambda later: self._sync(request, caller, later))
         return self._ledger.drain()
+
+    def _sync(self, request: SyncGroupRequest, caller: Caller, now: Now) -> None:
+        group = self._consumer_groups.get(request.group_id)
+        if group is None:
+            self._membership.sync(request, caller=caller, now=now)
+        else:
+            self._consumers.classic_members.sync(group, request, caller=caller, now=now)
 
     def heartbeat(self, request: HeartbeatRequest, *, caller: Caller, now: Now) -> list[Effect]:
         """Heartbeat 0-4."""
-        self._membership.heartbeat(request, caller=caller, now=now)
+        if request.group_id in self._consumer_groups or self._turns.is_taken(request.group_id):
+            self._turns.take(request.group_id, now, lambda later: self._heartbeat(request, caller, later))
+        else:
+            self._membership.heartbeat(request, caller=caller, now=now)
         return self._ledger.drain()
+
+    def _heartbeat(self, request: HeartbeatRequest, caller: Caller, now: Now) -> None:
+        group = self._consumer_groups.get(request.group_id)
+        if group is None:
+            self._membership.heartbeat(request, caller=caller, now=now)
+        else:
+            self._consumers.classic_members.heartbeat(group, request, caller=caller, now=now)
 
     def leave_group(self, request: LeaveGroupRequest, *, caller: Caller, now: Now) -> list[Effect]:
         """LeaveGroup 0-5."""
-        self._membership.leave(request, caller=caller, now=now)
+        self._turns.take(request.group_id, now, lambda later: self._leave(request, caller, later))
+        return self._ledger.drain()
+
+    def _leave(self, request: LeaveGroupRequest, caller: Caller, now: Now) -> None:
+        group = self._consumer_groups.get(request.group_id)
+        if group is None:
+            self._membership.leave(request, caller=caller, now=now)
+        else:
+            self._consumers.classic_members.leave(group, request, caller=caller, now=now)
+
+    def consumer_heartbeat(self, request: ConsumerGroupHeartbeatRequest, *, caller: Caller, now: Now) -> list[Effect]:
+        """ConsumerGroupHeartbeat 0-1. The reply follows the append, if there is one."""
+        self._consumers.heartbeat(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def describe_consumer_groups(
+        self, request: ConsumerGroupDescribeRequest, *, caller: Caller, now: Now
+    ) -> list[Effect]:
+        """ConsumerGroupDescribe 0-1."""
+        self._consumers.describe(request, caller=caller)
         return self._ledger.drain()
 
     def commit_offsets(self, request: OffsetCommitRequest, *, caller: Caller, now: Now) -> list[Effect]:
         """OffsetCommit 2-10. The reply follows the append."""
         self._commits.commit(request, caller=caller, now=now)
+        return self._ledger.drain()
+
+    def commit_offsets_in_transaction(
+        self, request: TxnOffsetCommitRequest, *, verified: ErrorCode, caller: Caller, now: Now
+    ) -> list[Effect]:
+        """TxnOffsetCommit 0-5; `verified` is what the transaction coordinator says. The reply follows the append."""
+        self._commits.commit_in_transaction(request, verified=verified, caller=caller, now=now)
         return self._ledger.drain()
 
     def fetch_offsets(self, request: OffsetFetchRequest, *, caller: Caller, now: Now) -> list[Effect]:
@@ -124,6 +251,10 @@ class GroupCoordinator:
 
     # Events
 
+    def on_marker(self, partition: int, producer_id: int, *, commit: bool) -> None:
+        """A transaction has ended in a partition of `__consumer_offsets`, durably or in replay."""
+        self._offsets.decide((partition, producer_id), commit=commit)
+
     def on_topics_deleted(self, topics: Collection[str], *, now: Now) -> list[Effect]:
         """Topics are gone: so are the offsets committed for them."""
         self._removal.on_topics_deleted(topics, now)
@@ -142,39 +273,54 @@ class GroupCoordinator:
         pending = self._ledger.take(ticket)
         if error is ErrorCode.NONE:
             for change in pending.changes:
-                self._apply(change, now)
+                self._apply(change, now, pending.producer)
         pending.then(error, now)
         self._ledger.release(pending.group_id, now)
         return self._ledger.drain()
 
-    def _apply(self, change: Change, now: Now) -> None:
+    def _apply(self, change: Change, now: Now, producer: Producer | None = None) -> None:
         """A durable record holds. Of a live group only its end is news: its state is ahead of its records."""
         match change:
             case OffsetChange(group_id, position, committed):
-                self._offsets.apply(group_id, position, committed)
-                if committed is not None and group_id not in self._groups:
+                if producer is None or committed is None:
+                    self._offsets.apply(group_id, position, committed)
+                else:
+                    key = (self.partition_for(group_id), producer.producer_id)
+                    self._offsets.hold(key, group_id, position, committed)
+                if committed is not None and group_id not in self._groups and group_id not in self._consumer_groups:
                     self._groups[group_id] = ClassicGroup(group_id, state_time_ms=now.time_ms)
             case GroupChange(group_id, None):
                 self._groups.pop(group_id, None)
             case GroupChange():
                 pass
+            case _:
+                self._consumers.apply(change)
 
     # Start
 
-    def replay(self, key: bytes, value: bytes | None, *, now: Now) -> None:
-        """Take in one record of `__consumer_offsets`. Raises MalformedFrame for bytes that are no such record."""
+    def replay(self, key: bytes, value: bytes | None, *, now: Now, producer: Producer | None = None) -> None:
+        """Take in one record of `__consumer_offsets`, of a `producer` if it was written in a transaction.
+
+        Raises MalformedFrame for bytes that are no such record.
+        """
         change = decode(key, value)
         if change is None:
             return
-        self._apply(change, now)
+        self._apply(change, now, producer)
+        # Each of the two kinds of group ends the other, whatever tombstones compaction has left between them.
         if isinstance(change, GroupChange) and change.value is not None:
+            self._consumer_groups.pop(change.group_id, None)
             self._groups[change.group_id] = group_from_value(change.group_id, change.value)
+        elif change.group_id in self._consumer_groups:
+            self._groups.pop(change.group_id, None)
 
     def on_loaded(self, *, now: Now) -> list[Effect]:
         """Everything is replayed: sessions of the members run from now, and expiry begins."""
         for group in self._groups.values():
             for member in group.members.values():
                 self._rebalance.keep_session(group, member, now)
+        if self._consumer_groups:
+            self._consumers.on_loaded(now)
         self._removal.schedule_expiry(now)
         return self._ledger.drain()
 

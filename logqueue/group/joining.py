@@ -57,8 +57,8 @@ class Joining:
     def join(self, request: JoinGroupRequest, *, caller: Caller, now: Now) -> None:
         """Let a member in, or say why not. The id goes back with a refusal, so that the client may keep it."""
         try:
+            self.check(request, caller=caller)
             group = self._group_for(request, now)
-            _check_names(request, caller)
             self._check_room(group, request.member_id)
             group.check_alive()
             names = {protocol.name for protocol in request.protocols}
@@ -75,14 +75,18 @@ class Joining:
         except GroupIsFull as full:
             self._ledger.reply(caller, failed_join(full.code, version=caller.version))
         except KafkaError as error:
-            self._ledger.reply(caller, failed_join(error.code, request.member_id, version=caller.version))
+            self.refuse(request, error.code, caller=caller)
+
+    def check(self, request: JoinGroupRequest, *, caller: Caller) -> None:
+        """Raise KafkaError for a request that no group would let in."""
+        check_request(request, self._config)
+        check_names(request, caller)
+
+    def refuse(self, request: JoinGroupRequest, error: ErrorCode, *, caller: Caller) -> None:
+        """Answer with an error."""
+        self._ledger.reply(caller, failed_join(error, request.member_id, version=caller.version))
 
     def _group_for(self, request: JoinGroupRequest, now: Now) -> ClassicGroup:
-        if not request.group_id or not is_storable(request.group_id):
-            raise InvalidGroupId
-        low, high = self._config.group_min_session_timeout_ms, self._config.group_max_session_timeout_ms
-        if not low <= request.session_timeout_ms <= high:
-            raise InvalidSessionTimeout(request.session_timeout_ms, low=low, high=high)
         group = self._groups.get(request.group_id)
         if group is None:
             if request.member_id:
@@ -122,9 +126,9 @@ class Joining:
             instance_id=request.group_instance_id,
             client_id=caller.client_id,
             client_host=caller.host,
-            rebalance_timeout_ms=_rebalance_timeout_ms(request),
+            rebalance_timeout_ms=rebalance_timeout_ms(request),
             session_timeout_ms=request.session_timeout_ms,
-            protocols=_protocols(request),
+            protocols=protocols_of(request),
         )
         member.is_new = True
         if group.is_initial_rebalance:
@@ -143,7 +147,7 @@ class Joining:
             self._add(group, request.member_id, request, caller, now)
             return
         member = group.check_member(request.member_id, request.group_instance_id)
-        is_unchanged = member.protocols == _protocols(request)
+        is_unchanged = member.protocols == protocols_of(request)
         is_leader = group.leader == member.member_id
         if is_unchanged and (group.state is COMPLETING_REBALANCE or (group.state is STABLE and not is_leader)):
             # The answer got lost, or a follower looks after itself: the generation goes on. A leader that joins
@@ -154,8 +158,8 @@ class Joining:
         self._rebalance.prepare_or_complete(group, now)
 
     def _update(self, group: ClassicGroup, member: Member, request: JoinGroupRequest, caller: Caller) -> None:
-        group.update_protocols(member, _protocols(request))
-        member.rebalance_timeout_ms = _rebalance_timeout_ms(request)
+        group.update_protocols(member, protocols_of(request))
+        member.rebalance_timeout_ms = rebalance_timeout_ms(request)
         member.session_timeout_ms = request.session_timeout_ms
         self._rebalance.park_join(member, caller)
 
@@ -223,17 +227,28 @@ def _replaced_response(
     return response
 
 
-def _check_names(request: JoinGroupRequest, caller: Caller) -> None:
+def check_request(request: JoinGroupRequest, config: BrokerConfig) -> None:
+    """Raise InvalidGroupId or InvalidSessionTimeout."""
+    if not request.group_id or not is_storable(request.group_id):
+        raise InvalidGroupId
+    low, high = config.group_min_session_timeout_ms, config.group_max_session_timeout_ms
+    if not low <= request.session_timeout_ms <= high:
+        raise InvalidSessionTimeout(request.session_timeout_ms, low=low, high=high)
+
+
+def check_names(request: JoinGroupRequest, caller: Caller) -> None:
+    """Raise NameTooLong for a name that no record can hold."""
     names = [request.protocol_type, *(protocol.name for protocol in request.protocols)]
     id_bytes = max(len(name.encode()) for name in (caller.client_id, request.group_instance_id or ""))
     if not all(map(is_storable, names)) or id_bytes + RANDOM_ID_BYTES > STRING_BYTES_MAX:
         raise NameTooLong(request.group_id)
 
 
-def _protocols(request: JoinGroupRequest) -> tuple[Protocol, ...]:
+def protocols_of(request: JoinGroupRequest) -> tuple[Protocol, ...]:
+    """The protocols a member speaks, most preferred first."""
     return tuple(Protocol(protocol.name, protocol.metadata) for protocol in request.protocols)
 
 
-def _rebalance_timeout_ms(request: JoinGroupRequest) -> int:
+def rebalance_timeout_ms(request: JoinGroupRequest) -> int:
     """Version 0 has none: the session timeout stands in."""
     return request.rebalance_timeout_ms if request.rebalance_timeout_ms >= 0 else request.session_timeout_ms

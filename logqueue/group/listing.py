@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from logqueue.errors import ErrorCode
 from logqueue.group.effects import Caller
 from logqueue.group.errors import GroupNotFound
@@ -9,6 +12,7 @@ from logqueue.group.group import ClassicGroup
 from logqueue.group.ledger import Ledger
 from logqueue.group.member import Member
 from logqueue.group.states import DEAD, STABLE
+from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
 from logqueue.protocol.messages.describe_groups import (
     DescribedGroup,
     DescribedGroupMember,
@@ -17,7 +21,11 @@ from logqueue.protocol.messages.describe_groups import (
 )
 from logqueue.protocol.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
+if TYPE_CHECKING:
+    from logqueue.group.consumer_group import ConsumerGroup
+
 CLASSIC = "classic"
+CONSUMER = "consumer"
 NOT_FOUND_SINCE = 6  # DescribeGroups (KIP-1043); before, an unknown group was described as a dead one
 
 # Without an authorizer everybody may do everything: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS (KIP-430).
@@ -27,15 +35,18 @@ ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 class Listing:
     """Answers from the groups as they are."""
 
-    def __init__(self, groups: dict[str, ClassicGroup], *, ledger: Ledger) -> None:
+    def __init__(
+        self, groups: dict[str, ClassicGroup], consumer_groups: Mapping[str, ConsumerGroup], *, ledger: Ledger
+    ) -> None:
         self._groups = groups
+        self._consumer_groups = consumer_groups
         self._ledger = ledger
 
     def list_groups(self, request: ListGroupsRequest, *, caller: Caller) -> None:
         """Every group that passes the filters, which ignore case; an empty filter passes all."""
         states = {state.strip().lower() for state in request.states_filter}
         types = {group_type.strip().lower() for group_type in request.types_filter}
-        listed = [
+        every = [
             ListedGroup(
                 group_id=group.group_id,
                 protocol_type=group.protocol_type or "",
@@ -43,7 +54,20 @@ class Listing:
                 group_type=CLASSIC,
             )
             for group in self._groups.values()
-            if (not states or group.state.value.lower() in states) and (not types or CLASSIC in types)
+        ]
+        every += [
+            ListedGroup(
+                group_id=group_id,
+                protocol_type=CONSUMER_PROTOCOL_TYPE,
+                group_state=consumer_group.state.value,
+                group_type=CONSUMER,
+            )
+            for group_id, consumer_group in self._consumer_groups.items()
+        ]
+        listed = [
+            group
+            for group in every
+            if (not states or group.group_state.lower() in states) and (not types or group.group_type in types)
         ]
         self._ledger.reply(caller, ListGroupsResponse(groups=listed))
 
@@ -63,6 +87,8 @@ class Listing:
             if caller.version >= NOT_FOUND_SINCE:
                 missing = GroupNotFound(group_id)
                 answer.error_code, answer.error_message = missing.code, missing.detail
+                if group_id in self._consumer_groups:
+                    answer.error_message = f"Group {group_id} is not a classic group."
             return answer
         # Protocol and metadata are told of a generation that has settled only.
         protocol = group.protocol if group.state is STABLE else None

@@ -91,16 +91,16 @@ class Membership:
         try:
             group = self._group(request.group_id, request.member_id)
         except UnknownMember as error:
-            self._answer_leave(caller, [_left(leaver, error.code) for leaver in leavers])
+            answer_leave(self._ledger, caller, [left(leaver, error.code) for leaver in leavers])
             return
         except KafkaError as error:
             self._ledger.reply(caller, LeaveGroupResponse(error_code=error.code))
             return
-        answers = [_left(leaver, self._take_out(group, leaver)) for leaver in leavers]
+        answers = [left(leaver, self._take_out(group, leaver)) for leaver in leavers]
         if any(answer.error_code == ErrorCode.NONE for answer in answers):
             self._rebalance.after_removal(group, now)
         # An emptied group is written down: the answer waits for that.
-        self._ledger.when_idle(group.group_id, now, lambda _: self._answer_leave(caller, answers))
+        self._ledger.when_idle(group.group_id, now, lambda _: answer_leave(self._ledger, caller, answers))
 
     def _take_out(self, group: ClassicGroup, leaver: MemberIdentity) -> ErrorCode:
         member_id, instance_id = leaver.member_id, leaver.group_instance_id
@@ -114,14 +114,17 @@ class Membership:
         self._rebalance.remove(group, member_id)
         return ErrorCode.NONE
 
-    def _answer_leave(self, caller: Caller, answers: list[MemberResponse]) -> None:
-        if caller.version < NAMES_MEMBERS_SINCE:
-            self._ledger.reply(caller, LeaveGroupResponse(error_code=answers[0].error_code))
-        else:
-            self._ledger.reply(caller, LeaveGroupResponse(members=answers))
+
+def answer_leave(ledger: Ledger, caller: Caller, answers: list[MemberResponse]) -> None:
+    """Answer a LeaveGroup, with what became of each member."""
+    if caller.version < NAMES_MEMBERS_SINCE:
+        ledger.reply(caller, LeaveGroupResponse(error_code=answers[0].error_code))
+    else:
+        ledger.reply(caller, LeaveGroupResponse(members=answers))
 
 
-def _left(leaver: MemberIdentity, error: ErrorCode) -> MemberResponse:
+def left(leaver: MemberIdentity, error: ErrorCode) -> MemberResponse:
+    """What became of one member."""
     return MemberResponse(member_id=leaver.member_id, group_instance_id=leaver.group_instance_id, error_code=error)
 
 

@@ -199,6 +199,24 @@ class Rebalance:
         group.remove(member.member_id)
         self._timers.cancel(("session", group.group_id, member.member_id))
 
+    # Another protocol
+
+    def turn_away(self, group: ClassicGroup, now: Now) -> None:
+        """The group is about to become a consumer group (KIP-848): whoever waits in it has to join that."""
+        for member in group.members.values():
+            error = ErrorCode.REBALANCE_IN_PROGRESS
+            if member.parked_join is not None:
+                version = member.parked_join.version
+                self.answer_join(group, member, failed_join(error, member.member_id, version=version))
+            self._answer_sync(group, member, SyncGroupResponse(error_code=error), now)
+
+    def release(self, group: ClassicGroup) -> None:
+        """The group is a classic one no more: none of its deadlines holds."""
+        for member_id in (*group.members, *group.pending_joins):
+            self._timers.cancel(("session", group.group_id, member_id))
+        self._timers.cancel(("join", group.group_id))
+        self._timers.cancel(("sync", group.group_id))
+
     # Answers
 
     def park_join(self, member: Member, caller: Caller) -> None:

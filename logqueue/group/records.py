@@ -1,4 +1,4 @@
-"""The two kinds of records a classic group leaves in `__consumer_offsets`, and their bytes.
+"""The records of `__consumer_offsets`, and their bytes: here the two kinds a classic group leaves.
 
 Key version 1: a committed offset; key version 2: a group. Kafka 4 writes values as version 3, and version 1 where an
 old client gave its commit a time to live. A tombstone removes what its key names.
@@ -6,7 +6,7 @@ old client gave its commit a time to live. A tombstone removes what its key name
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
 from logqueue.group.effects import LogRecord
 from logqueue.group.group import ClassicGroup
@@ -23,8 +23,12 @@ from logqueue.protocol.messages.consumer_offsets import (
     read_key,
 )
 
+if TYPE_CHECKING:
+    from logqueue.group.consumer_records import ConsumerChange
+
 OFFSET_KEY_VERSION = 1
 GROUP_KEY_VERSION = 2
+CONSUMER_KEY_VERSIONS = frozenset({3, 5, 6, 7, 8, 16})  # KIP-848, see consumer_records
 VALUE_VERSION = 3
 EXPIRING_OFFSET_VALUE_VERSION = 1
 
@@ -59,7 +63,7 @@ class GroupChange(NamedTuple):
     value: GroupMetadataValue | None
 
 
-Change: TypeAlias = OffsetChange | GroupChange
+Change: TypeAlias = Union[OffsetChange, GroupChange, "ConsumerChange"]
 
 
 def is_storable(text: str | None) -> bool:
@@ -77,6 +81,10 @@ def encode(change: Change) -> LogRecord:
         case GroupChange(group_id, value):
             key = codec.write_versioned(GroupMetadataKey(group=group_id), GROUP_KEY_VERSION)
             return LogRecord(key, None if value is None else codec.write_versioned(value, VALUE_VERSION))
+        case _:
+            from logqueue.group import consumer_records
+
+            return consumer_records.encode(change)
 
 
 def decode(key: bytes, value: bytes | None) -> Change | None:
@@ -91,7 +99,16 @@ def decode(key: bytes, value: bytes | None) -> Change | None:
         case GroupMetadataKey(group=group_id):
             return GroupChange(group_id, None if value is None else codec.read_versioned(GroupMetadataValue, value))
         case None:
-            return None
+            return _decode_consumer_record(key, value)
+
+
+def _decode_consumer_record(key: bytes, value: bytes | None) -> ConsumerChange | None:
+    kind = codec.read_version(key)
+    if kind not in CONSUMER_KEY_VERSIONS:
+        return None
+    from logqueue.group import consumer_records  # not needed, nor imported, where there are classic groups only
+
+    return consumer_records.decode(kind, key, value)
 
 
 def _encode_offset(committed: CommittedOffset) -> bytes:

@@ -1,13 +1,14 @@
 """How groups and offsets end: DeleteGroups, OffsetDelete, expiry (KIP-211), and topics that are deleted.
 
-Tombstones are written only while nothing of the group is under way, so that no commit slips behind them.
+Tombstones are written only while nothing of the group is under way, so that no commit slips behind them. Classic groups
+and consumer groups (KIP-848) end alike; they differ in their tombstones and in when their offsets expire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from logqueue.config import BrokerConfig
 from logqueue.errors import ErrorCode
@@ -21,6 +22,7 @@ from logqueue.group.states import DEAD, EMPTY, STABLE
 from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
 from logqueue.group.timers import Timers
 from logqueue.group.topics import Topics
+from logqueue.group.turns import Turns
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
 from logqueue.protocol.messages.offset_delete import (
@@ -31,9 +33,12 @@ from logqueue.protocol.messages.offset_delete import (
     OffsetDeleteResponseTopic,
 )
 
-EXPIRY_INTERVAL_MS = 600_000  # Kafka's offsets.retention.check.interval.ms
+if TYPE_CHECKING:
+    from logqueue.group.consumer_group import ConsumerGroup
+
 _MINUTE_MS = 60_000
 
+Group: TypeAlias = Union[ClassicGroup, "ConsumerGroup"]
 Settle: TypeAlias = Callable[[DeletableGroupResult, ErrorCode, Now], None]
 
 
@@ -43,19 +48,29 @@ class Removal:
     def __init__(
         self,
         groups: dict[str, ClassicGroup],
+        consumer_groups: Mapping[str, ConsumerGroup],
         *,
         config: BrokerConfig,
         offsets: Offsets,
         timers: Timers,
         ledger: Ledger,
+        turns: Turns,
         topics: Topics,
     ) -> None:
         self._groups = groups
+        self._consumer_groups = consumer_groups
         self._retention_ms = config.offsets_retention_minutes * _MINUTE_MS
+        self._expiry_interval_ms = config.offsets_retention_check_interval_ms
         self._offsets = offsets
         self._timers = timers
         self._ledger = ledger
+        self._turns = turns
         self._topics = topics
+
+    def _find(self, group_id: str) -> Group | None:
+        """The group, unless its tombstone is being written."""
+        group: Group | None = self._groups.get(group_id) or self._consumer_groups.get(group_id)
+        return None if group is None or group.is_dead else group
 
     # DeleteGroups
 
@@ -78,19 +93,32 @@ class Removal:
             self._ledger.when_idle(result.group_id, now, partial(self._delete, result, settle))
 
     def _delete(self, result: DeletableGroupResult, settle: Settle, now: Now) -> None:
-        group = self._groups.get(result.group_id)
-        if group is None or group.state is DEAD:
+        group = self._find(result.group_id)
+        if group is None:
             settle(result, GroupNotFound.code, now)
-        elif group.state is not EMPTY:
+        elif not group.is_empty:
             settle(result, GroupNotEmpty.code, now)
         else:
-            self._bury(group, self._offsets.of_group(group.group_id), partial(settle, result), now)
+            self._bury(group, self._offsets.positions_of(group.group_id), partial(settle, result), now)
 
-    def _bury(self, group: ClassicGroup, positions: Iterable[TopicPartition], then: Outcome, now: Now) -> None:
+    def _bury(self, group: Group, positions: Iterable[TopicPartition], then: Outcome, now: Now) -> None:
         """Write an Empty group and its offsets off; it is Dead meanwhile, and Empty again if that fails."""
+        tombstones: list[Change] = [OffsetChange(group.group_id, position, None) for position in positions]
+        if isinstance(group, ClassicGroup):
+            self._bury_classic(group, tombstones, then, now)
+            return
+        group.is_dead = True
+        tombstones += group.tombstones()
+
+        def settle(error: ErrorCode, later: Now) -> None:
+            group.is_dead = False
+            then(error, later)
+
+        self._turns.append(group.group_id, tuple(tombstones), settle)
+
+    def _bury_classic(self, group: ClassicGroup, tombstones: list[Change], then: Outcome, now: Now) -> None:
         empty_since_ms = group.state_time_ms
         group.move_to(DEAD, now_ms=now.time_ms)
-        tombstones: list[Change] = [OffsetChange(group.group_id, position, None) for position in positions]
         tombstones.append(GroupChange(group.group_id, None))
 
         def settle(error: ErrorCode, later: Now) -> None:
@@ -107,13 +135,13 @@ class Removal:
         self._ledger.when_idle(request.group_id, now, partial(self._delete_offsets, request, caller))
 
     def _delete_offsets(self, request: OffsetDeleteRequest, caller: Caller, now: Now) -> None:
-        refusal = self._refusal(request.group_id)
-        if refusal is not ErrorCode.NONE:
+        group = self._find(request.group_id)
+        refusal = _refusal(request.group_id, group)
+        if group is None or refusal is not ErrorCode.NONE:
             self._ledger.reply(caller, OffsetDeleteResponse(error_code=refusal))
             return
-        group = self._groups[request.group_id]
         response = OffsetDeleteResponse(topics=[self._judged(group, topic) for topic in request.topics])
-        stored = self._offsets.of_group(group.group_id)
+        stored = set(self._offsets.positions_of(group.group_id))
         doomed = [
             position
             for topic in response.topics
@@ -131,17 +159,7 @@ class Removal:
         else:
             settle(ErrorCode.NONE, now)
 
-    def _refusal(self, group_id: str) -> ErrorCode:
-        if not group_id:
-            return ErrorCode.INVALID_GROUP_ID
-        group = self._groups.get(group_id)
-        if group is None or group.state is DEAD:
-            return GroupNotFound.code
-        if group.state is not EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
-            return GroupNotEmpty.code
-        return ErrorCode.NONE
-
-    def _judged(self, group: ClassicGroup, topic: OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic:
+    def _judged(self, group: Group, topic: OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic:
         answer = OffsetDeleteResponseTopic(name=topic.name)
         for partition in topic.partitions:
             error = ErrorCode.NONE
@@ -164,7 +182,7 @@ class Removal:
             self._ledger.when_idle(group_id, now, partial(self._forget_topics, group_id, topics))
 
     def _forget_topics(self, group_id: str, topics: Collection[str], _: Now) -> None:
-        doomed = [position for position in self._offsets.of_group(group_id) if position.topic in topics]
+        doomed = [position for position in self._offsets.positions_of(group_id) if position.topic in topics]
         if doomed:
             # A failure leaves offsets that nobody can use; expiry takes them later.
             self._forget(group_id, doomed, _whatever)
@@ -173,26 +191,32 @@ class Removal:
 
     def schedule_expiry(self, now: Now) -> None:
         """Look for what has expired after the next interval, and so on."""
-        self._timers.set(("expiry",), now.monotonic + EXPIRY_INTERVAL_MS / 1000, self._expire)
+        self._timers.set(("expiry",), now.monotonic + self._expiry_interval_ms / 1000, self._expire)
 
     def _expire(self, now: Now) -> None:
         self.schedule_expiry(now)
-        for group in list(self._groups.values()):
+        groups: list[Group] = [*self._groups.values(), *self._consumer_groups.values()]
+        for group in groups:
             if not self._ledger.is_busy(group.group_id):
                 self._expire_group(group, now)
 
-    def _expire_group(self, group: ClassicGroup, now: Now) -> None:
+    def _expire_group(self, group: Group, now: Now) -> None:
         """Remove expired offsets; an Empty group that keeps none goes too. A failure is made good next time."""
         stored = self._offsets.of_group(group.group_id)
         expired = [
-            position for position, committed in stored.items() if self._has_expired(group, position, committed, now)
+            position
+            for position, committed in stored.items()
+            if self._has_expired(group, position, committed, now)
+            and not self._offsets.is_pending(group.group_id, position)
         ]
-        if group.state is EMPTY and len(expired) == len(stored) and not group.pending_joins:
+        has_nothing_left = len(expired) == len(stored) and not self._offsets.has_pending(group.group_id)
+        is_expected = isinstance(group, ClassicGroup) and bool(group.pending_joins)
+        if group.is_empty and has_nothing_left and not is_expected:
             self._bury(group, expired, _whatever, now)
         elif expired:
             self._forget(group.group_id, expired, _whatever)
 
-    def _has_expired(self, group: ClassicGroup, position: TopicPartition, committed: CommittedOffset, now: Now) -> bool:
+    def _has_expired(self, group: Group, position: TopicPartition, committed: CommittedOffset, now: Now) -> bool:
         since_ms = _unused_since_ms(group, committed)
         if since_ms is None or group.is_subscribed_to(position.topic):
             return False
@@ -201,13 +225,23 @@ class Removal:
         return now.time_ms - since_ms >= self._retention_ms
 
 
-def _unused_since_ms(group: ClassicGroup, committed: CommittedOffset) -> int | None:
+def _refusal(group_id: str, group: Group | None) -> ErrorCode:
+    if not group_id:
+        return ErrorCode.INVALID_GROUP_ID
+    if group is None:
+        return GroupNotFound.code
+    if isinstance(group, ClassicGroup) and not group.is_empty and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+        return GroupNotEmpty.code
+    return ErrorCode.NONE
+
+
+def _unused_since_ms(group: Group, committed: CommittedOffset) -> int | None:
     """From when retention counts (KIP-211); None while the group's offsets do not expire.
 
     An Empty group: from when it became so. A Stable one whose topics are known: from the commit (the caller spares
-    subscribed topics). A simple group: from the commit.
+    subscribed topics). A simple group, or a consumer group (KIP-848): from the commit.
     """
-    if group.protocol_type is None:
+    if not isinstance(group, ClassicGroup) or group.protocol_type is None:
         return committed.commit_time_ms
     if group.state is EMPTY:
         return group.state_time_ms if group.state_time_ms >= 0 else committed.commit_time_ms

@@ -43,6 +43,10 @@ class Timers:
         """Forget the key's deadline, if it has one."""
         self._timers.pop(key, None)
 
+    def has(self, key: Hashable) -> bool:
+        """Whether the key has a deadline."""
+        return key in self._timers
+
     def next_deadline(self) -> float | None:
         """The earliest deadline, None when there is none."""
         self._settle_top()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -18,4 +19,17 @@ class Topics(Protocol):
 
     def id_of(self, topic: str) -> bytes | None:
         """The id of a topic (16 bytes); None when there is no such topic."""
+        ...
+
+    def partition_count(self, topic: str) -> int:
+        """The number of partitions of a topic; 0 when there is no such topic."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """Every topic."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Another number whenever a topic has been created, grown or deleted."""
         ...

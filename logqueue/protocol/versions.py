@@ -55,6 +55,8 @@ SERVED: dict[ApiKey, VersionRange] = {
     ApiKey.DESCRIBE_QUORUM: VersionRange(0, 2),
     ApiKey.UPDATE_FEATURES: VersionRange(0, 2),
     ApiKey.DESCRIBE_CLUSTER: VersionRange(0, 2),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: VersionRange(0, 1),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: VersionRange(0, 1),
     ApiKey.DESCRIBE_TRANSACTIONS: VersionRange(0, 0),
     ApiKey.LIST_TRANSACTIONS: VersionRange(0, 2),
     ApiKey.LIST_CONFIG_RESOURCES: VersionRange(0, 1),
@@ -66,12 +68,14 @@ SERVED: dict[ApiKey, VersionRange] = {
 ADVERTISED: dict[ApiKey, VersionRange] = {**SERVED, ApiKey.PRODUCE: VersionRange(0, 13)}
 
 # Feature levels (KIP-584): what a node may finalize, and what a new one has finalized. `transaction.version` 2 has
-# producers bump their epoch with every transaction (KIP-890).
+# producers bump their epoch with every transaction (KIP-890); `group.version` 1 is consumer groups (KIP-848).
 SUPPORTED_FEATURES: dict[str, VersionRange] = {
+    "group.version": VersionRange(0, 1),
     "metadata.version": VersionRange(7, 29),
     "transaction.version": VersionRange(0, 2),
 }
 FINALIZED_FEATURES: dict[str, VersionRange] = {
+    "group.version": VersionRange(1, 1),
     "metadata.version": VersionRange(29, 29),
     "transaction.version": VersionRange(2, 2),
 }

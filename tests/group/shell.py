@@ -44,13 +44,34 @@ REBALANCE_MS = 60_000
 
 
 class FixedTopics:
-    """Topics t (id 1) and u (id 2), four partitions each."""
+    """Topics t (id 1) and u (id 2), four partitions each, until a test changes them."""
 
     def __init__(self) -> None:
         self.ids = {"t": b"\1" * 16, "u": b"\2" * 16}
+        self.counts = {"t": 4, "u": 4}
+        self.version = 1
+
+    def create(self, topic: str, partitions: int) -> None:
+        self.version += 1
+        self.ids[topic] = self.version.to_bytes(16, "big")
+        self.counts[topic] = partitions
+
+    def grow(self, topic: str, partitions: int) -> None:
+        self.version += 1
+        self.counts[topic] = partitions
+
+    def delete(self, topic: str) -> None:
+        self.version += 1
+        del self.ids[topic], self.counts[topic]
 
     def has_partition(self, topic: str, partition: int) -> bool:
-        return topic in self.ids and 0 <= partition < 4
+        return 0 <= partition < self.partition_count(topic)
+
+    def partition_count(self, topic: str) -> int:
+        return self.counts.get(topic, 0)
+
+    def names(self) -> Iterable[str]:
+        return list(self.ids)
 
     def name_of(self, topic_id: bytes) -> str | None:
         return next((name for name, known in self.ids.items() if known == topic_id), None)

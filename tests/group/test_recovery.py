@@ -65,9 +65,10 @@ def test_a_rebalance_under_way_is_forgotten_and_its_members_join_again(shell: Sh
     assert after.error_of(after.heartbeat(follower, generation)) is ErrorCode.NONE
 
 
-def test_records_of_other_coordinators_are_passed_over() -> None:
-    consumer_group_key = b"\x00\x03\x00\x01g"
-    assert Shell(log=[LogRecord(consumer_group_key, b"\x00\x00\x00\x00\x00\x01")]).listed() == []
+@pytest.mark.parametrize("kind", [4, 11, 17])  # subscription metadata of Kafka 4.0, share groups, streams groups
+def test_records_of_other_coordinators_are_passed_over(kind: int) -> None:
+    key = bytes([0, kind]) + b"\x00\x01g"
+    assert Shell(log=[LogRecord(key, b"\x00\x00\x00\x00\x00\x01")]).listed() == []
 
 
 @pytest.mark.parametrize("record", [LogRecord(b"", None), LogRecord(b"\x00\x01\x00\x05g", None)])

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from logqueue.errors import ErrorCode
-from logqueue.group.removal import EXPIRY_INTERVAL_MS
 from tests.group.shell import GROUP, SESSION_MS, Shell
 
 HOUR = 3600.0
-CHECK = EXPIRY_INTERVAL_MS / 1000
+CHECK = 600.0
 
 
 @pytest.fixture
 def shell() -> Shell:
-    return Shell(properties={"offsets.retention.minutes": "60"})
+    return Shell(properties={"offsets.retention.minutes": "60", "offsets.retention.check.interval.ms": "600000"})
 
 
 def results(shell: Shell, token: int) -> dict[str, ErrorCode]:
