@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from logqueue.broker.partition import Partition
 from logqueue.config import LogConfig
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.storage.errors import InvalidPartitions, InvalidTopic, TopicExists, UnknownTopic
 from logqueue.storage.names import MAX_TOPIC_NAME, is_topic_name
@@ -94,6 +95,11 @@ class Topics:
         check_name(name)
         if not (may_create and self._config.auto_create_topics_enable):
             raise UnknownTopic(f"This server does not host topic {name!r}.")
+        if self._config.default_replication_factor != 1:
+            raise KafkaError(
+                f"default.replication.factor is {self._config.default_replication_factor}, and there is one broker",
+                code=ErrorCode.INVALID_REPLICATION_FACTOR,
+            )
         return self.create(name, partitions=self._config.num_partitions, overrides={})
 
     def ensure_offsets_topic(self) -> Topic:

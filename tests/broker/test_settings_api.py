@@ -112,7 +112,7 @@ def test_a_changed_setting_holds_for_the_next_request(wire: Wire, topic: str) ->
 
 
 def test_alter_configs_replaces_all_settings(wire: Wire) -> None:
-    create(wire, "replaced", retention_ms="5", segment_bytes="1000000")
+    create(wire, "replaced", retention_ms="5", segment_bytes="2000000")
     config = ReplacedConfig(name="retention.ms", value="6")
     resource = ReplacedResource(resource_type=TOPIC, resource_name="replaced", configs=[config])
     assert wire.call(2, AlterConfigsRequest(resources=[resource])).responses[0].error_code == 0

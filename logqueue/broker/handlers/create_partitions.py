@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
 
 
 def handle(broker: Broker, request: CreatePartitionsRequest, slot: Slot) -> CreatePartitionsResponse:
-    return CreatePartitionsResponse(
-        results=[_grow(broker, wanted, validate_only=request.validate_only) for wanted in request.topics]
+    named = Counter(topic.name for topic in request.topics)
+    results = [_repeated(name) for name, count in named.items() if count > 1]
+    results += [
+        _grow(broker, wanted, validate_only=request.validate_only)
+        for wanted in request.topics
+        if named[wanted.name] == 1
+    ]
+    return CreatePartitionsResponse(results=results)
+
+
+def _repeated(name: str) -> CreatePartitionsTopicResult:
+    return CreatePartitionsTopicResult(
+        name=name, error_code=ErrorCode.INVALID_REQUEST, error_message="Duplicate topic name."
     )
 
 

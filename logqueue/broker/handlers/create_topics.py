@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from logqueue.broker.configs import describe_topic
 from logqueue.broker.session import Slot
-from logqueue.broker.topics import Topic
+from logqueue.broker.topics import Topic, check_name
+from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.create_topics import (
     CreatableTopic,
@@ -41,10 +42,13 @@ def handle(broker: Broker, request: CreateTopicsRequest, slot: Slot) -> CreateTo
 
 def _create(broker: Broker, wanted: CreatableTopic, *, validate_only: bool) -> CreatableTopicResult:
     try:
+        check_name(wanted.name)
+        overrides = {config.name: _value(config.name, config.value) for config in wanted.configs}
+        LogConfig.check_request(overrides)
         topic = broker.topics.create(
             wanted.name,
             partitions=_partition_count(broker, wanted),
-            overrides={config.name: _value(config.name, config.value) for config in wanted.configs},
+            overrides=overrides,
             validate_only=validate_only,
         )
     except KafkaError as error:
@@ -61,7 +65,11 @@ def _create(broker: Broker, wanted: CreatableTopic, *, validate_only: bool) -> C
 def _configs(broker: Broker, topic: Topic) -> list[CreatableTopicConfigs]:
     return [
         CreatableTopicConfigs(
-            name=entry.name, value=entry.value, read_only=entry.is_read_only, config_source=entry.source
+            name=entry.name,
+            value=entry.value,
+            read_only=entry.is_read_only,
+            config_source=entry.source,
+            is_sensitive=entry.is_sensitive,
         )
         for entry in describe_topic(broker, topic)
     ]
@@ -76,10 +84,12 @@ def _value(name: str, value: str | None) -> str:
 def _partition_count(broker: Broker, wanted: CreatableTopic) -> int:
     if wanted.assignments:
         return _assigned_count(broker, wanted)
-    if wanted.replication_factor not in (-1, 1):
+    replicas = wanted.replication_factor
+    if replicas == -1:
+        replicas = broker.config.default_replication_factor
+    if replicas != 1:
         raise KafkaError(
-            f"Unable to replicate the partition {wanted.replication_factor} time(s): only 1 broker is registered; "
-            "use 1 or -1",
+            f"Unable to replicate the partition {replicas} time(s): only 1 broker is registered.",
             code=ErrorCode.INVALID_REPLICATION_FACTOR,
         )
     return broker.config.num_partitions if wanted.num_partitions == -1 else wanted.num_partitions

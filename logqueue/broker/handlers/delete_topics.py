@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
@@ -18,10 +19,36 @@ from logqueue.protocol.wire import ZERO_UUID
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
+FIRST_WITH_DELETION_DISABLED = 3
+
 
 def handle(broker: Broker, request: DeleteTopicsRequest, slot: Slot) -> DeleteTopicsResponse:
     wanted = request.topics if slot.api_version >= 6 else [DeleteTopicState(name=name) for name in request.topic_names]
-    return DeleteTopicsResponse(responses=[_delete(broker, topic) for topic in wanted])
+    if not broker.config.delete_topic_enable:
+        return DeleteTopicsResponse(responses=[_disabled(topic, slot.api_version) for topic in wanted])
+    named = Counter((topic.name, topic.topic_id) for topic in wanted)
+    responses = [_repeated(*key) for key, count in named.items() if count > 1]
+    responses += [_delete(broker, topic) for topic in wanted if named[topic.name, topic.topic_id] == 1]
+    return DeleteTopicsResponse(responses=responses)
+
+
+def _disabled(wanted: DeleteTopicState, version: int) -> DeletableTopicResult:
+    known = version >= FIRST_WITH_DELETION_DISABLED
+    return DeletableTopicResult(
+        name=wanted.name,
+        topic_id=wanted.topic_id,
+        error_code=ErrorCode.TOPIC_DELETION_DISABLED if known else ErrorCode.INVALID_REQUEST,
+        error_message="Topic deletion is disabled (delete.topic.enable).",
+    )
+
+
+def _repeated(name: str | None, topic_id: bytes) -> DeletableTopicResult:
+    return DeletableTopicResult(
+        name=name,
+        topic_id=topic_id,
+        error_code=ErrorCode.INVALID_REQUEST,
+        error_message="Duplicate topic in request.",
+    )
 
 
 def _delete(broker: Broker, wanted: DeleteTopicState) -> DeletableTopicResult:
