@@ -59,12 +59,12 @@ class Joining:
         try:
             self.check(request, caller=caller)
             group = self._group_for(request, now)
+            self._groups[group.group_id] = group  # as in Kafka, a refused first member leaves an empty group
             self._check_room(group, request.member_id)
             group.check_alive()
             names = {protocol.name for protocol in request.protocols}
             if not group.supports(request.protocol_type, names):
                 raise InconsistentProtocol(group.group_id, f"{request.protocol_type} {sorted(names)} do not fit")
-            self._groups[group.group_id] = group
             if request.member_id:
                 self._join_known(group, request, caller, now)
             else:
