@@ -349,7 +349,9 @@ class PartitionLog:
             self._write_file(self.folder / segment_file(offset, SNAPSHOT), format_snapshot(self.producer_state))
             self._snapshots.append(offset)
         bases = [segment.base_offset for segment in self._segments]
-        kept = snapshots_to_keep(self._snapshots, [*bases, offset] if is_base else bases)
+        if is_base:
+            bases.append(offset)
+        kept = snapshots_to_keep(self._snapshots, bases, recovery_point=self.recovery_point)
         for dropped in set(self._snapshots) - set(kept):
             self._retired.add_file(self.folder / segment_file(dropped, SNAPSHOT))
         self._snapshots = kept

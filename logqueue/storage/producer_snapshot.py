@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from struct import Struct
 
@@ -51,10 +52,15 @@ def format_snapshot(state: ProducerState) -> bytes:
     return bytes(body)
 
 
-def snapshots_to_keep(offsets: Iterable[int], bases: Sequence[int]) -> list[int]:
-    """Which snapshots of a log stay, sorted: the newest, and those at the `bases` of its last segments."""
+def snapshots_to_keep(offsets: Iterable[int], bases: Sequence[int], *, recovery_point: int) -> list[int]:
+    """Which snapshots of a log stay, sorted: the newest, and those at the `bases` of segments that may need one.
+
+    Those are the last two, and all from the one on that holds the recovery point, where a recovery would start.
+    """
     found = sorted(offsets)
-    return [at for at in found if at == found[-1] or at in bases[-SEGMENTS_WITH_SNAPSHOT:]]
+    start = max(bisect_right(bases, recovery_point) - 1, 0)
+    needed = set(bases[min(start, max(len(bases) - SEGMENTS_WITH_SNAPSHOT, 0)) :])
+    return [at for at in found if at == found[-1] or at in needed]
 
 
 def parse_snapshot(data: bytes) -> ProducerState | None:

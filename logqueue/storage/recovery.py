@@ -336,7 +336,7 @@ class _Loader:
         """Remove index files without a log, snapshots of offsets that the log does not have, and old ones."""
         bases = [segment.base_offset for segment in self._segments]
         found = [offset for offset, suffix in self._named() if suffix == SNAPSHOT and offset <= self._next_offset]
-        self._snapshots = snapshots_to_keep(found, bases)
+        self._snapshots = snapshots_to_keep(found, bases, recovery_point=self._recovery_point)
         for offset, suffix in self._named():
             if offset not in (self._snapshots if suffix == SNAPSHOT else bases):
                 self._fs.unlink(self._folder / segment_file(offset, suffix))

@@ -126,17 +126,27 @@ def test_a_restart_remembers_producers(tmp_path: Path) -> None:
     directory.close()
 
 
-def test_the_newest_snapshots_are_kept(tmp_path: Path) -> None:
+def test_snapshots_stay_for_the_last_two_segments_and_for_what_a_recovery_would_check(tmp_path: Path) -> None:
     directory = new_directory(tmp_path)
-    for number in range(30):
-        produce(directory.logs[PLAIN], number)
-    directory.purge()
-    directory.close()
+    log = directory.logs[PLAIN]
+
+    def names() -> list[int]:
+        directory.purge()
+        return sorted(int(path.stem) for path in (tmp_path / "plain-0").glob("*.snapshot"))
+
+    for number in range(16):
+        produce(log, number)
+    assert names() == [5, 10, 15]
+    log.flush()
+    log.advance_recovery_point(force=True)
+    for number in range(16, 30):
+        produce(log, number)
+    assert names() == [15, 20, 25]
     for _ in range(2):
-        names = sorted(path.name for path in (tmp_path / "plain-0").glob("*.snapshot"))
-        assert len(names) <= 3
-        assert names[-1] == "00000000000000000030.snapshot"
-        open_directory(tmp_path).close()
+        directory.close()
+        directory = open_directory(tmp_path)
+        assert names() == [20, 25, 30]
+    directory.close()
 
 
 def test_idle_producers_are_forgotten_but_not_in_a_transaction(log: PartitionLog) -> None:
