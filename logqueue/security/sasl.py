@@ -100,9 +100,10 @@ class Scram:
     def _begin(self, text: str) -> bytes:
         first = self._first = _First(text)
         first.credential, first.is_known = self._credentials.find(first.user, self._mechanism)
-        first.nonce = first.client_nonce + self._new_nonce()
+        first.server_nonce = self._new_nonce()
         salt = b64encode(first.credential.salt).decode()
-        first.server_first = f"r={first.nonce},s={salt},i={first.credential.iterations}"
+        nonce = first.client_nonce + first.server_nonce
+        first.server_first = f"r={nonce},s={salt},i={first.credential.iterations}"
         return first.server_first.encode()
 
     def _finish(self, text: str, first: _First) -> bytes:
@@ -111,7 +112,9 @@ class Scram:
         if not separator or len(fields) < 2 or not (fields[0].startswith("c=") and fields[1].startswith("r=")):
             raise ValueError("client final")
         proof = b64decode(proof_text, validate=True)
-        if b64decode(fields[0][2:], validate=True) != first.gs2_header.encode() or fields[1][2:] != first.nonce:
+        # Like Kafka: librdkafka before 2.1 puts its own nonce in front once more; what keeps replays out is our part.
+        is_ours = fields[1].endswith(first.server_nonce)
+        if not is_ours or b64decode(fields[0][2:], validate=True) != first.gs2_header.encode():
             raise self._failed()
         signed = f"{first.bare},{first.server_first},{without_proof}".encode()
         credential = first.credential
@@ -131,7 +134,7 @@ class Scram:
 class _First:
     """What the client's first message said. Raises ValueError for what is no such message."""
 
-    __slots__ = ("bare", "client_nonce", "credential", "gs2_header", "is_known", "nonce", "server_first", "user")
+    __slots__ = ("bare", "client_nonce", "credential", "gs2_header", "is_known", "server_first", "server_nonce", "user")
 
     def __init__(self, text: str) -> None:
         binding, authorization, name, nonce, *_ = [*text.split(","), "", "", ""]
@@ -147,7 +150,7 @@ class _First:
         self.client_nonce = nonce[2:]
         self.credential: Credential
         self.is_known = False
-        self.nonce = self.server_first = ""
+        self.server_nonce = self.server_first = ""
 
 
 def _plain_name(text: str) -> str:

@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from logqueue.broker.broker import Broker
+from logqueue.broker.door import Door
 from logqueue.broker.listener import format_address
 from logqueue.config import BrokerConfig
+from logqueue.config.listeners import listeners_of
 from logqueue.errors import LogqueueError
 from logqueue.storage.environment import Environment
 
@@ -58,15 +60,21 @@ class EmbeddedBroker:
 
     @property
     def bootstrap(self) -> str:
-        """`host:port` for clients; stays the same over `restart()`."""
-        return format_address(self._config.host, self.port)
+        """`host:port` of the first listener, for clients; stays the same over `restart()`."""
+        return format_address(listeners_of(self._config)[0].host, self.port)
+
+    def address_of(self, listener: str) -> str:
+        """`host:port` of a listener by its name, such as SASL_SSL. Raises KeyError for a listener that is not there."""
+        endpoint = {endpoint.name: endpoint for endpoint in listeners_of(self._config)}[listener]
+        return format_address(endpoint.host, endpoint.port)
 
     @property
     def port(self) -> int:
         """The port that was bound. Raises LogqueueError before the first start."""
-        if not self._config.port:
+        port = listeners_of(self._config)[0].port
+        if not port:
             raise LogqueueError("the broker has not been started: use `with EmbeddedBroker() as broker` or start()")
-        return self._config.port
+        return port
 
     @property
     def data_dir(self) -> Path:
@@ -83,18 +91,18 @@ class EmbeddedBroker:
         """Start, and return when connections are taken. Raises what keeps the broker from starting."""
         if self._thread is not None:
             return self
-        started: Future[int] = Future()
+        started: Future[list[Door]] = Future()
         config = replace(self._config, data_dir=self.data_dir)
         thread = threading.Thread(target=self._run, args=(config, started), name="logqueue-broker", daemon=True)
         thread.start()
         try:
-            port = started.result(START_TIMEOUT_SECONDS)
+            doors = started.result(START_TIMEOUT_SECONDS)
         except BaseException:
             thread.join(STOP_TIMEOUT_SECONDS)
             self._remove_temporary()
             raise
         self._thread = thread
-        self._config = replace(self._config, port=port)  # a restart comes back to the same port
+        self._config = _with_ports(self._config, doors)  # a restart comes back to the same ports
         return self
 
     def stop(self) -> None:
@@ -136,7 +144,7 @@ class EmbeddedBroker:
             shutil.rmtree(self._data_dir, ignore_errors=True)
             self._data_dir = None
 
-    def _run(self, config: BrokerConfig, started: Future[int]) -> None:
+    def _run(self, config: BrokerConfig, started: Future[list[Door]]) -> None:
         try:
             asyncio.run(self._serve(config, started))
         except BaseException as error:
@@ -145,13 +153,21 @@ class EmbeddedBroker:
             else:
                 started.set_exception(error)
 
-    async def _serve(self, config: BrokerConfig, started: Future[int]) -> None:
+    async def _serve(self, config: BrokerConfig, started: Future[list[Door]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         broker = Broker(config, environment=self._environment)
         await broker.start()
         try:
-            started.set_result(broker.port)
+            started.set_result(broker.doors)
             await self._stopping.wait()
         finally:
             await broker.stop()
+
+
+def _with_ports(config: BrokerConfig, doors: list[Door]) -> BrokerConfig:
+    """The configuration with the ports that were bound."""
+    if not config.listeners:
+        return replace(config, port=doors[0].port)
+    named = tuple(f"{d.endpoint.name}://{format_address(d.endpoint.host, d.port)}" for d in doors)
+    return replace(config, listeners=named)
