@@ -240,14 +240,21 @@ class Client:
         accept(f"commit {group} {partition}", self.wire.call(8, request).topics[0].partitions[0])
 
     def committed(self, group: str, partition: TopicPartition) -> int:
-        """The committed offset, -1 for none; its metadata must have come with it."""
+        """The committed offset, -1 for none; the metadata that `commit` gave it must have come with it."""
+        offset, metadata = self._committed(group, partition)
+        assert offset < 0 or metadata == f"m{offset}", f"offset {offset} came back with metadata {metadata}"
+        return offset
+
+    def committed_offset(self, group: str, partition: TopicPartition) -> int:
+        """The committed offset, whatever its metadata; -1 for none."""
+        return self._committed(group, partition)[0]
+
+    def _committed(self, group: str, partition: TopicPartition) -> tuple[int, str]:
         topic = OffsetFetchRequestTopics(name=partition.topic, partition_indexes=[partition.partition])
         request = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group, topics=[topic])])
         answer = accept(group, self.wire.call(8, request).groups[0])
         found = accept(f"{group} {partition}", answer.topics[0].partitions[0])
-        offset: int = found.committed_offset
-        assert offset < 0 or found.metadata == f"m{offset}", f"offset {offset} came back with metadata {found.metadata}"
-        return offset
+        return found.committed_offset, found.metadata
 
     def join(self, group: str) -> tuple[str, int]:
         """Be the only member of a classic group; answers member id and generation."""

@@ -1,0 +1,158 @@
+"""Producers on librdkafka: an idempotent one, and one that sends in transactions."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from tests.soak.clients.session import Session
+from tests.soak.history import Ack, Send, TransactionEnd, now
+
+FLUSH_SECONDS = 60.0
+API_SECONDS = 30.0
+MAX_RECORDS = 8
+"""Of one transaction."""
+ABORT_SHARE = 0.25
+
+
+def _settings(session: Session, **more: Any) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": session.bootstrap,
+        "client.id": session.name,
+        "enable.idempotence": True,
+        "linger.ms": 2,
+        "log_level": 0,
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 300,
+        "retry.backoff.ms": 20,
+        "retry.backoff.max.ms": 300,
+        "topic.metadata.refresh.interval.ms": 2000,
+        "socket.timeout.ms": 10_000,
+        **more,
+    }
+
+
+class _Sender:
+    """Hands records to one producer and writes down what it says of them."""
+
+    def __init__(self, session: Session, producer: Producer, client: str) -> None:
+        self._session = session
+        self._producer = producer
+        self._client = client
+        self._numbers = count(1)
+
+    def send(self, transaction: str | None = None) -> None:
+        number = next(self._numbers)
+        value = f"{self._client}-{number}"
+        partition = self._session.any_partition()
+        self._session.recorder.add(
+            Send(
+                at=now(),
+                client=self._client,
+                partition=partition,
+                value=value,
+                number=number,
+                transaction=transaction,
+            )
+        )
+        while True:
+            try:
+                self._producer.produce(
+                    self._session.topic, value.encode(), partition=partition, on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            value, partition, offset = message.value(), message.partition(), message.offset()
+            assert value is not None and partition is not None and offset is not None
+            self._session.recorder.add(
+                Ack(at=now(), client=self._client, value=value.decode(), partition=partition, offset=offset)
+            )
+
+
+def run_idempotent(session: Session) -> None:
+    """Send until asked to stop; a fatal error ends this producer and begins another."""
+    for incarnation in count(1):
+        errors: list[KafkaError] = []
+        producer = Producer(_settings(session, error_cb=errors.append))
+        sender = _Sender(session, producer, f"{session.name}.{incarnation}")
+        while not session.stopping.is_set() and not any(error.fatal() for error in errors):
+            sender.send()
+            producer.poll(0)
+            session.pace()
+        producer.flush(FLUSH_SECONDS)
+        if session.stopping.is_set():
+            return
+
+
+def run_transactional(session: Session) -> None:
+    """Transaction after transaction, some of them aborted; a fatal or fenced producer makes room for a new one."""
+    numbers = count(1)
+    for incarnation in count(1):
+        producer = Producer(
+            _settings(
+                session,
+                **{"transactional.id": session.role, "transaction.timeout.ms": 10_000},
+            )
+        )
+        try:
+            producer.init_transactions(API_SECONDS)
+        except KafkaException as error:
+            if session.stopping.is_set() and not error.args[0].retriable():
+                return
+            continue
+        sender = _Sender(session, producer, f"{session.name}.{incarnation}")
+        while not session.stopping.is_set():
+            if not _transaction(session, producer, sender, f"{session.name}.t{next(numbers)}"):
+                break
+        else:
+            return
+
+
+def _transaction(session: Session, producer: Producer, sender: _Sender, name: str) -> bool:
+    """One transaction; False if the producer is of no more use."""
+    committed: bool | None = None
+    try:
+        producer.begin_transaction()
+        for _ in range(session.random.randint(1, MAX_RECORDS)):
+            sender.send(name)
+            producer.poll(0)
+            session.pace()
+        if session.random.random() < ABORT_SHARE:
+            # Until the answer is there nobody knows; a producer that dies here leaves it to the time limit.
+            _retried(lambda: producer.abort_transaction(API_SECONDS))
+            committed = False
+        else:
+            _retried(lambda: producer.commit_transaction(API_SECONDS))
+            committed = True
+    except KafkaException as error:
+        cause = error.args[0]
+        if cause.fatal() or not cause.txn_requires_abort():
+            return False
+        try:
+            _retried(lambda: producer.abort_transaction(API_SECONDS))
+            committed = False
+        except KafkaException:
+            return False
+    finally:
+        session.recorder.add(TransactionEnd(at=now(), client=session.name, transaction=name, committed=committed))
+    return True
+
+
+def _retried(call: Any) -> None:
+    """Ask again while librdkafka says that it makes sense."""
+    for _ in range(5):
+        try:
+            call()
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+        else:
+            return
+    call()
