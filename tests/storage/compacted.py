@@ -22,9 +22,7 @@ class Compacted:
     """The partition `plain-0`. Segments end where `roll` says, and everything dirty may be compacted."""
 
     def __init__(self, folder: Path, *, fs: FileSystem | None = None, **properties: str) -> None:
-        self.folder = folder
-        self.clock = ManualClock(time_ms=NOW)
-        self._fs = fs
+        self._attach(folder, fs)
         self.open()
         self.directory.create_topic(
             "plain",
@@ -38,6 +36,18 @@ class Compacted:
                 **{name.replace("_", "."): value for name, value in properties.items()},
             },
         )
+
+    @classmethod
+    def existing(cls, folder: Path, *, fs: FileSystem) -> Compacted:
+        """One that is there already, still to be opened."""
+        kept = cls.__new__(cls)
+        kept._attach(folder, fs)
+        return kept
+
+    def _attach(self, folder: Path, fs: FileSystem | None) -> None:
+        self.folder = folder
+        self.clock = ManualClock(time_ms=NOW)
+        self._fs = fs
 
     def open(self) -> None:
         self.environment = Environment(fs=self._fs or HastyFileSystem())

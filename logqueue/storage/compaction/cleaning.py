@@ -23,7 +23,16 @@ from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.log_directory import LogDirectory
-from logqueue.storage.names import CLEANED, LOG, SEGMENT_SUFFIXES, SWAP, segment_file
+from logqueue.storage.names import (
+    CLEANED,
+    LOG,
+    OFFSET_INDEX,
+    SEGMENT_SUFFIXES,
+    SWAP,
+    TIME_INDEX,
+    TXN_INDEX,
+    segment_file,
+)
 from logqueue.storage.segment import Segment
 
 
@@ -111,15 +120,23 @@ class Cleaning:
         )
 
     def stage(self, log: PartitionLog, cleaned: CleanedSegment, segments: dict[int, Segment]) -> Replacement:
-        """Declare an output complete, and make a segment of it. `segments` are those of the job. Raises OSError."""
-        for suffix in reversed(SEGMENT_SUFFIXES):
-            name = segment_file(cleaned.base_offset, suffix)
-            try:
-                self._fs.rename(log.folder / (name + CLEANED), log.folder / (name + SWAP))
-            except FileNotFoundError:
-                if suffix == LOG:
-                    raise
-        self._fs.fsync_dir(log.folder)
+        """Declare an output complete, and make a segment of it. `segments` are those of the job.
+
+        Raises OSError while nothing is declared. After that only a start could tell what holds, so StorageError, and
+        the data folder takes no more writes.
+        """
+        names = {suffix: segment_file(cleaned.base_offset, suffix) for suffix in SEGMENT_SUFFIXES}
+        for suffix in (TXN_INDEX, TIME_INDEX, OFFSET_INDEX):
+            if suffix == TXN_INDEX and not cleaned.txn_index_bytes:
+                continue
+            self._fs.rename(log.folder / (names[suffix] + CLEANED), log.folder / (names[suffix] + SWAP))
+        try:
+            self._fs.rename(log.folder / (names[LOG] + CLEANED), log.folder / (names[LOG] + SWAP))
+            self._fs.fsync_dir(log.folder)
+        except FileNotFoundError:
+            raise  # the topic was deleted, and its folder with it
+        except OSError as error:
+            raise self._environment.health.fail(f"swapping segments in {log.folder}", error) from error
         new = Segment(
             self._environment, log.config, log.folder, base_offset=cleaned.base_offset, created_ms=0, ending=SWAP
         )
@@ -138,20 +155,30 @@ class Cleaning:
         return replacement.log.replace(replacement.old, replacement.new)
 
     def settle(self, replacement: Replacement, *, now_ms: int) -> None:
-        """Give old and new files their last names, in an order that a start can read. Raises OSError."""
+        """Give old and new files their last names, in an order that a start can read.
+
+        Raises StorageError; the data folder then takes no more writes, and a start completes the swap.
+        """
+        with replacement.log.retired.holding() as is_ours:
+            if is_ours:  # otherwise the topic was deleted
+                try:
+                    self._settle(replacement, now_ms)
+                except OSError as error:
+                    raise self._environment.health.fail(
+                        f"swapping segments in {replacement.log.folder}", error
+                    ) from error
+
+    def _settle(self, replacement: Replacement, now_ms: int) -> None:
         log, old = replacement.log, replacement.old
         retired, delay_ms = log.retired, log.config.file_delete_delay_ms
-        with retired.holding() as is_ours:
-            if not is_ours:
-                return  # the topic was deleted
-            for segment in reversed(old[1:]):
-                retired.rename_files(segment, now_ms=now_ms, delay_ms=delay_ms)
-            if old[1:]:
-                self._fs.fsync_dir(log.folder)
-            retired.rename_files(old[0], now_ms=now_ms, delay_ms=delay_ms, log_last=True)
+        for segment in reversed(old[1:]):
+            retired.rename_files(segment, now_ms=now_ms, delay_ms=delay_ms)
+        if old[1:]:
             self._fs.fsync_dir(log.folder)
-            replacement.new.move_to("")
-            self._fs.fsync_dir(log.folder)
+        retired.rename_files(old[0], now_ms=now_ms, delay_ms=delay_ms, log_last=True)
+        self._fs.fsync_dir(log.folder)
+        replacement.new.move_to("")
+        self._fs.fsync_dir(log.folder)
 
     def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
         """Note how far the log is compacted. Raises OSError."""
