@@ -96,10 +96,10 @@ class ClassicMembers:
         subscription = _read_subscription(request)
         change = self._rules.subscribe(draft, before, _profile(before.profile, request, subscription, caller))
         is_new = change is not Subscription.SAME
-        if is_new or self._rules.is_unchecked(group):
-            self._rules.bump(draft, if_topics_changed=not is_new)
         # The last member of the consumer protocol was static, and this client takes its place.
         is_last = holder is not None and not holder.is_classic and self._migration.can_downgrade(draft.group)
+        if not is_last and (is_new or self._rules.is_unchecked(group)):
+            self._rules.bump(draft, if_topics_changed=not is_new)
         owned = embedded_protocol.by_id(subscription.owned_partitions, self._topics)
         after = self._advance(draft, member_id, is_last=is_last, is_new=is_new, owned=owned)
         response = JoinGroupResponse(

@@ -13,7 +13,7 @@ not in the log, as in Kafka: after a restart a group is what its last record say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -37,6 +37,7 @@ from logqueue.group.removal import Removal
 from logqueue.group.timers import Timers
 from logqueue.group.topics import Topics
 from logqueue.group.turns import Turns
+from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
 from logqueue.protocol.messages.heartbeat import HeartbeatRequest
@@ -248,6 +249,14 @@ class GroupCoordinator:
         """OffsetDelete 0. The reply follows the append."""
         self._removal.delete_offsets(request, caller=caller, now=now)
         return self._ledger.drain()
+
+    # State
+
+    def committed_offsets(self) -> Iterator[tuple[str, TopicPartition, int]]:
+        """Every offset that counts: group, partition, offset."""
+        for group_id in list(self._offsets.groups()):
+            for position, committed in list(self._offsets.of_group(group_id).items()):
+                yield group_id, position, committed.offset
 
     # Events
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from logqueue.clock import ManualClock
 from logqueue.config import BrokerConfig
+from logqueue.config.group import GroupConfig
 from logqueue.errors import ErrorCode
 from logqueue.group.coordinator import GroupCoordinator
 from logqueue.group.effects import Append, Caller, Effect, LogRecord, Now, Reply
@@ -49,11 +50,12 @@ class FixedTopics:
     def __init__(self) -> None:
         self.ids = {"t": b"\1" * 16, "u": b"\2" * 16}
         self.counts = {"t": 4, "u": 4}
-        self.version = 1
+        self.version = 2
+        self.all_ids = dict(self.ids)  # of deleted topics too
 
     def create(self, topic: str, partitions: int) -> None:
         self.version += 1
-        self.ids[topic] = self.version.to_bytes(16, "big")
+        self.ids[topic] = self.all_ids[topic] = self.version.to_bytes(16, "big")
         self.counts[topic] = partitions
 
     def grow(self, topic: str, partitions: int) -> None:
@@ -66,6 +68,9 @@ class FixedTopics:
 
     def has_partition(self, topic: str, partition: int) -> bool:
         return 0 <= partition < self.partition_count(topic)
+
+    def any_name_of(self, topic_id: bytes) -> str:
+        return next(name for name, known in self.all_ids.items() if known == topic_id)
 
     def partition_count(self, topic: str) -> int:
         return self.counts.get(topic, 0)
@@ -90,9 +95,11 @@ class Shell:
         log: Iterable[LogRecord] = (),
         properties: dict[str, str] | None = None,
         ids: Iterator[int] | None = None,
+        topics: FixedTopics | None = None,
+        group_configs: dict[str, dict[str, str]] | None = None,
     ) -> None:
         self.clock = clock or ManualClock()
-        self.topics = FixedTopics()
+        self.topics = topics or FixedTopics()
         self.properties = properties or {}
         self.log: list[LogRecord] = list(log)
         self.held: list[Append] = []
@@ -103,14 +110,20 @@ class Shell:
         self._tokens = count(1)
         self.ids = ids or count(1)
         config = BrokerConfig.from_properties(self.properties)
-        self.coordinator = GroupCoordinator(config, self.topics, random_id=lambda: f"id{next(self.ids)}")
+        self.group_configs = group_configs or {}
+        self.coordinator = GroupCoordinator(
+            config,
+            self.topics,
+            group_config=lambda group_id: GroupConfig.of(self.group_configs.get(group_id, {}), config),
+            random_id=lambda: f"id{next(self.ids)}",
+        )
         for key, value in self.log:
             self.coordinator.replay(key, value, now=self.now)
         self.carry_out(self.coordinator.on_loaded(now=self.now))
 
     def restarted(self) -> Shell:
         """A new coordinator on what the log holds: the process died."""
-        return Shell(clock=self.clock, log=self.log, properties=self.properties, ids=self.ids)
+        return Shell(clock=self.clock, log=self.log, properties=self.properties, ids=self.ids, topics=self.topics)
 
     @property
     def now(self) -> Now:
