@@ -1,0 +1,209 @@
+"""Every API asks for the rights that Kafka's asks for, and nothing is served that no rule was written for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from logqueue.broker.guards.table import GUARDS
+from logqueue.errors import ErrorCode
+from logqueue.protocol.api import ApiKey
+from logqueue.protocol.messages.create_acls import AclCreation, CreateAclsRequest
+from logqueue.protocol.messages.delete_acls import DeleteAclsFilter, DeleteAclsRequest
+from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from logqueue.protocol.messages.describe_cluster import DescribeClusterRequest
+from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
+from logqueue.protocol.messages.list_groups import ListGroupsRequest
+from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from logqueue.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+)
+from logqueue.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestGroup
+from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from logqueue.protocol.versions import SERVED
+from logqueue.security.acl import CLUSTER_NAME, Operation, PatternType, Permission, ResourceType
+from logqueue.testing import EmbeddedBroker
+from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, values_of
+from tests.security.acl_script import STEPS, TOPIC_DENIED, Step, denials, resource_name
+from tests.security.login import wire_of
+from tests.security.people import ADMIN, BOB
+
+PRINCIPAL = f"User:{BOB.name}"
+
+
+@pytest.fixture
+def admin(fortress: EmbeddedBroker) -> Iterator[Wire]:
+    with wire_of(fortress.address_of("SASL_PLAINTEXT"), ADMIN) as wire:
+        yield wire
+        anything = DeleteAclsFilter(resource_type_filter=1, pattern_type_filter=1, operation=1, permission_type=1)
+        assert wire.call(2, DeleteAclsRequest(filters=[anything])).filter_results[0].error_code == 0
+
+
+@pytest.fixture
+def bob(fortress: EmbeddedBroker, admin: Wire) -> Iterator[Wire]:
+    with wire_of(fortress.address_of("SASL_PLAINTEXT"), BOB) as wire:
+        yield wire
+
+
+def allow(
+    admin: Wire,
+    kind: ResourceType,
+    operation: Operation,
+    name: str,
+    *,
+    pattern: PatternType = PatternType.LITERAL,
+    permission: Permission = Permission.ALLOW,
+) -> None:
+    acl = AclCreation(
+        resource_type=kind,
+        resource_name=resource_name(kind, name),
+        resource_pattern_type=pattern,
+        principal=PRINCIPAL,
+        host="*",
+        operation=operation,
+        permission_type=permission,
+    )
+    assert admin.call(2, CreateAclsRequest(creations=[acl])).results[0].error_code == 0
+
+
+def test_every_api_that_is_served_has_a_guard() -> None:
+    assert set(SERVED) <= set(GUARDS), {ApiKey(key).name for key in set(SERVED) - set(GUARDS)}
+
+
+@pytest.mark.parametrize("step", list(STEPS), ids=lambda step: step.name)
+def test_a_request_needs_its_rights_one_after_the_other(step: Step, admin: Wire, bob: Wire, prefix: str) -> None:
+    key = step.make(prefix).api_key
+    if key not in SERVED:
+        pytest.skip(f"{step.name} is not served")
+    create(admin, prefix)
+    for (kind, operation), denial in step.needs:
+        answer = bob.call(step.version, step.make(prefix))
+        assert denials(answer) == {denial}, f"without {operation.name} on {kind.name}"
+        allow(admin, kind, operation, prefix, pattern=_pattern(kind))
+    assert denials(bob.call(step.version, step.make(prefix))) == set()
+
+
+def _pattern(kind: ResourceType) -> PatternType:
+    return PatternType.LITERAL if kind is ResourceType.CLUSTER else PatternType.PREFIXED
+
+
+def test_records_of_allowed_topics_are_written_and_the_others_are_refused_one_by_one(
+    admin: Wire, bob: Wire, prefix: str
+) -> None:
+    for name in (f"{prefix}-mine", f"{prefix}-theirs"):
+        create(admin, name)
+    allow(admin, ResourceType.TOPIC, Operation.ALL, f"{prefix}-mine")
+    request = ProduceRequest(
+        acks=1,
+        timeout_ms=5000,
+        topic_data=[
+            TopicProduceData(
+                name=f"{prefix}-{whose}",
+                partition_data=[PartitionProduceData(index=0, records=memoryview(batch(b"v")))],
+            )
+            for whose in ("theirs", "mine")
+        ],
+    )
+    codes = {r.name: r.partition_responses[0].error_code for r in bob.call(9, request).responses}
+    assert codes == {f"{prefix}-mine": 0, f"{prefix}-theirs": TOPIC_DENIED}
+    fetched = bob.call(12, fetch_request(f"{prefix}-mine", 0))
+    assert values_of(fetched) == [b"v"]
+    assert admin.call(12, fetch_request(f"{prefix}-theirs", 0)).responses[0].partitions[0].high_watermark == 0
+
+
+def test_a_refused_produce_without_acknowledgement_ends_its_connection(admin: Wire, bob: Wire, prefix: str) -> None:
+    create(admin, prefix)
+    bob.send(9, produce_request(prefix, batch(b"v"), acks=0))
+    assert bob.is_closed_by_broker()
+
+
+def test_a_parked_fetch_of_an_allowed_topic_is_answered_with_the_refused_ones(
+    fortress: EmbeddedBroker, admin: Wire, bob: Wire, prefix: str
+) -> None:
+    create(admin, prefix)
+    allow(admin, ResourceType.TOPIC, Operation.READ, prefix)
+    request = fetch_request(prefix, 0, max_wait_ms=60_000)
+    request.topics += fetch_request(f"{prefix}-other", 0).topics
+    bob.send(12, request)
+    with wire_of(fortress.address_of("SASL_PLAINTEXT"), ADMIN) as other:
+        other.call(9, produce_request(prefix, batch(b"wakes"), acks=1))
+    answer = bob.receive()[1]
+    assert {t.topic: t.partitions[0].error_code for t in answer.responses} == {
+        prefix: 0,
+        f"{prefix}-other": TOPIC_DENIED,
+    }
+
+
+def test_metadata_hides_what_may_not_be_described(admin: Wire, bob: Wire, prefix: str) -> None:
+    for name in (f"{prefix}-mine", f"{prefix}-theirs"):
+        create(admin, name)
+    allow(admin, ResourceType.TOPIC, Operation.READ, f"{prefix}-mine")
+    assert [t.name for t in bob.call(9, MetadataRequest(topics=None)).topics] == [f"{prefix}-mine"]
+    named = [MetadataRequestTopic(name=f"{prefix}-{whose}") for whose in ("mine", "theirs", "none")]
+    answer = bob.call(9, MetadataRequest(topics=named, allow_auto_topic_creation=False))
+    assert {t.name: t.error_code for t in answer.topics} == {
+        f"{prefix}-mine": 0,
+        f"{prefix}-theirs": TOPIC_DENIED,
+        f"{prefix}-none": TOPIC_DENIED,
+    }
+
+
+def test_a_topic_by_id_is_not_named_to_those_who_may_not_describe_it(admin: Wire, bob: Wire, prefix: str) -> None:
+    topic_id = create(admin, prefix).topic_id
+    by_id = MetadataRequest(topics=[MetadataRequestTopic(topic_id=topic_id, name=None)])
+    told = bob.call(12, by_id).topics[0]
+    assert (told.error_code, told.name, told.topic_id) == (TOPIC_DENIED, None, topic_id)
+    deletion = DeleteTopicsRequest(topics=[DeleteTopicState(name=None, topic_id=topic_id)], timeout_ms=1000)
+    told = bob.call(6, deletion).responses[0]
+    assert (told.error_code, told.name) == (TOPIC_DENIED, None)
+    allow(admin, ResourceType.TOPIC, Operation.DESCRIBE, prefix)
+    told = bob.call(6, deletion).responses[0]
+    assert (told.error_code, told.name) == (TOPIC_DENIED, prefix)
+
+
+def test_operations_that_are_allowed_are_told(admin: Wire, bob: Wire, prefix: str) -> None:
+    create(admin, prefix)
+    allow(admin, ResourceType.TOPIC, Operation.WRITE, prefix)
+    request = MetadataRequest(
+        topics=[MetadataRequestTopic(name=prefix)],
+        include_topic_authorized_operations=True,
+        include_cluster_authorized_operations=True,
+    )
+    answer = bob.call(9, request)
+    assert answer.topics[0].topic_authorized_operations == 1 << Operation.WRITE | 1 << Operation.DESCRIBE
+    assert answer.cluster_authorized_operations == 0
+    allow(admin, ResourceType.CLUSTER, Operation.DESCRIBE, CLUSTER_NAME)
+    cluster = bob.call(1, DescribeClusterRequest(include_cluster_authorized_operations=True))
+    assert cluster.cluster_authorized_operations == 1 << Operation.DESCRIBE
+    allow(admin, ResourceType.GROUP, Operation.DELETE, prefix)
+    groups = bob.call(5, DescribeGroupsRequest(groups=[prefix], include_authorized_operations=True)).groups
+    assert groups[0].authorized_operations == 1 << Operation.DELETE | 1 << Operation.DESCRIBE
+
+
+def test_groups_and_offsets_are_shown_as_far_as_they_may_be_described(admin: Wire, bob: Wire, prefix: str) -> None:
+    for name in (f"{prefix}-mine", f"{prefix}-theirs"):
+        create(admin, name)
+        part = OffsetCommitRequestPartition(partition_index=0, committed_offset=0)
+        topics = [OffsetCommitRequestTopic(name=t, partitions=[part]) for t in (f"{prefix}-mine", f"{prefix}-theirs")]
+        admin.call(8, OffsetCommitRequest(group_id=name, topics=topics))
+    mine = f"{prefix}-mine"
+    assert bob.call(4, ListGroupsRequest()).groups == []
+    allow(admin, ResourceType.GROUP, Operation.DESCRIBE, mine)
+    assert [g.group_id for g in bob.call(4, ListGroupsRequest()).groups] == [mine]
+    everything = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=mine, topics=None)])
+    assert bob.call(8, everything).groups[0].topics == []
+    allow(admin, ResourceType.TOPIC, Operation.DESCRIBE, mine)
+    assert [t.name for t in bob.call(8, everything).groups[0].topics] == [mine]
+
+
+def test_a_denial_beats_what_is_allowed(admin: Wire, bob: Wire, prefix: str) -> None:
+    create(admin, prefix)
+    allow(admin, ResourceType.TOPIC, Operation.ALL, prefix)
+    allow(admin, ResourceType.TOPIC, Operation.WRITE, prefix, permission=Permission.DENY)
+    code: Any = bob.call(9, produce_request(prefix, batch(b"v"), acks=1)).responses[0].partition_responses[0].error_code
+    assert code == TOPIC_DENIED
+    assert bob.call(12, fetch_request(prefix, 0)).responses[0].partitions[0].error_code == ErrorCode.NONE
