@@ -81,6 +81,8 @@ class Topics:
         self._check_free(name)
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise InvalidPartitions(f"Number of partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}.")
+        if name not in INTERNAL_TOPICS:
+            self._check_room(partitions)
         config = self._configured(overrides)
         if validate_only:
             return Topic(name, bytes(16), config, overrides)
@@ -139,6 +141,7 @@ class Topics:
             )
         if count > MAX_PARTITIONS:
             raise InvalidPartitions(f"A topic has at most {MAX_PARTITIONS} partitions, not {count}.")
+        self._check_room(count - present)
         if not validate_only:
             self._directory.create_partitions(topic.name, count)
             self._open_partitions(topic)
@@ -189,6 +192,13 @@ class Topics:
         config = LogConfig.from_properties(overrides, base=self._log_defaults)
         config.check()
         return config
+
+    def _check_room(self, more: int) -> None:
+        present, most = len(self._directory.logs), self._config.max_partitions
+        if present + more > most:
+            raise InvalidPartitions(
+                f"{present} partitions and {more} more are beyond logqueue.max.partitions, which is {most}."
+            )
 
     def _check_free(self, name: str) -> None:
         if name in self.by_name:
