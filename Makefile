@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 CODE := logqueue schemas consumers api tests benchmarks examples
 
-.PHONY: help up test check format bench clean
+.PHONY: help up test soak check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,9 @@ up: $(VENV)/installed  ## run the log, workers, API and dashboard on the flights
 
 test: $(VENV)/installed-all  ## run every test this machine can run (ARGS="-k name" for some)
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/installed-all  ## crash, kill and compare for ten minutes (ARGS="--minutes 60 --seed N --only kill")
+	@exec $(BIN)/python -m tests.soak $(ARGS)
 
 check: $(VENV)/installed-all  ## lint, format, types and the direction of imports
 	$(BIN)/ruff check $(CODE)

@@ -1,13 +1,18 @@
-"""Damage to the files of a data folder: what is done to each, and what a start may make of it. Knows no disk."""
+"""Damage to the files of a data folder: what is done to each, and what a start may make of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from random import Random
 from typing import NamedTuple
 
-from tests.crash.disk_states import Image
+from tests.crash.disk_states import Disk, Image
+from tests.crash.life import Life
+from tests.crash.promises import Promises
+from tests.crash.recording import RecordingFileSystem
+from tests.crash.verdict import check_alive, check_promises, check_served, check_survivors
 
 TAIL_BYTES = 160
 """Of longer files every byte of so much of the end is damaged, and some of the rest."""
@@ -51,3 +56,54 @@ def damages(path: PurePosixPath, content: bytes, random: Random) -> Iterator[Dam
     yield Damage(path, "garbage behind it", content + GARBAGE)
     yield Damage(path, "nothing but garbage", GARBAGE)
     yield Damage(path, "twice", content + content)
+
+
+REBUILT = {".index", ".timeindex", ".txnindex", ".snapshot", "leader-epoch-checkpoint", ".kafka_cleanshutdown", ".lock"}
+"""Kinds that hold nothing that is not elsewhere too: no promise may be lost with them."""
+CHECKED = {".log", "recovery-point-offset-checkpoint"}
+"""What a start after a crash judges batch by batch."""
+
+Check = Callable[[Path, Promises], None]
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What a life left on the disk, and what it had promised."""
+
+    name: str
+    image: Image
+    promises: Promises
+    is_clean: bool
+
+    def check_for(self, kind: str) -> Check:
+        if kind in REBUILT:
+            return check_served if self.is_clean else check_promises
+        return check_survivors if kind in CHECKED and not self.is_clean else check_alive
+
+
+def remains_of(folder: Path, *, seed: int, steps: int) -> list[Remains]:
+    """A folder after a clean stop, one of a killed process, and one whose recovery has to look at everything."""
+    fs = RecordingFileSystem()
+    life = Life(folder, fs, seed=seed, on_event=fs.mark)
+    folder.mkdir()
+    life.run(steps)
+    disk = Disk(folder)
+    last_mark = max(number for number, entry in enumerate(fs.journal) if entry[0] == "mark")
+    for entry in fs.journal[:last_mark]:
+        disk.apply(entry)
+    killed = disk.image()
+    for entry in fs.journal[last_mark:]:
+        disk.apply(entry)
+    unknown = dict(killed)
+    unknown[PurePosixPath("recovery-point-offset-checkpoint")] = b"0\n0\n"
+    return [
+        Remains("clean", disk.image(), life.promises, True),
+        Remains("killed", killed, life.promises, False),
+        Remains("killed early", unknown, life.promises, False),
+    ]
+
+
+def all_damages(image: Image, random: Random) -> Iterator[Damage]:
+    for path, content in sorted(image.items()):
+        if content is not None:
+            yield from damages(path, content, random)

@@ -12,7 +12,9 @@ from logqueue.errors import ErrorCode, LogqueueError
 from logqueue.storage.file_system import Buffer
 from tests.crash import promises as p
 from tests.crash.client import Refused
+from tests.crash.disk_states import Disk
 from tests.crash.life import Life
+from tests.crash.power_cuts import try_image
 from tests.crash.recording import RecordingFileSystem
 
 SYNCS = ("fsync", "fsync_dir")
@@ -154,3 +156,26 @@ class TroubledLife(Life):
 
     def _check_advice(self, error: LogqueueError) -> None:
         assert any(advice in str(error) for advice in ADVICE), f"the message says not what to do: {error}"
+
+
+def fail_once(folder: Path, fault: Fault, *, seed: int, steps: int, at: int, for_good: bool) -> FaultyFileSystem:
+    """Live on a disk whose `at`-th call fails, then start on what is there for sure and on what may be there."""
+    fs = FaultyFileSystem(fault, at=at, for_good=for_good)
+    data = folder / f"data-{at}"
+    life = TroubledLife(data, fs, seed=seed)
+    data.mkdir()
+    life.run(steps)
+    disk = Disk(data)
+    for entry in fs.journal:
+        disk.apply(entry)
+    what = f"seed {seed}, call {at} ({fs.failed_call}) fails with {fault.name}{' for good' if for_good else ''}"
+    for state in list(disk.states())[:2]:
+        try_image(state.image(), folder / "target", life.promises, f"{what}, {state}")
+    return fs
+
+
+def calls_of_a_life(folder: Path, *, seed: int, steps: int) -> int:
+    fs = FaultyFileSystem(FAULTS[0], at=0, for_good=False)
+    folder.mkdir()
+    Life(folder, fs, seed=seed).run(steps)
+    return fs.calls

@@ -6,6 +6,7 @@ The life goes through the wire like any client's. What it is about to ask and wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,8 @@ from logqueue.testing import EmbeddedBroker
 from tests.crash import promises as p
 from tests.crash.client import Client, Refused
 
-NOW = 1_700_000_000_000
+NOW = time.time_ns() // 1_000_000
+"""Not long ago: producers whose records are old are forgotten."""
 ROLL = "internal.segment.bytes"
 SMALL = {ROLL: "900", "index.interval.bytes": "150"}
 COMPACTED = {"cleanup.policy": "compact", ROLL: "1000", "min.cleanable.dirty.ratio": "0.01"}

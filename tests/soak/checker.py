@@ -53,7 +53,7 @@ class Checker:
         self.acks: list[Ack] = []
         self.ends: dict[str, bool | None] = {}
         self.polls: list[Poll] = []
-        self.commits: list[Commit] = []
+        self.commits: dict[tuple[str, int], Commit] = {}
         self.commit_reads: list[CommitRead] = []
         self.logs: dict[str, dict[int, dict[int, str]]] = {READ_COMMITTED: {}, READ_UNCOMMITTED: {}}
         self._doubles: list[Anomaly] = []
@@ -73,7 +73,7 @@ class Checker:
             case Poll():
                 self.polls.append(event)
             case Commit():
-                self.commits.append(event)
+                self.commits[event.client, event.number] = event
             case CommitRead():
                 self.commit_reads.append(event)
             case FinalLog():
@@ -90,7 +90,7 @@ class Checker:
             "acked": len(self.acks),
             "transactions": len(self.ends),
             "polled": sum(len(poll.records) for poll in self.polls),
-            "commits": sum(commit.ok is True for commit in self.commits),
+            "commits": sum(commit.ok is True for commit in self.commits.values()),
             "commit reads": len(self.commit_reads),
         }
 
@@ -226,7 +226,7 @@ class Checker:
     def _commits_back(self) -> Iterator[Anomaly]:
         """A read shows a commit that was not certainly overwritten before the read began."""
         by_place: dict[tuple[str, int], list[tuple[float, float, int, bool | None]]] = defaultdict(list)
-        for commit in self.commits:
+        for commit in self.commits.values():
             for partition, offset in commit.offsets:
                 by_place[commit.group, partition].append((commit.started, commit.at, offset, commit.ok))
         for read in self.commit_reads:

@@ -66,8 +66,12 @@ class Poll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """A group was asked to note offsets, as (partition, offset); `ok` is None while nobody can tell."""
+    """A group was asked to note offsets, as (partition, offset); `ok` is None while nobody can tell.
 
+    Told twice under one `number`: before it is asked, and with the answer. A client may be killed in between.
+    """
+
+    number: int
     started: float
     at: float
     client: str

@@ -54,8 +54,8 @@ def good() -> list[Event]:
 
     polls = [poll(20, (0, 0, "v1"), (0, 1, "v2"), (1, 0, "v4")), poll(21, (0, 2, "v3"), (0, 6, "v6"))]
     commits = [
-        Commit(started=20, at=20.5, client="c", group="g", offsets=((0, 2),), ok=True),
-        Commit(started=21, at=21.5, client="c", group="g", offsets=((0, 7),), ok=True),
+        Commit(number=1, started=20, at=20.5, client="c", group="g", offsets=((0, 2),), ok=True),
+        Commit(number=2, started=21, at=21.5, client="c", group="g", offsets=((0, 7),), ok=True),
     ]
     reads = [
         CommitRead(started=19, at=19.5, client="c", group="g", offsets=((0, -1),)),

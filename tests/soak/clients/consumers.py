@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -26,6 +28,7 @@ class ConfluentMember:
         self._session = session
         self._isolation = isolation
         self._assignment = 0
+        self._numbers = count(1)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": session.bootstrap,
@@ -102,22 +105,22 @@ class ConfluentMember:
     def _commit(self, positions: dict[int, int]) -> None:
         session, started = self._session, now()
         offsets = [TopicPartition(session.topic, partition, offset) for partition, offset in positions.items()]
-        ok: bool | None = None
+        commit = Commit(
+            number=next(self._numbers),
+            started=started,
+            at=started,
+            client=session.name,
+            group=session.role,
+            offsets=tuple(positions.items()),
+            ok=None,
+        )
+        session.recorder.add(commit)
         try:
             answered = self._consumer.commit(offsets=offsets, asynchronous=False)
-            ok = None if answered is None or any(each.error for each in answered) else True
         except KafkaException:
-            pass  # it may have happened, or not
-        session.recorder.add(
-            Commit(
-                started=started,
-                at=now(),
-                client=session.name,
-                group=session.role,
-                offsets=tuple(positions.items()),
-                ok=ok,
-            )
-        )
+            return  # it may have happened, or not
+        if answered is not None and not any(each.error for each in answered):
+            session.recorder.add(replace(commit, at=now(), ok=True))
 
 
 def run_confluent_classic(session: Session) -> None:
@@ -150,6 +153,7 @@ class AiokafkaMember:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._assignment = 0
+        self._numbers = count(1)
         self._consumer: AIOKafkaConsumer
 
     async def run(self) -> None:
@@ -230,23 +234,22 @@ class AiokafkaMember:
 
     async def _commit(self, positions: dict[int, int]) -> None:
         session, started = self._session, now()
-        ok: bool | None = None
+        commit = Commit(
+            number=next(self._numbers),
+            started=started,
+            at=started,
+            client=session.name,
+            group=session.role,
+            offsets=tuple(positions.items()),
+            ok=None,
+        )
+        session.recorder.add(commit)
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 await self._consumer.commit({AioPartition(session.topic, p): o for p, o in positions.items()})
-            ok = True
         except (AioError, TimeoutError):
-            pass  # it may have happened, or not
-        session.recorder.add(
-            Commit(
-                started=started,
-                at=now(),
-                client=session.name,
-                group=session.role,
-                offsets=tuple(positions.items()),
-                ok=ok,
-            )
-        )
+            return  # it may have happened, or not
+        session.recorder.add(replace(commit, at=now(), ok=True))
 
 
 async def run_aiokafka_classic(session: Session) -> None:
