@@ -19,9 +19,11 @@ from logqueue.storage.producer_snapshot import parse_snapshot
 from logqueue.storage.producer_state import ProducerState
 from logqueue.storage.scan import Scan
 from logqueue.storage.segment import Segment
-from logqueue.storage.txn_index import ENTRY, AbortEntry, entries_below, is_sane, parse_entries
+from logqueue.storage.txn_index import AbortEntry, entries_below, is_sane, parse_entries
 
 log = logging.getLogger("logqueue.storage")
+
+_NO_END = 2**63 - 1
 
 
 class ProducerRecovery:
@@ -33,12 +35,15 @@ class ProducerRecovery:
         self._segments = segments
         self._sizes = sizes
         self._state = ProducerState()
+        self._claimed: list[
+            AbortEntry
+        ] = []  # by the index of the segment that was loaded last, of what comes by `take`
 
     def load(self, last: int, *, up_to: int) -> ProducerState:
         """The producers as of offset `up_to`, which lies in, or at the end of, the segment numbered `last`.
 
         The transaction indexes of the segments up to that one are taken over, as far as they tell of offsets below
-        `up_to`. Batches above come in by `take`. Raises OSError.
+        `up_to`. Batches above come in by `take`, then comes `finish`. Raises OSError.
         """
         self._state = self._state_at(up_to)
         damaged = [s for number, s in enumerate(self._segments) if not self._resume_index(number, last, up_to)]
@@ -54,6 +59,16 @@ class ProducerRecovery:
         if entry is not None:
             segment.txn_index.append(entry)
 
+    def finish(self, last: int, *, end_offset: int) -> None:
+        """Everything up to `end_offset` was taken in: see whether it is what the index of segment `last` claimed.
+
+        An index is written when its log is durable, so an entry without its marker means damage. Raises OSError.
+        """
+        if self._claimed:
+            segment = self._segments[last]
+            if not set(self._claimed) <= set(segment.txn_index.entries()):
+                self._rebuild_indexes([segment], up_to=end_offset)
+
     # Producers
 
     def _state_at(self, offset: int) -> ProducerState:
@@ -66,10 +81,13 @@ class ProducerRecovery:
     def _snapshot_at(self, offset: int) -> tuple[ProducerState, int]:
         names = [parsed for name in self._sizes if (parsed := parse_segment_file(name)) is not None]
         for found in sorted((o for o, suffix in names if suffix == SNAPSHOT and o <= offset), reverse=True):
-            data = self._fs.read_file(self._folder / segment_file(found, SNAPSHOT))
-            state = None if data is None else parse_snapshot(data)
+            name = segment_file(found, SNAPSHOT)
+            state = parse_snapshot(self._fs.read_file(self._folder / name) or b"")
             if state is not None:
                 return state, found
+            log.warning("%s is damaged; an older one and a longer replay take its place", self._folder / name)
+            self._fs.unlink(self._folder / name)
+            del self._sizes[name]
         return ProducerState(), 0
 
     def _batches(self, start: int, end: int) -> Iterator[tuple[Segment, int, BatchHeader]]:
@@ -103,23 +121,22 @@ class ProducerRecovery:
         if index.path.name not in self._sizes:
             return True
         data = self._fs.read_file(index.path) or b""
-        is_trusted = number < last
-        end = self._segments[number + 1].base_offset if is_trusted else up_to
-        kept = data if is_trusted else entries_below(data, up_to)
         if number > last or not data:
             self._drop_index(segment)
-        elif (
-            len(data) % ENTRY.size
-            or not is_sane(kept, base_offset=segment.base_offset, end_offset=end)
-            or not all(self._is_true(segment, entry) for entry in parse_entries(kept))
-        ):
+            return True
+        end = self._segments[number + 1].base_offset if number < last else _NO_END
+        if not is_sane(data, base_offset=segment.base_offset, end_offset=end):
             return False
-        elif kept == data:
+        kept = data
+        if number == last:
+            kept = entries_below(data, up_to)
+            self._claimed = parse_entries(data[len(kept) :])
+        if not all(self._is_true(segment, entry) for entry in parse_entries(kept)):
+            return False
+        if kept == data:
             index.resume(data)
-        elif kept:
-            index.restart(kept)
         else:
-            self._drop_index(segment)
+            index.restart(kept)
         return True
 
     def _is_true(self, segment: Segment, entry: AbortEntry) -> bool:
@@ -135,6 +152,7 @@ class ProducerRecovery:
             first.base_offset == entry.first_offset
             and first.producer_id == entry.producer_id
             and first.is_transactional
+            and not first.is_control
         )
 
     def _batch_at(self, segment: Segment, offset: int) -> BatchHeader | None:
@@ -146,9 +164,9 @@ class ProducerRecovery:
             return None
 
     def _drop_index(self, segment: Segment) -> None:
-        index = segment.txn_index
-        self._fs.unlink(index.path)
-        del self._sizes[index.path.name]
+        path = segment.txn_index.path
+        if self._sizes.pop(path.name, None) is not None:
+            self._fs.unlink(path)
 
     def _rebuild_indexes(self, damaged: list[Segment], *, up_to: int) -> None:
         """Find the transactions that were aborted in some segments by a replay of the log."""

@@ -118,7 +118,8 @@ class _Loader:
             self._trust(segment)
         self._load_epochs()
         if is_resumed:
-            self._load_producers(first_doubtful, up_to=self._next_offset)
+            producers = self._load_producers(first_doubtful, up_to=self._next_offset)
+            producers.finish(first_doubtful, end_offset=self._next_offset)
         else:
             self._recover(first_doubtful)
         start = max(log_start_offset, bases[0])
@@ -149,8 +150,11 @@ class _Loader:
         return segment
 
     def _first_doubtful(self, bases: list[int]) -> int:
-        """Index of the segment that holds the recovery point: everything before it was synced whole."""
-        later = sum(base > self._recovery_point for base in bases)
+        """Index of the segment that ends at or holds the recovery point: everything before it was synced whole.
+
+        One that ends there may have been the last one when the point was noted: its time index lacks the last entry.
+        """
+        later = sum(base >= self._recovery_point for base in bases)
         return max(len(bases) - later - 1, 0)
 
     # Segments that are taken as they are
@@ -229,6 +233,7 @@ class _Loader:
             if not self._recover_segment(segment, producers):
                 self._remove_from(first_doubtful + index + 1, "segment lies behind a defect")
                 break
+        producers.finish(first_doubtful, end_offset=self._next_offset)
         for segment in self._segments[first_doubtful:]:
             segment.sync()
             is_last = segment is self._segments[-1]
