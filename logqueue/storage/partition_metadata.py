@@ -28,10 +28,10 @@ def parse_id(text: str) -> UUID | None:
 
 def format_metadata(topic_id: UUID) -> bytes:
     """The file's content."""
-    return f"version: {VERSION}\ntopic_id: {format_id(topic_id)}\n".encode()
+    return f"version: {VERSION}\ntopic_id: {format_id(topic_id)}".encode()
 
 
 def parse_metadata(data: bytes) -> UUID | None:
-    """The topic id in a file's content; None if the file is not whole."""
+    """The topic id in a file's content; None if the file is not whole, which the length of the id tells."""
     fields = dict(line.split(": ", 1) for line in data.decode(errors="replace").splitlines() if ": " in line)
-    return parse_id(fields.get("topic_id", "")) if data.endswith(b"\n") else None
+    return parse_id(fields.get("topic_id", ""))

@@ -79,7 +79,8 @@ def _node_from_jars(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
     properties.write_text(text + "".join(f"{name}={value}\n" for name, value in settings.items()))
     log = folder / "kafka.log"
     with log.open("wb") as output:
-        format_storage = ["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER_ID, "-c", str(properties)]
+        format_storage = ["kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted", "-t", CLUSTER_ID]
+        format_storage += ["-c", str(properties)]
         subprocess.run([*java, *format_storage], stdout=output, stderr=output, check=True, cwd=folder)
         node = subprocess.Popen(
             [*java, "kafka.Kafka", str(properties)], stdout=output, stderr=output, cwd=folder, start_new_session=True
