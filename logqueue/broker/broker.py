@@ -23,6 +23,7 @@ from logqueue.broker.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.config.listeners import listeners_of
+from logqueue.config.process import METRICS_OFF
 from logqueue.errors import KafkaError
 from logqueue.protocol.frames import write_response
 from logqueue.storage.environment import Environment
@@ -32,6 +33,8 @@ from logqueue.storage.log_directory import LogDirectory
 if TYPE_CHECKING:
     from logqueue.broker.control import Control
     from logqueue.broker.groups import Groups
+    from logqueue.broker.metrics.meters import RequestMeters
+    from logqueue.broker.metrics.server import MetricsServer
     from logqueue.broker.sasl_gate import SaslGates
     from logqueue.broker.security import Security
     from logqueue.broker.topics import Topic
@@ -71,6 +74,10 @@ class Broker:
         self.port = 0  # of the first listener
         self.doors: list[Door] = []
         self.parked_fetches = 0
+        self.throttled = 0  # answers that quotas held back, and by how long
+        self.throttled_ms = 0.0
+        self.request_meters: RequestMeters | None = None  # where somebody asks for metrics
+        self.metrics_port: int | None = None
         self.is_stopping = False
         self.loop: asyncio.AbstractEventLoop
         self.deadlines: Deadlines
@@ -90,6 +97,7 @@ class Broker:
         self._upkeep: Upkeep | None = None
         self._security: Security | None = None
         self._control: Control | None = None
+        self._metrics: MetricsServer | None = None
         self._dispatcher: Dispatcher
         self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
@@ -237,8 +245,27 @@ class Broker:
         if gates is not None or config.authorizer_class_name or self._directory.has_security:
             self._load_security()
 
+    def _load_metrics(self) -> None:
+        from logqueue.broker.metrics.meters import RequestMeters
+        from logqueue.broker.metrics.server import MetricsServer
+
+        self.request_meters = RequestMeters()
+        self._metrics = MetricsServer(self)
+
+    @property
+    def connection_count(self) -> int:
+        """Connections of clients."""
+        return 0 if self._network is None else self._network.connection_count
+
+    @property
+    def loaded_groups(self) -> Groups | None:
+        """The coordinator of groups, if any group was ever asked for."""
+        return self._groups
+
     def mute(self, session: Session, seconds: float) -> None:
         """Read nothing of a connection for a while (KIP-219)."""
+        self.throttled += 1
+        self.throttled_ms += seconds * 1000
         if self._network is not None:
             self._network.mute(session, seconds)
 
@@ -264,6 +291,12 @@ class Broker:
         for door in self.doors:
             if exposure := door.exposure(self.config):
                 log.warning("%s", exposure)
+        if self._metrics is not None:
+            try:
+                self.metrics_port = await self._metrics.start(self.config.metrics_host, self.config.metrics_port)
+            except BaseException:
+                await self.stop()
+                raise
 
     def _read_dynamic(self) -> None:
         try:
@@ -296,6 +329,8 @@ class Broker:
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
         self.doors = [Door(endpoint=endpoint) for endpoint in listeners_of(config)]
+        if config.metrics_port != METRICS_OFF:
+            self._load_metrics()
         self._dispatcher = Dispatcher(self)
         self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_batch=self.commit.start_round)
         resources.callback(self._network.close)
@@ -326,6 +361,8 @@ class Broker:
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
         if self._upkeep is not None:
             await self._upkeep.stop()
+        if self._metrics is not None:
+            await self._metrics.stop()
         self._network.close()
         self._network = None
         self._resources.close()
@@ -337,6 +374,8 @@ class Broker:
             response = slot.amend(response)
         key, version, correlation_id, _ = slot.header
         slot.fill(write_response(key, version, correlation_id, response))
+        if self.request_meters is not None and (late := getattr(slot, "late", None)) is not None:
+            late.done()
 
     def end_turn(self) -> None:
         """Send what is ready and hand waiting requests to the disk: the end of every callback of the loop."""

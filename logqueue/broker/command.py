@@ -177,14 +177,15 @@ def configure_logging(options: Options) -> None:
         log.info("%s", note)
 
 
-def announce(host: str, port: int) -> None:
-    """The ready line, on standard output."""
-    sys.stdout.write(f"logqueue broker ready on {format_address(host, port)}\n")
+def announce(host: str, port: int, metrics: str | None) -> None:
+    """The ready line, on standard output; `metrics` is the address of /metrics, where it was asked for."""
+    suffix = "" if metrics is None else f" (metrics on {metrics})"
+    sys.stdout.write(f"logqueue broker ready on {format_address(host, port)}{suffix}\n")
     sys.stdout.flush()
 
 
-async def run(options: Options, *, announce: Callable[[str, int], None] = announce) -> None:
-    """Start, `announce` host and port, serve until a signal, stop."""
+async def run(options: Options, *, announce: Callable[[str, int, str | None], None] = announce) -> None:
+    """Start, `announce` host, port and metrics address, serve until a signal, stop."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -192,7 +193,10 @@ async def run(options: Options, *, announce: Callable[[str, int], None] = announ
     broker = Broker(options.config, log_defaults=options.log_defaults, static=options.static)
     await broker.start()
     try:
-        announce(options.config.host, broker.port)
+        metrics = None
+        if broker.metrics_port is not None:
+            metrics = f"http://{format_address(options.config.metrics_host, broker.metrics_port)}/metrics"
+        announce(options.config.host, broker.port, metrics)
         await stopping.wait()
     finally:
         await broker.stop()

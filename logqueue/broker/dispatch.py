@@ -76,6 +76,8 @@ class Dispatcher:
                 return None
             raise NotServed(f"{ApiKey(key).name} version {version} is not served (only {served.min} to {served.max})")
         handler: Handler = import_module(f"logqueue.broker.handlers.{ApiKey(key).name.lower()}").handle
+        if self._broker.request_meters is not None:
+            handler = self._broker.request_meters.measured(key, handler)
         self._handlers[key << 16 | version] = handler
         return handler
 

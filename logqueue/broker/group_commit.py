@@ -11,8 +11,10 @@ import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import perf_counter
 
 from logqueue.broker.deadlines import Deadlines
+from logqueue.broker.metrics.meters import Histogram
 from logqueue.broker.partition import Partition
 from logqueue.config import LONG_MAX
 from logqueue.errors import ErrorCode, KafkaError
@@ -48,6 +50,7 @@ class GroupCommit:
         self._loop = loop
         self._deadlines = deadlines
         self._after_round = after_round
+        self.fsync_times = Histogram()  # one entry for each round
         self._collecting = Round()
         self._flushing: Round | None = None
         self._work: SimpleQueue[list[Partition] | None] = SimpleQueue()
@@ -59,6 +62,7 @@ class GroupCommit:
         With `durable` it stays hidden until it is on the disk; otherwise it shows at once, and `flush.messages` and
         `flush.ms` of its topic say whether and when it is flushed. Batches sent again settle like new ones.
         """
+        partition.bytes_in += size
         if durable:
             if end_offset <= partition.log.durable_offset:
                 return False
@@ -99,6 +103,11 @@ class GroupCommit:
         self._work.put(list(collecting.held_from))
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait for the disk."""
+        return len(self._collecting.callbacks) + (0 if self._flushing is None else len(self._flushing.callbacks))
+
+    @property
     def is_idle(self) -> bool:
         """Whether nobody waits for the disk."""
         return self._flushing is None and not self._collecting.callbacks
@@ -114,6 +123,7 @@ class GroupCommit:
     def _flush_rounds(self) -> None:
         while (dirty := self._work.get()) is not None:
             failure: StorageFailed | None = None
+            started = perf_counter()
             for partition in dirty:
                 try:
                     partition.log.flush()
@@ -122,6 +132,7 @@ class GroupCommit:
                 except KafkaError as error:
                     failure = StorageFailed(error.detail)
                     break
+            self.fsync_times.observe(perf_counter() - started)
             self._loop.call_soon_threadsafe(self._finish, failure)
 
     def _finish(self, failure: StorageFailed | None) -> None:

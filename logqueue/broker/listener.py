@@ -36,11 +36,12 @@ def bind(host: str, port: int) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise CannotListen(_explain(host, port, error)) from None
+        raise CannotListen(explain(host, port, error)) from None
     return sock
 
 
-def _explain(host: str, port: int, error: OSError) -> str:
+def explain(host: str, port: int, error: OSError) -> str:
+    """Why an address cannot be listened on, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"port {port} on {host} is taken by another program; stop that, or choose another port (0: any)"

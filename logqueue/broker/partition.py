@@ -44,12 +44,15 @@ class Partition:
     __slots__ = (
         "_hidden_bytes",
         "_hold",
+        "bytes_in",
+        "bytes_out",
         "config",
         "flush_due",
         "high_watermark",
         "id",
         "is_internal",
         "log",
+        "opened_at",
         "parked",
     )
 
@@ -62,6 +65,9 @@ class Partition:
         self.is_internal = is_internal
         self.flush_due: Waiting | None = None  # set while `flush.ms` is running
         self.high_watermark = log.log_end_offset
+        self.opened_at = log.log_end_offset  # records since then, and bytes in and out, are what metrics tell
+        self.bytes_in = 0
+        self.bytes_out = 0
         self.parked: dict[Parked, None] = {}  # in order of arrival
         self._hold: int | None = None  # first offset that waits for the disk
         self._hidden_bytes = 0

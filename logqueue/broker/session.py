@@ -19,6 +19,9 @@ from logqueue.protocol.wire import FileSlice, Segment
 if TYPE_CHECKING:
     from logqueue.broker.door import Door
 
+if TYPE_CHECKING:
+    from logqueue.broker.metrics.meters import Late
+
 _SIZE = struct.Struct(">i")
 
 
@@ -79,7 +82,8 @@ class BufferPool:
 class Slot:
     """The place of one answer in its connection's order, with the header of its request."""
 
-    __slots__ = ("abandon", "amend", "header", "segments", "session")
+    __slots__ = ("abandon", "amend", "header", "late", "segments", "session")
+    late: Late  # set where requests are measured, when the answer has to wait
 
     def __init__(self, session: Session, header: RequestHeader) -> None:
         self.session = session

@@ -57,6 +57,7 @@ class EmbeddedBroker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._failure: BaseException | None = None
+        self._metrics_port: int | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -75,6 +76,11 @@ class EmbeddedBroker:
         if not port:
             raise LogqueueError("the broker has not been started: use `with EmbeddedBroker() as broker` or start()")
         return port
+
+    @property
+    def metrics_port(self) -> int | None:
+        """Port of /metrics and /healthz while it runs; None unless `metrics_port` was given (0: any free one)."""
+        return self._metrics_port
 
     @property
     def data_dir(self) -> Path:
@@ -158,6 +164,7 @@ class EmbeddedBroker:
         self._stopping = asyncio.Event()
         broker = Broker(config, environment=self._environment)
         await broker.start()
+        self._metrics_port = broker.metrics_port
         try:
             started.set_result(broker.doors)
             await self._stopping.wait()

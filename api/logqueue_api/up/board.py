@@ -33,6 +33,7 @@ class Addresses:
     data_dir: str
     is_embedded: bool
     app: str | None
+    metrics: str | None = None
 
     @property
     def docs(self) -> str:

@@ -18,7 +18,7 @@ from logqueue_api.up.http_get import is_ok
 BROKER = "broker"
 API = "api"
 FEED = "feed"
-BROKER_READY = re.compile(r"logqueue broker ready on (\S+):(\d+)")
+BROKER_READY = re.compile(r"logqueue broker ready on (\S+):(\d+)(?: \(metrics on (\S+)\))?")
 API_READY = re.compile(r"logqueue api ready on (http://\S+?)/?$")
 WORKER_READY = re.compile(r"logqueue worker ready")
 
@@ -65,8 +65,10 @@ def broker_spec(plan: Plan) -> ChildSpec:
 
     def command(ready: Ready | None) -> Sequence[str]:
         port = ready[2] if ready else str(plan.kafka_port)
+        metrics_port = ready[3].rpartition(":")[2].partition("/")[0] if ready and ready[3] else "0"
         folder = ["--data-dir", str(plan.data_dir)]
-        return _logqueue("broker", *folder, "--host", plan.host, "--kafka-port", port)
+        ports = ["--kafka-port", port, "--metrics-port", metrics_port]
+        return _logqueue("broker", *folder, "--host", plan.host, *ports)
 
     return ChildSpec(
         name=BROKER,

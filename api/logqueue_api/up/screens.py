@@ -114,6 +114,7 @@ def address_lines(addresses: Addresses) -> list[tuple[str, str]]:
         ("API", addresses.api),
         ("docs", addresses.docs),
         ("dashboard", addresses.dashboard),
+        *([("metrics", addresses.metrics)] if addresses.metrics else []),
         ("data", addresses.data_dir),
     ]
     return lines + ([("app", addresses.app)] if addresses.app else [])

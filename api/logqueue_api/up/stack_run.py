@@ -222,8 +222,14 @@ class StackRun:
             data_dir=str(plan.data_dir),
             is_embedded=plan.bootstrap is None,
             app=f"{card.name} ({plan.app}), {_count(plan.workers, 'worker')}" if card else None,
+            metrics=self._broker_metrics(),
         )
         self._screen.ready(addresses, self._hints(card, run), run.to_json())
+
+    def _broker_metrics(self) -> str | None:
+        """Where the embedded log tells its figures."""
+        broker = self._supervisor.children.get(BROKER)
+        return None if broker is None or broker.ready is None else broker.ready[3]
 
     def _hints(self, card: AppCard | None, run: Run) -> list[Hint]:
         found = hints(

@@ -168,6 +168,7 @@ class _Collected:
                     min_one_batch=self.size == 0,
                 )
                 if part.file is not None:
+                    partition.bytes_out += part.size
                     records = HeldSlice(part.file, part.position, part.size)
                     self.size += part.size
                     self._room -= part.size

@@ -42,6 +42,7 @@ def run_words(words: list[str]) -> int:
     return ExitCode.OK
 
 
-def _announce_json(host: str, port: int) -> None:
-    sys.stdout.write(f'{{"event": "ready", "bootstrap": "{host}:{port}"}}\n')
+def _announce_json(host: str, port: int, metrics: str | None) -> None:
+    told = "" if metrics is None else f', "metrics": "{metrics}"'
+    sys.stdout.write(f'{{"event": "ready", "bootstrap": "{host}:{port}"{told}}}\n')
     sys.stdout.flush()
