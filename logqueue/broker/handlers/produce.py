@@ -19,9 +19,9 @@ from logqueue.protocol.messages.produce import (
     TopicProduceResponse,
 )
 from logqueue.protocol.wire import Records
-from logqueue.records.batch import CODEC_MASK, CRC_START, HEADER_SIZE, TRANSACTIONAL, parse_header
+from logqueue.records.batch import CODEC_MASK, CRC_START, TRANSACTIONAL
 from logqueue.records.errors import InvalidRecord, UnsupportedCompressionType
-from logqueue.storage.errors import InvalidTopic, InvalidTxnState
+from logqueue.storage.errors import InvalidTopic
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -130,20 +130,23 @@ def _checked(
     if len(records) > ATTRIBUTES:
         attributes = records[ATTRIBUTES]
         if attributes & TRANSACTIONAL:
-            _check_transaction(partition, records, refused)
+            _check_transaction(partition, refused)
         if version < FIRST_WITH_ZSTD and attributes & CODEC_MASK == ZSTD:
             raise UnsupportedCompressionType(f"zstd needs Produce version {FIRST_WITH_ZSTD}, not {version} (KIP-110)")
     return records
 
 
-def _check_transaction(partition: Partition, records: memoryview, refused: Refused | None) -> None:
+def _check_transaction(partition: Partition, refused: Refused | None) -> None:
     """Raise KafkaError unless the batch belongs to a transaction that the coordinator knows of."""
     if refused is not None:
         error = refused.get(partition.id)
         if error is not None:
             raise error
-    elif len(records) >= HEADER_SIZE and partition.log.open_transaction(parse_header(records).producer_id) is None:
-        raise InvalidTxnState("the request names no transactional id, so its batch is in no transaction")
+    else:
+        raise KafkaError(
+            "the request names no transactional id that its batch could belong to",
+            code=ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        )
 
 
 def _failed(index: int, error: KafkaError, partition: Partition | None) -> PartitionProduceResponse:
