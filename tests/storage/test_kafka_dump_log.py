@@ -151,6 +151,8 @@ def test_kafka_dump_log_reads_compacted_segments_and_all_their_indexes(tmp_path:
         kept.put((f"k{number % 13}", "x" * 30))
     kept.roll_and_compact()
     kept.clock.advance(1)
+    kept.put(("gone", "x"), pid=3, sequence=600, txn=1)
+    kept.end(3, commit=False)
     kept.roll_and_compact()
     kept.directory.purge()
     kept.close()
