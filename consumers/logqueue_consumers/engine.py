@@ -19,6 +19,7 @@ from logqueue_schemas.job_status import State
 from logqueue.clock import Clock
 from logqueue.jobs.errors import UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.crash_watch import CrashWatch
 from logqueue_consumers.delay import DelayHeap
 from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
@@ -67,12 +68,14 @@ class JobEngine:
         self.outbox = make_outbox(self._on_durable)
         self._runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
         self._ready: deque[Job] = self._runners.ready
+        self.crash_watch = CrashWatch(self._ready)
 
     # --- records in ---
 
     def open(self, partition: OwnedPartition) -> None:
         """Work on this partition from now on."""
         self._partitions.add(partition)
+        self.crash_watch.add(partition)
 
     def deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
         """Records of a partition, in the order of their offsets."""
@@ -80,6 +83,7 @@ class JobEngine:
             # Fetching only moves forward: the log itself begins anew (its topic was deleted and made again).
             log.warning("log starts over", topic=partition.topic, partition=partition.partition, at=records[0].offset)
             partition.restart(records[0].offset)
+            self.crash_watch.discard(partition)
         partition.backlog.extend(records)
         self._pump(partition)
         self._runners.wake()
@@ -159,7 +163,17 @@ class JobEngine:
 
     def _make_ready(self, job: Job) -> None:
         if job.lane is None or job.partition.lanes.enter(job.lane, job):
+            self._hand_out(job)
+
+    def _hand_out(self, job: Job) -> None:
+        """Nothing of its lane runs: it may start."""
+        if not self.crash_watch.is_on:
             self._ready.append(job)
+        elif (crash := self.crash_watch.verdict(job)) is not None:
+            log.error("job ends its process", id=job.id, type=job.type, message=str(crash))
+            self._end(self._rules.dead(job, crash, crash.error_class, now_us=self._now_us()), job)
+        else:
+            self.crash_watch.hold(job)
 
     def _expire(self, job: Job) -> None:
         outcome = Outcome(job, State.EXPIRED, self._now_us(), finishes=True)
@@ -212,7 +226,7 @@ class JobEngine:
         was_full = self._delayed.is_full
         for job in self._retries.pop_due(self._clock.monotonic()):
             if not job.partition.is_stopping:
-                self._ready.append(job)  # it kept its lane
+                self._hand_out(job)  # it kept its lane
         for job in self._delayed.pop_due(self._clock.time_ms() / 1000):
             if not job.partition.is_stopping:
                 self._route(job)  # it may have expired meanwhile
@@ -273,6 +287,8 @@ class JobEngine:
         outcome.failure = job.last_failure = failure_of(error, decision.error_class)
         outcome.due_ms = job.due_ms = due_ms
         job.attempt += 1
+        if self.crash_watch.is_on:
+            self.crash_watch.waits(job)
         self.outbox.add(outcome)
         self._set_timer()
         return True
@@ -295,7 +311,7 @@ class JobEngine:
             return
         following = job.partition.lanes.leave(job.lane)
         if following is not None:
-            self._ready.append(following)
+            self._hand_out(following)
 
     def _on_durable(self, outcomes: list[Outcome]) -> None:
         """The outbox wrote these: finish their offsets and take more."""
@@ -312,6 +328,8 @@ class JobEngine:
                     window.remember(offset)
             else:
                 window.finish_many(offsets)
+            if partition.watch is not None:
+                self.crash_watch.finished(partition, offsets)
         self._pump_all()
         self._runners.wake()
         self.changed.set()
@@ -326,6 +344,7 @@ class JobEngine:
         keep = [job for job in self._ready if not job.partition.is_stopping]
         self._ready.clear()
         self._ready.extend(keep)
+        self.crash_watch.drop_stopping()
         self._delayed.remove(lambda job: job.partition.is_stopping)
         for job in self._retries.remove(lambda job: job.partition.is_stopping):
             outcome = self._rules.hand_on(job, now_us=self._now_us())
@@ -343,6 +362,20 @@ class JobEngine:
     def running(self, partition: OwnedPartition) -> list[Job]:
         """The running jobs of a partition."""
         return [runner.job for runner in self._runners.busy() if runner.job.partition is partition]
+
+    async def wait_over(self, job: Job, timeout_s: float) -> bool:
+        """Wait until the job's attempt has ended; false when time is up. Its partition may be gone by then."""
+        return await self._runners.wait_over(job, timeout_s)
+
+    def start_at_once(self, jobs: Iterable[Job]) -> None:
+        """Jobs that a commit has named may start."""
+        self.crash_watch.release(jobs)
+        self._runners.wake()
+
+    def resume(self) -> None:
+        """Jobs that waited for suspects go on."""
+        self.crash_watch.resume()
+        self._runners.wake()
 
     def forget(self, partition: OwnedPartition, gone: set[Job]) -> None:
         """Another member finished these jobs of a partition that came back: nothing of them is written here."""
@@ -362,6 +395,7 @@ class JobEngine:
         partition.backlog.clear()
         partition.held.clear()
         self._partitions.discard(partition)
+        self.crash_watch.discard(partition)
         self.interrupt([partition], Interrupted.LOST)
 
     async def _read_schemas(self) -> None:

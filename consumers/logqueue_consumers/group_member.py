@@ -24,7 +24,8 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from logqueue.jobs.connection import stop_client
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.topics import TopicRole
-from logqueue_consumers.bookmark import attach, split
+from logqueue_consumers.commit_notes import CommitNotes, read_notes, write_notes
+from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S, named_in, watch_for
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.offset_map import Run, decode, merge
@@ -45,6 +46,7 @@ FULL_WAIT_S = 0.5
 MAX_ERRORS = 3
 """Polls in a row that may fail before the consumer is replaced."""
 STOP_TIMEOUT_S = 5.0
+NAMING_BACKOFF_S = 0.2
 
 
 class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -112,6 +114,49 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._commit(self._partitions)
             except (KafkaError, TimeoutError) as error:
                 log.warning("offsets not committed, trying again", group=self._group, error=repr(error))
+
+    async def name_jobs(self) -> None:
+        """Name the jobs of watched partitions before they start, and run suspects alone, until cancelled."""
+        watch = self._engine.crash_watch
+        while True:
+            await watch.wanted.wait()
+            watch.wanted.clear()
+            if watch.has_suspects():
+                await self._run_suspects()
+            jobs = watch.admit()
+            if not jobs:
+                continue
+            if await self._commit_names():
+                self._engine.start_at_once(jobs)
+            else:
+                watch.take_back(jobs)
+
+    async def _run_suspects(self) -> None:
+        """One after the other, with nothing beside them as far as jobs that run now allow it."""
+        watch = self._engine.crash_watch
+        watch.pause()
+        try:
+            is_alone = await self._engine.wait_idle(self._partitions.values(), IDLE_WAIT_S, self._hurry)
+            while is_alone and (job := watch.next_suspect(is_alone=is_alone)) is not None:
+                if not await self._commit_names():
+                    watch.suspect_again(job)
+                    return
+                log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
+                self._engine.start_at_once([job])
+                is_alone = await self._engine.wait_over(job, ALONE_S)
+                watch.acquit(job)
+        finally:
+            self._engine.resume()
+
+    async def _commit_names(self) -> bool:
+        """Commit what is known now; false (after a pause) when the log does not take it."""
+        try:
+            await self._commit(self._partitions)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("jobs not named yet", group=self._group, error=repr(error))
+            await asyncio.sleep(NAMING_BACKOFF_S)
+            return False
+        return True
 
     async def stop(self, *, drain_timeout_s: float) -> None:
         """Finish what runs, hand back the rest, commit, leave the group."""
@@ -273,20 +318,25 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _take_up_all(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
         committed = await self._offsets.read(self._group, assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
-        texts, marks = {}, []
-        for tp in assigned:
-            texts[tp], mark = split(committed[tp][1])
-            if mark is not None:
-                marks.append(mark)
+        notes = {tp: read_notes(committed[tp][1], base=committed[tp][0]) for tp in assigned}
         written: Finished = {}
         if self._tail is not None:
+            marks = [note.bookmark for note in notes.values() if note.bookmark is not None]
             written, self._status_floor = await self._tail.read(marks)
+        left = [tp for tp, note in notes.items() if note.has_crashed]
+        if left:
+            log.warning("partitions taken over from a worker that did not give them up", partitions=len(left))
+        ends = dict(await consumer.end_offsets(left)) if left else {}
         loaded = {}
         for tp in assigned:
             offset = committed[tp][0]
             base = begins[tp] if offset < 0 else offset
-            runs = [*decode(texts[tp], base=base), *(Run(at, at + 1) for at in written.get(tp, ()) if at >= base)]
+            runs = [
+                *decode(notes[tp].map_text, base=base),
+                *(Run(at, at + 1) for at in written.get(tp, ()) if at >= base),
+            ]
             loaded[tp] = partition = self._take_up(tp, base, runs, is_committed=offset >= 0)
+            self._watch(partition, notes[tp], end=ends.get(tp, base))
             consumer.seek(tp, partition.window.base)
         # From now on whoever takes over must read the statuses that this worker writes.
         await self._commit(loaded, is_first=True)
@@ -326,6 +376,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         partition.committed = (base, "") if is_committed else None
         return partition
 
+    def _watch(self, partition: OwnedPartition, notes: CommitNotes, *, end: int) -> None:
+        window = partition.window
+        skipped = sum(run.end - run.start for run in window.finished_runs())
+        in_hand = window.base + self._limits.max_unfinished_per_partition + skipped
+        partition.watch = watch_for(notes, base=window.base, end=min(end, in_hand))
+        if partition.watch is not None:
+            for job in self._engine.running(partition):
+                partition.watch.name(job)
+
     # --- commits ---
 
     async def _write_and_commit(self, partitions: Mapping[TopicPartition, OwnedPartition], *, is_idle: bool) -> None:
@@ -334,7 +393,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if not is_written:
             log.error("outcomes not written in time: their jobs will run again", group=self._group)
         try:
-            await self._commit(partitions, is_last=is_written and is_idle)
+            await self._commit(partitions, is_last=is_written and is_idle, is_handover=True)
         except (KafkaError, TimeoutError) as error:
             log.error("last commit failed", group=self._group, error=repr(error))
 
@@ -344,22 +403,31 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         is_first: bool = False,
         is_last: bool = False,
+        is_handover: bool = False,
     ) -> None:
-        """Commit what changed, or everything: with the first bookmark, or with none because nothing is open."""
+        """Commit what changed, or everything: with the first bookmark, or with none because nothing is open.
+
+        `is_handover` when the partitions are given up, though jobs may go on running.
+        """
         consumer = self._consumer
         if consumer is None:
             return
         async with self._commit_lock:
             # No await up to the request: maps and bookmark must tell of the same moment.
-            bookmark = [] if is_last else self._bookmark()
+            bookmark = None if is_last else self._bookmark()
             changes, metadata = {}, {}
             for tp, partition in partitions.items():
                 if partition.standing is not Standing.OWNED:
                     continue
-                commit = partition.window.commit()
-                if is_first or is_last or commit != partition.committed:
+                offset, map_text = partition.window.commit()
+                named = named_in(partition.watch, base=offset, is_last=is_handover)
+                commit = offset, write_notes(map_text, base=offset, named=named)
+                if is_first or is_handover or commit != partition.committed:
                     changes[tp] = commit
-                    metadata[tp] = (commit[0], attach(commit[1], bookmark) if bookmark else commit[1])
+                    text = write_notes(
+                        map_text, base=offset, bookmark=bookmark, named=named, is_handover=is_handover and not is_last
+                    )
+                    metadata[tp] = (offset, text)
             if not changes:
                 return
             try:

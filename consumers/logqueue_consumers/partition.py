@@ -13,6 +13,7 @@ from logqueue_consumers.offset_map import Run, merge
 from logqueue_consumers.partition_window import PartitionWindow
 
 if TYPE_CHECKING:
+    from logqueue_consumers.crash_watch import Watch
     from logqueue_consumers.job import Job
     from logqueue_consumers.outcome import Outcome
 
@@ -52,6 +53,7 @@ class OwnedPartition:
         "queue",
         "standing",
         "topic",
+        "watch",
         "window",
     )
 
@@ -66,6 +68,8 @@ class OwnedPartition:
         self.may_have_origin = kind is not TopicKind.JOBS
         """Records of retry and parked topics say where their job began."""
         self.window = window
+        self.watch: Watch | None = None
+        """Set while a job of this partition may be one that ends its process."""
         self.backlog: deque[Any] = deque()
         """Records fetched and not taken yet, as aiokafka gives them."""
         self.lanes: Lanes[Job] = Lanes()
@@ -119,3 +123,4 @@ class OwnedPartition:
         self.lanes = Lanes()
         self.bytes_in_hand = 0
         self.carried = {}
+        self.watch = None

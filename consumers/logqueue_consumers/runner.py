@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from enum import Enum
 from functools import partial
@@ -154,8 +154,18 @@ class RunnerPool:
 
     async def wait_idle(self, partitions: set[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
         """Wait until no job of these partitions runs; false when time is up or `hurry` was set."""
+        return await self._wait_until(
+            lambda: not any(runner.job.partition in partitions for runner in self.busy()), timeout_s, hurry
+        )
+
+    async def wait_over(self, job: Job, timeout_s: float) -> bool:
+        """Wait until the attempt of a job that is ready has ended, or will not start; false when time is up."""
+        return await self._wait_until(lambda: job.is_over or job.partition.is_stopping, timeout_s, asyncio.Event())
+
+    async def _wait_until(self, holds: Callable[[], bool], timeout_s: float, hurry: asyncio.Event) -> bool:
+        """Wait for something that can only change when a job ends; false when time is up or `hurry` was set."""
         deadline_s = self._clock.monotonic() + timeout_s
-        while any(runner.job.partition in partitions for runner in self.busy()):
+        while not holds():
             rest_s = deadline_s - self._clock.monotonic()
             if rest_s <= 0 or hurry.is_set():
                 return False

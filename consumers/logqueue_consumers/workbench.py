@@ -126,7 +126,9 @@ class Workbench:
         engine = self.engine
         assert engine is not None, "prepare() comes first"
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(engine.run()), tasks.create_task(member.commit_regularly())]
+            running = [
+                tasks.create_task(work) for work in (engine.run(), member.commit_regularly(), member.name_jobs())
+            ]
             stopped = asyncio.ensure_future(stopping.wait())
             stopped.add_done_callback(lambda _: member.stop_intake())
             try:

@@ -9,6 +9,7 @@ from logqueue.jobs.durations import Duration, format_duration, parse_duration
 from logqueue.jobs.errors import ErrorClass, InvalidDefinition, classify
 
 MAX_ATTEMPTS = 10_000
+MAX_CRASHES = 100
 
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -36,6 +37,7 @@ class RetryPolicy:
     jitter: float
     on: tuple[type[BaseException], ...]
     never: tuple[type[BaseException], ...]
+    crashes: int
 
 
 class Retry:
@@ -44,6 +46,8 @@ class Retry:
     The wait before attempt n+1 is `first * factor**(n-1)`, at most `cap`, moved by up to `jitter` (a share of it)
     either way but never above `cap`. `attempts` counts the first one too: 1 means no retry. `on` narrows retries to
     these exceptions, `never` excludes some; permanent errors (`Permanent` and its subclasses) are never retried.
+    `crashes` is how many worker processes may end while the job runs (segmentation fault, out of memory) before it
+    goes to its dead-letter topic; such ends use up no attempt.
 
         Retry(attempts=6, first="1s", cap="10m", never=(KeyError,))
     """
@@ -60,9 +64,11 @@ class Retry:
         jitter: float = 0.1,
         on: ErrorTypes = (),
         never: ErrorTypes = (),
+        crashes: int = 3,
     ) -> None:
         first_s, cap_s = parse_duration(first), parse_duration(cap)
         _require(isinstance(attempts, int) and 1 <= attempts <= MAX_ATTEMPTS, f"attempts is 1 to {MAX_ATTEMPTS}")
+        _require(isinstance(crashes, int) and 1 <= crashes <= MAX_CRASHES, f"crashes is 1 to {MAX_CRASHES}")
         _require(1.0 <= factor <= 1000.0, "factor is 1 to 1000")
         _require(0.0 <= jitter <= 1.0, "jitter is a share of the wait, 0 to 1")
         _require(first_s <= cap_s, "first must not be longer than cap")
@@ -74,6 +80,7 @@ class Retry:
             jitter=float(jitter),
             on=_error_types(on, "on"),
             never=_error_types(never, "never"),
+            crashes=crashes,
         )
 
     @property
@@ -124,6 +131,7 @@ class Retry:
             "jitter": p.jitter,
             "on": [t.__name__ for t in p.on],
             "never": [t.__name__ for t in p.never],
+            "crashes": p.crashes,
         }
 
     def __eq__(self, other: object) -> bool:

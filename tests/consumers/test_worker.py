@@ -10,7 +10,7 @@ from itertools import pairwise
 import fastavro
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
-from logqueue_consumers.bookmark import split
+from logqueue_consumers.commit_notes import read_notes
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.offset_map import decode
 
@@ -408,7 +408,7 @@ def test_finished_jobs_above_a_stuck_one_do_not_run_again_after_a_hard_stop(log:
 
             async def committed() -> tuple[int, str]:
                 offset, metadata = (await log.committed(log.name)).get(tp, (-1, ""))
-                return offset, split(metadata)[0]
+                return offset, read_notes(metadata, base=offset).map_text
 
             await until(committed, lambda at: sum(r.end - r.start for r in decode(at[1], base=0)) == 199)
             result = await worker.stop(hurry=True)

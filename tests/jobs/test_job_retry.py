@@ -106,6 +106,7 @@ def test_a_wait_is_within_its_jitter_and_never_above_the_cap(
         {"first": "2s", "cap": "1s"},
         {"on": "ValueError"},
         {"never": (ValueError, "x")},
+        {"crashes": 0},
     ],
 )
 def test_a_policy_that_cannot_work_is_refused_where_it_is_written(options: dict[str, object]) -> None:
@@ -124,4 +125,5 @@ def test_a_policy_is_a_value_and_describes_itself() -> None:
         "jitter": 0.1,
         "on": ["OSError"],
         "never": [],
+        "crashes": 3,
     }

@@ -1,0 +1,132 @@
+"""What a commit's metadata says behind the offset map: a bookmark, and jobs that may end their process. No IO.
+
+    <offset map, may be empty>[;b1<base64>][;n1<base64>][;h1]
+
+    | section | content                                                                                            |
+    |---------|----------------------------------------------------------------------------------------------------|
+    | b1      | the bookmark: varints, the position in status partition 0, 1, 2, ... (empty where it got too long)  |
+    | n1      | jobs by name: pairs of varints, how far the offset is above the one before (the first: above the     |
+    |         | committed offset) and `crashes * 4 + mark`                                                          |
+    | h1      | given up in good order while jobs still ran                                                         |
+
+Outcomes are written first and committed later, so a killed worker leaves outcomes that its last commit does not know.
+Each commit therefore notes, per partition of the status topic, the offset below which every outcome of this worker is
+covered. Whoever takes over reads the statuses from there on, and finished work does not run again. A worker that gave
+its partitions up in good order leaves no bookmark, or says so (`h1`): a bookmark alone means that the worker is gone
+without a word. What follows from that is in `crash_watch`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from logqueue_consumers.offset_map import read_varints, write_varint
+
+SEPARATOR = ";"
+BOOKMARK = "b1"
+NAMES = "n1"
+HANDOVER = "h1"
+MAX_BOOKMARK_CHARS = 240
+"""A status topic of so many partitions that its positions would take more has none in the bookmark."""
+MAX_NAMED = 32
+"""Jobs of one partition that a commit can name: at most 11 characters each for offsets near each other."""
+
+
+class Mark(IntEnum):
+    """Why a job is named."""
+
+    SUSPECT = 0
+    """It was named when a worker ended; it has to run alone."""
+    NAMED = 1
+    """It may be running, beside others."""
+    ALONE = 2
+    """It may be running, and nothing else is."""
+    PROVEN = 3
+    """A worker ended while it ran alone."""
+
+
+class Named(NamedTuple):
+    """A job by its offset, and how many workers ended while it was named as running."""
+
+    offset: int
+    crashes: int
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitNotes:
+    """Commit metadata, read. `bookmark` is None after an orderly end."""
+
+    map_text: str
+    bookmark: tuple[int, ...] | None
+    named: tuple[Named, ...]
+    is_handover: bool
+
+    @property
+    def has_crashed(self) -> bool:
+        """The worker that wrote this did not give the partition up."""
+        return self.bookmark is not None and not self.is_handover
+
+
+def write_notes(
+    map_text: str,
+    *,
+    base: int,
+    bookmark: Sequence[int] | None = None,
+    named: Iterable[Named] = (),
+    is_handover: bool = False,
+) -> str:
+    """The metadata of a commit at offset `base`; `bookmark` is None when nothing is open any more."""
+    text = map_text
+    if bookmark is not None:
+        packed = _pack(bookmark)
+        text += SEPARATOR + BOOKMARK + (packed if len(packed) <= MAX_BOOKMARK_CHARS else "")
+    numbers: list[int] = []
+    position = base
+    for job in sorted(named):
+        numbers += (job.offset - position, job.crashes * 4 + job.mark)
+        position = job.offset
+    if numbers:
+        text += SEPARATOR + NAMES + _pack(numbers)
+    return text + SEPARATOR + HANDOVER if is_handover else text
+
+
+def read_notes(metadata: str, *, base: int) -> CommitNotes:
+    """The metadata of a commit at offset `base`; sections that cannot be read (foreign, damaged) count as absent."""
+    map_text, *sections = metadata.split(SEPARATOR)
+    bookmark: tuple[int, ...] | None = None
+    named: list[Named] = []
+    is_handover = False
+    for section in sections:
+        kind, numbers = section[:2], _unpack(section[2:])
+        if numbers is None:
+            continue
+        if kind == BOOKMARK:
+            bookmark = numbers
+        elif kind == NAMES:
+            position = base
+            for distance, fact in zip(numbers[::2], numbers[1::2], strict=False):
+                position += distance
+                named.append(Named(position, fact // 4, Mark(fact % 4)))
+        elif kind == HANDOVER:
+            is_handover = True
+    return CommitNotes(map_text=map_text, bookmark=bookmark, named=tuple(named), is_handover=is_handover)
+
+
+def _pack(numbers: Sequence[int]) -> str:
+    return base64.b64encode(b"".join(map(write_varint, numbers))).decode("ascii")
+
+
+def _unpack(text: str) -> tuple[int, ...] | None:
+    try:
+        packed = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return None
+    if packed and packed[-1] > 0x7F:
+        return None
+    return tuple(read_varints(packed))

@@ -1,0 +1,65 @@
+"""What rides behind the offset map is read back, whatever else stands in the metadata."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from logqueue_consumers.commit_notes import MAX_BOOKMARK_CHARS, MAX_NAMED, Mark, Named, read_notes, write_notes
+from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, METADATA_LIMIT_BYTES, Run, decode, encode
+
+positions = st.lists(st.integers(0, 2**62), min_size=1, max_size=16)
+names = st.lists(
+    st.builds(Named, st.integers(0, 2**24), st.integers(0, 100), st.sampled_from(Mark)),
+    max_size=MAX_NAMED,
+    unique_by=lambda job: job.offset,
+)
+
+
+@given(positions, names, st.booleans(), st.integers(0, 2**40))
+def test_everything_is_read_back(marks: list[int], jobs: list[Named], is_handover: bool, base: int) -> None:
+    jobs = [job._replace(offset=base + job.offset) for job in jobs]
+    map_text = encode(base, [Run(base + 3, base + 9)])
+    text = write_notes(map_text, base=base, bookmark=marks, named=jobs, is_handover=is_handover)
+    notes = read_notes(text, base=base)
+    assert decode(notes.map_text, base=base) == (Run(base + 3, base + 9),)
+    assert notes.bookmark in (tuple(marks), ())
+    assert (notes.named, notes.is_handover) == (tuple(sorted(jobs)), is_handover)
+
+
+def test_what_is_named_and_marked_fits_beside_the_largest_map() -> None:
+    jobs = [Named(2**24 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
+    text = write_notes("", base=0, bookmark=[2**40] * 24, named=jobs, is_handover=True)
+    assert len(text) <= METADATA_LIMIT_BYTES - MAP_LIMIT_BYTES
+
+
+@given(positions)
+def test_a_bookmark_stands_alone_where_the_map_is_empty(marks: list[int]) -> None:
+    notes = read_notes(write_notes("", base=7, bookmark=marks), base=7)
+    assert (notes.map_text, notes.bookmark, notes.named) == ("", tuple(marks), ())
+
+
+@given(st.text(max_size=60))
+def test_foreign_metadata_says_nothing(text: str) -> None:
+    notes = read_notes(text, base=0)
+    assert ";b1" in text or notes.bookmark is None
+    assert ";n1" in text or not notes.named
+    assert ";h1" in text or not notes.is_handover
+
+
+def test_positions_that_would_be_too_long_are_left_out_and_the_worker_is_still_told_apart_from_one_that_ended() -> None:
+    text = write_notes("q1", base=0, bookmark=[2**62] * 100)
+    assert text == "q1;b1"
+    assert len(text) < MAX_BOOKMARK_CHARS
+    assert read_notes(text, base=0).has_crashed
+
+
+def test_damaged_sections_count_as_absent() -> None:
+    assert read_notes("q1;b1%%%", base=0).bookmark is None
+    assert read_notes("q1;b1gA==", base=0).bookmark is None
+    assert read_notes("q1;n1gA==;b1AQ==", base=0).bookmark == (1,)
+
+
+def test_an_orderly_end_is_no_crash() -> None:
+    assert not read_notes(write_notes("q1", base=0), base=0).has_crashed
+    assert not read_notes(write_notes("q1", base=0, bookmark=[1], is_handover=True), base=0).has_crashed
+    assert read_notes(write_notes("q1", base=0, bookmark=[1]), base=0).has_crashed

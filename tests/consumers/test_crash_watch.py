@@ -1,0 +1,207 @@
+"""Who is suspected, who runs alone, who is acquitted: the rules of a watched partition."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import pytest
+from logqueue_consumers.commit_notes import MAX_NAMED, CommitNotes, Mark, Named, read_notes, write_notes
+from logqueue_consumers.crash_watch import CrashWatch, named_in, watch_for
+from logqueue_consumers.job import Job
+from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.partition_window import PartitionWindow
+
+from logqueue import App, Retry
+from logqueue.jobs.headers import Origin
+from logqueue.jobs.topics import TopicKind
+
+app = App("shop")
+
+
+@app.job("work", queue="q", retry=Retry(crashes=2))
+async def work() -> None: ...
+
+
+@dataclass
+class Record:
+    offset: int
+    value: bytes = b"{}"
+    key: bytes = b"t"
+    timestamp: int = 0
+
+
+@dataclass
+class Bench:
+    """One worker with one partition, taken over with some notes."""
+
+    notes: CommitNotes
+    end: int = 100
+    ready: deque[Job] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.partition = OwnedPartition(
+            "jobs.q", 0, kind=TopicKind.JOBS, queue="q", order="none", window=PartitionWindow(0)
+        )
+        self.partition.watch = watch_for(self.notes, base=0, end=self.end)
+        self.crash_watch = CrashWatch(self.ready)
+        self.crash_watch.add(self.partition)
+
+    def arrive(self, *offsets: int) -> list[Job]:
+        jobs = []
+        for offset in offsets:
+            self.partition.window.take(offset)
+            job = Job(Record(offset), self.partition, id=f"j{offset}", tenant="t", origin=Origin("q", 0, offset, "g"))
+            job.definition = work
+            jobs.append(job)
+            self.crash_watch.hold(job)
+        return jobs
+
+    def commit(self, *, is_handover: bool = False) -> str:
+        named = named_in(self.partition.watch, base=0, is_last=is_handover)
+        return write_notes("", base=0, bookmark=None if is_handover else [1], named=named)
+
+    def finish(self, *offsets: int) -> None:
+        self.partition.window.finish_many(offsets)
+        self.crash_watch.finished(self.partition, offsets)
+
+
+def after(commit: str) -> Bench:
+    """The worker that takes over from one whose last commit was this."""
+    return Bench(read_notes(commit, base=0))
+
+
+CRASHED = ";b1AQ=="
+
+
+def test_a_partition_given_up_in_good_order_is_not_watched() -> None:
+    bench = after("")
+    assert (bench.partition.watch, bench.crash_watch.is_on) == (None, False)
+
+
+def test_jobs_of_a_watched_partition_start_only_after_a_commit_named_them() -> None:
+    bench = after(CRASHED)
+    first, second = bench.arrive(3, 4)
+    assert not bench.ready
+    assert bench.crash_watch.wanted.is_set()
+    assert bench.crash_watch.admit() == [first, second]
+    assert [job.offset for job in read_notes(bench.commit(), base=0).named] == [3, 4]
+    assert not bench.ready, "the commit is on its way"
+    bench.crash_watch.release([first, second])
+    assert list(bench.ready) == [first, second]
+
+
+def test_a_commit_that_fails_leaves_the_jobs_waiting_in_their_order() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(3, 4, 5)
+    bench.crash_watch.take_back(bench.crash_watch.admit())
+    assert read_notes(bench.commit(), base=0).named == ()
+    assert bench.crash_watch.admit() == jobs
+
+
+def test_as_many_jobs_are_named_as_fit_into_a_commit_and_more_when_some_are_finished() -> None:
+    bench = after(CRASHED)
+    bench.arrive(*range(MAX_NAMED + 5))
+    assert len(bench.crash_watch.admit()) == MAX_NAMED
+    assert bench.crash_watch.admit() == []
+    bench.crash_watch.wanted.clear()
+    bench.finish(0, 1)
+    assert bench.crash_watch.wanted.is_set()
+    assert [job.offset for job in bench.crash_watch.admit()] == [MAX_NAMED, MAX_NAMED + 1]
+
+
+def test_the_watch_ends_when_all_that_the_dead_worker_had_is_finished() -> None:
+    bench = after(CRASHED)
+    bench.arrive(*range(99))
+    while jobs := bench.crash_watch.admit():
+        bench.finish(*(job.offset for job in jobs))
+    assert bench.crash_watch.is_on
+    (last, beyond) = bench.arrive(99, 100)
+    bench.crash_watch.release(bench.crash_watch.admit())
+    bench.finish(99)
+    assert (bench.partition.watch, bench.crash_watch.is_on) == (None, False)
+    assert list(bench.ready) == [last, beyond]
+
+
+def test_named_jobs_of_a_worker_that_ended_are_suspects_and_run_alone() -> None:
+    before = after(CRASHED)
+    before.arrive(3, 4)
+    before.crash_watch.admit()
+    bench = after(before.commit())
+    _, suspect, other, _ = bench.arrive(2, 3, 4, 5)
+    assert [job.offset for job in bench.crash_watch.admit()] == [2, 5]
+    assert bench.crash_watch.has_suspects()
+    bench.crash_watch.pause()
+    assert bench.crash_watch.next_suspect(is_alone=True) is suspect
+    assert Named(3, 1, Mark.ALONE) in read_notes(bench.commit(), base=0).named
+    bench.crash_watch.acquit(suspect)
+    bench.finish(3)
+    assert bench.crash_watch.next_suspect(is_alone=True) is other
+
+
+def test_while_suspects_run_nothing_else_starts_and_nothing_else_is_named() -> None:
+    bench = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(9, 0, Mark.NAMED),), is_handover=False))
+    bench.arrive(1, 2)
+    bench.crash_watch.release(bench.crash_watch.admit())
+    bench.arrive(9)
+    bench.crash_watch.pause()
+    assert not bench.ready, "what had not started waits again"
+    assert {job.offset for job in read_notes(bench.commit(), base=0).named} == {9}
+    suspect = bench.crash_watch.next_suspect(is_alone=True)
+    assert suspect is not None
+    bench.crash_watch.acquit(suspect)
+    bench.crash_watch.resume()
+    assert [job.offset for job in bench.crash_watch.admit()] == [1, 2]
+
+
+def test_a_job_is_dead_after_the_given_number_of_ends_the_last_of_them_alone() -> None:
+    """`crashes=2`: named once beside others, once alone."""
+    bench = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(3, 1, Mark.ALONE),), is_handover=False))
+    (job,) = bench.arrive(3)
+    assert str(bench.crash_watch.verdict(job)).startswith("2 worker processes ended while this job ran")
+
+
+@pytest.mark.parametrize(("crashes", "mark"), [(5, Mark.NAMED), (0, Mark.ALONE)], ids=["never alone", "too few"])
+def test_a_job_is_not_judged_before_that(crashes: int, mark: Mark) -> None:
+    bench = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(3, crashes, mark),), is_handover=False))
+    (job,) = bench.arrive(3)
+    assert bench.crash_watch.verdict(job) is None
+    assert bench.crash_watch.has_suspects()
+
+
+def test_suspects_are_remembered_through_an_orderly_end_and_named_jobs_are_not() -> None:
+    before = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(3, 0, Mark.NAMED),), is_handover=False))
+    before.arrive(3, 4)
+    before.crash_watch.admit()
+    assert read_notes(before.commit(is_handover=True), base=0).named == (Named(3, 1, Mark.SUSPECT),)
+
+
+def test_a_job_that_waits_for_its_retry_is_not_named() -> None:
+    bench = after(CRASHED)
+    (job,) = bench.arrive(3)
+    bench.crash_watch.admit()
+    bench.crash_watch.waits(job)
+    assert read_notes(bench.commit(), base=0).named == ()
+    bench.crash_watch.hold(job)
+    assert bench.crash_watch.admit() == [job]
+
+
+def test_jobs_of_partitions_that_are_not_watched_start_at_once() -> None:
+    bench = after(CRASHED)
+    calm = Bench(read_notes("", base=0))
+    (job,) = calm.arrive(1)
+    calm.ready.clear()
+    bench.crash_watch.hold(job)
+    assert list(bench.ready) == [job]
+
+
+def test_a_partition_that_stops_gives_nothing_out() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(3, 4)
+    admitted = bench.crash_watch.admit()
+    bench.partition.is_stopping = True
+    bench.crash_watch.drop_stopping()
+    bench.crash_watch.release(admitted)
+    assert admitted == jobs
+    assert not bench.ready
+    assert bench.crash_watch.admit() == []
