@@ -148,8 +148,13 @@ class Network:
             self._pause_accepting(self.admission.pause_ms / 1000)
         if self._scratch is None:
             self._scratch = memoryview(bytearray(limits.RECEIVE_BYTES))
-        local_host = sock.getsockname()[0]
-        connection = self._connect(door, sock)
+        try:
+            local_host = sock.getsockname()[0]
+            connection = self._connect(door, sock)
+        except OSError as error:  # it was gone before it began
+            log.debug("connection of %s failed at once: %s", peer, error)
+            sock.close()
+            return
         connection.session = session = Session(
             peer=peer,
             local_host=local_host,
