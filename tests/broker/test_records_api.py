@@ -71,9 +71,11 @@ def test_more_replicas_than_there_are_keep_nobody_from_writing(wire: Wire) -> No
     assert produced(wire, "two-replicas", batch(b"x"), acks=-1).error_code == 0
 
 
-def test_a_transactional_batch_has_no_transaction_to_be_part_of(wire: Wire, topic: str) -> None:
+def test_a_transactional_batch_without_a_transactional_id_has_no_transaction_to_be_part_of(
+    wire: Wire, topic: str
+) -> None:
     ours = batch(b"x", transactional=True, producer_id=1, producer_epoch=0, base_sequence=0)
-    assert produced(wire, topic, ours).error_code == ErrorCode.INVALID_TXN_STATE
+    assert produced(wire, topic, ours).error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 
 
 def test_zstd_is_refused_to_clients_too_old_for_it(wire: Wire, topic: str) -> None:
