@@ -1,4 +1,4 @@
-"""A consumer group (KIP-848) under any sequence of requests, lost answers, failures and crashes, next to what must hold.
+"""A consumer group (KIP-848) under any sequence of requests, lost answers, failures and crashes, and what must hold.
 
 Four clients of the consumer protocol (two of them static) and two classic ones share a group that migrates back and
 forth. Whoever is a member works on what it was told; a client that was evicted does not know it, and does not count.
