@@ -48,6 +48,10 @@ class InvalidRecord(KafkaError):
         self.record_errors = record_errors
 
 
+class NotOneBatch(InvalidRecord):
+    """Something else than one batch of the current format, which no log looks at."""
+
+
 class InvalidTimestamp(InvalidRecord):
     """A timestamp outside what the topic allows, or of a type that only the broker may set."""
 

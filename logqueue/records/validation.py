@@ -33,6 +33,7 @@ from logqueue.records.errors import (
     InvalidRecord,
     InvalidTimestamp,
     MessageTooLarge,
+    NotOneBatch,
     RecordError,
     RecordListTooLarge,
     UnsupportedCompressionType,
@@ -123,21 +124,30 @@ def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> B
     return header
 
 
+def check_layout(batch: memoryview) -> None:
+    """Raise what `validate_produced` raises before it looks at the rules of the topic."""
+    if len(batch) < HEADER_SIZE:
+        _refuse_short(batch)
+    header = BatchHeader._make(HEADER.unpack_from(batch))
+    if header.magic != MAGIC or header.size != len(batch):
+        _refuse_layout(batch, header)
+
+
 def _refuse_short(batch: memoryview) -> NoReturn:
     if not len(batch):
-        raise InvalidRecord("A produce request has to have at least one record batch per partition")
+        raise NotOneBatch("A produce request has to have at least one record batch per partition")
     if len(batch) > MAGIC_POSITION and batch[MAGIC_POSITION] < MAGIC:
-        raise InvalidRecord(f"Only record batches with magic {MAGIC} are stored, this one has {batch[MAGIC_POSITION]}")
+        raise NotOneBatch(f"Only record batches with magic {MAGIC} are stored, this one has {batch[MAGIC_POSITION]}")
     raise CorruptMessage(f"The batch is cut after {len(batch)} bytes; its header alone has {HEADER_SIZE}")
 
 
 def _refuse_layout(batch: memoryview, header: BatchHeader) -> NoReturn:
     if 0 <= header.magic < MAGIC:
-        raise InvalidRecord(f"Only record batches with magic {MAGIC} are stored, this one has {header.magic}")
+        raise NotOneBatch(f"Only record batches with magic {MAGIC} are stored, this one has {header.magic}")
     if header.magic != MAGIC:
         raise CorruptMessage(f"Record batches with magic {header.magic} do not exist")
     if HEADER_SIZE <= header.size < len(batch):
-        raise InvalidRecord("A produce request has to have exactly one record batch per partition")
+        raise NotOneBatch("A produce request has to have exactly one record batch per partition")
     raise CorruptMessage(f"The batch says it has {header.size} bytes, but {len(batch)} came")
 
 

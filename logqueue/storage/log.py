@@ -150,9 +150,9 @@ class PartitionLog:
         return len(self._segments)
 
     @property
-    def has_unsynced_segments(self) -> bool:
-        """Whether segments that are not written to any more wait for a flush, and keep the recovery point back."""
-        return self._durability.has_unsynced_segments
+    def is_flush_due(self) -> bool:
+        """Whether so much waits for a flush that a recovery would take long. Any thread."""
+        return self._durability.is_flush_due
 
     @property
     def leader_epoch(self) -> int:
@@ -276,9 +276,13 @@ class PartitionLog:
         """Refuse a batch out of order; answer for one that is in the log already."""
         duplicate = self.producer_state.find_duplicate(header)
         if duplicate is not None:
-            append_time = duplicate.timestamp_ms if self._rules.log_append_time else -1
+            # Kafka tells the first one's time here, whoever set it.
             return AppendResult(
-                duplicate.first_offset, duplicate.last_offset, append_time, self.log_start_offset, is_duplicate=True
+                duplicate.first_offset,
+                duplicate.last_offset,
+                duplicate.timestamp_ms,
+                self.log_start_offset,
+                is_duplicate=True,
             )
         self.producer_state.check(header, transaction_version=transaction_version)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
-from logqueue.errors import KafkaError
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.delete_records import (
     DeleteRecordsPartition,
     DeleteRecordsPartitionResult,
@@ -36,6 +36,8 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
     answer = DeleteRecordsPartitionResult(partition_index=wanted.partition_index, low_watermark=-1)
     try:
         partition = broker.topics.partition(topic, wanted.partition_index)
+        if "delete" not in partition.config.cleanup_policy:
+            raise KafkaError("records of a topic that is only compacted stay", code=ErrorCode.POLICY_VIOLATION)
         shown = partition.high_watermark
         before = shown if wanted.offset == UP_TO_HIGH_WATERMARK else wanted.offset
         if not 0 <= before <= shown:

@@ -38,18 +38,32 @@ class Place(IntEnum):
     EARLIEST_PENDING_UPLOAD = -6
 
 
+# The first version in which each may be asked for.
+SINCE: dict[int, int] = {
+    Place.LATEST: 0,
+    Place.EARLIEST: 0,
+    Place.MAX_TIMESTAMP: 7,
+    Place.EARLIEST_LOCAL: 8,
+    Place.LATEST_TIERED: 9,
+    Place.EARLIEST_PENDING_UPLOAD: 11,
+}
+
+
 def handle(broker: Broker, request: ListOffsetsRequest, slot: Slot) -> ListOffsetsResponse:
+    is_committed = request.isolation_level == READ_COMMITTED
     return ListOffsetsResponse(
-        topics=[_topic(broker, wanted, request.isolation_level == READ_COMMITTED) for wanted in request.topics]
+        topics=[_topic(broker, wanted, is_committed, slot.api_version) for wanted in request.topics]
     )
 
 
-def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool) -> ListOffsetsTopicResponse:
+def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool, version: int) -> ListOffsetsTopicResponse:
     answers = []
     for part in wanted.partitions:
         answer = ListOffsetsPartitionResponse(partition_index=part.partition_index)
         try:
             partition = broker.topics.partition(wanted.name, part.partition_index)
+            if part.timestamp < 0 and version < SINCE.get(part.timestamp, version + 1):
+                raise KafkaError(code=ErrorCode.UNSUPPORTED_VERSION)
             partition.check_epoch(part.current_leader_epoch)
             answer.timestamp, answer.offset = _find(partition, part.timestamp, is_committed)
             answer.leader_epoch = LEADER_EPOCH if answer.offset >= 0 else NONE
@@ -72,10 +86,8 @@ def _find(partition: Partition, timestamp_ms: int, is_committed: bool) -> tuple[
             found = log.max_timestamp_offset(max_offset=end)
         case Place.LATEST_TIERED | Place.EARLIEST_PENDING_UPLOAD:
             return NONE, NONE  # no tiers: nothing was or will be uploaded
-        case timestamp if timestamp >= 0:
-            found = log.offset_for_timestamp(timestamp, max_offset=end)
         case timestamp:
-            raise KafkaError(f"timestamp {timestamp} has no meaning", code=ErrorCode.UNSUPPORTED_VERSION)
+            found = log.offset_for_timestamp(timestamp, max_offset=end)
     if found is None:
         return NONE, NONE
     return found.timestamp_ms, found.offset

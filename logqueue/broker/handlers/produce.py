@@ -20,7 +20,8 @@ from logqueue.protocol.messages.produce import (
 )
 from logqueue.protocol.wire import Records
 from logqueue.records.batch import CODEC_MASK, CRC_START, TRANSACTIONAL
-from logqueue.records.errors import InvalidRecord, UnsupportedCompressionType
+from logqueue.records.errors import InvalidRecord, NotOneBatch, UnsupportedCompressionType
+from logqueue.records.validation import check_layout
 from logqueue.storage.errors import InvalidTopic
 
 if TYPE_CHECKING:
@@ -122,25 +123,28 @@ def _checked(
 ) -> memoryview:
     """The batch; raises KafkaError for what is wrong with the request around it."""
     if not isinstance(records, memoryview) or not records:
-        raise InvalidRecord("a produce request without records")
+        raise NotOneBatch("a produce request without records")
     if not -1 <= acks <= 1:
+        check_layout(records)
         raise KafkaError(f"acks={acks}; -1, 0 and 1 are allowed", code=ErrorCode.INVALID_REQUIRED_ACKS)
     if partition.is_internal:
+        check_layout(records)
         raise InvalidTopic("only the broker itself writes to its internal topics")
     if len(records) > ATTRIBUTES:
         attributes = records[ATTRIBUTES]
         if attributes & TRANSACTIONAL:
-            _check_transaction(partition, refused)
+            _check_transaction(partition, records, refused)
         if version < FIRST_WITH_ZSTD and attributes & CODEC_MASK == ZSTD:
             raise UnsupportedCompressionType(f"zstd needs Produce version {FIRST_WITH_ZSTD}, not {version} (KIP-110)")
     return records
 
 
-def _check_transaction(partition: Partition, refused: Refused | None) -> None:
+def _check_transaction(partition: Partition, records: memoryview, refused: Refused | None) -> None:
     """Raise KafkaError unless the batch belongs to a transaction that the coordinator knows of."""
     if refused is not None:
         error = refused.get(partition.id)
         if error is not None:
+            check_layout(records)
             raise error
     else:
         raise KafkaError(
@@ -152,7 +156,7 @@ def _check_transaction(partition: Partition, refused: Refused | None) -> None:
 def _failed(index: int, error: KafkaError, partition: Partition | None) -> PartitionProduceResponse:
     errors = error.record_errors if isinstance(error, InvalidRecord) else ()
     log_start_offset = -1
-    if partition is not None and error.code not in WITHOUT_LOG_START:
+    if partition is not None and error.code not in WITHOUT_LOG_START and not isinstance(error, NotOneBatch):
         log_start_offset = partition.log.log_start_offset
     return PartitionProduceResponse(
         index=index,
