@@ -85,7 +85,7 @@ class Upkeep:
         for each in list(self._directory.logs.values()):
             if self._stopping.is_set():
                 return  # the stop flushes everything
-            if each.has_unsynced_segments:
+            if each.is_flush_due:
                 try:
                     each.flush()
                 except UnknownTopic:

@@ -16,8 +16,9 @@ from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.names import LEADER_EPOCHS
 from logqueue.storage.segment import Segment
 
-RECOVERY_STEP_BYTES = 16 * 1024 * 1024
-"""Least growth of the last segment before its indexes are written out, to shorten the next recovery."""
+RECOVERY_STEP_BYTES = 1024 * 1024
+"""Growth of the last segment from which on a checkpoint syncs it and writes its indexes out, to shorten the next
+recovery: a thousand logs that were being written to are a gigabyte to check."""
 
 
 Position = tuple[int, Segment | None, int]
@@ -74,9 +75,13 @@ class Durability:
         return True
 
     @property
-    def has_unsynced_segments(self) -> bool:
-        """Whether a flush still has to see to a segment that is not the last."""
-        return len(self._unsynced_segments) > 1
+    def is_flush_due(self) -> bool:
+        """Whether recovery would take long if nobody flushed: segments are complete, or the last one has grown."""
+        _, segment, size = self.end
+        _, synced_segment, synced_size = self.durable
+        return len(self._unsynced_segments) > 1 or (
+            segment is synced_segment and size - synced_size >= RECOVERY_STEP_BYTES
+        )
 
     def sync_names(self) -> None:
         """Make the file of the last segment durable by its name, even if nothing was written to it, and flush.
