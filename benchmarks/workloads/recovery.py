@@ -1,0 +1,85 @@
+"""How long does the broker take to its ready line, after kill -9, with 1,000 partitions?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import stack
+from benchmarks.report import Figures
+
+SETTINGS = {"partitions": 1000, "total_mib": 4096, "batch_kib": 16, "segment_mib": 64, "cold": 1, "tail_kib": 500}
+
+
+def run(settings: dict[str, int]) -> Figures:
+    """Fill a data folder, leave it as a killed process does, and start on it; then once more after a clean stop."""
+    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
+        _fill(Path(folder), settings)
+        if settings["cold"]:
+            _evict(Path(folder))
+        killed, rss = _start(folder)
+        if settings["cold"]:
+            _evict(Path(folder))
+        clean, _ = _start(folder)
+        return {"ready after kill -9 s": killed, "ready after clean stop s": clean, "RSS MiB": rss}
+
+
+def _start(folder: str) -> tuple[float, float]:
+    began = time.perf_counter()
+    child = stack.Process("--data-dir", folder, "--kafka-port", "0", module=stack.BROKER)
+    try:
+        child.wait_for("ready on ")
+        return time.perf_counter() - began, child.rss_mib()
+    finally:
+        child.end()
+
+
+def _fill(folder: Path, settings: dict[str, int]) -> None:
+    """Write the logs in a process of its own, with a checkpoint before the last part, and kill it."""
+    arguments = [f"{name}={number}" for name, number in settings.items()]
+    child = subprocess.Popen([sys.executable, "-m", __name__, str(folder), *arguments])
+    if child.wait() != -signal.SIGKILL:
+        raise RuntimeError("the data folder could not be filled")
+
+
+def _evict(folder: Path) -> None:
+    """Take the files out of the page cache, as after a start of the machine."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fd = os.open(path, os.O_RDONLY)
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+
+
+def _write(folder: Path, settings: dict[str, int]) -> None:
+    from logqueue.clock import SystemClock
+    from logqueue.records import Record, build_batch
+    from logqueue.storage import LogDirectory
+
+    directory = LogDirectory.open(folder, clock=SystemClock())
+    config = {"segment.bytes": str(settings["segment_mib"] << 20)}
+    directory.create_topic("recovered", partitions=settings["partitions"], properties=config)
+    now_ms = int(time.time() * 1000)
+    records = [Record(timestamp_ms=now_ms, value=os.urandom(1024)) for _ in range(settings["batch_kib"])]
+    batch = build_batch(records)
+    tail = settings["tail_kib"] // settings["batch_kib"]
+    count = (settings["total_mib"] << 10) // settings["partitions"] // settings["batch_kib"]
+    for is_tail, batches in ((False, count - tail), (True, tail)):
+        for log in directory.logs.values():
+            for _ in range(batches):
+                log.append(bytearray(batch), leader_epoch=0, now_ms=now_ms)
+            if not is_tail:
+                log.flush()
+        if not is_tail:
+            directory.checkpoint()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]), {name: int(number) for name, _, number in (a.partition("=") for a in sys.argv[2:])})
