@@ -29,6 +29,9 @@ COMMANDS: dict[str, str] = {
     "replay": "run history again in a shadow group",
     "topic": "topics: ls, describe, tail",
     "group": "consumer groups: ls, describe",
+    "doctor": "look for what is wrong, or will be, with a log",
+    "users": "users of the log: add, list, remove",
+    "acls": "who may do what on the log: add, list, remove",
 }
 
 _LIKELY = 0.6  # similarity above which a mistyped command is suggested
