@@ -69,3 +69,8 @@ def offset_entries_below(entries: bytes, relative_offset: int) -> bytes:
         key=lambda i: ENTRY.unpack_from(entries, i * ENTRY.size)[0],
     )
     return entries[: count * ENTRY.size]
+
+
+def last_entry_offset(entries: bytes) -> int:
+    """Relative offset of the last entry; -1 if there is none."""
+    return -1 if len(entries) < ENTRY.size else int(ENTRY.unpack_from(entries, len(entries) - ENTRY.size)[0])

@@ -217,9 +217,21 @@ class _Loader:
         if first is None or at_entry is None or at_entry[1].last_offset != last[0]:
             segment.forget_indexes()
             return False
+        segment.size = last[1] + at_entry[1].size
+        if not self._has_true_times(segment):
+            segment.forget_indexes()
+            return False
         segment.first_timestamp = first[1].max_timestamp
         segment.size = last[1]
         return True
+
+    def _has_true_times(self, segment: Segment) -> bool:
+        """Whether the last entry of the time index names a batch with that time: zeros look like an entry, too."""
+        entry = segment.time_index.last()
+        if entry is None:
+            return True
+        position = segment.find(entry.offset)
+        return position is not None and segment.header_at(position).max_timestamp == entry.timestamp_ms
 
     # Segments that are checked
 

@@ -13,7 +13,7 @@ from logqueue.storage.environment import Environment
 from logqueue.storage.errors import StorageError
 from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, segment_file
-from logqueue.storage.offset_index import OffsetIndex, offset_entries_below
+from logqueue.storage.offset_index import OffsetIndex, last_entry_offset, offset_entries_below
 from logqueue.storage.open_files import FileHolder, OpenFile
 from logqueue.storage.scan import stored_header
 from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
@@ -191,6 +191,8 @@ class Segment:
             relative = below - self.base_offset
             offsets = offset_entries_below(offsets, relative)
             times = time_entries_below(times, relative)
+        # What lies behind the last entry is read again, so times from there are not needed, and may be half written.
+        times = time_entries_below(times, last_entry_offset(offsets) + 1)
         self.offset_index.resume(offsets)
         self.time_index.resume(times)
         self._is_index_full = self.offset_index.is_full or self.time_index.is_full
