@@ -41,6 +41,8 @@ from tests.broker.wire import Wire, produce_request
 TOPIC_RESOURCE = 2
 OWN_PROPERTY = 1  # DescribeConfigs: set on the topic itself
 SESSION_MS = 1_800_000
+REBALANCE_MS = 300
+"""Short: a member whose answer was an error is waited for so long."""
 EARLIEST = -2
 LATEST = -1
 READ_COMMITTED = 1
@@ -226,7 +228,14 @@ class Client:
     # Groups
 
     def commit(
-        self, group: str, partition: TopicPartition, offset: int, *, member_id: str = "", generation: int = -1
+        self,
+        group: str,
+        partition: TopicPartition,
+        offset: int,
+        *,
+        member_id: str = "",
+        generation: int = -1,
+        version: int = 8,
     ) -> None:
         wanted = OffsetCommitRequestPartition(
             partition_index=partition.partition, committed_offset=offset, committed_metadata=f"m{offset}"
@@ -237,7 +246,7 @@ class Client:
             generation_id_or_member_epoch=generation,
             topics=[OffsetCommitRequestTopic(name=partition.topic, partitions=[wanted])],
         )
-        accept(f"commit {group} {partition}", self.wire.call(8, request).topics[0].partitions[0])
+        accept(f"commit {group} {partition}", self.wire.call(version, request).topics[0].partitions[0])
 
     def committed(self, group: str, partition: TopicPartition) -> int:
         """The committed offset, -1 for none; the metadata that `commit` gave it must have come with it."""
@@ -261,7 +270,7 @@ class Client:
         request = JoinGroupRequest(
             group_id=group,
             session_timeout_ms=SESSION_MS,
-            rebalance_timeout_ms=SESSION_MS,
+            rebalance_timeout_ms=REBALANCE_MS,
             protocol_type="consumer",
             protocols=[JoinGroupRequestProtocol(name="range", metadata=b"")],
         )

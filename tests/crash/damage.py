@@ -61,7 +61,7 @@ def damages(path: PurePosixPath, content: bytes, random: Random) -> Iterator[Dam
 REBUILT = {".index", ".timeindex", ".txnindex", ".snapshot", "leader-epoch-checkpoint", ".kafka_cleanshutdown", ".lock"}
 """Kinds that hold nothing that is not elsewhere too: no promise may be lost with them."""
 CHECKED = {".log", "recovery-point-offset-checkpoint"}
-"""What a start after a crash judges batch by batch."""
+"""What a start after a crash judges batch by batch, from the recovery point on."""
 
 Check = Callable[[Path, Promises], None]
 
@@ -73,12 +73,13 @@ class Remains:
     name: str
     image: Image
     promises: Promises
-    is_clean: bool
+    is_clean: bool = False
+    is_judged: bool = False
 
     def check_for(self, kind: str) -> Check:
         if kind in REBUILT:
             return check_served if self.is_clean else check_promises
-        return check_survivors if kind in CHECKED and not self.is_clean else check_alive
+        return check_survivors if kind in CHECKED and self.is_judged else check_alive
 
 
 def remains_of(folder: Path, *, seed: int, steps: int) -> list[Remains]:
@@ -97,9 +98,9 @@ def remains_of(folder: Path, *, seed: int, steps: int) -> list[Remains]:
     unknown = dict(killed)
     unknown[PurePosixPath("recovery-point-offset-checkpoint")] = b"0\n0\n"
     return [
-        Remains("clean", disk.image(), life.promises, True),
-        Remains("killed", killed, life.promises, False),
-        Remains("killed early", unknown, life.promises, False),
+        Remains("clean", disk.image(), life.promises, is_clean=True),
+        Remains("killed", killed, life.promises),
+        Remains("killed early", unknown, life.promises, is_judged=True),
     ]
 
 

@@ -21,6 +21,7 @@ from logqueue.storage.file_system import FileSystem
 from logqueue.testing import EmbeddedBroker
 from tests.crash import promises as p
 from tests.crash.client import Client, Refused
+from tests.crash.transacting import MODERN_GROUP, MODERN_MEMBER, Transactions, heartbeat
 
 NOW = time.time_ns() // 1_000_000
 """Not long ago: producers whose records are old are forgotten."""
@@ -34,6 +35,7 @@ BROKER: dict[str, Any] = {
     "offsets_topic_num_partitions": 2,
     "auto_create_topics_enable": False,
     "log_flush_offset_checkpoint_interval_ms": 0,
+    "transaction_state_log_num_partitions": 2,
     "log_cleaner_enable": False,
 }
 MAX_OPEN_FILES = 4
@@ -75,6 +77,8 @@ class Life:
             (self.alter, 2),
             (self.delete_records, 1),
             (self.restart, 1),
+            (Transactions(self).step, 6),
+            (self.heartbeat_and_commit, 3),
         ]
 
     def run(self, steps: int) -> None:
@@ -115,6 +119,22 @@ class Life:
                 pass  # the failure that ended this life
 
     # Steps
+
+    def heartbeat_and_commit(self) -> None:
+        """A member of a KIP-848 group goes on, and commits in its epoch."""
+        plain = self.promises.topics["plain"]
+        if not plain.is_certain or plain.topic_id is None:
+            return
+        member = self.promises.members.get(MODERN_GROUP)
+        partitions = max(plain.partitions)
+        epoch = heartbeat(self.client, member, {"plain": plain.topic_id}, partitions)
+        member = p.Member(MODERN_GROUP, MODERN_MEMBER, epoch, is_consumer_protocol=True)
+        self.tell(member)
+        partition = TopicPartition("plain", 0)
+        self.tell(p.Committing(MODERN_GROUP, partition, self.next_number()))
+        offset = self._last_commit(MODERN_GROUP, partition)
+        self.client.commit(MODERN_GROUP, partition, offset, member_id=member.member_id, generation=epoch, version=9)
+        self.tell(p.Committed(MODERN_GROUP, partition))
 
     def restart(self) -> None:
         self.stop()
@@ -159,9 +179,9 @@ class Life:
         """A few batches at once, with different promises."""
         asked = []
         for _ in range(self.random.randint(1, 3)):
-            partition = self._any_partition()
+            partition = self.any_partition()
             acks = self.random.choice((-1, -1, 1))
-            batch = self._batch(partition)
+            batch = self.batch(partition)
             self.client.send_produce(partition, batch, acks=acks)
             asked.append((partition, len(self.promises.log(partition).sent), acks))
         self._receive(asked)
@@ -174,25 +194,37 @@ class Life:
         asked = []
         for _ in range(self.random.randint(1, 2)):
             partition = TopicPartition("plain", self.random.randint(0, 1))
-            batch = self._batch(partition, producer=self._producer)
+            batch = self.batch(partition, producer=self._producer)
             self.client.send_produce(partition, batch)
             asked.append((partition, len(self.promises.log(partition).sent), -1))
         self._receive(asked)
 
-    def _any_partition(self) -> TopicPartition:
+    def next_number(self) -> int:
+        return next(self._numbers)
+
+    def any_partition(self) -> TopicPartition:
         topics = [topic for topic in self.promises.topics.values() if topic.is_certain]
         topic = self.random.choice(topics)
         return TopicPartition(topic.name, self.random.randrange(min(topic.partitions)))
 
-    def _batch(self, partition: TopicPartition, *, producer: tuple[int, int] = (-1, -1), transaction: int = 0) -> bytes:
-        number = next(self._numbers)
+    def batch(
+        self,
+        partition: TopicPartition,
+        *,
+        producer: tuple[int, int] = (-1, -1),
+        transaction: int = 0,
+        sequences: dict[TopicPartition, int] | None = None,
+    ) -> bytes:
+        """A batch of new records, told as being sent; `sequences` are the producer's next ones."""
+        sequences = self._sequences if sequences is None else sequences
+        number = self.next_number()
         key = b"k%d" % self.random.randrange(KEYS) if self.promises.topics[partition.topic].compacted else None
         size = self.random.choice((5, 40, 40, 100, 180))
         values = [b"%d.%d " % (number, index) + b"v" * size for index in range(self.random.randint(1, 3))]
         sequence = -1
         if producer[0] >= 0:
-            sequence = self._sequences.get(partition, 0)
-            self._sequences[partition] = sequence + len(values)
+            sequence = sequences.get(partition, 0)
+            sequences[partition] = sequence + len(values)
         self.tell(p.Sending(partition, tuple(values), key, *producer, sequence, transaction))
         return bytes(
             build_batch(
@@ -221,7 +253,7 @@ class Life:
             raise refused
 
     def commit(self) -> None:
-        partition = self._any_partition()
+        partition = self.any_partition()
         self.tell(p.Committing("simple", partition, next(self._numbers)))
         self.client.commit("simple", partition, self._last_commit("simple", partition))
         self.tell(p.Committed("simple", partition))

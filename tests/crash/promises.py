@@ -130,9 +130,15 @@ class Ended(NamedTuple):
     transaction: int
 
 
+class Fenced(NamedTuple):
+    """A new producer has taken the transactional id: if the transaction was not ended by then, it is aborted."""
+
+    transaction: int
+
+
 Event: TypeAlias = (
     Creating | Created | Deleting | Deleted | Altering | Altered | Growing | Grown | Sending | Acked | Refusal
-    | DeletingRecords | Committing | Committed | Member | GivenProducerId | Beginning | Ending | Ended
+    | DeletingRecords | Committing | Committed | Member | GivenProducerId | Beginning | Ending | Ended | Fenced
 )  # fmt: skip
 
 
@@ -179,7 +185,7 @@ class OffsetPromise:
 
 @dataclass
 class TransactionPromise:
-    """What becomes of a transaction: `outcome` True is commit; it is certain once it `is_ended`."""
+    """What becomes of a transaction: `outcome` True is commit, else abort; it is certain once it `is_ended`."""
 
     transactional_id: str
     outcome: bool | None = None
@@ -242,6 +248,9 @@ class Promises:
                 self.transactions[transaction].outcome = commit
             case Ended(transaction):
                 self.transactions[transaction].is_ended = True
+            case Fenced(transaction):
+                promise = self.transactions[transaction]
+                promise.is_ended = promise.outcome is not True  # one that was being committed may be
             case _:
                 self._apply_to_a_position(event)
 
@@ -278,6 +287,7 @@ class Promises:
         copy.members.clear()
         copy.producer_ids.clear()
         copy.epochs.clear()
+        copy.transactions.clear()
         for topic in copy.topics.values():
             topic.is_certain = False
             for log in topic.logs.values():

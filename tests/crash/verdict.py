@@ -13,6 +13,8 @@ from tests.crash import promises as p
 from tests.crash.client import Client, FetchedLog, Refused, StoredBatch
 from tests.crash.indexes import check_indexes
 from tests.crash.life import NOW, start_broker
+from tests.crash.transacting import OFFSETS_GROUP, heartbeat
+from tests.crash.transaction_verdict import TransactionVerdict
 from tests.storage.disks import HastyFileSystem
 
 
@@ -94,6 +96,7 @@ class Verdict:
         self.check_offsets()
         self.check_members()
         self.check_producers()
+        TransactionVerdict(self.client, self.promises).check()
 
     # Topics
 
@@ -116,7 +119,7 @@ class Verdict:
             for index in range(len(stored.partitions)):
                 partition = TopicPartition(topic.name, index)
                 log = self.logs[partition] = self.client.read(partition, max_bytes=700)
-                assert log.high_watermark == self.client.offset(partition, -1)
+                assert log.high_watermark <= self.client.offset(partition, -1)
                 if index not in topic.logs:
                     assert not log.batches, f"{partition} holds records that nobody sent"
 
@@ -194,8 +197,8 @@ class Verdict:
     def check_offsets(self) -> None:
         for (group, partition), promise in self.promises.offsets.items():
             topic = self.promises.topics.get(partition.topic)
-            if topic is None or not topic.is_certain:
-                continue  # offsets go with their topic
+            if topic is None or not topic.is_certain or group == OFFSETS_GROUP:
+                continue  # offsets go with their topic; those of transactions are looked at with them
             found = self.client.committed(group, partition)
             allowed = {commit.offset for commit in promise.commits[promise.first or 0 :]}
             if promise.first is None:
@@ -206,6 +209,11 @@ class Verdict:
         for member in self.promises.members.values():
             if not member.is_consumer_protocol:
                 self.client.heartbeat(member.group, member.member_id, member.generation)
+                continue
+            plain = self.promises.topics["plain"]
+            assert plain.topic_id is not None
+            epoch = heartbeat(self.client, member, {"plain": plain.topic_id}, max(plain.partitions))
+            assert epoch >= member.generation, f"member epoch {member.generation} went back to {epoch}"
 
     def check_producers(self) -> None:
         producer_id, _ = self.client.init_producer()
