@@ -233,10 +233,10 @@ def listed(wire: Wire, prefix: str, *, version: int = 2, **filters: Any) -> list
     )
 
 
-def create_topics(wire: Wire, *names: str, partitions: int = 2) -> None:
+def create_topics(wire: Wire, *names: str, partitions: int = 2, **configs: str) -> None:
     """Topics that are there for every request: a new one takes another broker a moment."""
     for name in names:
-        assert create(wire, name, partitions=partitions).error_code == 0
+        assert create(wire, name, partitions=partitions, **configs).error_code == 0
     for name in names:
         until(lambda name=name: all(_is_readable(wire, name, p) for p in range(partitions)))  # type: ignore[misc]
 

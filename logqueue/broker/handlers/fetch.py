@@ -37,7 +37,7 @@ def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse |
     if request.session_id:
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     found = _Collected(broker, request, slot.api_version)
-    if found.size >= request.min_bytes or found.has_error or request.max_wait_ms <= 0 or not found.partitions:
+    if found.is_enough or request.max_wait_ms <= 0 or not found.partitions:
         return found.response
     if broker.parked_fetches >= broker.config.max_parked_fetches or broker.is_stopping:
         return found.response
@@ -101,6 +101,8 @@ class ParkedCommittedFetch(ParkedFetch):
         }
 
     def on_growth(self, partition: Partition, size: int) -> None:
+        if self.is_done:
+            return
         stable, watermark = partition.last_stable_offset, partition.high_watermark
         stable_before, watermark_before = self._seen[partition]
         self._seen[partition] = stable, watermark
@@ -111,7 +113,7 @@ class ParkedCommittedFetch(ParkedFetch):
             if self._missing > 0:
                 return
         found = self._collect()
-        if found.size >= self._request.min_bytes or found.has_error:
+        if found.is_enough:
             self._answer(found)
         else:
             self._missing = self._request.min_bytes - found.size
@@ -120,17 +122,35 @@ class ParkedCommittedFetch(ParkedFetch):
 class _Collected:
     """What the partitions of a fetch have to offer now."""
 
-    __slots__ = ("_broker", "_committed", "_room", "_version", "has_error", "partitions", "response", "size")
+    __slots__ = (
+        "_broker",
+        "_committed",
+        "_min_bytes",
+        "_room",
+        "_version",
+        "has_error",
+        "has_more",
+        "partitions",
+        "response",
+        "size",
+    )
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
         self._broker = broker
         self._version = version
         self._committed = request.isolation_level == READ_COMMITTED
+        self._min_bytes = request.min_bytes
         self._room = min(request.max_bytes, broker.config.fetch_max_bytes)
         self.size = 0
         self.has_error = False
+        self.has_more = False  # a read ends with its segment, and there are more records behind
         self.partitions: list[Partition] = []
         self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the fetch is answered with this at once."""
+        return self.size >= self._min_bytes or self.has_error or self.has_more
 
     def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse:
         by_id = self._version >= 13
@@ -172,6 +192,8 @@ class _Collected:
                     records = HeldSlice(part.file, part.position, part.size)
                     self.size += part.size
                     self._room -= part.size
+                    if part.next_offset < end:
+                        self.has_more = True
                     if self._committed:
                         aborted = _aborted(log, offset, part.next_offset)
         except KafkaError as error:
