@@ -6,7 +6,7 @@ import os
 import ssl
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,11 @@ class Settings:
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
     sasl_username: str | None = None
-    sasl_password: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
     ssl_cafile: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    ssl_key_password: str | None = field(default=None, repr=False)
     compression: str = "none"
     connect_timeout_s: float = 15.0  # in all, over every attempt to reach a broker
     connect_backoff_s: float = 0.25  # first wait between two attempts; doubles up to 2 s
@@ -91,8 +92,9 @@ class Settings:
         try:
             context = ssl.create_default_context(cafile=self.ssl_cafile)
             if self.ssl_certfile is not None:
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
-        except OSError as error:
+                # Without a callback OpenSSL would ask at the terminal.
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, lambda: self.ssl_key_password or "")
+        except (OSError, ValueError) as error:
             raise InvalidSetting(f"ssl_cafile, ssl_certfile or ssl_keyfile cannot be used: {error}") from None
         return context
 
