@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
+from logqueue.broker.state_log import stored_batches
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.coordinator import GroupCoordinator
 from logqueue.group.effects import Append, Caller, Effect, Now, Producer, Reply
-from logqueue.records.batch import BatchHeader, iterate_batches
+from logqueue.records.batch import BatchHeader
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.control import ControlType, parse_marker
 from logqueue.records.record import Record
@@ -108,12 +109,11 @@ class Groups:
     def _replay(self, partitions: Iterable[Partition]) -> None:
         now = self._now()
         for partition in partitions:
-            for chunk in partition.log.iterate_batches(offset=partition.log.log_start_offset):
-                for position, header in iterate_batches(chunk):
-                    if header.is_control:
-                        self._replay_marker(chunk, position, header, partition)
-                    else:
-                        self._replay_batch(chunk, position, header, now, partition)
+            for chunk, position, header in stored_batches(partition):
+                if header.is_control:
+                    self._replay_marker(chunk, position, header, partition)
+                else:
+                    self._replay_batch(chunk, position, header, now, partition)
 
     def _replay_marker(self, chunk: bytes, position: int, header: BatchHeader, partition: Partition) -> None:
         for record in read_records(chunk, position, header):

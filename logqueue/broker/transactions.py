@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from logqueue.broker.groups import TopicNames
 from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
+from logqueue.broker.state_log import stored_batches
 from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.effects import Caller, Now, Reply
 from logqueue.ids import TopicPartition
-from logqueue.records.batch import iterate_batches
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.record import Record
 from logqueue.storage.errors import InvalidProducerEpoch, TransactionCoordinatorFenced
@@ -87,10 +87,9 @@ class Transactions:
 
     def _replay(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            for chunk in partition.log.iterate_batches(offset=partition.log.log_start_offset):
-                for position, header in iterate_batches(chunk):
-                    if not header.is_control:
-                        self._replay_batch(chunk, position, partition)
+            for chunk, position, header in stored_batches(partition):
+                if not header.is_control:
+                    self._replay_batch(chunk, position, partition)
 
     def _replay_batch(self, chunk: bytes, position: int, partition: Partition) -> None:
         for record in read_records(chunk, position):
