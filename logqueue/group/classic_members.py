@@ -26,7 +26,7 @@ from logqueue.group.consumer_timers import ConsumerTimers
 from logqueue.group.departures import Departures
 from logqueue.group.draft import Draft
 from logqueue.group.effects import Caller, Now
-from logqueue.group.errors import IllegalGeneration, MemberIdRequired, RebalanceInProgress
+from logqueue.group.errors import IllegalGeneration, InvalidSessionTimeout, MemberIdRequired, RebalanceInProgress
 from logqueue.group.joining import (
     REQUIRES_MEMBER_ID_SINCE,
     check_names,
@@ -85,6 +85,8 @@ class ClassicMembers:
             self._join(group, request, caller, now)
         except MemberIdRequired as required:
             self._ledger.reply(caller, failed_join(required.code, required.member_id, version=caller.version))
+        except InvalidSessionTimeout as error:
+            self._ledger.reply(caller, failed_join(error.code, request.member_id, version=caller.version))
         except KafkaError as error:
             self._ledger.reply(caller, failed_join(error.code, version=caller.version))
 

@@ -1,4 +1,4 @@
-"""A folder like the `bin/` of an Apache Kafka release: scripts that run Apache Kafka's own tools from its jars."""
+"""A folder like an Apache Kafka release: `bin/` runs Apache Kafka's own tools, `libs/` holds its jars."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ TOOLS = {
 
 
 def write_tools(home: Path, class_path: str) -> Path:
-    """Write `home/bin/*.sh`; the answer is `home`, what tests call KAFKA_PATH."""
+    """Write `home/bin/*.sh` and link `home/libs`; the answer is `home`, what tests call KAFKA_PATH."""
     scripts = home / "bin"
     scripts.mkdir(parents=True, exist_ok=True)
     for name, main_class in TOOLS.items():
-        command = ["java", "-XX:TieredStopAtLevel=1", "-cp", class_path, *([main_class] if main_class else [])]
+        main_classes = [main_class] if main_class else []
+        command = shlex.join(["java", "-XX:TieredStopAtLevel=1", *main_classes])
         script = scripts / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexport CLASSPATH="$CLASSPATH:"{shlex.quote(class_path)}\nexec {command} "$@"\n')
         script.chmod(0o755)
+    jars = home / "libs"
+    if not jars.exists():
+        jars.symlink_to(class_path.removesuffix("/*"), target_is_directory=True)
     return home

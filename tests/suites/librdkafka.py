@@ -26,11 +26,17 @@ from tests.engines import apache, embedded
 from tests.suites.kafka_tools import write_tools
 from tests.suites.librdkafka_build import Case, SuiteMissing, built, declared
 
-# The suite's default scenario gives topics four partitions (tests/scenarios/default.json).
-SETTINGS = {"num.partitions": "4"}
+# The suite's default scenario gives topics four partitions (tests/scenarios/default.json). Its cluster has an
+# authorizer that forbids nothing until a test writes an ACL.
+SETTINGS = {
+    "num.partitions": "4",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
 SCENARIOS = {"default": SETTINGS, "noautocreate": SETTINGS | {"auto.create.topics.enable": "false"}}
 BROKER_VERSION = "4.2.0.0"
 LIMIT_SECONDS = 400
+TIME_FACTOR = 2  # tests that run four Java programs within their time limit of 20 s need more on two cores
 EXIT_OK, EXIT_FAILED, EXIT_MISSING = 0, 1, 3
 
 # What one plain node cannot be judged by, and why. The number stands for all tests that share it.
@@ -82,7 +88,8 @@ def run_number(run: Run, number: str, scenario: str, cases: list[Case], bootstra
     """Run the cases that share a number, in one process that is ended at the time limit."""
     folder = Path(tempfile.mkdtemp(prefix=f"rdk-{number}-"))
     conf = folder / "test.conf"
-    conf.write_text("\n".join((f"metadata.broker.list={bootstrap}", *run.client_settings, "")))
+    settings = (f"metadata.broker.list={bootstrap}", f"test.timeout.multiplier={TIME_FACTOR}", *run.client_settings)
+    conf.write_text("\n".join((*settings, "")))
     environment = os.environ | run.environment
     # The version is not given as an option: the runner frees the option's text at its end and crashes.
     environment |= {

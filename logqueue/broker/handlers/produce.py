@@ -34,12 +34,10 @@ FIRST_THAT_ADDS = 12
 FIRST_WITH_ZSTD = 7
 ZSTD = 4
 ATTRIBUTES = CRC_START + 1  # the low byte of them
-# Refusals before a log looks at the records, after which Kafka does not tell where the log starts.
+# Refusals of a log after which Kafka does not tell where it starts.
 WITHOUT_LOG_START = frozenset(
     {
         ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.INVALID_REQUIRED_ACKS,
-        ErrorCode.INVALID_TOPIC_EXCEPTION,
         ErrorCode.KAFKA_STORAGE_ERROR,
         ErrorCode.MESSAGE_TOO_LARGE,
         ErrorCode.RECORD_LIST_TOO_LARGE,
@@ -73,16 +71,17 @@ def append(broker: Broker, request: ProduceRequest, slot: Slot, refused: Refused
     for data in request.topic_data:
         answers = []
         for part in data.partition_data:
-            partition = None
+            asked = None
             try:
                 partition = _partition(broker, data, part.index, by_id=by_id)
                 records = _checked(partition, part.records, acks, version, refused)
+                asked = partition
                 result = partition.log.append(
                     records, leader_epoch=LEADER_EPOCH, now_ms=now_ms, transaction_version=transaction_version
                 )
             except KafkaError as error:
                 failure = error
-                answers.append(_failed(part.index, error, partition))
+                answers.append(_failed(part.index, error, asked))
                 continue
             base_offset, last_offset, append_time_ms, log_start_offset, _ = result
             if broker.commit.settle(partition, base_offset, last_offset + 1, len(records), durable):
@@ -153,11 +152,12 @@ def _check_transaction(partition: Partition, records: memoryview, refused: Refus
         )
 
 
-def _failed(index: int, error: KafkaError, partition: Partition | None) -> PartitionProduceResponse:
+def _failed(index: int, error: KafkaError, asked: Partition | None) -> PartitionProduceResponse:
+    """The answer for a batch that is not in the log; `asked` is the partition whose log has looked at it."""
     errors = error.record_errors if isinstance(error, InvalidRecord) else ()
     log_start_offset = -1
-    if partition is not None and error.code not in WITHOUT_LOG_START and not isinstance(error, NotOneBatch):
-        log_start_offset = partition.log.log_start_offset
+    if asked is not None and error.code not in WITHOUT_LOG_START and not isinstance(error, NotOneBatch):
+        log_start_offset = asked.log.log_start_offset
     return PartitionProduceResponse(
         index=index,
         error_code=error.code,
