@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
-from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 
-def handle(broker: Broker, request: AddOffsetsToTxnRequest, slot: Slot) -> None:
-    broker.topics.ensure_offsets_topic()
+def handle(broker: Broker, request: AddOffsetsToTxnRequest, slot: Slot) -> AddOffsetsToTxnResponse | None:
+    try:
+        broker.topics.ensure_offsets_topic()
+    except KafkaError:  # the disk takes no new topic
+        return AddOffsetsToTxnResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
     partition = broker.groups.coordinator.partition_for(request.group_id)
     transactions = broker.transactions
     transactions.serve(transactions.coordinator.add_offsets, request, slot, offsets_partition=partition)
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
-from logqueue.errors import ErrorCode
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ def handle(broker: Broker, request: TxnOffsetCommitRequest, slot: Slot) -> None:
     if not request.group_id or not _names_partitions(broker, request):
         groups.commit_in_transaction(request, ErrorCode.NONE, slot)  # nothing that could be committed: it says why
         return
-    partition = broker.topics.ensure_offsets_topic().partitions[groups.coordinator.partition_for(request.group_id)]
+    try:
+        topic = broker.topics.ensure_offsets_topic()
+    except KafkaError:  # the disk takes no new topic
+        groups.commit_in_transaction(request, ErrorCode.COORDINATOR_NOT_AVAILABLE, slot)
+        return
+    partition = topic.partitions[groups.coordinator.partition_for(request.group_id)]
     broker.verification.admit_offsets(
         request.transactional_id,
         (request.producer_id, request.producer_epoch),
