@@ -157,9 +157,11 @@ class Segment:
     def cut_back(self) -> None:
         """Cut what lies behind the size: the rest of a failed append, or of a torn tail. Raises OSError."""
         self._border = _NO_BORDER
-        file = self._file.file
-        if file is not None:  # otherwise it could not even be opened, so nothing was written
-            self._fs.truncate(file.fd, self.size)
+        try:
+            file = self.open()  # it may have been closed since, to make room for others
+        except FileNotFoundError:
+            return  # it could not even be made, so nothing was written
+        self._fs.truncate(file.fd, self.size)
 
     def open(self) -> OpenFile:
         """The open .log file, for a reply that holds on to it while it is being sent."""

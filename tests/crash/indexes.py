@@ -19,15 +19,16 @@ class StoredBatch(NamedTuple):
     max_timestamp: int
 
 
-def batches_of(data: bytes) -> list[StoredBatch]:
-    """The batches of a .log file."""
+def batches_of(log: Path) -> list[StoredBatch]:
+    """The batches of a .log file, from its first byte to its last."""
+    data = log.read_bytes()
     found = []
     position = 0
     while position + HEADER.size <= len(data):
         base, length, *_, last_delta, _, max_timestamp, _, _, _, _ = HEADER.unpack_from(data, position)
         found.append(StoredBatch(position, base + last_delta, max_timestamp))
         position += 12 + length
-    assert position == len(data), "the log file does not end with a batch"
+    assert position == len(data), f"{log} does not end with a batch"
     return found
 
 
@@ -36,7 +37,7 @@ def check_indexes(folder: Path) -> None:
     for log in folder.glob("*/*.log"):
         if log.parent.name.endswith("-delete"):
             continue
-        batches = batches_of(log.read_bytes())
+        batches = batches_of(log)
         base = int(log.stem)
         _check_offsets(log.with_suffix(".index"), base, batches)
         _check_times(log.with_suffix(".timeindex"), base, batches)
