@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from logqueue.clock import ManualClock
-from logqueue.ids import TopicPartition
+from logqueue.config import LogConfig
 from logqueue.records import Record, build_batch
-from logqueue.storage import Environment, LogDirectory
+from logqueue.storage import Environment
+from logqueue.storage.segment import Segment
 from tests.crash.damage import all_damages, kind_of, remains_of
 from tests.crash.life import NOW
 from tests.crash.power_cuts import try_image
@@ -40,27 +40,12 @@ def test_damage_to_any_file_is_survived_or_told(scratch: Path) -> None:
 
 
 def test_a_torn_tail_is_cut_off_though_its_file_was_closed_meanwhile(scratch: Path) -> None:
-    """With few descriptors another log's recovery closes the file between the look at it and the cut."""
-    names = [TopicPartition("t", index) for index in range(12)]
-    directory = open_folder(scratch, max_open_files=100)
-    directory.create_topic("t", partitions=len(names))
-    for name in names:
-        for number in range(3):
-            batch = build_batch([Record(timestamp_ms=NOW, value=b"%d" % number)])
-            directory.logs[name].append(batch, leader_epoch=0, now_ms=NOW)
-    directory.close()
-    (scratch / ".kafka_cleanshutdown").unlink()
-    (scratch / "recovery-point-offset-checkpoint").unlink()
-    for name in names:
-        log = scratch / str(name) / f"{0:020d}.log"
-        log.write_bytes(log.read_bytes()[:-1])
-    directory = open_folder(scratch, max_open_files=1)
-    assert len(directory.cuts) == len(names)
-    sizes = {(scratch / str(name) / f"{0:020d}.log").stat().st_size for name in names}
-    assert sizes == {directory.logs[names[0]].size}
-    directory.close()
-
-
-def open_folder(folder: Path, *, max_open_files: int) -> LogDirectory:
-    environment = Environment(fs=HastyFileSystem(), max_open_files=max_open_files)
-    return LogDirectory.open(folder, clock=ManualClock(time_ms=NOW), environment=environment)
+    """With few descriptors the recovery of another log closes the file between the look at it and the cut."""
+    segment = Segment(Environment(fs=HastyFileSystem()), LogConfig(), scratch, base_offset=0, created_ms=NOW)
+    batch = build_batch([Record(timestamp_ms=NOW, value=b"whole")])
+    segment.append(batch, 0, NOW)
+    segment.append(batch, 1, NOW)
+    segment.release()
+    segment.size = len(batch)
+    segment.cut_back()
+    assert segment.path.read_bytes() == batch
