@@ -74,7 +74,8 @@ def _write(folder: Path, settings: dict[str, int]) -> None:
         for log in directory.logs.values():
             for _ in range(batches):
                 log.append(bytearray(batch), leader_epoch=0, now_ms=now_ms)
-            if not is_tail:
+            if not is_tail:  # what the broker does every minute
+                log.note_producers()
                 log.flush()
         if not is_tail:
             directory.checkpoint()

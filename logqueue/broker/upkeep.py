@@ -79,6 +79,11 @@ class Upkeep:
 
     async def _checkpoint(self) -> None:
         self._directory.expire_producers(after_ms=self._broker.config.producer_id_expiration_ms)
+        for number, (partition, each) in enumerate(list(self._directory.logs.items())):
+            if self._directory.logs.get(partition) is not each:
+                continue  # deleted meanwhile
+            if each.note_producers() or number % LOOKS_PER_TURN == LOOKS_PER_TURN - 1:
+                await asyncio.sleep(0)
         await asyncio.to_thread(self._flush_and_checkpoint)
 
     def _flush_and_checkpoint(self) -> None:

@@ -5,7 +5,6 @@ Everything runs on the owner's thread, except what says that it may be called fr
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -21,8 +20,8 @@ from logqueue.records.errors import MessageTooLarge
 from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
 from logqueue.storage.durability import Durability
 from logqueue.storage.environment import Environment
-from logqueue.storage.errors import OffsetOutOfRange, StorageError
-from logqueue.storage.file_system import write_all
+from logqueue.storage.errors import DiskFull, OffsetOutOfRange
+from logqueue.storage.file_system import DISK_FULL, write_all
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
 from logqueue.storage.markers import note_marker
@@ -37,7 +36,8 @@ from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
 from logqueue.storage.txn_index import AbortedTransaction
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+SNAPSHOT_STEP_BYTES = 1024 * 1024
+"""Growth of the last segment from which on a checkpoint stores the producers again."""
 
 
 class Origin(Enum):
@@ -115,6 +115,7 @@ class PartitionLog:
         )
         self._has_folder = loaded is not None
         self._snapshots: list[int] = loaded.snapshots if loaded else []
+        self._snapshot_place: tuple[Segment | None, int] = self._durability.end[1:]
         self._retired = RetiredSegments(environment.fs, folder)
         self.configure(config)
 
@@ -225,14 +226,14 @@ class PartitionLog:
     def _undo(self, error: OSError) -> NoReturn:
         """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""
         action = f"writing to {self.folder}"
-        if error.errno not in _DISK_FULL:
+        if error.errno not in DISK_FULL:
             raise self._health.fail(action, error) from error
         try:
             if self._active is not None:
                 self._active.cut_back()
         except OSError as second:
             raise self._health.fail(action, second) from second
-        raise StorageError(f"{action} failed: {error.strerror}. Nothing was stored; free some space") from error
+        raise DiskFull(f"{action} failed: {error.strerror}. Nothing was stored; free some space") from error
 
     def append_marker(
         self,
@@ -359,6 +360,23 @@ class PartitionLog:
         for dropped in set(self._snapshots) - set(kept):
             self._retired.add_file(self.folder / segment_file(dropped, SNAPSHOT))
         self._snapshots = kept
+
+    def note_producers(self) -> bool:
+        """Store the producer state if the log has grown much since that was done: a recovery then replays less.
+
+        Answers whether it was. The next flush makes it durable. Raises StorageError.
+        """
+        end = self._durability.end
+        segment, size = self._snapshot_place
+        if end[1] is None or (end[1] is segment and end[2] - size < SNAPSHOT_STEP_BYTES):
+            return False
+        self._health.check()
+        try:
+            self._write_snapshot(is_base=False)
+        except OSError as error:
+            self._undo(error)
+        self._snapshot_place = end[1:]
+        return True
 
     def _write_file(self, path: Path, data: bytes) -> None:
         """Write a small file that the next flush makes durable."""

@@ -97,20 +97,24 @@ class ProducerRecovery:
                 return
             if number + 1 < len(self._segments) and self._segments[number + 1].base_offset <= start:
                 continue
-            for position, header in self._scan(segment):
+            for position, header in self._scan(segment, from_offset=start):
                 if header.base_offset >= end:
                     return
                 if header.last_offset >= start:
                     yield segment, position, header
 
-    def _scan(self, segment: Segment) -> Scan:
-        return Scan(
-            self._fs,
-            segment.open(),
-            position=0,
-            size=self._sizes[segment.path.name],
-            next_offset=segment.base_offset,
-        )
+    def _scan(self, segment: Segment, *, from_offset: int) -> Scan:
+        """From the last index entry below an offset on, if the log has the batch that the entry tells of."""
+        offset, position = segment.offset_index.floor(from_offset)
+        size = self._sizes[segment.path.name]
+        if position:
+            header = next((header for _, header in self._scan_at(segment, position, size)), None)
+            if header is None or header.last_offset != offset:
+                position = 0
+        return self._scan_at(segment, position, size)
+
+    def _scan_at(self, segment: Segment, position: int, size: int) -> Scan:
+        return Scan(self._fs, segment.open(), position=position, size=size, next_offset=segment.base_offset)
 
     # Aborted transactions
 

@@ -53,14 +53,17 @@ def format_snapshot(state: ProducerState) -> bytes:
 
 
 def snapshots_to_keep(offsets: Iterable[int], bases: Sequence[int], *, recovery_point: int) -> list[int]:
-    """Which snapshots of a log stay, sorted: the newest, and those at the `bases` of segments that may need one.
+    """Which snapshots of a log stay, sorted: the newest, the newest that a recovery could use now, and those at the
+    `bases` of segments that may need one.
 
     Those are the last two, and all from the one on that holds the recovery point, where a recovery would start.
     """
     found = sorted(offsets)
     start = max(bisect_right(bases, recovery_point) - 1, 0)
     needed = set(bases[min(start, max(len(bases) - SEGMENTS_WITH_SNAPSHOT, 0)) :])
-    return [at for at in found if at == found[-1] or at in needed]
+    needed.update(found[-1:])
+    needed.update(found[: bisect_right(found, recovery_point)][-1:])
+    return [at for at in found if at in needed]
 
 
 def parse_snapshot(data: bytes) -> ProducerState | None:

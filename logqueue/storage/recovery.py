@@ -272,7 +272,17 @@ class _Loader:
             last = segment.offset_index.last()
             if last is not None:
                 self._next_offset = segment.offset_at(last[1])
+            self._walk_to_recovery_point(segment, size)
         return self._next_offset
+
+    def _walk_to_recovery_point(self, segment: Segment, size: int) -> None:
+        """From the last index entry on to the recovery point itself, where a snapshot of the producers may be."""
+        scan = self._scan(segment, position=segment.size, size=size, next_offset=self._next_offset, verify=True)
+        for position, header in scan:
+            if header.next_offset > self._recovery_point:
+                return
+            segment.account(position, header.size, header.last_offset, header.max_timestamp)
+            self._next_offset = header.next_offset
 
     def _load_producers(self, last: int, *, up_to: int) -> ProducerRecovery:
         """What the segments up to number `last` say of producers below an offset."""
