@@ -53,14 +53,16 @@ class Promises(RuleBasedStateMachine):
     @rule(i=ids, age=st.integers(0, 2), partitions=some_partitions)
     def add(self, i: str, age: int, partitions: list[TopicPartition]) -> None:
         producer = self._producer(i, age)
+        is_fenced = self._is_fenced(i, producer)
         token = self.shell.add(producer, *partitions, transactional_id=i)
-        self.asked.append(("add", i, token, (producer, partitions)))
+        self.asked.append(("add", i, token, (producer, partitions, is_fenced)))
 
     @rule(i=ids, age=st.integers(0, 2), partitions=some_partitions)
     def produce(self, i: str, age: int, partitions: list[TopicPartition]) -> None:
         producer = self._producer(i, age)
+        is_fenced = self._is_fenced(i, producer)
         token = self.shell.ask(producer, *partitions, transactional_id=i)
-        self.asked.append(("add", i, token, (producer, partitions)))
+        self.asked.append(("add", i, token, (producer, partitions, is_fenced)))
 
     @rule(i=ids, age=st.integers(0, 2), commit=st.booleans(), version=st.sampled_from([1, 5]))
     def end(self, i: str, age: int, commit: bool, version: int) -> None:
@@ -98,6 +100,7 @@ class Promises(RuleBasedStateMachine):
     # What has been promised
 
     def _hear(self) -> None:
+        self._read_decisions()
         waiting = []
         for kind, i, token, about in self.asked:
             if self.shell.is_waiting(token):
@@ -118,7 +121,8 @@ class Promises(RuleBasedStateMachine):
                 if producer not in told:
                     told.append(producer)
             case "add":
-                producer, partitions = about
+                producer, partitions, is_fenced = about
+                assert not is_fenced
                 stored = self._entry(i)
                 assert producer >= (stored.producer_id, 0)
                 if stored.state is TransactionState.ONGOING and (stored.producer_id, stored.epoch) == producer:
@@ -133,35 +137,33 @@ class Promises(RuleBasedStateMachine):
                     if following not in told:
                         told.append(following)
 
+    def _is_fenced(self, i: str, producer: tuple[int, int]) -> bool:
+        """Whether the log knows a newer epoch of the id already."""
+        stored = self.shell.stored().get(i)
+        return stored is not None and (stored.producer_id, stored.epoch) > producer
+
     def _entry(self, i: str) -> Transaction:
         return self.shell.stored()[i]
 
-    @invariant()
-    def decisions_stand(self) -> None:
-        """The log never holds two decisions of one transaction."""
-        if not hasattr(self, "shell"):
-            return
-        for record in self.shell.log:
+    def _read_decisions(self) -> None:
+        """Take in what the durable part of the log has decided. Nothing there contradicts what was there before."""
+        for record in self.shell.log[: self.shell.durable]:
             read = decode(record.key, record.value)
             assert read is not None
             transaction = read[1]
             if transaction is not None and transaction.state in PREPARED:
                 key = (transaction.producer_id, transaction.epoch)
-                if self._is_durable_enough(record):
-                    assert self.decided.setdefault(key, transaction.commits) == transaction.commits or (
-                        transaction.client_version < 2
-                    )
-                    if transaction.client_version < 2:
-                        self.decided[key] = transaction.commits
-
-    def _is_durable_enough(self, record: object) -> bool:
-        return any(record is kept for kept in self.shell.log[: self.shell.durable])
+                if transaction.client_version >= 2:
+                    assert self.decided.setdefault(key, transaction.commits) == transaction.commits
+                else:  # with TV1 one transaction after the other has the same epoch
+                    self.decided[key] = transaction.commits
 
     @invariant()
     def markers_follow_decisions(self) -> None:
         """No partition gets a marker that nothing has decided, and none two that contradict each other (TV2)."""
         if not hasattr(self, "shell"):
             return
+        self._read_decisions()
         for markers in self.shell.markers.values():
             outcomes: dict[TRANSACTION, set[bool]] = {}
             for marker in markers:
@@ -193,17 +195,13 @@ class Promises(RuleBasedStateMachine):
         assert not self.asked, "somebody waits for an answer that does not come"
         stored = shell.stored()
         assert all(transaction.state not in PREPARED for transaction in stored.values())
-        last: dict[str, Transaction] = {}
         for record in shell.log:
             read = decode(record.key, record.value)
             assert read is not None
-            transactional_id, transaction = read
-            assert transaction is not None
-            if transaction.state in PREPARED:
-                last[transactional_id] = transaction
-        for transaction in last.values():
-            expected = Marker(transaction.producer_id, transaction.epoch, transaction.commits)
-            assert all(expected in shell.markers.get(partition, []) for partition in transaction.partitions)
+            transaction = read[1]
+            if transaction is not None and transaction.state in PREPARED:
+                expected = Marker(transaction.producer_id, transaction.epoch, transaction.commits)
+                assert all(expected in shell.markers.get(partition, []) for partition in transaction.partitions)
 
 
 Promises.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
