@@ -277,7 +277,12 @@ STEPS: tuple[Step, ...] = (
         lambda n: join_group.JoinGroupRequest(group_id=n, session_timeout_ms=6000, protocol_type="consumer"),
         (G_READ,),
     ),
-    Step("sync_group", 5, lambda n: sync_group.SyncGroupRequest(group_id=n, member_id="m"), (G_READ,)),
+    Step(
+        "sync_group",
+        5,
+        lambda n: sync_group.SyncGroupRequest(group_id=n, member_id="m", protocol_type="consumer", protocol_name="p"),
+        (G_READ,),
+    ),
     Step("heartbeat", 4, lambda n: heartbeat.HeartbeatRequest(group_id=n, member_id="m"), (G_READ,)),
     Step("leave_group", 4, lambda n: leave_group.LeaveGroupRequest(group_id=n), (G_READ,)),
     Step(

@@ -197,9 +197,6 @@ def guard_offset_delete(access: Access, request: offset_delete.OffsetDeleteReque
         for topic in refused
     ]
 
-    if not request.topics:
-        return offset_delete.OffsetDeleteResponse(topics=answers)
-
     def amend(response: Any) -> Any:
         if not response.error_code:
             response.topics = [*response.topics, *answers]
