@@ -18,7 +18,7 @@ from logqueue.broker.metrics.meters import Histogram
 from logqueue.broker.partition import Partition
 from logqueue.config import LONG_MAX
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.storage.errors import UnknownTopic
+from logqueue.storage.errors import DiskFull, UnknownTopic
 
 log = logging.getLogger("logqueue.broker.group_commit")
 
@@ -27,6 +27,10 @@ class StorageFailed(KafkaError):
     """The disk refused a flush: nothing that is not known to be durable is ever acknowledged again."""
 
     code = ErrorCode.KAFKA_STORAGE_ERROR
+    is_passing = False  # whether it may succeed later: the disk is full
+
+
+RETRY_SECONDS = 1.0  # between two tries of what a full disk has refused
 
 
 class Round:
@@ -129,6 +133,9 @@ class GroupCommit:
                     partition.log.flush()
                 except UnknownTopic:
                     continue  # deleted meanwhile: there is nothing left to promise
+                except DiskFull as error:
+                    failure = StorageFailed(error.detail)
+                    failure.is_passing = True
                 except KafkaError as error:
                     failure = StorageFailed(error.detail)
                     break
@@ -138,7 +145,10 @@ class GroupCommit:
     def _finish(self, failure: StorageFailed | None) -> None:
         current, self._flushing = self._flushing, None
         assert current is not None
-        if failure is not None and not self._has_failed:
+        if failure is not None and failure.is_passing:
+            log.error("a round of fsyncs is tried again in %g s: %s", RETRY_SECONDS, failure.detail)
+            self._deadlines.push(self._loop.time() + RETRY_SECONDS, FlushAgain(self, list(current.held_from)))
+        elif failure is not None and not self._has_failed:
             self._has_failed = True
             log.critical("writes are refused from now on: %s", failure.detail)
         for callback in current.callbacks:
@@ -167,3 +177,19 @@ class FlushDue:
         self.is_done = True
         self._partition.flush_due = None
         self._commit.flush(self._partition)
+
+
+class FlushAgain:
+    """Partitions whose flush a full disk has refused: nobody is told any more, but their readers still wait."""
+
+    __slots__ = ("_commit", "_partitions", "is_done")
+
+    def __init__(self, commit: GroupCommit, partitions: list[Partition]) -> None:
+        self.is_done = False
+        self._commit = commit
+        self._partitions = partitions
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        for partition in self._partitions:
+            self._commit.flush(partition)

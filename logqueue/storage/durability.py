@@ -6,11 +6,13 @@ changes by single assignments of immutable values, and a flush claims only what 
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from threading import Lock
 
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
+from logqueue.storage.file_system import DISK_FULL, NoSpace
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.names import LEADER_EPOCHS
@@ -147,11 +149,32 @@ class Durability:
             self._new_folders.sync(self._folder.parent, self._folder_number)
             self._folder_number = None
         for segment in segments:
-            if segment.base_offset < last.base_offset:
-                segment.note_max_timestamp()
-                segment.write_indexes()
-                segment.seal()
+            if segment.base_offset < last.base_offset and self._finish(segment):
                 self._unsynced_segments.remove(segment)
+
+    def _finish(self, segment: Segment) -> bool:
+        """Write out the indexes of a synced segment that gets no more batches; False if the disk is too full for it.
+
+        A recovery makes anew what is missing: until it is written, the recovery point stays before this segment.
+        """
+        segment.note_max_timestamp()
+        try:
+            segment.write_indexes()
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                return False
+            raise
+        segment.seal()
+        return True
+
+    def _finish_older(self, last: Segment) -> bool:
+        """Try again what the disk was too full for; whether nothing of it is left."""
+        for segment in tuple(self._unsynced_segments):
+            if segment.base_offset < last.base_offset:
+                if not self._finish(segment):
+                    return False
+                self._unsynced_segments.remove(segment)
+        return True
 
     def _sync_files(self) -> bool:
         """Sync the small files; answers whether there were any, so that the folder has to be synced after them."""
@@ -181,6 +204,8 @@ class Durability:
             segment = self.end[1]
             if segment is not None:
                 self._sync(segment)
+                if not self._finish_older(segment):
+                    raise NoSpace(errno.ENOSPC, "no space for the indexes")
                 segment.note_max_timestamp()
                 segment.write_indexes()
             self._recovery_position = self.end
@@ -200,8 +225,12 @@ class Durability:
             if segment is old_segment and position - old_position < RECOVERY_STEP_BYTES and not force:
                 return old_offset
             try:
+                if not self._finish_older(segment):
+                    return old_offset
                 segment.write_indexes()
             except OSError as error:
+                if error.errno in DISK_FULL:
+                    return old_offset
                 raise self._health.fail(f"writing the indexes in {self._folder}", error) from error
             self._recovery_position = durable
             return offset

@@ -11,6 +11,10 @@ class StorageError(KafkaError):
     code = ErrorCode.KAFKA_STORAGE_ERROR
 
 
+class DiskFull(StorageError):
+    """The disk took no more, and nothing was changed: it goes on when there is space again."""
+
+
 class OffsetOutOfRange(KafkaError):
     """A position before the log's start or beyond its end."""
 

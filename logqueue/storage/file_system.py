@@ -156,6 +156,14 @@ class RealFileSystem:
         return True
 
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, a quota or a file size limit that takes no more: they pass when there is space again."""
+
+
+class NoSpace(OSError):
+    """The disk is full, and what was to be replaced is as it was before: whoever tries again later may succeed."""
+
+
 def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
     """Write all of `data`, going on after a short write. Raises OSError (ENOSPC if the disk takes no more)."""
     written = fs.pwrite(fd, data, position)
@@ -170,19 +178,29 @@ def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
 def write_atomically(fs: FileSystem, path: Path, data: bytes, *, sync_folder: bool = True) -> None:
     """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename.
 
-    With `sync_folder` it is certain to be the new one when this returns. Raises OSError.
+    With `sync_folder` it is certain to be the new one when this returns. Raises NoSpace if the disk is full, and the
+    old content stays; any other OSError leaves open which of them a restart will find.
     """
     temporary = path.with_name(path.name + ".tmp")
-    fd = fs.open(temporary, create=True)
+    try:
+        _write_anew(fs, temporary, data)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise NoSpace(error.errno, error.strerror) from error
+        raise
+    fs.rename(temporary, path)
+    if sync_folder:
+        fs.fsync_dir(path.parent)
+
+
+def _write_anew(fs: FileSystem, path: Path, data: bytes) -> None:
+    fd = fs.open(path, create=True)
     try:
         fs.truncate(fd, 0)
         write_all(fs, fd, data, 0)
         fs.fsync(fd)
     finally:
         fs.close(fd)
-    fs.rename(temporary, path)
-    if sync_folder:
-        fs.fsync_dir(path.parent)
 
 
 def remove_gently(fs: FileSystem, path: Path) -> None:

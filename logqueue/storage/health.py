@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from logqueue.errors import KafkaError
-from logqueue.storage.errors import StorageError
+from logqueue.storage.errors import DiskFull, StorageError
+from logqueue.storage.file_system import NoSpace
 
 
 class Health:
@@ -24,7 +25,12 @@ class Health:
             raise type(self.failure)(self.failure.detail)
 
     def fail(self, action: str, error: OSError) -> StorageError:
-        """End writing; answers the error to raise. The first failure stays the one that is shown."""
+        """End writing; answers the error to raise. The first failure stays the one that is shown.
+
+        A full disk that has changed nothing (NoSpace) ends nothing: it answers DiskFull.
+        """
+        if isinstance(error, NoSpace):
+            return DiskFull(f"{action} failed: {error.strerror or error}. Nothing was changed; free some space")
         failure = StorageError(
             f"{action} failed: {error.strerror or error}. The data folder takes no more writes; "
             "mend the disk and restart, everything acknowledged so far is recovered"

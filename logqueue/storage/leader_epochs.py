@@ -76,9 +76,13 @@ class LeaderEpochs:
 
     def write(self, fs: FileSystem, path: Path) -> None:
         """Replace the file; durable once its folder is synced. Raises OSError."""
-        self.is_written = True
+        self.is_written = True  # before, not after: what is assigned meanwhile makes it false again
         lines = format_lines(f"{epoch} {start}" for epoch, start in self._entries)
-        write_atomically(fs, path, lines, sync_folder=False)
+        try:
+            write_atomically(fs, path, lines, sync_folder=False)
+        except OSError:
+            self.is_written = False
+            raise
 
     @classmethod
     def read(cls, fs: FileSystem, path: Path) -> LeaderEpochs | None:

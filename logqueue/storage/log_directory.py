@@ -31,7 +31,7 @@ from logqueue.storage.errors import (
     TopicExists,
     UnknownTopic,
 )
-from logqueue.storage.file_system import remove_gently, write_atomically
+from logqueue.storage.file_system import NoSpace, remove_gently, write_atomically
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
 from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
@@ -317,6 +317,9 @@ class LogDirectory:
         try:
             self.cleaned.forget(name)
             self._finish_delete(name)
+        except NoSpace:
+            # Durably gone all the same; the next change of topics, or the next start, takes it off the list.
+            self.topics = {key: each for key, each in self.topics.items() if key != name}
         except OSError as error:
             raise self._environment.health.fail(f"deleting topic {name}", error) from error
 
