@@ -280,6 +280,11 @@ class Broker:
         if self._groups is not None:
             self._groups.on_topic_deleted(topic.name)
 
+    @property
+    def upkeep(self) -> Upkeep | None:
+        """Checkpoints, retention and compaction; None until the broker has started."""
+        return self._upkeep
+
     async def start(self) -> None:
         """Open the data folder, recover, and listen. Raises DataFolderError or CannotListen; then nothing is held."""
         self.loop = asyncio.get_running_loop()

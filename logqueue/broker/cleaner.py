@@ -36,6 +36,7 @@ class Cleaner:
 
     `uncleanable` names the logs that could not be compacted because they are damaged, and why; they are left alone
     until a restart. `in_progress` are those being compacted now, `last_done` what came of the last one that ended.
+    `compactions` and `looks` count since the start; `max_dirty_ratio` is that of the last look.
     """
 
     def __init__(self, broker: Broker, directory: LogDirectory, environment: Environment) -> None:
@@ -43,6 +44,8 @@ class Cleaner:
         self.in_progress: set[TopicPartition] = set()
         self.last_done: CompactionDone | None = None
         self.max_dirty_ratio = 0.0
+        self.compactions = 0
+        self.looks = 0
         self._broker = broker
         self._directory = directory
         self._cleaning = Cleaning(directory, environment)
@@ -73,6 +76,11 @@ class Cleaner:
             self._end_idle()
 
     @property
+    def processes(self) -> list[int]:
+        """Ids of the processes that compact."""
+        return [process.pid for process in (*self._busy, *self._idle)]
+
+    @property
     def _backoff(self) -> float:
         return max(self._broker.config.log_cleaner_backoff_ms / 1000, MIN_BACKOFF_SECONDS)
 
@@ -97,6 +105,7 @@ class Cleaner:
             if plan.is_due and self._not_before.get(partition.id, 0.0) <= now:
                 due.append((plan.dirty_ratio, partition))
         self.max_dirty_ratio = dirtiest
+        self.looks += 1
         due.sort(key=lambda entry: -entry[0])
         return [partition for _, partition in due[: max(room, 0)]]
 
@@ -204,6 +213,7 @@ class Cleaner:
 
     def _note_done(self, partition: TopicPartition, done: CompactionDone) -> None:
         self.last_done = done
+        self.compactions += 1
         log.info(
             "compacted %s up to offset %d: %d -> %d bytes, %d -> %d records in %.1f s",
             partition,

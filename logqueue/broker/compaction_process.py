@@ -24,6 +24,10 @@ class CompactionProcess:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, job: CompactionJob) -> None:
         """Hand a job over. A process that is gone is told by `receive`."""
         assert self._process.stdin is not None
