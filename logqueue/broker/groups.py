@@ -23,7 +23,7 @@ from logqueue.records.batch import BatchHeader
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.control import ControlType, parse_marker
 from logqueue.records.record import Record
-from logqueue.storage.log import Origin
+from logqueue.storage.results import Origin
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker

@@ -23,7 +23,7 @@ from logqueue.ids import TopicPartition
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.record import Record
 from logqueue.storage.errors import InvalidProducerEpoch, TransactionCoordinatorFenced
-from logqueue.storage.log import Origin
+from logqueue.storage.results import Origin
 from logqueue.transaction.coordinator import TransactionCoordinator
 from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers
 

@@ -13,8 +13,9 @@ from logqueue.storage.errors import (
     TopicExists,
     UnknownTopic,
 )
-from logqueue.storage.log import AppendResult, FetchSlice, Origin, PartitionLog
+from logqueue.storage.log import PartitionLog
 from logqueue.storage.log_directory import LogDirectory
+from logqueue.storage.results import AppendResult, FetchSlice, Origin
 from logqueue.storage.segment_list import TimestampOffset
 from logqueue.storage.topics import Topic
 

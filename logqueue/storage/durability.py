@@ -12,7 +12,7 @@ from threading import Lock
 
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
-from logqueue.storage.file_system import DISK_FULL, NoSpace
+from logqueue.storage.file_system import DISK_FULL, NoSpace, write_all
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.names import LEADER_EPOCHS
@@ -101,8 +101,14 @@ class Durability:
                 raise self._health.fail(f"fsync in {self._folder}", error) from error
             self.durable = end
 
-    def add_file(self, path: Path) -> None:
-        """A small file was written that the next flush has to sync."""
+    def write_file(self, path: Path, data: bytes) -> None:
+        """Write a small file that the next flush makes durable. Raises OSError."""
+        fd = self._fs.open(path, create=True)
+        try:
+            self._fs.truncate(fd, 0)
+            write_all(self._fs, fd, data, 0)
+        finally:
+            self._fs.close(fd)
         self._unsynced_files.append(path)
 
     def add_folder(self) -> None:

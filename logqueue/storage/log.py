@@ -6,9 +6,8 @@ Everything runs on the owner's thread, except what says that it may be called fr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 from logqueue.config import LogConfig
@@ -21,59 +20,21 @@ from logqueue.records.validation import BatchRules, recompress, stamp, validate_
 from logqueue.storage.durability import Durability
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DiskFull, OffsetOutOfRange
-from logqueue.storage.file_system import DISK_FULL, write_all
+from logqueue.storage.file_system import DISK_FULL
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
 from logqueue.storage.markers import note_marker
-from logqueue.storage.names import PARTITION_METADATA, SNAPSHOT, segment_file
-from logqueue.storage.open_files import OpenFile
+from logqueue.storage.names import PARTITION_METADATA
 from logqueue.storage.partition_metadata import format_metadata
-from logqueue.storage.producer_snapshot import format_snapshot, snapshots_to_keep
+from logqueue.storage.producer_snapshot import format_snapshot
 from logqueue.storage.producer_state import NO_OFFSET, ProducerState
 from logqueue.storage.recovery import LoadedLog
+from logqueue.storage.results import AppendResult, FetchSlice, Origin
 from logqueue.storage.retired import RetiredSegments
 from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
+from logqueue.storage.snapshots import Snapshots
 from logqueue.storage.txn_index import AbortedTransaction
-
-SNAPSHOT_STEP_BYTES = 1024 * 1024
-"""Growth of the last segment from which on a checkpoint stores the producers again."""
-
-
-class Origin(Enum):
-    """Who made a batch: a client is checked, the broker's own coordinators are trusted."""
-
-    CLIENT = 0
-    COORDINATOR = 1
-
-
-class AppendResult(NamedTuple):
-    """Where a batch is in the log. `log_append_time_ms` is -1 unless the topic stores the broker's time."""
-
-    base_offset: int
-    last_offset: int
-    log_append_time_ms: int
-    log_start_offset: int
-    is_duplicate: bool = False
-
-
-class FetchSlice(NamedTuple):
-    """Whole batches as they lie in a file: `size` bytes from `position`; size 0 and no file if there are none.
-
-    Hold on to this value while its bytes are being sent: the descriptor stays open as long as `file` is held.
-    `next_offset` is where to read on, or the offset asked for if the slice is empty.
-    """
-
-    file: OpenFile | None
-    position: int
-    size: int
-    next_offset: int
-
-    @property
-    def fd(self) -> int:
-        """The descriptor to read or send from; only of slices that are not empty."""
-        assert self.file is not None, "an empty slice has no file"
-        return self.file.fd
 
 
 class PartitionLog:
@@ -114,9 +75,8 @@ class PartitionLog:
             is_closed=loaded is not None and loaded.was_clean,
         )
         self._has_folder = loaded is not None
-        self._snapshots: list[int] = loaded.snapshots if loaded else []
-        self._snapshot_place: tuple[Segment | None, int] = self._durability.end[1:]
         self._retired = RetiredSegments(environment.fs, folder)
+        self._snapshots = Snapshots(folder, self._durability, self._retired, loaded.snapshots if loaded else [])
         self.configure(config)
 
     def configure(self, config: LogConfig) -> None:
@@ -200,7 +160,7 @@ class PartitionLog:
         else:
             header = self._check_own(view)
         if rules.codec is not None and header.codec != rules.codec and not header.is_control:
-            view = memoryview(recompress(view, header, rules.codec))
+            view = memoryview(recompress(view, header, rules.codec, level=rules.level))
             header = parse_header(view)
         if rules.log_append_time:
             header = stamp(view, header, now_ms)
@@ -253,12 +213,8 @@ class PartitionLog:
         self.producer_state.check_marker(
             producer_id, producer_epoch, coordinator_epoch=coordinator_epoch, transaction_version=transaction_version
         )
-        batch = marker_batch(
-            EndTransactionMarker(ControlType.COMMIT if commit else ControlType.ABORT, coordinator_epoch),
-            producer_id=producer_id,
-            producer_epoch=producer_epoch,
-            timestamp_ms=now_ms,
-        )
+        marker = EndTransactionMarker(ControlType.COMMIT if commit else ControlType.ABORT, coordinator_epoch)
+        batch = marker_batch(marker, producer_id=producer_id, producer_epoch=producer_epoch, timestamp_ms=now_ms)
         return self.append(batch, leader_epoch=leader_epoch, now_ms=now_ms, origin=Origin.COORDINATOR)
 
     def _check_own(self, batch: memoryview) -> BatchHeader:
@@ -266,9 +222,8 @@ class PartitionLog:
         header = parse_header(batch)
         assert header.size == len(batch), "a coordinator appends one batch at a time"
         if header.size > self._rules.max_message_bytes and not header.is_control:
-            raise MessageTooLarge(
-                f"The batch has {header.size} bytes; max.message.bytes is {self._rules.max_message_bytes}"
-            )
+            limit = self._rules.max_message_bytes
+            raise MessageTooLarge(f"The batch has {header.size} bytes; max.message.bytes is {limit}")
         if header.producer_id != NO_PRODUCER_ID and not header.is_control:
             self.producer_state.check_unsequenced(header)
         return header
@@ -332,7 +287,7 @@ class PartitionLog:
         if not self._has_folder:
             self._make_folder()
         if self._active is not None:
-            self._write_snapshot(is_base=True)
+            self._write_snapshot(self.log_end_offset)
         segment = Segment(
             self._environment, self.config, self.folder, base_offset=self.log_end_offset, created_ms=now_ms
         )
@@ -343,50 +298,27 @@ class PartitionLog:
 
     def _make_folder(self) -> None:
         self._fs.mkdir(self.folder)
-        self._write_file(self.folder / PARTITION_METADATA, format_metadata(self.topic_id))
+        self._durability.write_file(self.folder / PARTITION_METADATA, format_metadata(self.topic_id))
         self._durability.add_folder()
         self._has_folder = True
 
-    def _write_snapshot(self, *, is_base: bool) -> None:
-        """Store the producer state of the log's end, and drop the snapshots that nothing needs any more."""
-        offset = self.log_end_offset
-        if self._snapshots[-1:] != [offset]:
-            self._write_file(self.folder / segment_file(offset, SNAPSHOT), format_snapshot(self.producer_state))
-            self._snapshots.append(offset)
-        bases = [segment.base_offset for segment in self._segments]
-        if is_base:
-            bases.append(offset)
-        kept = snapshots_to_keep(self._snapshots, bases, recovery_point=self.recovery_point)
-        for dropped in set(self._snapshots) - set(kept):
-            self._retired.add_file(self.folder / segment_file(dropped, SNAPSHOT))
-        self._snapshots = kept
+    def _write_snapshot(self, *next_base: int) -> None:
+        bases = [*(segment.base_offset for segment in self._segments), *next_base]
+        self._snapshots.write(format_snapshot(self.producer_state), bases=bases)
 
     def note_producers(self) -> bool:
         """Store the producer state if the log has grown much since that was done: a recovery then replays less.
 
         Answers whether it was. The next flush makes it durable. Raises StorageError.
         """
-        end = self._durability.end
-        segment, size = self._snapshot_place
-        if end[1] is None or (end[1] is segment and end[2] - size < SNAPSHOT_STEP_BYTES):
+        if not self._snapshots.is_due:
             return False
         self._health.check()
         try:
-            self._write_snapshot(is_base=False)
+            self._write_snapshot()
         except OSError as error:
             self._undo(error)
-        self._snapshot_place = end[1:]
         return True
-
-    def _write_file(self, path: Path, data: bytes) -> None:
-        """Write a small file that the next flush makes durable."""
-        fd = self._fs.open(path, create=True)
-        try:
-            self._fs.truncate(fd, 0)
-            write_all(self._fs, fd, data, 0)
-        finally:
-            self._fs.close(fd)
-        self._durability.add_file(path)
 
     # What goes
 
@@ -547,7 +479,7 @@ class PartitionLog:
         if not self.is_closed:
             self._health.check()
             try:
-                self._write_snapshot(is_base=False)
+                self._write_snapshot()
                 self._durability.close()
             except OSError as error:
                 raise self._health.fail(f"closing {self.folder}", error) from error
