@@ -75,6 +75,7 @@ class Deadlines:
                     waiting.on_deadline()
                 except Exception:  # a bug of one must not stop the clock of all others
                     log.exception("a deadline failed in an unforeseen way; please report this")
-        if heap and self._timer is None:
+        # What was just woken may have armed the timer for something later than what still waits.
+        if heap and (self._timer is None or heap[0][0] < self._due):
             self._arm(heap[0][0])
         self._after_wake()

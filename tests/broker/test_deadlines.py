@@ -75,3 +75,25 @@ def test_a_bug_in_one_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     assert log == ["broken", "with it", "later"]
     assert turns >= 2
     assert "please report this" in caplog.text
+
+
+def test_one_that_asks_for_a_later_deadline_when_woken_does_not_put_off_those_before_it() -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        log: list[str] = []
+        ended = loop.create_future()
+        deadlines = Deadlines(loop, after_wake=lambda: None)
+
+        class Again(Wait):
+            def on_deadline(self) -> None:
+                super().on_deadline()
+                deadlines.push(loop.time() + 60, Wait("much later", log))
+
+        deadlines.push(loop.time() + 0.001, Again("again", log))
+        deadlines.push(loop.time() + 0.01, Wait("soon", log))
+        loop.call_later(0.05, ended.set_result, None)
+        await ended
+        deadlines.close()
+        return log
+
+    assert asyncio.run(main()) == ["again", "soon"]
