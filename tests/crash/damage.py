@@ -73,12 +73,11 @@ class Remains:
     name: str
     image: Image
     promises: Promises
-    is_clean: bool = False
     is_judged: bool = False
 
     def check_for(self, kind: str) -> Check:
         if kind in REBUILT:
-            return check_served if self.is_clean else check_promises
+            return check_promises if self.is_judged else check_served
         return check_survivors if kind in CHECKED and self.is_judged else check_alive
 
 
@@ -98,7 +97,7 @@ def remains_of(folder: Path, *, seed: int, steps: int) -> list[Remains]:
     unknown = dict(killed)
     unknown[PurePosixPath("recovery-point-offset-checkpoint")] = b"0\n0\n"
     return [
-        Remains("clean", disk.image(), life.promises, is_clean=True),
+        Remains("clean", disk.image(), life.promises),
         Remains("killed", killed, life.promises),
         Remains("killed early", unknown, life.promises, is_judged=True),
     ]

@@ -109,6 +109,18 @@ class Disk:
         self._tree = Folder()
         self._number = 0
 
+    @classmethod
+    def of(cls, image: Image, root: Path) -> Disk:
+        """A disk that holds an image, all of it for certain."""
+        disk = cls(root)
+        for path, content in image.items():
+            folder = disk._folder(root / path.parent)
+            folder.seen[path.name] = Folder() if content is None else File(content)
+        for _, node in disk._walk(disk._tree, PurePosixPath()):
+            if isinstance(node, Folder):
+                node.durable = dict(node.seen)
+        return disk
+
     def apply(self, entry: Entry) -> None:
         number, self._number = self._number, self._number + 1
         match entry:

@@ -31,6 +31,7 @@ class RecordingFileSystem(RealFileSystem):
     def __init__(self) -> None:
         self.journal: list[Entry] = []
         self._paths: dict[int, Path] = {}
+        self._open: set[int] = set()
         self._lock = threading.Lock()
 
     def mark(self, event: object) -> None:
@@ -38,11 +39,23 @@ class RecordingFileSystem(RealFileSystem):
         with self._lock:
             self.journal.append(("mark", event))
 
+    def close(self, fd: int) -> None:  # type: ignore[override]
+        with self._lock:
+            if fd in self._open:  # otherwise `close_all` was here, and the number may be another file's by now
+                self._open.remove(fd)
+                os.close(fd)
+
+    def close_all(self) -> None:
+        """Close what a program that was killed had open."""
+        while self._open:
+            os.close(self._open.pop())
+
     def open(self, path: Path, *, create: bool = False) -> int:
         with self._lock:
             is_new = create and not path.exists()
             fd = super().open(path, create=create)
             self._paths[fd] = path
+            self._open.add(fd)
             if is_new:
                 self.journal.append(("open", path))
         return fd

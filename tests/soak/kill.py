@@ -166,7 +166,9 @@ class KillRun:
         self.broker.proxy.stall(False)
 
     def kill_client(self) -> None:
-        self._random.choice(self._cast).process.kill()
+        process = self._random.choice(self._cast).process
+        process.kill()
+        process.wait()
 
     def pause_client(self) -> None:
         process = self._random.choice(self._cast).process
