@@ -258,6 +258,12 @@ class Broker:
         return 0 if self._network is None else self._network.connection_count
 
     @property
+    def uncleanable_count(self) -> int:
+        """Partitions that are not compacted, since they are damaged."""
+        cleaner = None if self._upkeep is None else self._upkeep.cleaner
+        return 0 if cleaner is None else len(cleaner.uncleanable)
+
+    @property
     def loaded_groups(self) -> Groups | None:
         """The coordinator of groups, if any group was ever asked for."""
         return self._groups

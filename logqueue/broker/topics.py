@@ -108,7 +108,8 @@ class Topics:
         """`__consumer_offsets`, created at its first use."""
         topic = self.by_name.get(CONSUMER_OFFSETS)
         if topic is None:
-            overrides = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600"}
+            segment_bytes = str(self._config.offsets_topic_segment_bytes)
+            overrides = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": segment_bytes}
             count = self._config.offsets_topic_num_partitions
             topic = self.create(CONSUMER_OFFSETS, partitions=count, overrides=overrides)
         return topic

@@ -31,6 +31,7 @@ def build_batch(
     base_offset: int = 0,
     leader_epoch: int = NO_LEADER_EPOCH,
     compression: str = "none",
+    compression_level: int | None = None,
     producer_id: int = NO_PRODUCER_ID,
     producer_epoch: int = NO_PRODUCER_EPOCH,
     base_sequence: int = NO_SEQUENCE,
@@ -48,7 +49,7 @@ def build_batch(
     for index, record in enumerate(records):
         write_record(body, record, timestamp_delta=record.timestamp_ms - base_timestamp, offset_delta=index)
     codec = CODECS[compression]
-    packed = compress(codec, body) if codec else body
+    packed = compress(codec, body, compression_level) if codec else body
     size = HEADER_SIZE + len(packed)
     batch = bytearray(HEADER_SIZE)
     HEADER.pack_into(

@@ -45,9 +45,16 @@ class Codec(IntEnum):
 CODECS = {"none": Codec.NONE, "uncompressed": Codec.NONE} | {c.name.lower(): c for c in Codec if c}
 
 
-def compress(codec: int, data: bytes | bytearray | memoryview) -> bytes:
-    """Compress records as one block of `codec`. Raises UnsupportedCompressionType."""
-    return _known(codec)[0](data)
+ZSTD_LEVEL = 3
+LZ4_FAST_LEVEL = 9  # Kafka's default level means the fast mode of LZ4, all others its thorough one
+
+
+def compress(codec: int, data: bytes | bytearray | memoryview, level: int | None = None) -> bytes:
+    """Compress records as one block of `codec`, at its default level unless one is given (KIP-390).
+
+    Raises UnsupportedCompressionType.
+    """
+    return _known(codec)[0](data, level)
 
 
 def decompress(codec: int, data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
@@ -62,19 +69,27 @@ def decompress(codec: int, data: bytes | bytearray | memoryview) -> bytes | byte
 _Data = bytes | bytearray | memoryview
 
 
-def _known(codec: int) -> tuple[Callable[[_Data], bytes], Callable[[_Data], _Data]]:
+_Packer = Callable[[_Data, int | None], bytes]
+_Unpacker = Callable[[_Data], _Data]
+
+
+def _known(codec: int) -> tuple[_Packer, _Unpacker]:
     try:
         return _CODECS[codec]
     except KeyError:
         raise UnsupportedCompressionType(f"Compression codec {codec} does not exist") from None
 
 
+def _copy(data: _Data, level: int | None) -> bytes:
+    return bytes(data)
+
+
 def _identity(data: _Data) -> _Data:
     return data
 
 
-def _gzip(data: _Data) -> bytes:
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+def _gzip(data: _Data, level: int | None) -> bytes:
+    packer = zlib.compressobj(level=-1 if level is None else level, wbits=16 + zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
 
 
@@ -89,7 +104,7 @@ def _gunzip(data: _Data) -> _Data:
     return out
 
 
-def _snappy(data: _Data) -> bytes:
+def _snappy(data: _Data, level: int | None) -> bytes:
     from cramjam import snappy
 
     view = memoryview(data)
@@ -130,14 +145,12 @@ def _unsnappy_block(block: memoryview, limit: int) -> bytes:
         raise CorruptMessage(f"Records are not snappy: {error}") from None
 
 
-def _lz4(data: _Data) -> bytes:
-    from cramjam import lz4
-
+def _lz4(data: _Data, level: int | None) -> bytes:
     view = memoryview(data)
     out = bytearray(_LZ4_FRAME)
     for start in range(0, len(view), _LZ4_BLOCK):
         plain = view[start : start + _LZ4_BLOCK]
-        block = bytes(lz4.compress_block(plain, store_size=False))
+        block = _lz4_block(plain, level)
         if len(block) < len(plain):
             out += _LE_LENGTH.pack(len(block)) + block
         else:
@@ -147,16 +160,28 @@ def _lz4(data: _Data) -> bytes:
     return bytes(out)
 
 
+def _lz4_block(plain: memoryview, level: int | None) -> bytes:
+    from cramjam import lz4
+
+    if level in (None, LZ4_FAST_LEVEL):
+        return bytes(lz4.compress_block(plain, store_size=False))
+    # cramjam's block call knows no level, its frame call does: the only block of a frame, without its size, is one.
+    frame = bytes(lz4.compress(plain, level=level))
+    (size,) = _LE_LENGTH.unpack_from(frame, len(_LZ4_FRAME))
+    start = len(_LZ4_FRAME) + _LE_LENGTH.size
+    return bytes(plain) if size & _LZ4_STORED else frame[start : start + size]
+
+
 def _unlz4(data: _Data) -> _Data:
     from cramjam import lz4
 
     return _grow_into(lz4.decompress_into, data, "lz4")
 
 
-def _zstd(data: _Data) -> bytes:
+def _zstd(data: _Data, level: int | None) -> bytes:
     from cramjam import zstd
 
-    return bytes(zstd.compress(data, level=3))
+    return bytes(zstd.compress(data, level=ZSTD_LEVEL if level is None else level))
 
 
 def _unzstd(data: _Data) -> _Data:
@@ -182,8 +207,8 @@ def _grow_into(unpack_into: Callable[[_Data, bytearray], int], data: _Data, name
         size = min(size * _FIRST_GUESS, MAX_DECOMPRESSED_BYTES)
 
 
-_CODECS: dict[int, tuple[Callable[[_Data], bytes], Callable[[_Data], _Data]]] = {
-    Codec.NONE: (bytes, _identity),
+_CODECS: dict[int, tuple[_Packer, _Unpacker]] = {
+    Codec.NONE: (_copy, _identity),
     Codec.GZIP: (_gzip, _gunzip),
     Codec.SNAPPY: (_snappy, _unsnappy),
     Codec.LZ4: (_lz4, _unlz4),

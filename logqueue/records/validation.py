@@ -57,6 +57,7 @@ class BatchRules:
     timestamp_before_max_ms: int
     timestamp_after_max_ms: int
     codec: int | None  # None: keep what was sent
+    level: int | None = None  # of compression, where the broker does it
 
     @classmethod
     def of(cls, config: LogConfig) -> Self:
@@ -68,7 +69,20 @@ class BatchRules:
             timestamp_before_max_ms=config.message_timestamp_before_max_ms,
             timestamp_after_max_ms=config.message_timestamp_after_max_ms,
             codec=None if config.compression_type == "producer" else CODECS[config.compression_type],
+            level=_level(config),
         )
+
+
+def _level(config: LogConfig) -> int | None:
+    match config.compression_type:
+        case "gzip":
+            return config.compression_gzip_level
+        case "lz4":
+            return config.compression_lz4_level
+        case "zstd":
+            return config.compression_zstd_level
+        case _:
+            return None
 
 
 def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> BatchHeader:
@@ -184,11 +198,12 @@ def _refuse_records(error: type[InvalidRecord], record_errors: list[RecordError]
     raise error(f"{len(record_errors)} records were refused: {shown}", record_errors=tuple(record_errors))
 
 
-def recompress(batch: memoryview, header: BatchHeader, codec: int) -> bytearray:
+def recompress(batch: memoryview, header: BatchHeader, codec: int, *, level: int | None = None) -> bytearray:
     """The same records under another codec, for topics whose `compression.type` is not what was sent."""
     return build_batch(
         list(read_records(batch, 0, header)),
         compression=Codec(codec).name.lower(),
+        compression_level=level,
         producer_id=header.producer_id,
         producer_epoch=header.producer_epoch,
         base_sequence=header.base_sequence,

@@ -134,3 +134,17 @@ def test_a_damaged_file_of_settings_keeps_the_broker_from_starting(broker: Embed
         broker.start()
     (broker.data_dir / FILE_NAME).unlink()
     broker.start()
+
+
+def test_the_level_of_compression_decides_what_is_stored(wire: Wire) -> None:
+    from logqueue.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+
+    words = [f"{number * 7919 % 1_000_003:x}" for number in range(300)]
+    text = " ".join(words[number * number * 31 % 300] for number in range(20_000)).encode()
+    for codec, low, high in (("gzip", 1, 9), ("zstd", 1, 19), ("lz4", 1, 12)):
+        for level in (low, high):
+            create(wire, f"{codec}-{level}", compression_type=codec, **{f"compression_{codec}_level": str(level)})
+            assert produced(wire, f"{codec}-{level}", batch(text)).error_code == 0
+        answer = wire.call(4, DescribeLogDirsRequest(topics=None)).results[0]
+        sizes = {topic.name: topic.partitions[0].partition_size for topic in answer.topics}
+        assert sizes[f"{codec}-{high}"] < sizes[f"{codec}-{low}"] < len(text), codec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import warnings
 from typing import Any
@@ -215,3 +216,11 @@ def test_a_transaction_marker_is_read_as_it_was_written() -> None:
     assert parse_marker(Record(key=struct.pack(">hh", 0, 9), value=b"")) is None
     with pytest.raises(CorruptMessage):
         parse_marker(Record(key=b"\0"))
+
+
+@pytest.mark.parametrize("level", [None, 1, 9, 12, 17])
+def test_every_level_of_lz4_can_be_read_again(level: int | None) -> None:
+    plain = bytes(range(256)) * 1000 + b"a" * 100_000
+    assert bytes(decompress(Codec.LZ4, compress(Codec.LZ4, plain, level))) == plain
+    noise = random.Random(1).randbytes(200_000)
+    assert bytes(decompress(Codec.LZ4, compress(Codec.LZ4, noise, level))) == noise

@@ -121,6 +121,11 @@ def _server(snapshot: Snapshot) -> Iterator[Metric]:
             partitions if snapshot.has_failed else 0,
         ),
         ("kafka_log_logmanager_offlinelogdirectorycount", "Data folders that failed.", int(snapshot.has_failed)),
+        (
+            "kafka_log_logcleanermanager_uncleanable_partitions_count",
+            "Partitions that are not compacted, since they are damaged.",
+            snapshot.uncleanable,
+        ),
         ("logqueue_disk_total_bytes", "Size of the file system with the data folder.", snapshot.disk_total),
         ("logqueue_disk_free_bytes", "Free bytes of it.", snapshot.disk_free),
     ):
