@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from logqueue.broker import limits
+from logqueue.broker.cold_reads import leading_cached, read_in
 from logqueue.broker.poller import READABLE, WRITABLE, Poller
 from logqueue.broker.session import Session, memory_of
 from logqueue.errors import LogqueueError
@@ -27,6 +29,7 @@ class Connection:
         "_events",
         "_fd",
         "_is_reading",
+        "_is_reading_in",
         "_on_closed",
         "_poller",
         "_queued_bytes",
@@ -56,6 +59,7 @@ class Connection:
         self.frame_mark = 0  # bytes of it that were here then
         self._ready = ready
         self._is_reading = False
+        self._is_reading_in = False  # a thread waits for the disk, for what is to be sent next
         self._socket = sock
         self._fd = sock.fileno()
         self._poller = poller
@@ -151,7 +155,7 @@ class Connection:
             self.close(f"write failed: {error.strerror}")
 
     def on_writable(self) -> None:
-        if self._backlog is None or self._fd < 0:
+        if self._backlog is None or self._fd < 0 or self._is_reading_in:
             return
         try:
             self._transmit(self._backlog)
@@ -197,8 +201,11 @@ class Connection:
         return sent
 
     def _send_file(self, part: FileSlice, queue: deque[Segment]) -> int:
-        # Cold pages block here. preadv(RWF_NOWAIT) of the first byte would tell, and a thread could warm the range.
-        sent = os.sendfile(self._fd, part.fd, part.position, part.size)
+        ready = leading_cached(part.fd, part.position, part.size)
+        if not ready:
+            self._read_in(part)
+            raise BlockingIOError  # as if the socket were full: sending goes on when the bytes are in memory
+        sent = os.sendfile(self._fd, part.fd, part.position, ready)
         if sent == 0:
             raise OSError(5, "a stored range ended early")  # the size is already promised: the answer cannot be mended
         if sent < part.size:
@@ -207,6 +214,19 @@ class Connection:
             return sent
         queue.popleft()
         return sent
+
+    def _read_in(self, part: FileSlice) -> None:
+        """Have a thread wait for the disk; `part` holds its file open until then."""
+        self._is_reading_in = True
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(None, read_in, part.fd, part.position, part.size)
+        reading.add_done_callback(lambda done: self._on_read_in(part, done))
+
+    def _on_read_in(self, part: FileSlice, done: asyncio.Future[None]) -> None:
+        self._is_reading_in = False
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self.close(f"reading {part.size} stored bytes failed: {error}")
+        self._watch()  # the poller goes on with it, in a turn of the loop like any other
 
     def _resume(self) -> None:
         if self.session.is_full:
@@ -241,7 +261,7 @@ class Connection:
         events = 0
         if not self.session.is_full and self._queued_bytes <= limits.QUEUED_RESPONSE_BYTES:
             events |= READABLE
-        if self._backlog is not None:
+        if self._backlog is not None and not self._is_reading_in:
             events |= WRITABLE
         if events != self._events:
             self._events = events
