@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from itertools import groupby
 
 from logqueue.errors import ErrorCode
+from logqueue.group.consumer_errors import InvalidRegularExpression
 from logqueue.group.effects import Caller, Now
+from logqueue.group.regex import matching
 from logqueue.protocol.messages.describe_transactions import (
     DescribeTransactionsRequest,
     DescribeTransactionsResponse,
@@ -18,12 +19,6 @@ from logqueue.protocol.messages.list_transactions import TransactionState as Lis
 from logqueue.transaction.ledger import Ledger
 from logqueue.transaction.states import BY_LABEL
 from logqueue.transaction.transaction import Transaction
-
-PATTERN_LENGTH_MAX = 1_000
-"""Longest pattern that is tried; longer ones are refused as invalid."""
-
-# A repeated group that itself repeats can take exponential time on ids that do not match, and one loop serves all.
-_NESTED_REPEAT = re.compile(r"[*+}][^(]*\)\s*[*+{]")
 
 
 class Listing:
@@ -59,11 +54,6 @@ class Listing:
 
     def list_transactions(self, request: ListTransactionsRequest, *, caller: Caller, now: Now) -> None:
         """The ids that pass every filter given; an unknown state passes none and is told."""
-        try:
-            pattern = _compiled(request.transactional_id_pattern)
-        except re.error:
-            self._ledger.reply(caller, ListTransactionsResponse(error_code=ErrorCode.INVALID_REGULAR_EXPRESSION))
-            return
         found = [
             ListedTransaction(
                 transactional_id=durable.transactional_id,
@@ -71,10 +61,16 @@ class Listing:
                 transaction_state=durable.state.label,
             )
             for entry in self._ledger.entries.values()
-            if not (durable := entry.durable).is_new
-            and _passes(durable, request, now)
-            and (pattern is None or pattern.fullmatch(durable.transactional_id))
+            if not (durable := entry.durable).is_new and _passes(durable, request, now)
         ]
+        pattern = request.transactional_id_pattern
+        if pattern:
+            try:
+                named = matching(pattern, [listed.transactional_id for listed in found])
+            except InvalidRegularExpression as error:
+                self._ledger.reply(caller, ListTransactionsResponse(error_code=error.code))
+                return
+            found = [listed for listed in found if listed.transactional_id in named]
         unknown = [label for label in request.state_filters if label not in BY_LABEL]
         self._ledger.reply(caller, ListTransactionsResponse(unknown_state_filters=unknown, transaction_states=found))
 
@@ -85,12 +81,3 @@ def _passes(durable: Transaction, request: ListTransactionsRequest, now: Now) ->
     if request.state_filters and durable.state.label not in request.state_filters:
         return False
     return request.duration_filter < 0 or now.time_ms - durable.started_ms > request.duration_filter
-
-
-def _compiled(pattern: str | None) -> re.Pattern[str] | None:
-    """The pattern; None for none. Raises re.error for one that is invalid, or that could take too long."""
-    if not pattern:
-        return None
-    if len(pattern) > PATTERN_LENGTH_MAX or _NESTED_REPEAT.search(pattern):
-        raise re.error("a pattern this long, or with a repeat inside a repeat, is not tried")
-    return re.compile(pattern)
