@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 CODE := logqueue schemas consumers api tests benchmarks examples
 
-.PHONY: help up test soak check format bench clean
+.PHONY: help up test soak check format bench fidelity librdkafka clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +32,12 @@ test: $(VENV)/installed-all  ## run every test this machine can run (ARGS="-k na
 
 soak: $(VENV)/installed-all  ## crash, kill and compare for ten minutes (ARGS="--minutes 60 --seed N --only kill")
 	@exec $(BIN)/python -m tests.soak $(ARGS)
+
+fidelity: $(VENV)/installed-all  ## compare scripted clients with Apache Kafka for ten minutes (ARGS="--seconds 60 --seed N")
+	@exec $(BIN)/python -m tests.fidelity $(ARGS)
+
+librdkafka: $(VENV)/installed-all  ## build librdkafka's own tests and run them against the broker (ARGS="--tests 0033")
+	@exec $(BIN)/python -m tests.suites.librdkafka $(ARGS)
 
 check: $(VENV)/installed-all  ## lint, format, types and the direction of imports
 	$(BIN)/ruff check $(CODE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -40,20 +40,33 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session", params=["embedded", "apache"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Each Kafka engine this machine can run, started once per session."""
-    name: str = request.param
-    if name not in _selected():
-        pytest.skip(f"LOGQUEUE_TEST_ENGINES leaves out {name}")
-    folder = tmp_path_factory.mktemp(name)
+StartEngine = Callable[[str], Engine]
+
+
+@pytest.fixture(scope="session")
+def start_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartEngine]:
+    """Gives a Kafka engine by name, started when it is first asked for and kept for the session."""
+    running: dict[str, Engine] = {}
     with ExitStack() as stack:
-        try:
-            start = {"embedded": embedded.embedded, "apache": apache.apache_kafka}[name]
-            bootstrap = stack.enter_context(start(folder))
-        except apache.EngineMissing as error:
-            missing(str(error))
-        yield Engine(name, bootstrap)
+
+        def start(name: str) -> Engine:
+            if name not in _selected():
+                pytest.skip(f"LOGQUEUE_TEST_ENGINES leaves out {name}")
+            if name not in running:
+                context = {"embedded": embedded.embedded, "apache": apache.apache_kafka}[name]
+                try:
+                    running[name] = Engine(name, stack.enter_context(context(tmp_path_factory.mktemp(name))))
+                except apache.EngineMissing as error:
+                    missing(str(error))
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture(scope="session", params=["embedded", "apache"])
+def engine(request: pytest.FixtureRequest, start_engine: StartEngine) -> Engine:
+    """Each Kafka engine this machine can run, started once per session."""
+    return start_engine(request.param)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.fidelity.steps import ACTIONS, Step
 
 # Apache Kafka's metadata reaches its parts one after the other.
 SETTLE_SECONDS = {"embedded": 0.0, "apache": 0.02}
+OWN_TOPICS = ("t0", "t1", "t2", "t3")
 TOPICS = {"t0": (3, {}), "t1": (1, {"cleanup.policy": "compact"})}
 
 
@@ -57,8 +58,15 @@ def observe(log: Log, script: list[Step], prefix: str, expected: list[Observatio
             awaited = frozenset(expected[number].others) if expected is not None else None
             seen.append(Observation(answer, session.collect(awaited)))
     finally:
+        _clean(session)
         session.close()
     return seen
+
+
+def _clean(session: Session) -> None:
+    """Leave no topics behind: a log with thousands of them is slow."""
+    names = [{"name": session.name(slot)} for slot in OWN_TOPICS]
+    session.ask("delete_topics", 6, topics=names, timeout_ms=10_000)
 
 
 def _prepare(session: Session) -> None:

@@ -23,7 +23,7 @@ EPOCHS = {"join": 0, "leave": -1, "leave for a while": -2, "nonsense": -3}
     member=MEMBERS,
     epoch=mostly("own", "own", "own", "join", "join", "before", "next", "leave", "leave for a while", "nonsense"),
     topics=mostly(("t0",), None, ("t0", "t1"), ("t2",), ()),
-    regex=mostly(None, None, None, ".*t[01]", "(bad"),
+    regex=mostly(None, None, None, "-t[01]", "(bad"),
     assignor=mostly(None, "uniform", "range", "nonsense"),
     owned=mostly("assigned", None, "nothing"),
     instance=mostly(None, None, None, "i0"),
@@ -63,7 +63,7 @@ def consumer_heartbeat(
         instance_id=state.instance_id,
         rebalance_timeout_ms=60_000 if number == 0 and rebalance_timeout_ms < 0 else rebalance_timeout_ms,
         subscribed_topic_names=names,
-        subscribed_topic_regex=regex,
+        subscribed_topic_regex=None if regex is None else s.prefix + regex,
         server_assignor=assignor,
         topic_partitions=parts,
     )
