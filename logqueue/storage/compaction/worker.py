@@ -57,6 +57,8 @@ def serve(jobs: IO[str], results: IO[str], fs: FileSystem, *, parent: int | None
         try:
             for result in Compactor(fs, CompactionJob.from_json(line), keep_going=keep_going).run():
                 print(to_json(result), file=results, flush=True)
+        except BrokenPipeError:
+            raise  # the broker is gone: nobody is there to be told
         except (OSError, CorruptMessage, NothingToRead) as error:
             is_damage = not isinstance(error, OSError)
             failed = {"type": _FAILED, "reason": str(error), "is_damage": is_damage}
@@ -82,7 +84,10 @@ def main() -> None:
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the broker, which ends us
     _give_way()
-    serve(sys.stdin, sys.stdout, RealFileSystem(), parent=parent)
+    try:
+        serve(sys.stdin, sys.stdout, RealFileSystem(), parent=parent)
+    except BrokenPipeError:
+        os._exit(1)  # an ordinary exit would try to write the result again, and complain
 
 
 if __name__ == "__main__":
