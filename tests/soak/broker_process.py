@@ -24,7 +24,11 @@ SETTINGS = {
     "group.consumer.heartbeat.interval.ms": "500",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "log.flush.offset.checkpoint.interval.ms": "2000",
-    "log.cleaner.backoff.ms": "2000",
+    # Small segments, so that the coordinators' topics are compacted under the clients all the time.
+    "offsets.topic.segment.bytes": "20000",
+    "transaction.state.log.segment.bytes": "20000",
+    "log.cleaner.backoff.ms": "1000",
+    "log.cleaner.min.cleanable.ratio": "0.05",
 }
 
 
