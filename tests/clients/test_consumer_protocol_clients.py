@@ -36,7 +36,7 @@ class Members:
                 "group.id": self.group,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
-                **{"group.protocol": "consumer"},
+                "group.protocol": "consumer",
                 **{name.replace("_", "."): value for name, value in config.items()},
             }
         )
@@ -169,9 +169,8 @@ def test_a_pattern_is_resolved_by_the_broker_and_follows_new_topics(members: Mem
 
 
 def test_a_group_of_classic_consumers_is_upgraded_one_by_one_and_back(members: Members, prefix: str) -> None:
+    # Not cooperative-sticky: librdkafka's puts data of its own into assignments, which no upgrade could carry over.
     classic: dict[str, Any] = {"group_protocol": "classic", "heartbeat_interval_ms": 200}
-    eager = {**classic, "partition_assignment_strategy": "range"}
-    classic["partition_assignment_strategy"] = "cooperative-sticky"
     first, second = members.add(prefix, **classic), members.add(prefix, **classic)
     members.until_shares_are(2, 2)
     members.close(first)
@@ -179,7 +178,7 @@ def test_a_group_of_classic_consumers_is_upgraded_one_by_one_and_back(members: M
     members.until_shares_are(2, 2)
     members.close(second)
     members.until_shares_are(4)
-    back = members.add(prefix, **eager)
+    back = members.add(prefix, **classic)
     members.until_shares_are(2, 2)
     members.close(modern)
     members.until_shares_are(4)
