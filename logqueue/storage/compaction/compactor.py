@@ -24,7 +24,7 @@ from logqueue.storage.names import CLEANED, LOG, SEGMENT_SUFFIXES, segment_file
 from logqueue.storage.segment import Segment
 from logqueue.storage.txn_index import AbortEntry
 
-SYNC_STEP_BYTES = 8 * 1024 * 1024
+SYNC_STEP_BYTES = 2 * 1024 * 1024
 """Unsynced output at which it is synced: the log's own fsync must not have to wait for a gigabyte of ours."""
 
 
