@@ -331,8 +331,6 @@ class Broker:
             environment=self._environment,
         )
         resources.callback(self._directory.close)
-        for cut in self._directory.cuts:
-            log.warning("recovery: %s", cut)
         self.features = Features(self._environment.fs, self._directory.folder)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)

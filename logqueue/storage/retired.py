@@ -59,6 +59,9 @@ class RetiredSegments:
                 self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
                 self._unnamed.popleft()
                 count += 1
+                if self._unnamed:
+                    # Not every file system keeps renames in order: the next must not come back without this one.
+                    self._fs.fsync_dir(self._folder)
         return count
 
     @contextmanager
