@@ -66,7 +66,8 @@ def damage(folder: Path, *, seed: int, seconds: float) -> str:
     for number in count(1):
         life_seed, steps = random.randrange(1 << 30), random.randint(*STEPS)
         remains = remains_of(folder / f"life-{number}", seed=life_seed, steps=steps)
-        for each, damaged in ((each, damage) for each in remains for damage in all_damages(each.image, random)):
+        choices = ((left, spoilt) for left in remains for spoilt in all_damages(left.image, random))
+        for each, damaged in choices:
             if random.random() > DAMAGE_SHARE:
                 continue
             if time.monotonic() > until:
