@@ -16,6 +16,7 @@ from logqueue.protocol.api import ApiKey
 from logqueue.protocol.messages.create_acls import AclCreation, CreateAclsRequest
 from logqueue.protocol.messages.delete_acls import DeleteAclsFilter, DeleteAclsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
+from logqueue.protocol.messages.describe_acls import DescribeAclsRequest
 from logqueue.protocol.messages.describe_cluster import DescribeClusterRequest
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
 from logqueue.protocol.messages.find_coordinator import FindCoordinatorRequest
@@ -78,6 +79,7 @@ def admin(guarded: str) -> Iterator[Wire]:
         yield wire
         anything = DeleteAclsFilter(resource_type_filter=1, pattern_type_filter=1, operation=1, permission_type=1)
         assert wire.call(2, DeleteAclsRequest(filters=[anything])).filter_results[0].error_code == 0
+        wait_for_acls(wire, are_there=False, resource_type_filter=1, pattern_type_filter=1)
 
 
 @pytest.fixture
@@ -105,6 +107,25 @@ def allow(
         permission_type=permission,
     )
     assert admin.call(2, CreateAclsRequest(creations=[acl])).results[0].error_code == 0
+    wait_for_acls(
+        admin,
+        are_there=True,
+        resource_type_filter=kind,
+        resource_name_filter=acl.resource_name,
+        pattern_type_filter=pattern,
+        operation=operation,
+        permission_type=permission,
+    )
+
+
+def wait_for_acls(admin: Wire, *, are_there: bool, operation: int = 1, permission_type: int = 1, **wanted: Any) -> None:
+    """Apache Kafka answers a change before its authorizer knows of it; what it describes, it acts by."""
+    request = DescribeAclsRequest(operation=operation, permission_type=permission_type, **wanted)
+    for _ in range(500):
+        if bool(admin.call(2, request).resources) is are_there:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the change does not take effect")
 
 
 def make_group(admin: Wire, name: str) -> None:
