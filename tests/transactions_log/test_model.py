@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -14,44 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from logqueue.storage import Environment, LogDirectory, PartitionLog
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, batch_of, open_directory
+from tests.transactions_log.naive import Entry, aborted, committed_offsets, end_of, stable_offset, transactions
 from tests.transactions_log.writing import coordinate, end, produce, read_committed
 
 PRODUCERS = st.integers(1, 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A batch as the model has it: data, or a marker if `commit` is set."""
-
-    base: int
-    count: int
-    producer: int = -1
-    epoch: int = 0
-    transactional: bool = False
-    sequence: int = -1
-    commit: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    producer: int
-    first: int
-    marker: int | None
-    commit: bool
-
-
-def transactions(entries: list[Entry]) -> list[Transaction]:
-    """All transactions of a log, open ones last."""
-    open_ones: dict[int, int] = {}
-    found = []
-    for entry in entries:
-        if entry.commit is not None:
-            first = open_ones.pop(entry.producer, None)
-            if first is not None:
-                found.append(Transaction(entry.producer, first, entry.base, entry.commit))
-        elif entry.transactional:
-            open_ones.setdefault(entry.producer, entry.base)
-    return found + [Transaction(producer, first, None, False) for producer, first in open_ones.items()]
 
 
 class TransactionsMachine(RuleBasedStateMachine):
@@ -70,7 +35,7 @@ class TransactionsMachine(RuleBasedStateMachine):
 
     @property
     def end(self) -> int:
-        return self.entries[-1].base + self.entries[-1].count if self.entries else 0
+        return end_of(self.entries)
 
     def _open(self) -> None:
         environment = Environment(fs=HastyFileSystem(), max_open_files=2, index_cache_bytes=100)
@@ -183,26 +148,10 @@ class TransactionsMachine(RuleBasedStateMachine):
         assert read_committed(self.log, offset=offset, max_bytes=max_bytes) == self._committed(offset)
 
     def _committed(self, offset: int) -> list[int]:
-        hidden = {
-            entry.base
-            for transaction in transactions(self.entries)
-            if not transaction.commit
-            for entry in self.entries
-            if entry.producer == transaction.producer
-            and entry.transactional
-            and transaction.first <= entry.base < (self.end if transaction.marker is None else transaction.marker)
-        }
-        shown = [
-            base
-            for entry in self.entries
-            if entry.commit is None and entry.base not in hidden
-            for base in range(entry.base, entry.base + entry.count)
-        ]
-        return [each for each in shown if offset <= each < self._stable()]
+        return committed_offsets(self.entries, offset, start=self.start)
 
     def _stable(self) -> int:
-        starts = [transaction.first for transaction in transactions(self.entries) if transaction.marker is None]
-        return max(min(starts, default=self.end), self.start)
+        return stable_offset(self.entries, start=self.start)
 
     @rule(data=st.data())
     def find_aborted(self, data: st.DataObject) -> None:
@@ -211,14 +160,9 @@ class TransactionsMachine(RuleBasedStateMachine):
             return
         offset = data.draw(st.integers(self.start, stable - 1))
         upper = data.draw(st.integers(offset + 1, stable))
-        expected = {
-            (each.producer, each.first)
-            for each in transactions(self.entries)
-            if each.marker is not None and not each.commit and each.marker >= offset and each.first < upper
-        }
         found = self.log.aborted_transactions(offset, upper)
         assert len(found) == len(set(found))
-        assert set(found) == expected
+        assert set(found) == aborted(self.entries, offset, upper)
 
     @invariant()
     def the_ends_and_the_open_transactions_agree(self) -> None:
