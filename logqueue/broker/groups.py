@@ -77,13 +77,24 @@ class Groups:
         self._replay([] if present is None else present.partitions)
         self._perform(self.coordinator.on_loaded(now=self._now()))
 
-    def serve(self, method: Callable[..., list[Effect]], request: Any, slot: Slot) -> None:
-        """Run one request through the coordinator; its answer comes out of the effects, now or later."""
+    def serve(
+        self,
+        method: Callable[..., list[Effect]],
+        request: Any,
+        slot: Slot,
+        *,
+        sees: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Run one request through the coordinator; its answer comes out of the effects, now or later.
+
+        `sees` tells the topics its sender may know of; None: all.
+        """
         caller = Caller(
             token=slot,
             version=slot.api_version,
             client_id=slot.header.client_id or "",
             host=f"/{slot.session.peer_host}",
+            sees=sees,
         )
         self._perform(method(request, caller=caller, now=self._now()))
 

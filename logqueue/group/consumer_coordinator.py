@@ -16,7 +16,7 @@ from logqueue.group.consumer_heartbeat import ConsumerHeartbeats
 from logqueue.group.consumer_listing import ConsumerListing
 from logqueue.group.consumer_rebalance import ConsumerRebalance
 from logqueue.group.consumer_records import ConsumerChange, EpochChange, is_removal
-from logqueue.group.consumer_timers import ConsumerTimers
+from logqueue.group.consumer_timers import ConsumerTimers, Sees
 from logqueue.group.departures import Departures
 from logqueue.group.draft import Draft
 from logqueue.group.effects import Caller, Now
@@ -134,15 +134,15 @@ class ConsumerCoordinator:
 
     # Time
 
-    def _refresh_regexes(self, group_id: str, now: Now) -> None:
-        self._turns.take(group_id, now, lambda later: self._resolve(group_id, later))
+    def _refresh_regexes(self, group_id: str, sees: Sees, now: Now) -> None:
+        self._turns.take(group_id, now, lambda later: self._resolve(group_id, sees, later))
 
-    def _resolve(self, group_id: str, now: Now) -> None:
+    def _resolve(self, group_id: str, sees: Sees, now: Now) -> None:
         group = self._groups.get(group_id)
         if group is None or not group.regex_subscribers:
             return
         draft = Draft(group)
-        self._rules.refresh_regexes(draft, now)
+        self._rules.refresh_regexes(draft, sees, now)
         # A failure is made good by the next heartbeat, which finds them still unresolved.
         self._turns.append(group_id, tuple(draft.changes), _whatever)
 

@@ -208,7 +208,7 @@ class ConsumerHeartbeats:
         if draft.changes:
             self._timers.watch_revocation(group_id, after, now)
         if not self._timers.is_resolving(group_id) and self._rules.wants_refresh(draft.group, now):
-            self._timers.resolve_regexes(group_id, now)
+            self._timers.resolve_regexes(group_id, beat.caller.sees, now)
         self._ledger.reply(beat.caller, response)
 
     def _draft_for(self, request: ConsumerGroupHeartbeatRequest) -> tuple[Draft, ClassicGroup | None]:

@@ -5,7 +5,7 @@ All of it is worked out on a Draft; nothing here sends, waits or keeps time.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import Enum
 
 from logqueue.config import BrokerConfig
@@ -196,9 +196,12 @@ class ConsumerRebalance:
             or now.time_ms > last_ms + self._regex_refresh_max_ms
         )
 
-    def refresh_regexes(self, draft: Draft, now: Now) -> None:
-        """Resolve every regular expression that members subscribe by; a new epoch if that changes what they read."""
-        group_id, names = draft.group.group_id, list(self._topics.names())
+    def refresh_regexes(self, draft: Draft, sees: Callable[[str], bool] | None, now: Now) -> None:
+        """Resolve every regular expression that members subscribe by; a new epoch if that changes what they read.
+
+        As in Kafka the rights of the member whose heartbeat asked for it decide which topics all of them see.
+        """
+        group_id, names = draft.group.group_id, list(filter(sees, self._topics.names()))
         is_changed = False
         for regex in list(draft.group.regex_subscribers):
             try:

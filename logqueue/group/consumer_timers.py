@@ -20,6 +20,7 @@ from logqueue.group.effects import Now
 from logqueue.group.timers import Timers
 
 Evict: TypeAlias = Callable[[str, str, int | None, Now], None]
+Sees: TypeAlias = Callable[[str], bool] | None
 KINDS = ("session", "revoke", "rejoin", "sync", "retry")
 RETRY_MS = 1_000  # an eviction that could not be written is tried again after this time
 
@@ -27,7 +28,7 @@ RETRY_MS = 1_000  # an eviction that could not be written is tried again after t
 class ConsumerTimers:
     """Sets and forgets the deadlines; calls `evict(group, member, epoch or None for any, now)` when one has come."""
 
-    def __init__(self, timers: Timers, *, evict: Evict, refresh_regexes: Callable[[str, Now], None]) -> None:
+    def __init__(self, timers: Timers, *, evict: Evict, refresh_regexes: Callable[[str, Sees, Now], None]) -> None:
         self._timers = timers
         self._evict = evict
         self._refresh_regexes = refresh_regexes
@@ -71,9 +72,9 @@ class ConsumerTimers:
         for kind in KINDS:
             self._timers.cancel(("member", kind, group_id, member_id))
 
-    def resolve_regexes(self, group_id: str, now: Now) -> None:
-        """Have the group's regular expressions resolved, after what is being answered now."""
-        self._timers.set(("regex", group_id), now.monotonic, partial(self._refresh_regexes, group_id))
+    def resolve_regexes(self, group_id: str, sees: Sees, now: Now) -> None:
+        """Have the group's regular expressions resolved after what is being answered now, to topics that the caller sees."""
+        self._timers.set(("regex", group_id), now.monotonic, partial(self._refresh_regexes, group_id, sees))
 
     def is_resolving(self, group_id: str) -> bool:
         """Whether they are about to be."""

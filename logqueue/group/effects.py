@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -23,12 +24,16 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request: `token` is the shell's own handle of the waiting request, given back in its Reply."""
+    """Who sent a request: `token` is the shell's own handle of the waiting request, given back in its Reply.
+
+    `sees` tells the topics that it may know of, where patterns are resolved for it; None: all.
+    """
 
     token: object
     version: int
     client_id: str = ""
     host: str = ""
+    sees: Callable[[str], bool] | None = None
 
 
 class LogRecord(NamedTuple):

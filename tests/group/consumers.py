@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from logqueue.errors import ErrorCode
@@ -35,6 +36,7 @@ class ConsumerClient:
         self.to_revoke: Held = {}
         self.revokes_at_once = True
         self.error = ErrorCode.NONE
+        self.sees: Callable[[str], bool] | None = None  # what ACLs let it know of
 
     def send(self, **changes: Any) -> int:
         """A heartbeat with these fields and nothing else that is optional; gives its token."""
@@ -46,7 +48,7 @@ class ConsumerClient:
         )
         for name, value in changes.items():
             setattr(request, name, value)
-        return self.shell.send(self.shell.coordinator.consumer_heartbeat, request, 1)
+        return self.shell.send(self.shell.coordinator.consumer_heartbeat, request, 1, sees=self.sees)
 
     def ask(self, **changes: Any) -> ConsumerGroupHeartbeatResponse:
         """Such a heartbeat and its answer, of which the client takes no note."""

@@ -166,11 +166,18 @@ class Shell:
 
     # Requests
 
-    def send(self, call: Callable[..., list[Effect]], request: Message, version: int, client_id: str = "c") -> int:
+    def send(
+        self,
+        call: Callable[..., list[Effect]],
+        request: Message,
+        version: int,
+        client_id: str = "c",
+        sees: Callable[[str], bool] | None = None,
+    ) -> int:
         token = next(self._tokens)
         self._versions[token] = version
         self.asked[token] = self.clock.monotonic()
-        caller = Caller(token=token, version=version, client_id=client_id, host="/127.0.0.1")
+        caller = Caller(token=token, version=version, client_id=client_id, host="/127.0.0.1", sees=sees)
         self.carry_out(call(request, caller=caller, now=self.now))
         return token
 

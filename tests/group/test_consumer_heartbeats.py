@@ -339,6 +339,15 @@ def test_a_second_member_with_a_resolved_regular_expression_does_not_wait(shell:
     assert first.works_on() | second.works_on() == {("t", p) for p in range(4)}
 
 
+def test_a_regular_expression_matches_no_topic_that_the_member_may_not_know_of(shell: Shell) -> None:
+    member = ConsumerClient(shell, "a", subscribed_topic_regex=".*")
+    member.sees = lambda name: name == "u"
+    member.join()
+    shell.advance(0)
+    settle(member)
+    assert set(member.owns) == {"u"}
+
+
 def test_names_and_a_regular_expression_add_up(shell: Shell) -> None:
     member = ConsumerClient(shell, "a", subscribed_topic_regex="t", subscribed_topic_names=["u"])
     member.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
@@ -18,5 +19,16 @@ if TYPE_CHECKING:
 def handle(broker: Broker, request: ConsumerGroupHeartbeatRequest, slot: Slot) -> ConsumerGroupHeartbeatResponse | None:
     if not broker.serves_consumer_groups:
         return ConsumerGroupHeartbeatResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
-    broker.groups.serve(broker.groups.coordinator.consumer_heartbeat, request, slot)
+    broker.groups.serve(broker.groups.coordinator.consumer_heartbeat, request, slot, sees=_seen_by(broker, slot))
     return None
+
+
+def _seen_by(broker: Broker, slot: Slot) -> Callable[[str], bool] | None:
+    """Topics that the sender may know of: patterns that are resolved for it match no others."""
+    if not broker.config.authorizer_class_name or broker.security.authorizer is None:
+        return None
+    from logqueue.broker.guards.access import Access
+    from logqueue.security.acl import Operation
+
+    access = Access(broker, broker.security.authorizer, slot.session.principal, slot.session.peer_host)
+    return lambda name: access.to_topic(Operation.DESCRIBE, name)
