@@ -1,4 +1,4 @@
-"""`dynamic-settings.json`: what was changed on the broker and on groups while they ran. Knows no setting's meaning.
+"""`logqueue-settings.json`: what was changed on the broker and on groups while they ran. Knows no setting's meaning.
 
 {"version": 1, "resources": {"broker": {"": {"log.retention.ms": "1000"}, "1": {}}, "group": {"g": {...}}}}
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from logqueue.storage.errors import DataFolderError
 from logqueue.storage.file_system import FileSystem, write_atomically
 
-FILE_NAME = "dynamic-settings.json"
+FILE_NAME = "logqueue-settings.json"
 VERSION = 1
 
 Settings = dict[str, dict[str, dict[str, str]]]

@@ -130,7 +130,7 @@ def test_the_level_of_a_logger_changes_at_once(wire: Wire) -> None:
 def test_a_damaged_file_of_settings_keeps_the_broker_from_starting(broker: EmbeddedBroker) -> None:
     broker.stop()
     (broker.data_dir / FILE_NAME).write_text('{"version": 1, "resources": 3}')
-    with pytest.raises(Exception, match=r"dynamic-settings\.json is damaged"):
+    with pytest.raises(Exception, match=r"logqueue-settings\.json is damaged"):
         broker.start()
     (broker.data_dir / FILE_NAME).unlink()
     broker.start()
