@@ -120,7 +120,7 @@ class Upkeep:
 
     def _remove(self) -> None:
         with self._disk:
-            removed = self._directory.purge()
+            removed = self._directory.purge(goes_on=lambda: not self._stopping.is_set())
         if removed:
             log.info("removed the files of %d deleted segment(s) and topic folder(s) from the disk", removed)
 

@@ -2,7 +2,7 @@
 
 .tmp       a small file that was being replaced: removed
 .cleaned   output of a compaction that did not finish: removed
-.deleted   a segment on its way out: removed
+.deleted   a segment on its way out: removed, a large one later (`logqueue.storage.retired`)
 .swap      output of a compaction that is complete: it takes the place of the segments it was made from
 
 How a compaction takes that place (`logqueue.storage.compaction.cleaning`), and so what can be found:
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logqueue.storage.file_system import FileSystem, remove_gently
+from logqueue.storage.file_system import CHUNK_BYTES, FileSystem, remove_gently
 from logqueue.storage.names import (
     CLEANED,
     DELETED,
@@ -41,8 +41,9 @@ def clear_leftovers(fs: FileSystem, folder: Path) -> dict[str, int]:
     """Bring a folder back to whole segments; answers its files and their sizes. Raises OSError."""
     sizes = fs.list_dir(folder)
     for name in [name for name in sizes if name.endswith(_UNFINISHED)]:
-        remove_gently(fs, folder / name)
-        del sizes[name]
+        size = sizes.pop(name)
+        if not (name.endswith(DELETED) and size > CHUNK_BYTES):  # those go while the log is in use already
+            remove_gently(fs, folder / name)
     swapped = sorted(name for name in sizes if name.endswith(LOG + SWAP))
     for name in swapped:
         _finish_swap(fs, folder, name, sizes)

@@ -5,7 +5,7 @@ Everything runs on the owner's thread, except what says that it may be called fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
@@ -372,10 +372,11 @@ class PartitionLog:
         """Put a compacted segment in the place of those it was made from; False if they are not there any more."""
         return self._segments.replace(old, new)
 
-    def purge(self, now_ms: int) -> int:
+    def purge(self, now_ms: int, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Rename the files of retired segments, and remove those whose `file.delete.delay.ms` is over; says how many.
 
-        Any thread, one at a time. Raises StorageError, or OSError for a file that could not be removed.
+        It ends between two files when `goes_on` says no. Any thread, one at a time. Raises StorageError, or OSError for
+        a file that could not be removed.
         """
         retired = self._retired
         if retired.has_unnamed:
@@ -384,7 +385,7 @@ class PartitionLog:
                 retired.rename(now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms)
             except OSError as error:
                 raise self._health.fail(f"renaming files in {self.folder}", error) from error
-        return retired.remove(now_ms=now_ms)
+        return retired.remove(now_ms=now_ms, goes_on=goes_on)
 
     @property
     def retired(self) -> RetiredSegments:

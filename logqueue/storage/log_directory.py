@@ -396,25 +396,29 @@ class LogDirectory:
         except OSError as error:
             raise self._environment.health.fail(f"writing the checkpoints of {self.folder}", error) from error
 
-    def purge(self) -> int:
+    def purge(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove deleted topics and segments from the disk, gently; answers how many. Any thread, one at a time.
 
-        Raises StorageError; what could not be removed is tried again at the next call.
+        It ends between two files when `goes_on` says no. Raises StorageError; what could not be removed is tried again
+        at the next call.
         """
         try:
-            count = sum(each.purge(self._clock.time_ms()) for each in list(self.logs.values()))
+            now_ms = self._clock.time_ms()
+            count = sum(each.purge(now_ms, goes_on=goes_on) for each in list(self.logs.values()))
             for name in self._fs.list_dir(self.folder):
-                if name.endswith(DELETED_FOLDER):
-                    self._remove_folder(self.folder / name)
+                if name.endswith(DELETED_FOLDER) and self._remove_folder(self.folder / name, goes_on):
                     count += 1
         except OSError as error:
             raise StorageError(f"Removing deleted files in {self.folder} failed: {error}") from error
         return count
 
-    def _remove_folder(self, folder: Path) -> None:
+    def _remove_folder(self, folder: Path, goes_on: Callable[[], bool]) -> bool:
         for file in self._fs.list_dir(folder):
+            if not goes_on():
+                return False
             remove_gently(self._fs, folder / file)
         self._fs.rmdir(folder)
+        return True
 
     def expire_producers(self, *, after_ms: int) -> int:
         """Forget producers that were idle for longer than `after_ms`; answers how many."""

@@ -6,7 +6,7 @@ The owner's thread puts segments in; everything that touches the disk is done by
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -33,6 +33,7 @@ class RetiredSegments:
         self._folder = folder
         self._lock = Lock()
         self._is_closed = False
+        self._knows_leftovers = False  # whether they have been looked for
         self._unnamed: deque[Segment] = deque()
         self._doomed: deque[_Doomed] = deque()
 
@@ -95,14 +96,16 @@ class RetiredSegments:
                 continue  # not every segment has a transaction index, and an earlier try may have come this far
             self._doomed.append(_Doomed(doomed, now_ms + delay_ms, reader if suffix == LOG else None))
 
-    def remove(self, *, now_ms: int) -> int:
+    def remove(self, *, now_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove the files whose time has come, but none from which an answer is still being sent. Answers how many.
 
-        Any thread, one at a time. Raises OSError.
+        It ends before the next file once `goes_on` says no. Any thread, one at a time. Raises OSError.
         """
+        if not self._knows_leftovers:
+            self._find_leftovers()
         count = 0
         for _ in range(len(self._doomed)):
-            if self._is_closed:
+            if self._is_closed or not goes_on():
                 break
             doomed = self._doomed[0]
             if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
@@ -117,3 +120,15 @@ class RetiredSegments:
                     self._doomed.popleft()
             count += 1
         return count
+
+    def _find_leftovers(self) -> None:
+        """Files that a process before this one did not get to; a start removes only the small ones."""
+        try:
+            names = self._fs.list_dir(self._folder)
+        except FileNotFoundError:
+            return  # nothing has been written yet
+        known = {doomed.path.name for doomed in self._doomed}
+        for name in names:
+            if name.endswith(DELETED) and name not in known:
+                self.add_file(self._folder / name)
+        self._knows_leftovers = True

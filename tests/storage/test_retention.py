@@ -10,6 +10,7 @@ import pytest
 from logqueue.clock import ManualClock
 from logqueue.records import Record, build_batch
 from logqueue.storage import Environment, LogDirectory, PartitionLog
+from logqueue.storage.file_system import CHUNK_BYTES
 from logqueue.storage.retention import Expiry, find_expired
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, read_all
@@ -214,3 +215,20 @@ def test_a_topic_that_comes_back_under_its_name_loses_nothing_to_the_old_ones_re
     kept.directory.purge()
     assert kept.files("*.log") == ["00000000000000000000.log"]
     kept.close()
+
+
+def test_large_files_of_an_earlier_process_are_removed_after_the_start_and_until_a_stop(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.append(1)
+    kept.close()
+    large, small = (tmp_path / "plain-0" / f"{base:020d}.log.deleted" for base in (7, 8))
+    with large.open("wb") as file:
+        file.truncate(CHUNK_BYTES + 1)
+    small.write_bytes(b"x")
+    directory = LogDirectory.open(tmp_path, clock=kept.clock, environment=Environment(fs=HastyFileSystem()))
+    assert large.exists() and not small.exists()
+    assert directory.purge(goes_on=lambda: False) == 0
+    assert large.exists()
+    directory.purge()
+    assert not large.exists()
+    directory.close()
