@@ -186,7 +186,7 @@ class Broker:
         return self._verification
 
     def update_features(self, levels: Mapping[str, int]) -> None:
-        """Finalize feature levels, durably, and act by them. Raises FeatureUpdateFailed, or OSError."""
+        """Finalize feature levels, durably, and act by them. Raises FeatureUpdateFailed or StorageError."""
         self.features.update(levels)
         if self._transactions is not None:
             self._transactions.coordinator.transaction_version = self.features.transaction_version

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.versions import FINALIZED_FEATURES, SUPPORTED_FEATURES
-from logqueue.storage.errors import DataFolderError
+from logqueue.storage.errors import DataFolderError, StorageError
 from logqueue.storage.file_system import write_atomically
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ class Features:
             raise FeatureUpdateFailed(f"{name} has the levels {supported.min} to {supported.max}, not {level}")
 
     def update(self, levels: Mapping[str, int]) -> None:
-        """Finalize levels, durably. Raises FeatureUpdateFailed, or OSError; then nothing has changed."""
+        """Finalize levels, durably. Raises FeatureUpdateFailed or StorageError; then nothing has changed."""
         for name, level in levels.items():
             self.check(name, level)
         finalized = {name: level for name, level in {**self.finalized, **levels}.items() if level}
         document = {"version": VERSION, "epoch": self.epoch + 1, "finalized": finalized}
-        write_atomically(self._fs, self._path, json.dumps(document).encode() + b"\n")
+        try:
+            write_atomically(self._fs, self._path, json.dumps(document).encode() + b"\n")
+        except OSError as error:
+            raise StorageError(f"writing {self._path} failed: {error.strerror}") from error
         self.finalized, self.epoch = finalized, self.epoch + 1
 
     def _read(self) -> None:

@@ -47,6 +47,8 @@ class Partitions:
 
     def verify(self, transactional_id: str, producer_id: int, epoch: int, partition: TopicPartition) -> ErrorCode:
         """Whether the partition is in the producer's transaction; TRANSACTION_ABORTABLE when it alone is not."""
+        if not transactional_id:
+            return ErrorCode.INVALID_REQUEST
         entry = self._ledger.entries.get(transactional_id)
         if entry is None or entry.durable.producer_id != producer_id:
             return ErrorCode.INVALID_PRODUCER_ID_MAPPING
@@ -70,7 +72,7 @@ class Partitions:
     ) -> None:
         """Have the transaction span the partitions; `then` is called once that is durable, or refused."""
         entry = self._ledger.entries.get(transactional_id)
-        refusal = _refusal(entry, producer_id, epoch)
+        refusal = _refusal(entry, producer_id, epoch) if transactional_id else ErrorCode.INVALID_REQUEST
         if refusal is not None:
             then(refusal)
             return
@@ -127,9 +129,6 @@ class Partitions:
         def then(error: ErrorCode) -> None:
             self._ledger.reply(caller, AddOffsetsToTxnResponse(error_code=_told(error, caller)))
 
-        if not request.transactional_id:
-            then(ErrorCode.INVALID_REQUEST)
-            return
         self._add(
             request.transactional_id,
             request.producer_id,
@@ -180,8 +179,6 @@ class Partitions:
         if any(errors.values()):
             # One partition that cannot be added keeps all others out.
             settle(_results(transaction, lambda p: errors[p] or ErrorCode.OPERATION_NOT_ATTEMPTED))
-        elif not transaction.transactional_id:
-            settle(_results(transaction, lambda _: ErrorCode.INVALID_REQUEST))
         elif transaction.verify_only:
             verify = partial(
                 self.verify, transaction.transactional_id, transaction.producer_id, transaction.producer_epoch

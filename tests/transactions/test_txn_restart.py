@@ -14,8 +14,9 @@ from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.api_versions import ApiVersionsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
 from logqueue.protocol.messages.metadata import MetadataRequest
+from logqueue.protocol.messages.update_features import FeatureUpdateKey, UpdateFeaturesRequest
 from logqueue.storage.environment import Environment
-from logqueue.storage.errors import DataFolderError
+from logqueue.storage.errors import DataFolderError, StorageError
 from logqueue.storage.file_system import RealFileSystem
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, produce_request
@@ -23,6 +24,7 @@ from tests.transactions.producing import TransactionalProducer, create_topics, f
 
 OK = ErrorCode.NONE
 GROUP = "g"
+SAFE_DOWNGRADE = 2
 
 
 class FullDisk(RealFileSystem):
@@ -165,6 +167,31 @@ def test_clients_are_told_the_second_protocol(wire: Wire) -> None:
     answer = wire.call(4, ApiVersionsRequest(client_software_name="wire", client_software_version="1"))
     finalized = {f.name: f.max_version_level for f in answer.finalized_features}
     assert finalized[TRANSACTION_VERSION] == 2
+
+
+def test_after_a_downgrade_clients_are_told_the_first_protocol_and_producers_fenced_by_it(
+    broker: EmbeddedBroker, wire: Wire
+) -> None:
+    downgrade = FeatureUpdateKey(feature=TRANSACTION_VERSION, max_version_level=1, upgrade_type=SAFE_DOWNGRADE)
+    assert wire.call(2, UpdateFeaturesRequest(feature_updates=[downgrade])).error_code == 0
+    broker.restart()
+    with Wire(broker.bootstrap) as later:
+        answer = later.call(4, ApiVersionsRequest(client_software_name="wire", client_software_version="1"))
+        assert {f.name: f.max_version_level for f in answer.finalized_features}[TRANSACTION_VERSION] == 1
+        producer = begun(later, 9)
+        epoch = producer.epoch
+        assert producer.init() is OK
+        assert producer.epoch == epoch + 2
+        assert producer.add("t") is OK
+        assert producer.end(version=3) is OK
+        assert producer.describe().producer_epoch == producer.epoch
+
+
+def test_levels_that_cannot_be_written_stay_as_they_were(tmp_path: Path) -> None:
+    features = Features(RealFileSystem(), tmp_path / "missing")
+    with pytest.raises(StorageError):
+        features.update({TRANSACTION_VERSION: 1})
+    assert (features.transaction_version, features.epoch) == (2, 0)
 
 
 def test_levels_that_were_changed_are_found_again(tmp_path: Path) -> None:
