@@ -126,7 +126,7 @@ class Verdict:
                 log = self.logs[partition] = self.client.read(partition, max_bytes=700)
                 assert log.high_watermark <= self.client.offset(partition, -1)
                 if index not in topic.logs:
-                    assert not log.batches, f"{partition} holds records that nobody sent"
+                    assert not log.data(), f"{partition} holds records that nobody sent"
 
     # Records
 
