@@ -92,23 +92,21 @@ class ParkedFetch:
 class ParkedCommittedFetch(ParkedFetch):
     """A fetch that waits for committed records: what grows behind an open transaction is nothing to it yet."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_unstable",)
 
     def __init__(self, broker: Broker, request: FetchRequest, slot: Slot, found: _Collected) -> None:
         super().__init__(broker, request, slot, found)
-        self._seen = {
-            partition: (partition.last_stable_offset, partition.high_watermark) for partition in self._partitions
-        }
+        self._unstable = found.unstable
 
     def on_growth(self, partition: Partition, size: int) -> None:
         if self.is_done:
             return
-        stable, watermark = partition.last_stable_offset, partition.high_watermark
-        stable_before, watermark_before = self._seen[partition]
-        self._seen[partition] = stable, watermark
-        if stable == stable_before:
-            return
-        if stable == watermark and stable_before == watermark_before:  # no transaction was in the way
+        stable, before = partition.last_stable_offset, self._unstable.pop(partition, None)
+        if stable < partition.high_watermark:
+            self._unstable[partition] = stable
+            if stable == before:
+                return
+        elif before is None:  # no transaction was in the way: all that has grown counts
             self._missing -= size
             if self._missing > 0:
                 return
@@ -133,6 +131,7 @@ class _Collected:
         "partitions",
         "response",
         "size",
+        "unstable",
     )
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
@@ -145,6 +144,7 @@ class _Collected:
         self.has_error = False
         self.has_more = False  # a read ends with its segment, and there are more records behind
         self.partitions: list[Partition] = []
+        self.unstable: dict[Partition, int] = {}  # last stable offsets below the high watermark
         self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
 
     @property
@@ -171,6 +171,8 @@ class _Collected:
         high_watermark = partition.high_watermark
         stable = partition.last_stable_offset
         end = stable if self._committed else high_watermark
+        if stable < high_watermark:
+            self.unstable[partition] = stable
         offset = wanted.fetch_offset
         records: bytes | FileSlice = _NOTHING
         aborted: list[AbortedTransaction] | None = [] if self._committed else None
