@@ -83,9 +83,8 @@ def replace(broker: Broker, kind: int, name: str, changes: list[Change], *, vali
     match kind:
         case ResourceType.TOPIC:
             _check_topic(name)
-            topic = broker.topics.get(name)
-            LogConfig.check_request(texts)
-            broker.topics.set_overrides(topic, texts, validate_only=validate_only)
+            _check_topic_texts(broker, texts)
+            broker.topics.set_overrides(broker.topics.get(name), texts, validate_only=validate_only)
         case ResourceType.BROKER:
             _check_broker(broker, name)
             _set_broker(broker, name, texts, validate_only=validate_only)
@@ -120,15 +119,22 @@ def _check_topic(name: str) -> None:
 
 def _alter_topic(broker: Broker, name: str, changes: list[Change], *, validate_only: bool) -> None:
     _check_topic(name)
-    topic = broker.topics.get(name)
-    present = {prop.name: format_value(value) for prop, value in topic.config.items()}
+    topic = broker.topics.by_name.get(name)  # settings are judged first, whether or not the topic is there
+    config = broker.log_defaults if topic is None else topic.config
+    present = {prop.name: format_value(value) for prop, value in config.items()}
 
     def default(prop: Property) -> str:
         return present[prop.name]
 
-    texts = _edited(topic.overrides, changes, property_of=_topic_property, default=default)
+    overrides = {} if topic is None else topic.overrides
+    texts = _edited(overrides, changes, property_of=_topic_property, default=default)
+    _check_topic_texts(broker, texts)
+    broker.topics.set_overrides(broker.topics.get(name), texts, validate_only=validate_only)
+
+
+def _check_topic_texts(broker: Broker, texts: Mapping[str, str]) -> None:
     LogConfig.check_request(texts)
-    broker.topics.set_overrides(topic, texts, validate_only=validate_only)
+    broker.topics.check_overrides(texts)
 
 
 def _topic_property(name: str) -> Property:

@@ -77,8 +77,7 @@ class Topics:
 
     def create(self, name: str, *, partitions: int, overrides: Mapping[str, str], validate_only: bool = False) -> Topic:
         """Create a topic. Raises InvalidTopic, TopicExists, InvalidPartitions or InvalidConfig."""
-        check_name(name)
-        self._check_free(name)
+        self.check_new(name)
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise InvalidPartitions(f"Number of partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}.")
         if name not in INTERNAL_TOPICS:
@@ -89,6 +88,15 @@ class Topics:
         self._directory.create_topic(name, partitions=partitions, properties=overrides)
         log.info("created topic %s with %d partition(s)", name, partitions)
         return self._open(name)
+
+    def check_new(self, name: str) -> None:
+        """Raise InvalidTopic or TopicExists unless a topic of this name could be created."""
+        check_name(name)
+        self._check_free(name)
+
+    def check_overrides(self, overrides: Mapping[str, str]) -> None:
+        """Raise InvalidConfig unless a topic could have these settings."""
+        self._configured(overrides)
 
     def auto_create(self, name: str, *, may_create: bool) -> Topic:
         """The topic that a client asked for and that is not there: created if client and broker allow it."""

@@ -104,10 +104,10 @@ def differences(script: list[Step], ours: list[Observation], theirs: list[Observ
         ]
         reasons = [allowance(step, difference.path, difference.ours, difference.theirs) for difference in found]
         refused = [difference for difference, reason in zip(found, reasons, strict=True) if reason is None]
-        if refused:
-            return refused
         if any(reason is not None and reason.parts for reason in reasons):
             return []
+        if refused:
+            return refused
     return []
 
 

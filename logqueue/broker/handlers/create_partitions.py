@@ -39,6 +39,7 @@ def _grow(broker: Broker, wanted: CreatePartitionsTopic, *, validate_only: bool)
     result = CreatePartitionsTopicResult(name=wanted.name)
     try:
         topic = broker.topics.get(wanted.name)
+        broker.topics.grow(topic, wanted.count, validate_only=True)
         _check_assignments(broker, wanted, present=len(topic.partitions))
         broker.topics.grow(topic, wanted.count, validate_only=validate_only)
     except KafkaError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from logqueue.broker.configs import describe_topic
 from logqueue.broker.session import Slot
-from logqueue.broker.topics import Topic, check_name
+from logqueue.broker.topics import Topic
 from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.create_topics import (
@@ -42,9 +42,10 @@ def handle(broker: Broker, request: CreateTopicsRequest, slot: Slot) -> CreateTo
 
 def _create(broker: Broker, wanted: CreatableTopic, *, validate_only: bool) -> CreatableTopicResult:
     try:
-        check_name(wanted.name)
+        broker.topics.check_new(wanted.name)
         overrides = {config.name: _value(config.name, config.value) for config in wanted.configs}
         LogConfig.check_request(overrides)
+        broker.topics.check_overrides(overrides)
         topic = broker.topics.create(
             wanted.name,
             partitions=_partition_count(broker, wanted),

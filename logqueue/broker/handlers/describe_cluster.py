@@ -16,15 +16,15 @@ from logqueue.protocol.messages.describe_cluster import (
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
-BROKERS = 1
+BROKERS, CONTROLLERS = 1, 2
 
 
 def handle(broker: Broker, request: DescribeClusterRequest, slot: Slot) -> DescribeClusterResponse:
     if request.endpoint_type != BROKERS:
+        is_known = request.endpoint_type == CONTROLLERS
         return DescribeClusterResponse(
-            error_code=ErrorCode.UNSUPPORTED_VERSION,
+            error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE if is_known else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
             error_message="only the broker endpoint (type 1) is here; there is no controller listener",
-            endpoint_type=request.endpoint_type,
         )
     host, port = broker.advertised(slot)
     response = DescribeClusterResponse(

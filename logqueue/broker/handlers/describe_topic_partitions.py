@@ -44,7 +44,11 @@ def handle(broker: Broker, request: DescribeTopicPartitionsRequest, slot: Slot) 
         except KafkaError as error:
             # Whoever asks for everything is not told of a topic that went away between two pages.
             if request.topics:
-                response.topics.append(DescribeTopicPartitionsResponseTopic(error_code=error.code, name=name))
+                response.topics.append(
+                    DescribeTopicPartitionsResponseTopic(
+                        error_code=error.code, name=name, topic_authorized_operations=TOPIC_OPERATIONS
+                    )
+                )
             continue
         described = _describe(broker, topic, first=max(0, first), limit=room)
         response.topics.append(described)

@@ -54,7 +54,7 @@ def handle(broker: Broker, request: MetadataRequest, slot: Slot) -> MetadataResp
         response.topics = [_find(broker, topic, may_create) for topic in wanted or ()]
     if request.include_topic_authorized_operations:
         for topic in response.topics:
-            if not topic.error_code:
+            if topic.name is not None:  # Kafka tells them for names that it does not know, too
                 topic.topic_authorized_operations = TOPIC_OPERATIONS
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
