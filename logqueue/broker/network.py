@@ -227,7 +227,7 @@ class Network:
                 connection.close("idle for longer than connections.max.idle.ms")
                 continue
             unfinished = session.unfinished_bytes
-            if unfinished is None:
+            if unfinished is None or session.is_full or connection.has_unsent:  # or it is we who do not read
                 connection.slow_turns = 0
                 continue
             # A request that arrives in drips holds memory: it has to go on, or to end.

@@ -27,6 +27,7 @@ CLIENT_ID = "client-id"
 IP = "ip"
 TYPES = (USER, CLIENT_ID, IP)
 MAX_ENTITIES = 100_000  # with quotas: everything is kept in memory and written whole
+MAX_THROTTLE_MS = 2**31 - 1  # what a response can say
 DEFAULT = None  # the name of an entity that stands for all that have no quota of their own
 
 Entity = frozenset[tuple[str, str | None]]
@@ -69,9 +70,9 @@ def check_quota(entity: Entity, key: str, value: float) -> None:
     is_address = any(kind == IP for kind, _ in entity)
     if key not in ((CONNECTION,) if is_address else CLIENT_KEYS):
         raise InvalidQuota(f"Invalid configuration key {key}")
-    if math.isnan(value) or value <= 0:
+    if not math.isfinite(value) or value <= 0:
         raise InvalidQuota(f"Quota {key} must be greater than 0")
-    if key in WHOLE_KEYS and (math.isinf(value) or abs(value % 1) > 1e-6):
+    if key in WHOLE_KEYS and abs(value % 1) > 1e-6:
         raise InvalidQuota(f"{key} cannot be a fractional value.")
 
 
@@ -151,7 +152,9 @@ class Rate:
     def throttle_ms(self, limit: float, now_ms: float) -> int:
         """How long the client has to pause for the rate to come down to the limit."""
         rate = self.measure(now_ms)
-        return round((rate - limit) / limit * self._width_ms(now_ms)) if rate > limit else 0
+        if rate <= limit:
+            return 0
+        return round(min(MAX_THROTTLE_MS, (rate - limit) / limit * self._width_ms(now_ms)))
 
     def _forget(self, now_ms: float) -> None:
         horizon = now_ms - self._windows.samples * self._windows.window_ms
@@ -182,7 +185,7 @@ class TokenBucket:
     def throttle_ms(self, *, limit: float, now_ms: float) -> int:
         """How long until the debt is paid; 0 if there is none."""
         self._refill(limit, now_ms)
-        return round(-self._tokens / limit * 1000) if self._tokens < 0 else 0
+        return round(min(MAX_THROTTLE_MS, -self._tokens / limit * 1000)) if self._tokens < 0 else 0
 
     def _refill(self, limit: float, now_ms: float) -> None:
         elapsed = max(0.0, now_ms - self._updated_ms)

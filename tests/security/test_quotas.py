@@ -42,6 +42,15 @@ def test_a_burst_is_spread_over_the_windows_before_it_is_too_much() -> None:
     assert rate.throttle_ms(1000, 0) == 5000  # 15,000 bytes take 15 seconds at that rate, 10 of them are given
 
 
+def test_a_pause_is_never_longer_than_a_response_can_say() -> None:
+    rate = Rate(ELEVEN_SECONDS)
+    rate.record(1e12, 0)
+    assert rate.throttle_ms(1e-300, 0) == 2**31 - 1
+    bucket = TokenBucket(ELEVEN_SECONDS, limit=1e-9, now_ms=0)
+    bucket.take(1e9, limit=1e-9, now_ms=0)
+    assert bucket.throttle_ms(limit=1e-9, now_ms=0) == 2**31 - 1
+
+
 def test_what_is_long_ago_counts_no_more() -> None:
     rate = Rate(ELEVEN_SECONDS)
     rate.record(1_000_000, 0)
