@@ -73,7 +73,7 @@ class ConsumerTimers:
             self._timers.cancel(("member", kind, group_id, member_id))
 
     def resolve_regexes(self, group_id: str, sees: Sees, now: Now) -> None:
-        """Have the group's regular expressions resolved behind what is being answered now, to topics its caller sees."""
+        """Have the group's patterns resolved, behind what is being answered now, to topics its caller sees."""
         self._timers.set(("regex", group_id), now.monotonic, partial(self._refresh_regexes, group_id, sees))
 
     def is_resolving(self, group_id: str) -> bool:
