@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("logqueue.broker.cleaner")
 
+MAX_COMPACTIONS = 4
+"""Most logs compacted at once, whatever log.cleaner.threads says: each occupies a thread that waits for its process."""
+
 MIN_BACKOFF_SECONDS = 0.1
 """Shortest wait between two looks at all logs, whatever log.cleaner.backoff.ms says."""
 
@@ -48,6 +51,7 @@ class Cleaner:
         self.looks = 0
         self._broker = broker
         self._directory = directory
+        self._is_stopping = False
         self._cleaning = Cleaning(directory, environment)
         self._not_before: dict[TopicPartition, float] = {}  # loop time; of those that came to nothing
         self._idle: list[CompactionProcess] = []
@@ -59,7 +63,8 @@ class Cleaner:
         stop = asyncio.create_task(stopping.wait(), name="logqueue-cleaner-stop")
         try:
             while not stopping.is_set():
-                for partition in await self._find_due(self._broker.config.log_cleaner_threads - len(running)):
+                room = min(self._broker.config.log_cleaner_threads, MAX_COMPACTIONS) - len(running)
+                for partition in await self._find_due(room):
                     self.in_progress.add(partition.id)
                     running.add(asyncio.create_task(self._compact(partition), name=f"logqueue-compact-{partition.id}"))
                 if not running:
@@ -69,6 +74,7 @@ class Cleaner:
                 )
                 running -= done
         finally:
+            self._is_stopping = True
             for process in self._busy:
                 process.kill()
             await asyncio.gather(*running)
@@ -88,6 +94,8 @@ class Cleaner:
 
     async def _find_due(self, room: int) -> list[Partition]:
         """The dirtiest logs that are due, at most `room`. Old segments of compacted logs go here too, as in Kafka."""
+        if self._directory.failure is not None:
+            return []
         due: list[tuple[float, Partition]] = []
         now, dirtiest = self._broker.loop.time(), 0.0
         for number, partition in enumerate(self._compacted()):
@@ -125,7 +133,8 @@ class Cleaner:
     def _limits(self) -> CompactionLimits:
         config = self._broker.config
         return CompactionLimits(
-            memory_bytes=config.log_cleaner_dedupe_buffer_size // max(config.log_cleaner_threads, 1),
+            memory_bytes=config.log_cleaner_dedupe_buffer_size
+            // min(max(config.log_cleaner_threads, 1), MAX_COMPACTIONS),
             load_factor=config.log_cleaner_io_buffer_load_factor,
             buffer_bytes=max(config.log_cleaner_io_buffer_size, 1024),
             max_bytes_per_second=config.log_cleaner_io_max_bytes_per_second,
@@ -156,7 +165,7 @@ class Cleaner:
         stable_offset = partition.last_stable_offset
         recovery_point = await asyncio.to_thread(self._cleaning.prepare, partition.log)
         plan = self._plan(partition, min(stable_offset, recovery_point))
-        if not plan.is_due:
+        if not plan.is_due or self._is_stopping:
             return None
         return self._cleaning.job(partition.log, plan, self._limits(), now_ms=self._broker.clock.time_ms())
 

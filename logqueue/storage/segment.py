@@ -335,10 +335,6 @@ class Segment:
             self.first_timestamp = self.header_at(0).max_timestamp
         return self.first_timestamp
 
-    def modified_ms(self) -> int:
-        """When its file was last changed. Raises OSError."""
-        return self._fs.modified_ms(self.open().fd) if self.size else self.created_ms
-
     def move_to(self, ending: str) -> None:
         """Give the files their names with another ending, the .log last. Readers may go on meanwhile.
 

@@ -96,7 +96,6 @@ class Cleaning:
                     size=segment.size,
                     offset_index_bytes=segment.offset_index.size,
                     time_index_bytes=segment.time_index.size,
-                    modified_ms=segment.modified_ms(),
                 )
                 for segment in segments
                 if segment.base_offset < plan.end_offset

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from logqueue.config import LogConfig
 from logqueue.records.batch import BatchHeader, check_crc, is_whole, parse_header
@@ -162,16 +163,27 @@ class Compactor:
             cleaned = output.finish(
                 tuple(segment.base_offset for segment in group),
                 transactions.take_kept(),
-                modified_ms=group[-1].modified_ms,
+                modified_ms=self._modified_ms(group[-1]),
             )
         finally:
             output.close()
         self._bytes_after += cleaned.size
         return cleaned
 
+    def _modified_ms(self, segment: SourceSegment) -> int:
+        """The age of what was written last, which retention goes by where records have no time."""
+        fd = self._fs.open(self._path(segment))
+        try:
+            return self._fs.modified_ms(fd)
+        finally:
+            self._fs.close(fd)
+
+    def _path(self, segment: SourceSegment) -> Path:
+        return self._job.folder / segment_file(segment.base_offset, LOG)
+
     def _batches(self, segment: SourceSegment) -> Iterator[tuple[bytes, int, BatchHeader]]:
         """(buffer, position in it, header) of every batch of a segment. Raises CorruptMessage."""
-        path = self._job.folder / segment_file(segment.base_offset, LOG)
+        path = self._path(segment)
         fd = self._fs.open(path)
         try:
             at, step = 0, self._job.buffer_bytes

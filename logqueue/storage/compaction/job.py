@@ -17,13 +17,12 @@ MAX_RELATIVE_OFFSET = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSegment:
-    """A segment to be read: `size` bytes of log, the sizes of its indexes, `modified_ms` of its file."""
+    """A segment to be read: `size` bytes of log, and the sizes of its indexes."""
 
     base_offset: int
     size: int
     offset_index_bytes: int = 0
     time_index_bytes: int = 0
-    modified_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
