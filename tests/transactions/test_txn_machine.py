@@ -127,6 +127,22 @@ def test_markers_that_cannot_be_written_are_tried_again_and_the_client_does_not_
     assert shell.error(shell.ask(following, T0)) is OK
 
 
+def test_a_complete_record_that_cannot_be_written_is_tried_again_and_the_client_does_not_wait(shell: Shell) -> None:
+    producer = begun(shell)
+    shell.is_prompt = False
+    ended = shell.end(producer)
+    shell.step()
+    shell.append_error = ErrorCode.KAFKA_STORAGE_ERROR
+    shell.step()
+    assert shell.producer(ended) == (producer[0], producer[1] + 1)
+    shell.advance(3)
+    assert shell.state() == "PrepareCommit"
+    shell.append_error = OK
+    shell.advance(1)
+    assert shell.state() == "CompleteCommit"
+    assert len(shell.markers[T0]) == 1
+
+
 def test_partitions_that_are_gone_need_no_marker(shell: Shell) -> None:
     producer = begun(shell, T0, U0)
     shell.topics.delete("u")
