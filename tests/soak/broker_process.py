@@ -39,11 +39,12 @@ class BrokerProcess:
         self._port = _free_port()
         self.proxy = Proxy(("127.0.0.1", self._port))
         self.bootstrap = f"127.0.0.1:{self.proxy.port}"
+        self.direct = f"127.0.0.1:{self._port}"  # past the proxy
         self.log = folder / "broker.log"
         self.data = folder / "data"
         self.starts = 0
         told = {
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
+            "listeners": f"PLAINTEXT://{self.direct}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
             **SETTINGS,
             **(settings or {}),

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from tests.soak.broker_process import BrokerProcess
 from tests.soak.kill import KillRun
 
 START_AND_END_SECONDS = 180
@@ -26,6 +27,7 @@ PLACES = {
     "disk-errors": "tests.crash.exploring:disk_errors",
     "simulation": "tests.simulation.exploring:simulation",
     "damage": "tests.crash.exploring:damage",
+    "fuzz": "tests.soak.kinds:fuzz",
     "fidelity": "tests.soak.kinds:fidelity",
 }
 """Where each kind is; a kind is a function like `kill` below."""
@@ -41,6 +43,25 @@ def kind(name: str) -> Kind:
 def kill(folder: Path, *, seed: int, seconds: float) -> str:
     """Real clients on a broker that is killed. What comes after the trouble takes up to a minute more."""
     return str(KillRun(folder, seed=seed).run(seconds))
+
+
+def fuzz(folder: Path, *, seed: int, seconds: float) -> str:
+    """Malformed requests of every API; then the broker is killed, and has to start on what they have left."""
+    from tests.security.fuzz import soak
+
+    folder.mkdir(parents=True, exist_ok=True)
+    broker = BrokerProcess(folder)
+    try:
+        broker.start()
+        tally = soak(broker.direct, seconds=seconds, seed=seed)
+        broker.kill()
+        broker.start()
+        broker.stop()
+        found = broker.tracebacks()
+        assert not found, f"the broker's log has a traceback:\n{found}"
+    finally:
+        broker.close()
+    return f"{tally.thrown} malformed requests, {tally.answered} answered, {tally.ended} connections ended"
 
 
 def fidelity(folder: Path, *, seed: int, seconds: float) -> str:
