@@ -12,10 +12,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from logqueue.broker.dynamic_configs import GROUP
 from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
 from logqueue.broker.state_log import stored_batches
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
+from logqueue.config.group import GroupConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.coordinator import GroupCoordinator
 from logqueue.group.effects import Append, Caller, Effect, Now, Producer, Reply
@@ -72,7 +74,9 @@ class Groups:
         count = broker.config.offsets_topic_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: a group must be found where it was stored.
         config = replace(broker.config, offsets_topic_num_partitions=count)
-        self.coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=broker.group_config)
+        self.coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=self._config_of)
+        self._defaults = GroupConfig.defaults(broker.config)
+        broker.on_reconfigured.append(self._follow_settings)
         self._timer: GroupTimer | None = None
         self._replay([] if present is None else present.partitions)
         self._perform(self.coordinator.on_loaded(now=self._now()))
@@ -113,6 +117,14 @@ class Groups:
     def on_deadline(self) -> None:
         """The time that the coordinator named has come."""
         self._perform(self.coordinator.on_deadline(now=self._now()))
+
+    def _config_of(self, group_id: str) -> GroupConfig:
+        """Settings of a group; most groups have none of their own, and heartbeats ask often."""
+        broker = self._broker
+        return broker.group_config(group_id) if broker.dynamic.of(GROUP, group_id) else self._defaults
+
+    def _follow_settings(self) -> None:
+        self._defaults = GroupConfig.defaults(self._broker.config)
 
     def _now(self) -> Now:
         return Now.of(self._broker.clock)

@@ -363,6 +363,12 @@ def _check_epoch(member: ConsumerMember, epoch: int, owned: Partitions | None) -
 def _updated(before: Profile, beat: Beat) -> Profile:
     """The profile with what the heartbeat says; what it leaves out stays."""
     request = beat.request
+    if _says_nothing_of_itself(request) and (before.client_id, before.client_host, before.classic) == (
+        beat.caller.client_id,
+        beat.caller.host,
+        None,
+    ):
+        return before
     names, regex = request.subscribed_topic_names, request.subscribed_topic_regex
     timeout_ms = request.rebalance_timeout_ms
     return Profile(
@@ -374,4 +380,16 @@ def _updated(before: Profile, beat: Beat) -> Profile:
         regex=before.regex if regex is None else regex,
         rebalance_timeout_ms=before.rebalance_timeout_ms if timeout_ms == NOT_GIVEN else timeout_ms,
         assignor=before.assignor if request.server_assignor is None else request.server_assignor,
+    )
+
+
+def _says_nothing_of_itself(request: ConsumerGroupHeartbeatRequest) -> bool:
+    """Whether it is the short heartbeat of a member that has not changed."""
+    return (
+        request.rebalance_timeout_ms == NOT_GIVEN
+        and request.instance_id is None
+        and request.rack_id is None
+        and request.subscribed_topic_names is None
+        and request.subscribed_topic_regex is None
+        and request.server_assignor is None
     )

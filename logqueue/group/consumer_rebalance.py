@@ -57,7 +57,10 @@ class ConsumerRebalance:
         """Give a member a profile. Raises InvalidRegularExpression for a new one that is none."""
         old = before.profile
         group_id, member_id = draft.group.group_id, before.member_id
-        if profile != draft.group.profiles.get(member_id):
+        known = draft.group.profiles.get(member_id)
+        if profile is known:
+            return Subscription.SAME
+        if profile != known:
             draft.add(ProfileChange(group_id, member_id, profile))
         names_changed = old.topics != profile.topics
         if old.regex != profile.regex:

@@ -74,7 +74,8 @@ class GroupCoordinator:
     ) -> None:
         self._config = config
         self._topics = topics
-        self._group_config = group_config or (lambda _: GroupConfig.defaults(config))
+        defaults = GroupConfig.defaults(config)
+        self._group_config = group_config or (lambda _: defaults)
         self._random_id = random_id
         self._partitions = config.offsets_topic_num_partitions
         self._groups: dict[str, ClassicGroup] = {}

@@ -114,7 +114,9 @@ class Shell:
         self.coordinator = GroupCoordinator(
             config,
             self.topics,
-            group_config=lambda group_id: GroupConfig.of(self.group_configs.get(group_id, {}), config),
+            group_config=(lambda group_id: GroupConfig.of(self.group_configs.get(group_id, {}), config))
+            if self.group_configs
+            else None,
             random_id=lambda: f"id{next(self.ids)}",
         )
         for key, value in self.log:
