@@ -196,7 +196,7 @@ async def run(options: Options, *, announce: Callable[[str, int, str | None], No
         metrics = None
         if broker.metrics_port is not None:
             metrics = f"http://{format_address(options.config.metrics_host, broker.metrics_port)}/metrics"
-        announce(options.config.host, broker.port, metrics)
+        announce(broker.doors[0].endpoint.host, broker.port, metrics)
         await stopping.wait()
     finally:
         await broker.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from logqueue.config.properties import INT_MAX, ConfigType, Properties, setting
+from logqueue.config.properties import INT_MAX, ConfigType, Properties, Scope, setting
 
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 STANDARD_AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
@@ -162,6 +162,7 @@ class SecurityConfig(Properties):
         "max.connections.per.ip",
         ConfigType.INT,
         "Connections of one address above which new ones are refused.",
+        scope=Scope.CLUSTER,
         minimum=0,
         maximum=INT_MAX,
     )
@@ -170,12 +171,14 @@ class SecurityConfig(Properties):
         "max.connections.per.ip.overrides",
         ConfigType.LIST,
         "The same for single addresses, as address:number.",
+        scope=Scope.CLUSTER,
     )
     max_connection_creation_rate: int = setting(
         INT_MAX,
         "max.connection.creation.rate",
         ConfigType.INT,
         "Connections a second that are taken; the others wait (KIP-612).",
+        scope=Scope.CLUSTER,
         minimum=1,
         maximum=INT_MAX,
     )
