@@ -19,7 +19,7 @@ class TransactionSettings(Properties):
         minimum=1,
     )
     transaction_state_log_num_partitions: int = setting(
-        50,
+        1,  # Kafka: 50, to spread them over brokers. Here each one that is written to costs a round of fsyncs one more.
         "transaction.state.log.num.partitions",
         ConfigType.INT,
         "Partitions of __transaction_state, fixed when it is created.",
