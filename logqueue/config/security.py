@@ -172,6 +172,8 @@ class SecurityConfig(Properties):
         ConfigType.LIST,
         "The same for single addresses, as address:number.",
         scope=Scope.CLUSTER,
+        allows=lambda pairs: all(part[0] and part[2].isdecimal() for part in (p.rpartition(":") for p in pairs)),
+        allowed="wants address:number",
     )
     max_connection_creation_rate: int = setting(
         INT_MAX,
