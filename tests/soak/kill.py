@@ -17,6 +17,7 @@ from logqueue.ids import TopicPartition
 from tests.crash.client import Client, Refused
 from tests.soak.broker_process import BrokerProcess
 from tests.soak.checker import Anomaly, Checker, report
+from tests.soak.clients.exactly_once import output_of
 from tests.soak.history import READ_COMMITTED, READ_UNCOMMITTED, Event, FinalLog, read_history
 
 TOPIC = "soak"
@@ -37,8 +38,10 @@ CLIENTS = (
     "confluent-classic",
     "confluent-consumer",
     "confluent-consumer",
+    "exactly-once",
+    "exactly-once",
 )
-CONSUMERS = ("aiokafka-classic", "confluent-classic", "confluent-consumer")
+CONSUMERS = ("exactly-once", "aiokafka-classic", "confluent-classic", "confluent-consumer")
 
 
 class SoakFailure(AssertionError):
@@ -88,7 +91,8 @@ class KillRun:
         try:
             self.broker.start()
             with Client(self.broker.bootstrap) as client:
-                client.create_topic(TOPIC, PARTITIONS, {"internal.segment.bytes": "65536"})
+                for topic in (TOPIC, output_of(TOPIC)):
+                    client.create_topic(topic, PARTITIONS, {"internal.segment.bytes": "65536"})
             self._cast = [self._started(kind, self._role(kind, at)) for at, kind in enumerate(self._kinds)]
             self._make_trouble(time.monotonic() + seconds)
             self._finish()
@@ -121,7 +125,9 @@ class KillRun:
                 code = each.process.wait(CLIENT_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 raise SoakFailure(f"{each.kind} did not end within {CLIENT_STOP_SECONDS} s") from None
-            assert code == 0, f"{each.kind} ended with {code}:\n{(self.folder / 'clients.log').read_text()[-1500:]}"
+            # A client that has just begun may not be able yet to end otherwise.
+            log = (self.folder / "clients.log").read_text()[-1500:]
+            assert code in (0, -signal.SIGTERM), f"{each.kind} ended with {code}:\n{log}"
             self._cast.remove(each)
 
     # Trouble
@@ -195,19 +201,38 @@ class KillRun:
             self._wait_for_transactions(client, deadline)
             ends = {partition: client.offset(TopicPartition(TOPIC, partition), -1) for partition in range(PARTITIONS)}
             self._wait_for_groups(client, ends, deadline)
+            has_outputs = any(each.kind == "exactly-once" for each in self._cast)
             self._stop_clients(lambda each: True)
             logs = [
                 self._final_log(client, partition, isolation)
                 for partition in range(PARTITIONS)
                 for isolation in (READ_COMMITTED, READ_UNCOMMITTED)
             ]
+            if has_outputs:
+                self._check_outputs(client, deadline, logs)
         self.broker.stop()
         self._check(logs)
 
-    def _wait_for_transactions(self, client: Client, deadline: float) -> None:
+    def _check_outputs(self, client: Client, deadline: float, logs: list[FinalLog]) -> None:
+        """Every committed record has led to exactly one committed record of the other topic."""
+        inputs = {
+            f"{log.partition}/{offset}" for log in logs if log.isolation == READ_COMMITTED for offset, _ in log.records
+        }
+        self._wait_for_transactions(client, deadline, topic=output_of(TOPIC))
+        outputs: Counter[str] = Counter()
+        for partition in range(PARTITIONS):
+            log = client.read(TopicPartition(output_of(TOPIC), partition), isolation=1)
+            outputs.update((record.value or b"").decode() for record in log.committed())
+        twice = [place for place, times in outputs.items() if times > 1]
+        assert not twice, f"{len(twice)} records led to more than one, {twice[0]} first"
+        assert outputs.keys() >= inputs, f"{len(inputs - outputs.keys())} of {len(inputs)} records led to none"
+        assert outputs.keys() <= inputs, f"{min(outputs.keys() - inputs)} led to a record and is not there"
+        self.outcome.counts["exactly once"] = len(outputs)
+
+    def _wait_for_transactions(self, client: Client, deadline: float, topic: str = TOPIC) -> None:
         """Whatever transaction is open is aborted by its time limit."""
         for partition in range(PARTITIONS):
-            place = TopicPartition(TOPIC, partition)
+            place = TopicPartition(topic, partition)
             while True:
                 answer = client.fetch(place, client.offset(place, -1), isolation=1)
                 if answer.last_stable_offset == answer.high_watermark:
@@ -254,7 +279,7 @@ class KillRun:
     def _check(self, logs: list[FinalLog]) -> None:
         events: list[Event] = [*read_history(sorted(self.folder.glob("*.history"))), *logs]
         checker = Checker(events)
-        self.outcome.counts = {**checker.counts, "broker starts": self.broker.starts}
+        self.outcome.counts |= {**checker.counts, "broker starts": self.broker.starts}
         self.outcome.anomalies = checker.anomalies()
         assert not self.outcome.anomalies, report(self.outcome.anomalies)
         traceback = self.broker.tracebacks()

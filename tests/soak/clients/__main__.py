@@ -36,6 +36,10 @@ def main() -> None:
             from tests.soak.clients.consumers import run_confluent_consumer
 
             run_confluent_consumer(session)
+        case "exactly-once":
+            from tests.soak.clients import exactly_once
+
+            exactly_once.run(session)
         case "aiokafka-classic":
             from tests.soak.clients.consumers import run_aiokafka_classic
 

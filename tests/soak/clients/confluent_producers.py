@@ -17,7 +17,7 @@ MAX_RECORDS = 8
 ABORT_SHARE = 0.25
 
 
-def _settings(session: Session, **more: Any) -> dict[str, Any]:
+def settings(session: Session, **more: Any) -> dict[str, Any]:
     return {
         "bootstrap.servers": session.bootstrap,
         "client.id": session.name,
@@ -80,7 +80,7 @@ def run_idempotent(session: Session) -> None:
     """Send until asked to stop; a fatal error ends this producer and begins another."""
     for incarnation in count(1):
         errors: list[KafkaError] = []
-        producer = Producer(_settings(session, error_cb=errors.append))
+        producer = Producer(settings(session, error_cb=errors.append))
         sender = _Sender(session, producer, f"{session.name}.{incarnation}")
         while not session.stopping.is_set() and not any(error.fatal() for error in errors):
             sender.send()
@@ -96,7 +96,7 @@ def run_transactional(session: Session) -> None:
     numbers = count(1)
     for incarnation in count(1):
         producer = Producer(
-            _settings(
+            settings(
                 session,
                 **{"transactional.id": session.role, "transaction.timeout.ms": 10_000},
             )
@@ -126,17 +126,17 @@ def _transaction(session: Session, producer: Producer, sender: _Sender, name: st
             session.pace()
         if session.random.random() < ABORT_SHARE:
             # Until the answer is there nobody knows; a producer that dies here leaves it to the time limit.
-            _retried(lambda: producer.abort_transaction(API_SECONDS))
+            retried(lambda: producer.abort_transaction(API_SECONDS))
             committed = False
         else:
-            _retried(lambda: producer.commit_transaction(API_SECONDS))
+            retried(lambda: producer.commit_transaction(API_SECONDS))
             committed = True
     except KafkaException as error:
         cause = error.args[0]
         if cause.fatal() or not cause.txn_requires_abort():
             return False
         try:
-            _retried(lambda: producer.abort_transaction(API_SECONDS))
+            retried(lambda: producer.abort_transaction(API_SECONDS))
             committed = False
         except KafkaException:
             return False
@@ -145,7 +145,7 @@ def _transaction(session: Session, producer: Producer, sender: _Sender, name: st
     return True
 
 
-def _retried(call: Any) -> None:
+def retried(call: Any) -> None:
     """Ask again while librdkafka says that it makes sense."""
     for _ in range(5):
         try:
