@@ -82,7 +82,7 @@ def assigned(name: str, *nodes: list[int], first: int = 0, **counts: int) -> ct.
 def known(wire: Wire, name: str) -> Any:
     """The topic, once the engine's broker knows it (Apache Kafka answers before that)."""
     request = md.MetadataRequest(topics=[md.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
-    for _ in range(500):
+    for _ in range(5_000):
         (topic,) = wire.call(12, request).topics
         if topic.error_code == 0:
             return topic

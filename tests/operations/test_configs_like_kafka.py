@@ -27,6 +27,7 @@ from tests.operations.wire_configs import (
     replace,
 )
 
+PATIENCE = 5_000  # questions until Apache Kafka's broker has followed its controller
 INTERNAL_IN_KAFKA = {"group.consumer.regex.refresh.interval.ms"}
 UNKNOWN_TOPIC, INVALID_TOPIC, INVALID_CONFIG, INVALID_REQUEST = 3, 17, 40, 42
 
@@ -78,7 +79,7 @@ def wire(engine: Engine) -> Iterator[Wire]:
 @pytest.fixture
 def topic(wire: Wire, prefix: str) -> str:
     create_topic(wire, prefix)
-    for _ in range(200):  # Apache Kafka answers before its broker knows the topic
+    for _ in range(PATIENCE):  # Apache Kafka answers before its broker knows the topic
         if describe(wire, TOPIC, prefix)[0] == 0:
             break
     return prefix
@@ -277,7 +278,7 @@ def test_a_dynamic_default_is_a_synonym_of_the_topic(wire: Wire, topic: str) -> 
 
 def eventually(wire: Wire, topic: str, synonyms: list[tuple[str, str, int]]) -> Shown:
     """The setting once the engine has applied the changes: Apache Kafka answers before it has."""
-    for _ in range(200):
+    for _ in range(PATIENCE):
         shown = describe(wire, TOPIC, topic, "retention.bytes")[1]["retention.bytes"]
         if shown.synonyms == synonyms:
             break
