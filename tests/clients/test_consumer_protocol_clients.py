@@ -184,3 +184,24 @@ def test_a_group_of_classic_consumers_is_upgraded_one_by_one_and_back(members: M
     members.until_shares_are(4)
     assert len(back.assignment()) == 4
     members.until(lambda: len(set(members.read)) == 4 * PARTITIONS)
+
+
+def test_classic_members_rebalance_cooperatively_and_static_ones_come_back_to_their_partitions(
+    members: Members, prefix: str
+) -> None:
+    cooperative = {
+        "group_protocol": "classic",
+        "partition_assignment_strategy": "cooperative-sticky",
+        "heartbeat_interval_ms": 200,
+    }
+    first = members.add(prefix, group_instance_id="one", **cooperative)
+    members.until_shares_are(4)
+    second = members.add(prefix, group_instance_id="two", **cooperative)
+    members.until_shares_are(2, 2)
+    before = {p.partition for p in first.assignment()}
+    kept = {p.partition for p in second.assignment()}
+    members.close(first)  # a static member does not leave: its place is kept for its session
+    restarted = members.add(prefix, group_instance_id="one", **cooperative)
+    members.until(lambda: {p.partition for p in restarted.assignment()} == before)
+    assert {p.partition for p in second.assignment()} == kept
+    members.until(lambda: len(set(members.read)) == 4 * PARTITIONS)
