@@ -94,6 +94,8 @@ class GroupConfig(Properties):
                 low=broker.group_consumer_min_heartbeat_interval_ms,
                 high=broker.group_consumer_max_heartbeat_interval_ms,
             )
+        if overrides and config.consumer_session_timeout_ms <= config.consumer_heartbeat_interval_ms:
+            raise InvalidConfig("consumer.session.timeout.ms must be greater than consumer.heartbeat.interval.ms")
         return config
 
 
