@@ -35,7 +35,7 @@ from logqueue.group.joining import (
     rebalance_timeout_ms,
 )
 from logqueue.group.ledger import Ledger
-from logqueue.group.membership import NAMES_MEMBERS_SINCE, answer_leave, left
+from logqueue.group.membership import NAMES_MEMBERS_SINCE, answer_leave, check_names_protocol, left
 from logqueue.group.migration import Migration
 from logqueue.group.rebalance import failed_join
 from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
@@ -168,6 +168,7 @@ class ClassicMembers:
     def sync(self, group: ConsumerGroup, request: SyncGroupRequest, *, caller: Caller, now: Now) -> None:
         """Give a member what it holds."""
         try:
+            check_names_protocol(request, caller)
             member, classic = self._member(group, request.member_id, request.group_instance_id)
             _check_generation(group, member, request.generation_id)
             _check_protocol(classic, request)

@@ -45,8 +45,7 @@ class Membership:
     def sync(self, request: SyncGroupRequest, *, caller: Caller, now: Now) -> None:
         """Park a sync until the leader's; the leader's own stores the assignments of all."""
         try:
-            if caller.version >= NAMES_PROTOCOL_SINCE and None in (request.protocol_type, request.protocol_name):
-                raise InconsistentProtocol(request.group_id, "the request does not say which protocol it follows")
+            check_names_protocol(request, caller)
             group = self._group(request.group_id, request.member_id)
             member = group.check_member(request.member_id, request.group_instance_id)
             group.check_generation(request.generation_id)
@@ -126,6 +125,12 @@ def answer_leave(ledger: Ledger, caller: Caller, answers: list[MemberResponse]) 
 def left(leaver: MemberIdentity, error: ErrorCode) -> MemberResponse:
     """What became of one member."""
     return MemberResponse(member_id=leaver.member_id, group_instance_id=leaver.group_instance_id, error_code=error)
+
+
+def check_names_protocol(request: SyncGroupRequest, caller: Caller) -> None:
+    """Raise InconsistentProtocol for a sync that has to say which protocol it follows, and does not."""
+    if caller.version >= NAMES_PROTOCOL_SINCE and None in (request.protocol_type, request.protocol_name):
+        raise InconsistentProtocol(request.group_id, "the request does not say which protocol it follows")
 
 
 def _check_protocol(group: ClassicGroup, request: SyncGroupRequest) -> None:

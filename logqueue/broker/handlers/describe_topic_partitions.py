@@ -31,12 +31,18 @@ def handle(broker: Broker, request: DescribeTopicPartitionsRequest, slot: Slot) 
     cursor = request.cursor
     room = max(1, min(request.response_partition_limit, MAX_PARTITIONS))
     response = DescribeTopicPartitionsResponse()
+    if cursor is not None and (cursor.partition_index < 0 or (request.topics and cursor.topic_name not in names)):
+        response.topics = [
+            DescribeTopicPartitionsResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=name)
+            for name in sorted(names)
+        ]
+        return response
     for name in sorted(names):
         if cursor is not None and name < cursor.topic_name:
             continue
         first = cursor.partition_index if cursor is not None and name == cursor.topic_name else 0
         if room == 0:
-            response.next_cursor = Cursor(topic_name=name, partition_index=max(0, first))
+            response.next_cursor = Cursor(topic_name=name, partition_index=first)
             break
         try:
             check_name(name)
@@ -50,10 +56,10 @@ def handle(broker: Broker, request: DescribeTopicPartitionsRequest, slot: Slot) 
                     )
                 )
             continue
-        described = _describe(broker, topic, first=max(0, first), limit=room)
+        described = _describe(broker, topic, first=first, limit=room)
         response.topics.append(described)
         room -= len(described.partitions)
-        told = max(0, first) + len(described.partitions)
+        told = first + len(described.partitions)
         if told < len(topic.partitions):
             response.next_cursor = Cursor(topic_name=name, partition_index=told)
             break
