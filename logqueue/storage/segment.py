@@ -245,12 +245,16 @@ class Segment:
         is_sealed = index.is_sealed
         index.forget()
         index.resume(b"")
-        gap = 0
-        for position, last_offset, size in self._walk(0):
-            if gap > self._index_interval_bytes:
-                index.append(last_offset, position)
-                gap = 0
-            gap += size
+        gap, newest = 0, -1
+        try:
+            for position, last_offset, size in self._walk(0):
+                relative = last_offset - self.base_offset
+                if gap > self._index_interval_bytes and newest < relative <= MAX_RELATIVE_OFFSET:
+                    index.append(last_offset, position)
+                    newest, gap = relative, 0
+                gap += size
+        except StorageError:
+            pass  # the log is damaged from here on, which whoever reads there is told
         if is_sealed:
             index.write_out()
             index.seal(index.size)
