@@ -76,7 +76,7 @@ def read_all(engine: Engine, topic: str, *, isolation: str = "read_committed", p
 def test_librdkafka_commits_and_aborts(engine: Engine, prefix: str) -> None:
     create(engine, prefix)
     producer = transactional(engine, prefix)
-    for n in range(10):
+    for n in range(6):
         producer.begin_transaction()
         for partition in range(2):
             producer.produce(prefix, f"{n}-{partition}".encode(), partition=partition)
@@ -85,9 +85,9 @@ def test_librdkafka_commits_and_aborts(engine: Engine, prefix: str) -> None:
             producer.abort_transaction(WAIT_SECONDS)
         else:
             producer.commit_transaction(WAIT_SECONDS)
-    kept = [n for n in range(10) if n % 3 != 2]
+    kept = [n for n in range(6) if n % 3 != 2]
     assert sorted(read_all(engine, prefix)) == sorted(f"{n}-{p}".encode() for n in kept for p in range(2))
-    assert len(read_all(engine, prefix, isolation="read_uncommitted")) == 20
+    assert len(read_all(engine, prefix, isolation="read_uncommitted")) == 12
 
 
 def test_librdkafka_fences_an_older_producer_of_the_same_id(engine: Engine, prefix: str) -> None:
@@ -111,14 +111,14 @@ def test_librdkafka_moves_records_from_topic_to_topic_once(engine: Engine, prefi
     create(engine, source_topic)
     create(engine, target)
     feeder = Producer({"bootstrap.servers": engine.bootstrap})
-    for n in range(40):
+    for n in range(20):
         feeder.produce(source_topic, str(n).encode(), partition=n % 2)
     assert feeder.flush(WAIT_SECONDS) == 0
     producer = transactional(engine, prefix)
     moved = attempts = 0
     with consumer(engine, prefix) as source:
         source.subscribe([source_topic])
-        while moved < 40:
+        while moved < 20:
             batch = [m for m in source.consume(10, 0.3) if m.error() is None]
             if not batch:
                 continue
@@ -137,7 +137,7 @@ def test_librdkafka_moves_records_from_topic_to_topic_once(engine: Engine, prefi
             else:
                 producer.commit_transaction(WAIT_SECONDS)
                 moved += len(batch)
-    assert sorted(map(int, read_all(engine, target))) == list(range(40))
+    assert sorted(map(int, read_all(engine, target))) == list(range(20))
 
 
 def test_aiokafka_commits_aborts_and_is_fenced(engine: Engine, prefix: str) -> None:
