@@ -19,6 +19,8 @@ from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, Delete
 from logqueue.protocol.messages.describe_acls import DescribeAclsRequest
 from logqueue.protocol.messages.describe_cluster import DescribeClusterRequest
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
+from logqueue.protocol.messages.describe_topic_partitions import Cursor as RequestCursor
+from logqueue.protocol.messages.describe_topic_partitions import DescribeTopicPartitionsRequest
 from logqueue.protocol.messages.find_coordinator import FindCoordinatorRequest
 from logqueue.protocol.messages.list_groups import ListGroupsRequest
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
@@ -222,6 +224,23 @@ def test_metadata_hides_what_may_not_be_described(admin: Wire, bob: Wire, prefix
         f"{prefix}-theirs": TOPIC_DENIED,
         f"{prefix}-none": TOPIC_DENIED,
     }
+
+
+def test_no_page_of_topics_names_what_may_not_be_described(admin: Wire, bob: Wire, prefix: str) -> None:
+    for whose in ("a-mine", "b-theirs", "c-mine", "d-theirs"):
+        create(admin, f"{prefix}-{whose}", partitions=2)
+    for whose in ("a-mine", "c-mine"):
+        allow(admin, ResourceType.TOPIC, Operation.DESCRIBE, f"{prefix}-{whose}")
+    seen: list[tuple[str, int]] = []
+    cursor = None
+    for _ in range(10):
+        page = bob.call(0, DescribeTopicPartitionsRequest(topics=[], response_partition_limit=1, cursor=cursor))
+        seen += [(topic.name, part.partition_index) for topic in page.topics for part in topic.partitions]
+        if page.next_cursor is None:
+            break
+        cursor = RequestCursor(topic_name=page.next_cursor.topic_name, partition_index=page.next_cursor.partition_index)
+        assert cursor.topic_name.endswith("mine")
+    assert seen == [(f"{prefix}-{whose}", index) for whose in ("a-mine", "c-mine") for index in (0, 1)]
 
 
 def test_a_topic_by_id_is_not_named_to_those_who_may_not_describe_it(admin: Wire, bob: Wire, prefix: str) -> None:

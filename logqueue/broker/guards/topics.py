@@ -102,18 +102,20 @@ def guard_describe_topic_partitions(
     access: Access, request: describe_topic_partitions.DescribeTopicPartitionsRequest, version: int
 ) -> Verdict:
     """DESCRIBE shows a topic."""
-    names_all = not request.topics
-    request.topics, refused = split(request.topics, lambda topic: access.to_topic(Operation.DESCRIBE, topic.name))
+    if not request.topics:  # all of them: only those are asked for, so that no page and no cursor names another
+        names = [name for name in access.broker.topics.by_name if access.to_topic(Operation.DESCRIBE, name)]
+        request.topics = [describe_topic_partitions.TopicRequest(name=name) for name in names]
+        refused: list[describe_topic_partitions.TopicRequest] = []
+    else:
+        request.topics, refused = split(request.topics, lambda topic: access.to_topic(Operation.DESCRIBE, topic.name))
     hidden = [
         describe_topic_partitions.DescribeTopicPartitionsResponseTopic(error_code=DENIED, name=topic.name)
         for topic in refused
     ]
-    if hidden and not request.topics:
+    if not request.topics:
         return describe_topic_partitions.DescribeTopicPartitionsResponse(topics=hidden)
 
     def amend(response: Any) -> Any:
-        if names_all:
-            response.topics = [t for t in response.topics if access.to_topic(Operation.DESCRIBE, t.name)]
         for topic in response.topics:
             if not topic.error_code:
                 topic.topic_authorized_operations = access.operations(ResourceType.TOPIC, topic.name)

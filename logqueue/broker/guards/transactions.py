@@ -6,6 +6,7 @@ from typing import Any
 
 from logqueue.broker.guards.access import Access, Verdict, split
 from logqueue.broker.guards.groups import refusal
+from logqueue.broker.topics import INTERNAL_TOPICS
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages import (
     add_partitions_to_txn,
@@ -45,10 +46,10 @@ def guard_add_partitions_to_txn(
     topics = request.v3_and_below_topics
     if not access.to_transactional_id(Operation.WRITE, request.v3_and_below_transactional_id):
         return _topic_errors(topics, dict.fromkeys((topic.name for topic in topics), DENIED))
-    codes = {
-        topic.name: ErrorCode.OPERATION_NOT_ATTEMPTED if access.to_topic(Operation.WRITE, topic.name) else TOPIC_DENIED
-        for topic in topics
-    }
+    codes = {topic.name: ErrorCode.OPERATION_NOT_ATTEMPTED for topic in topics}
+    for name in codes:
+        if name in INTERNAL_TOPICS or not access.to_topic(Operation.WRITE, name):
+            codes[name] = TOPIC_DENIED
     return _topic_errors(topics, codes) if TOPIC_DENIED in codes.values() else None
 
 
