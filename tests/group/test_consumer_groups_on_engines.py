@@ -10,6 +10,7 @@ import pytest
 
 from logqueue.errors import ErrorCode
 from logqueue.protocol import codec
+from logqueue.protocol.messages.api_versions import ApiVersionsRequest
 from logqueue.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
 from logqueue.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest, TopicPartitions
 from logqueue.protocol.messages.consumer_protocol import ConsumerProtocolAssignment, ConsumerProtocolSubscription
@@ -155,6 +156,16 @@ def test_two_members_share_a_topic_step_by_step(group: Group) -> None:
     described = group.describe()
     assert (described.group_state, described.group_epoch, described.assignor_name) == ("Stable", 2, "range")
     assert [member.member_epoch for member in described.members] == [2, 2]
+
+
+def test_group_version_1_is_finalized_and_old_clients_hear_of_no_feature_that_begins_at_level_0(group: Group) -> None:
+    for version, shown in ((3, False), (4, True)):
+        asking = ApiVersionsRequest(client_software_name="wire", client_software_version="1")
+        answer = group.wire.call(version, asking)
+        assert {(f.name, f.max_version_level) for f in answer.finalized_features} >= {("group.version", 1)}
+        supported = {f.name: (f.min_version, f.max_version) for f in answer.supported_features}
+        assert supported.get("group.version") == ((0, 1) if shown else None)
+        assert {key.api_key: (key.min_version, key.max_version) for key in answer.api_keys}[68] == (0, 1)
 
 
 def test_wrong_epochs_and_strangers_are_told_apart(group: Group) -> None:

@@ -13,6 +13,7 @@ from logqueue.protocol.messages.api_versions import ApiVersionsRequest, ApiVersi
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
+LEVEL_ZERO_SINCE = 4  # KAFKA-17011: older clients fail at a feature that begins at level 0
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -23,4 +24,7 @@ def handle(broker: Broker, request: ApiVersionsRequest, slot: Slot) -> ApiVersio
     response: ApiVersionsResponse = api_versions_response(
         finalized=broker.features.finalized, finalized_epoch=broker.features.epoch
     )
+    if slot.api_version < LEVEL_ZERO_SINCE:
+        features = response.supported_features
+        response.supported_features = [feature for feature in features if feature.min_version > 0]
     return response
