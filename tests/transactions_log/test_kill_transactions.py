@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -111,18 +113,24 @@ def consume(bootstrap: str, seen: list[tuple[int, int, str]], stopping: threadin
     consumer.close()
 
 
-def test_transactions_are_whole_or_absent_after_kills(tmp_path: Path) -> None:
-    broker = BrokerProcess(tmp_path / "data")
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    running = BrokerProcess(tmp_path / "data")
+    yield running
+    running.kill()
+
+
+def test_transactions_are_whole_or_absent_after_kills(broker: BrokerProcess) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
     for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config={"segment.ms": "400"})]).values():
         future.result(TIMEOUT_SECONDS)
     outcomes, live, after = Outcomes(), list[tuple[int, int, str]](), list[tuple[int, int, str]]()
     stopping, consumed = threading.Event(), threading.Event()
     threads = [
-        threading.Thread(target=produce, args=(broker.bootstrap, number, outcomes, stopping))
+        threading.Thread(target=produce, args=(broker.bootstrap, number, outcomes, stopping), daemon=True)
         for number in range(PRODUCERS)
     ]
-    reader = threading.Thread(target=consume, args=(broker.bootstrap, live, consumed))
+    reader = threading.Thread(target=consume, args=(broker.bootstrap, live, consumed), daemon=True)
     for thread in (*threads, reader):
         thread.start()
     for _ in range(KILLS):
@@ -140,7 +148,6 @@ def test_transactions_are_whole_or_absent_after_kills(tmp_path: Path) -> None:
     consumed.set()
     reader.join(TIMEOUT_SECONDS)
     consume(broker.bootstrap, after, None)
-    broker.stop()
 
     assert sorted(live) == sorted(after)
     values = [value for _, _, value in after]
