@@ -32,7 +32,7 @@ class RecordingFileSystem(RealFileSystem):
         self.journal: list[Entry] = []
         self._paths: dict[int, Path] = {}
         self._open: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a file that nobody holds is closed by whoever lets go of it, anywhere
 
     def mark(self, event: object) -> None:
         """Put an event of the test between the changes."""
