@@ -16,7 +16,7 @@ from logqueue.broker.upkeep import LOOKS_PER_TURN
 from logqueue.errors import KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.storage.compaction.cleaning import Cleaning, CompactionLimits
-from logqueue.storage.compaction.job import CompactionDone, CompactionJob
+from logqueue.storage.compaction.job import CompactionDone, CompactionFailed, CompactionJob
 from logqueue.storage.compaction.plan import CompactionPlan
 from logqueue.storage.environment import Environment
 from logqueue.storage.log_directory import LogDirectory
@@ -189,8 +189,6 @@ class Cleaner:
         return is_done
 
     async def _take_results(self, partition: Partition, process: CompactionProcess) -> bool:
-        from logqueue.storage.compaction.worker import CompactionFailed
-
         stored = partition.log
         segments = {segment.base_offset: segment for segment in stored.segments}
         while True:
@@ -234,10 +232,7 @@ class Cleaner:
             done.seconds,
         )
 
-    def _note_failure(self, partition: TopicPartition, failed: object) -> None:
-        from logqueue.storage.compaction.worker import CompactionFailed
-
-        assert isinstance(failed, CompactionFailed)
+    def _note_failure(self, partition: TopicPartition, failed: CompactionFailed) -> None:
         if self._broker.is_stopping:
             return
         if failed.is_damage:

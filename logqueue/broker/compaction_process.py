@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 
-from logqueue.storage.compaction.job import CompactionJob
-from logqueue.storage.compaction.worker import CompactionFailed, Result, parse_result
+from logqueue.storage.compaction.job import CompactionFailed, CompactionJob, Result, parse_result
 
 END_SECONDS = 5.0
 """How long a process that was told to end may take before it is killed."""

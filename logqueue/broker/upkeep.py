@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from logqueue.broker.retention import expire
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import UnknownTopic
@@ -33,13 +32,13 @@ LOOKS_PER_TURN = 100
 """Logs looked at before the loop gets to do something else."""
 
 CLEANER_DELAY_SECONDS = 1.0
-"""Time from the start until the cleaner is imported: being ready comes first."""
+"""How often it is looked whether there is something to compact: until then the cleaner is not even imported."""
 
 
 class Upkeep:
     """Runs the passes; a failing one is logged and the next one tries again.
 
-    `cleaner` is None until it has started.
+    `cleaner` is None until there is a compacted topic.
     """
 
     def __init__(self, broker: Broker, directory: LogDirectory, environment: Environment) -> None:
@@ -99,6 +98,8 @@ class Upkeep:
 
     async def _expire(self) -> None:
         """Retention of the logs that are not compacted; the cleaner sees to the others, between two compactions."""
+        from logqueue.broker.retention import expire
+
         partitions = [partition for topic in self._broker.topics.by_name.values() for partition in topic.partitions]
         has_cleaner = self._broker.config.log_cleaner_enable
         for number, partition in enumerate(partitions):
@@ -110,8 +111,10 @@ class Upkeep:
                 expire(partition, now_ms=self._broker.clock.time_ms())
 
     async def _clean(self) -> None:
-        delay = min(self._broker.config.log_cleaner_backoff_ms / 1000, CLEANER_DELAY_SECONDS)
-        if await self._is_stopped_within(delay):
+        while not await self._is_stopped_within(CLEANER_DELAY_SECONDS):
+            if any("compact" in topic.config.cleanup_policy for topic in self._broker.topics.by_name.values()):
+                break
+        else:
             return
         from logqueue.broker.cleaner import Cleaner
 

@@ -90,12 +90,13 @@ def test_a_dirty_log_is_compacted_by_a_process_that_then_ends(tmp_path: Path) ->
     play(scene, tmp_path)
 
 
-def test_a_broker_without_compacted_topics_starts_no_process(tmp_path: Path) -> None:
+def test_a_log_that_is_not_dirty_enough_starts_no_process(tmp_path: Path) -> None:
     async def scene(broker: Broker) -> None:
-        fill(broker, "plain", config={})
+        fill(broker, "keyed", config={**COMPACT, "min.cleanable.dirty.ratio": "1"})
         await until(lambda: (cleaner := cleaner_of(broker)) is not None and cleaner.looks > 1)
         cleaner = cleaner_of(broker)
         assert cleaner is not None and not cleaner.processes and not cleaner.compactions
+        assert cleaner.max_dirty_ratio == 1
 
     play(scene, tmp_path)
 

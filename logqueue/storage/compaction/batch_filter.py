@@ -31,17 +31,11 @@ from logqueue.records.compression import compress, decompress
 from logqueue.records.control import parse_marker
 from logqueue.records.errors import CorruptMessage
 from logqueue.records.record import read_varint, write_varint
+from logqueue.storage.compaction.job import LastBatch
 from logqueue.storage.compaction.offset_map import OffsetMap
 from logqueue.storage.compaction.transactions import TransactionsSeen
 
 _NULL = 1  # zigzag of -1: the length of a key or value that is null
-
-
-class LastBatch(NamedTuple):
-    """What a live producer wrote last: the end of its last batch of records (None: markers only), and its epoch."""
-
-    last_data_offset: int | None
-    epoch: int
 
 
 class Outline(NamedTuple):

@@ -15,9 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from logqueue.ids import TopicPartition
-from logqueue.storage.compaction.compactor import Compactor
-from logqueue.storage.compaction.job import CleanedSegment, CompactionDone, CompactionJob, SourceSegment
-from logqueue.storage.compaction.offset_map import LOAD_FACTOR
+from logqueue.storage.compaction.job import LOAD_FACTOR, CleanedSegment, CompactionDone, CompactionJob, SourceSegment
 from logqueue.storage.compaction.plan import CompactionPlan, plan_compaction
 from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
@@ -199,6 +197,8 @@ class Cleaning:
         is_due: Callable[[CompactionPlan], bool] = lambda plan: plan.is_due,
     ) -> CompactionDone | None:
         """All steps in a row, on the owner's thread: for tools and tests. None if there is nothing to do."""
+        from logqueue.storage.compaction.compactor import Compactor  # which a broker leaves to another process
+
         stable_offset = log.log_end_offset if stable_offset is None else stable_offset
         stable_offset = min(stable_offset, self.prepare(log))
         plan = self.plan(log, stable_offset=stable_offset, now_ms=now_ms)

@@ -6,13 +6,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from logqueue.storage.compaction.batch_filter import LastBatch
-from logqueue.storage.compaction.offset_map import LOAD_FACTOR
 from logqueue.storage.txn_index import AbortEntry
 
 MAX_RELATIVE_OFFSET = 2**31 - 1
+
+LOAD_FACTOR = 0.9
+"""Share of the slots for keys that are used (log.cleaner.io.buffer.load.factor)."""
+
+
+class LastBatch(NamedTuple):
+    """What a live producer wrote last: the end of its last batch of records (None: markers only), and its epoch."""
+
+    last_data_offset: int | None
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,17 +107,32 @@ class CompactionDone:
     seconds: float
 
 
-def to_json(result: CleanedSegment | CompactionDone) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionFailed:
+    """A job that came to nothing. `is_damage`: the log itself cannot be read, so trying again is no use."""
+
+    reason: str
+    is_damage: bool
+
+
+Result = CleanedSegment | CompactionDone | CompactionFailed
+
+
+def to_json(result: Result) -> str:
     """A result as one line."""
     return json.dumps({"type": type(result).__name__, **asdict(result)})
 
 
-def result_from_json(text: str) -> CleanedSegment | CompactionDone:
+def parse_result(line: str) -> Result:
     """The result in a line of `to_json`."""
-    values: dict[str, Any] = json.loads(text)
-    if values.pop("type") == CleanedSegment.__name__:
-        return CleanedSegment(**{**values, "replaces": tuple(values["replaces"])})
-    return CompactionDone(**values)
+    values: dict[str, Any] = json.loads(line)
+    match values.pop("type"):
+        case "CleanedSegment":
+            return CleanedSegment(**{**values, "replaces": tuple(values["replaces"])})
+        case "CompactionDone":
+            return CompactionDone(**values)
+        case _:
+            return CompactionFailed(**values)
 
 
 def groups(job: CompactionJob, *, below: int) -> list[list[SourceSegment]]:

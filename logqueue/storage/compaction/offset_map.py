@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 from struct import Struct
 
+from logqueue.storage.compaction.job import LOAD_FACTOR
+
 SLOT_BYTES = 24
 MIN_SLOTS = 16
-LOAD_FACTOR = 0.9
-"""Share of the slots that are used (log.cleaner.io.buffer.load.factor)."""
 
 _KEY_BYTES = 16
 _SHORT = _KEY_BYTES - 1

@@ -10,40 +10,17 @@ standard input, and with the process that started it.
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from typing import IO
 
 from logqueue.records.errors import CorruptMessage
 from logqueue.storage.compaction.compactor import Compactor, NothingToRead
-from logqueue.storage.compaction.job import CleanedSegment, CompactionDone, CompactionJob, result_from_json, to_json
+from logqueue.storage.compaction.job import CompactionFailed, CompactionJob, to_json
 from logqueue.storage.file_system import FileSystem, RealFileSystem
 
 _PR_SET_PDEATHSIG = 1
-_FAILED = "CompactionFailed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactionFailed:
-    """A job that came to nothing. `is_damage`: the log itself cannot be read, so trying again is no use."""
-
-    reason: str
-    is_damage: bool
-
-
-Result = CleanedSegment | CompactionDone | CompactionFailed
-
-
-def parse_result(line: str) -> Result:
-    """The result in a line that the worker wrote."""
-    if f'"{_FAILED}"' in line:
-        values = json.loads(line)
-        if values.pop("type") == _FAILED:
-            return CompactionFailed(**values)
-    return result_from_json(line)
 
 
 def serve(jobs: IO[str], results: IO[str], fs: FileSystem, *, parent: int | None = None) -> None:
@@ -61,8 +38,7 @@ def serve(jobs: IO[str], results: IO[str], fs: FileSystem, *, parent: int | None
             raise  # the broker is gone: nobody is there to be told
         except (OSError, CorruptMessage, NothingToRead) as error:
             is_damage = not isinstance(error, OSError)
-            failed = {"type": _FAILED, "reason": str(error), "is_damage": is_damage}
-            print(json.dumps(failed), file=results, flush=True)
+            print(to_json(CompactionFailed(reason=str(error), is_damage=is_damage)), file=results, flush=True)
 
 
 def _give_way() -> None:
