@@ -41,6 +41,7 @@ from logqueue.records.errors import (
 from logqueue.records.record import keyless_indexes
 
 MAX_REPORTED_ERRORS = 1_000
+SMALLEST_LENGTH = 14  # of a message of Kafka 0.7: what says less of itself is not even that
 """Most records named in one refusal."""
 
 _ERRORS_IN_TEXT = 3
@@ -93,7 +94,7 @@ def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> B
     """
     size = len(batch)
     if size < HEADER_SIZE:
-        _refuse_short(batch)
+        _refuse_layout(batch)
     header = BatchHeader._make(HEADER.unpack_from(batch))
     (
         base_offset,
@@ -111,7 +112,7 @@ def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> B
         count,
     ) = header
     if magic != MAGIC or length + LENGTH_PREFIX != size:
-        _refuse_layout(batch, header)
+        _refuse_layout(batch)
     if base_offset != 0:
         raise InvalidRecord(f"The base offset of a produced batch has to be 0, but it is {base_offset}")
     if size > rules.max_message_bytes:
@@ -141,28 +142,34 @@ def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> B
 def check_layout(batch: memoryview) -> None:
     """Raise what `validate_produced` raises before it looks at the rules of the topic."""
     if len(batch) < HEADER_SIZE:
-        _refuse_short(batch)
+        _refuse_layout(batch)
     header = BatchHeader._make(HEADER.unpack_from(batch))
     if header.magic != MAGIC or header.size != len(batch):
-        _refuse_layout(batch, header)
+        _refuse_layout(batch)
 
 
-def _refuse_short(batch: memoryview) -> NoReturn:
-    if not len(batch):
+def _refuse_layout(batch: memoryview) -> NoReturn:
+    """Kafka reads batches until one is incomplete: what is cut is no batch, and not a corrupt one."""
+    size = len(batch)
+    if not size:
         raise NotOneBatch("A produce request has to have at least one record batch per partition")
-    if len(batch) > MAGIC_POSITION and batch[MAGIC_POSITION] < MAGIC:
-        raise NotOneBatch(f"Only record batches with magic {MAGIC} are stored, this one has {batch[MAGIC_POSITION]}")
-    raise CorruptMessage(f"The batch is cut after {len(batch)} bytes; its header alone has {HEADER_SIZE}")
-
-
-def _refuse_layout(batch: memoryview, header: BatchHeader) -> NoReturn:
-    if 0 <= header.magic < MAGIC:
-        raise NotOneBatch(f"Only record batches with magic {MAGIC} are stored, this one has {header.magic}")
-    if header.magic != MAGIC:
-        raise CorruptMessage(f"Record batches with magic {header.magic} do not exist")
-    if HEADER_SIZE <= header.size < len(batch):
+    if size < LENGTH_PREFIX:
+        raise NotOneBatch(f"The batch is cut after {size} bytes; its header alone has {HEADER_SIZE}")
+    told = int.from_bytes(batch[LENGTH_PREFIX - 4 : LENGTH_PREFIX], "big", signed=True) + LENGTH_PREFIX
+    if told < LENGTH_PREFIX + SMALLEST_LENGTH:
+        raise CorruptMessage(f"The batch says it has {told} bytes, but {size} came")
+    if size <= MAGIC_POSITION:
+        raise NotOneBatch(f"The batch is cut after {size} bytes; its header alone has {HEADER_SIZE}")
+    magic = batch[MAGIC_POSITION]
+    if magic > MAGIC:
+        raise CorruptMessage(f"Record batches with magic {magic} do not exist")
+    if size < told:
+        raise NotOneBatch(f"The batch says it has {told} bytes, but {size} came")
+    if magic < MAGIC:
+        raise NotOneBatch(f"Only record batches with magic {MAGIC} are stored, this one has {magic}")
+    if told < size:
         raise NotOneBatch("A produce request has to have exactly one record batch per partition")
-    raise CorruptMessage(f"The batch says it has {header.size} bytes, but {len(batch)} came")
+    raise CorruptMessage(f"The batch has {size} bytes; its header alone has {HEADER_SIZE}")
 
 
 def _refuse_attributes(attributes: int) -> NoReturn:

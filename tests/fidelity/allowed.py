@@ -60,7 +60,7 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="Kafka stores a cluster-wide default when eligible leader replicas (KIP-966) are on; here are none",
     ),
     Allowed(
-        action="create_topic",
+        action="create_topic.*",
         path=r".*\[min\.insync\.replicas\]\.config_source",
         reason="the same",
     ),

@@ -19,6 +19,8 @@ DROPPED = frozenset(
     {"throttle_time_ms", "host", "port", "cluster_id", "error_message", "client_host", "brokers", "node_endpoints"}
     | {"batch_index_error_message", "last_timestamp", "documentation", "transaction_start_time_ms"}
 )
+SETS = frozenset({"subscribed_topic_names"})
+INTERNAL_TOPIC = "__consumer_offsets"
 TIMES = frozenset({"log_append_time_ms"})
 # Scripts write records of November 2023; what is later comes from a broker's clock.
 CLOCK_SINCE_MS = 1_750_000_000_000
@@ -75,10 +77,13 @@ class Names:
         """A message or a part of it as plain values; the order of lists of structs carries no meaning."""
         if isinstance(value, Struct):
             fields = type(value).fields
+            if getattr(value, "topic", None) == INTERNAL_TOPIC:
+                return {"topic": INTERNAL_TOPIC}  # which of its partitions depends on how many it has
             return {f.name: self.plain(getattr(value, f.name), f.name) for f in fields if f.name not in DROPPED}
         if isinstance(value, list):
             plain = [self.plain(item, name) for item in value]
-            return sorted(plain, key=repr) if plain and isinstance(plain[0], dict) else plain
+            is_set = name in SETS or (plain and isinstance(plain[0], dict))
+            return sorted(plain, key=repr) if is_set else plain
         if name == "records":
             return list(self._batches(value or b""))
         if name in ("topic_id",):

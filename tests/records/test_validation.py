@@ -10,7 +10,7 @@ from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.records import Record, build_batch, parse_header, read_records
 from logqueue.records.batch import compute_crc
-from logqueue.records.errors import InvalidRecord
+from logqueue.records.errors import InvalidRecord, NotOneBatch
 from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
 
 NOW = 1_700_000_000_000
@@ -51,10 +51,16 @@ def test_no_batch_and_two_batches_are_invalid() -> None:
     assert refused(batch_of(b"a") + batch_of(b"b")).code is ErrorCode.INVALID_RECORD
 
 
-def test_a_cut_batch_is_corrupt_at_every_length() -> None:
+def test_a_cut_batch_is_no_batch_at_every_length() -> None:
     batch = batch_of(b"a" * 20)
     for size in range(1, len(batch)):
-        assert refused(batch[:size]).code is ErrorCode.CORRUPT_MESSAGE
+        assert isinstance(refused(batch[:size]), NotOneBatch)
+
+
+def test_a_batch_that_says_less_than_its_header_is_corrupt() -> None:
+    for told in (-1, 0, 13):
+        assert refused(with_field(batch_of(b"a"), 8, ">i", told)).code is ErrorCode.CORRUPT_MESSAGE
+    assert refused(with_field(batch_of(b"a"), 8, ">i", 40)[:52]).code is ErrorCode.CORRUPT_MESSAGE
 
 
 def test_a_flipped_bit_is_corrupt() -> None:
