@@ -61,9 +61,9 @@ def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool, version
     for part in wanted.partitions:
         answer = ListOffsetsPartitionResponse(partition_index=part.partition_index)
         try:
-            partition = broker.topics.partition(wanted.name, part.partition_index)
             if part.timestamp < 0 and version < SINCE.get(part.timestamp, version + 1):
                 raise KafkaError(code=ErrorCode.UNSUPPORTED_VERSION)
+            partition = broker.topics.partition(wanted.name, part.partition_index)
             partition.check_epoch(part.current_leader_epoch)
             answer.timestamp, answer.offset = _find(partition, part.timestamp, is_committed)
             answer.leader_epoch = LEADER_EPOCH if answer.offset >= 0 else NONE
