@@ -13,13 +13,17 @@ from random import Random
 
 from logqueue.errors import LogqueueError
 from tests.crash.disk_states import Disk, Image, State, write_image
-from tests.crash.life import Life
+from tests.crash.life import Life, start_broker
 from tests.crash.promises import Promises
 from tests.crash.recording import RecordingFileSystem
 from tests.crash.verdict import check_promises
 
 MIXTURES = 3
 """Random mixtures of losses at each moment, beside the named ones."""
+SECOND_CUT_SHARE = 0.03
+"""Images on which the power is cut a second time, while a broker starts on them."""
+SECOND_MOMENT_SHARE = 0.1
+"""Moments of that start at which it is cut."""
 ODDS = {"the last write is torn": 0.1}
 """Kinds that there are so many of that a share of all states would hold hardly anything else."""
 
@@ -81,8 +85,29 @@ def crash_everywhere(
                 continue
             seen.add(key)
             tally.tried[state.kind] += 1
-            try_image(image, target, promises, f"seed {seed}, after change {number} {entry[:2]}, {state}")
+            what = f"seed {seed}, after change {number} {entry[:2]}, {state}"
+            try_image(image, target, promises, what)
+            if random.random() < SECOND_CUT_SHARE:
+                crash_while_recovering(image, target, promises, what, random, tally)
     return tally
+
+
+def crash_while_recovering(
+    image: Image, target: Path, promises: Promises, what: str, random: Random, tally: Tally
+) -> None:
+    """Cut the power again while a broker starts on an image. Raises BrokenPromise."""
+    fs = RecordingFileSystem()
+    folder = write_image(image, target)
+    start_broker(folder, fs).stop()
+    disk = Disk.of(image, folder)
+    for number, entry in enumerate(fs.journal):
+        disk.apply(entry)
+        if random.random() < SECOND_MOMENT_SHARE:
+            state = disk.random_state(random)
+            tally.tried["cut again while recovering"] += 1
+            again = f"{what}; and again after change {number} {entry[:2]} of the start, {state}"
+            try_image(state.image(), target.with_name("second"), promises, again)
+    shutil.rmtree(folder)
 
 
 def _states(disk: Disk, random: Random) -> Iterator[State]:
