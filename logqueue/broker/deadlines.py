@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import inf
 from typing import Protocol
 
 log = logging.getLogger("logqueue.broker.deadlines")
@@ -34,7 +35,8 @@ class Deadlines:
         self._heap: list[tuple[float, int, Waiting]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = inf
+        """When the timer goes off."""
         self._sweep_at = _STALE_MIN
 
     def __len__(self) -> int:
@@ -45,7 +47,7 @@ class Deadlines:
         """Call `waiting.on_deadline()` at `deadline` (the loop's time) unless it is done by then."""
         heap = self._heap
         heappush(heap, (deadline, next(self._order), waiting))
-        if self._timer is None or deadline < self._due:
+        if deadline < self._due:
             self._arm(deadline)
         if len(heap) > self._sweep_at:
             heap[:] = [entry for entry in heap if not entry[2].is_done]
@@ -55,7 +57,7 @@ class Deadlines:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._due = None, inf
         self._heap.clear()
 
     def _arm(self, deadline: float) -> None:
@@ -65,7 +67,7 @@ class Deadlines:
         self._timer = self._loop.call_at(deadline, self._wake)
 
     def _wake(self) -> None:
-        self._timer = None
+        self._timer, self._due = None, inf
         heap = self._heap
         now = self._loop.time()
         while heap and (heap[0][2].is_done or heap[0][0] <= now):
@@ -76,6 +78,6 @@ class Deadlines:
                 except Exception:  # a bug of one must not stop the clock of all others
                     log.exception("a deadline failed in an unforeseen way; please report this")
         # What was just woken may have armed the timer for something later than what still waits.
-        if heap and (self._timer is None or heap[0][0] < self._due):
+        if heap and heap[0][0] < self._due:
             self._arm(heap[0][0])
         self._after_wake()
