@@ -126,6 +126,9 @@ class TroubledLife(Life):
             self.refusals += 1
             assert self._faulty.has_failed, f"refused on a healthy disk: {error}"
             assert error.code is not ErrorCode.UNKNOWN_SERVER_ERROR, f"a disk error came out as {error}"
+            # What was asked for together with the refused may have been synced before; what comes now was not.
+            if error.code is ErrorCode.KAFKA_STORAGE_ERROR and self._faulty.failed_call in SYNCS:
+                self._was_stopped_by_fsync = True
 
     def create(self, name: str, partitions: int, properties: dict[str, str], *, compacted: bool = False) -> None:
         self.take(lambda: Life.create(self, name, partitions, properties, compacted=compacted))
@@ -135,9 +138,6 @@ class TroubledLife(Life):
         if self._was_stopped_by_fsync:
             word = isinstance(event, p.Acked | p.Committed | p.Created | p.Deleted | p.Altered | p.Grown)
             assert not word, f"promised after a failed fsync: {event}"
-        # Requests are answered one after the other, so what comes now was asked for after the failure was known.
-        if isinstance(event, p.Refusal) and self._faulty.failed_call in SYNCS:
-            self._was_stopped_by_fsync = True
 
     def start(self) -> None:
         self._was_stopped_by_fsync = False
