@@ -44,7 +44,7 @@ class FaultyFileSystem(RecordingFileSystem):
         super().__init__()
         self.calls = 0
         self.failed_call: str | None = None
-        self._fault = fault
+        self.fault = fault
         self._at = at
         self._for_good = for_good
 
@@ -56,7 +56,7 @@ class FaultyFileSystem(RecordingFileSystem):
         self.calls += 1
         if self.calls == self._at or (self._for_good and self.has_failed):
             self.failed_call = self.failed_call or call
-            raise OSError(self._fault.number, os.strerror(self._fault.number))
+            raise OSError(self.fault.number, os.strerror(self.fault.number))
 
     def open(self, path: Path, *, create: bool = False) -> int:
         if create:
@@ -67,7 +67,7 @@ class FaultyFileSystem(RecordingFileSystem):
         try:
             self._count("write")
         except OSError:
-            if not self._fault.short or len(data) < 2:
+            if not self.fault.short or len(data) < 2:
                 raise
             self._at = self.calls + 1  # what is left of it fails
             return super().pwrite(fd, memoryview(data)[: len(data) // 2], position)
@@ -127,7 +127,9 @@ class TroubledLife(Life):
             assert self._faulty.has_failed, f"refused on a healthy disk: {error}"
             assert error.code is not ErrorCode.UNKNOWN_SERVER_ERROR, f"a disk error came out as {error}"
             # What was asked for together with the refused may have been synced before; what comes now was not.
-            if error.code is ErrorCode.KAFKA_STORAGE_ERROR and self._faulty.failed_call in SYNCS:
+            # A disk too full for a file that is replaced as a whole ends nothing: the old one is there.
+            has_ended = self._faulty.failed_call in SYNCS and self._faulty.fault is EIO
+            if error.code is ErrorCode.KAFKA_STORAGE_ERROR and has_ended:
                 self._was_stopped_by_fsync = True
 
     def create(self, name: str, partitions: int, properties: dict[str, str], *, compacted: bool = False) -> None:
