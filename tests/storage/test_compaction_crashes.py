@@ -149,7 +149,7 @@ def crash_everywhere(
     return tried
 
 
-@pytest.mark.parametrize("shift", [1, 2, 3])
+@pytest.mark.parametrize("shift", [1, 2])
 def test_a_compaction_survives_a_power_cut_at_any_moment(tmp_path: Path, shift: int) -> None:
     fs = RecordingFileSystem()
     (tmp_path / "source").mkdir()
@@ -157,7 +157,7 @@ def test_a_compaction_survives_a_power_cut_at_any_moment(tmp_path: Path, shift: 
     fs.mark()
     life.compact_twice()
     tried = crash_everywhere(
-        fs, tmp_path / "source", tmp_path / "target", lambda folder: check_compacted(folder, life), every=8 + shift
+        fs, tmp_path / "source", tmp_path / "target", lambda folder: check_compacted(folder, life), every=14 + shift
     )
     assert tried > 100
 
@@ -169,7 +169,7 @@ def test_a_retention_survives_a_power_cut_at_any_moment(tmp_path: Path) -> None:
     fs.mark()
     life.expire()
     tried = crash_everywhere(
-        fs, tmp_path / "source", tmp_path / "target", lambda folder: check_expired(folder, life), every=3
+        fs, tmp_path / "source", tmp_path / "target", lambda folder: check_expired(folder, life), every=5
     )
     assert tried > 100
 
@@ -180,7 +180,7 @@ def test_a_disk_error_at_any_call_of_a_compaction_changes_nothing_for_readers(tm
     life = Life(HastyFileSystem(), source)
     life.kept.close()
     while True:
-        at += 3
+        at += 5
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(source, folder)
         fs = FailingFileSystem(at=at, failure=failure, for_good=False)
