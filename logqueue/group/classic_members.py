@@ -92,7 +92,7 @@ class ClassicMembers:
 
     def _join(self, group: ConsumerGroup, request: JoinGroupRequest, caller: Caller, now: Now) -> None:
         member_id = self._admit(group, request, caller)
-        draft = Draft(group)
+        draft, topics_version = Draft(group), self._rules.topics_version
         holder = None if request.group_instance_id is None else group.static_member(request.group_instance_id)
         before = self._find_member(draft, request, member_id, holder)
         subscription = _read_subscription(request)
@@ -118,7 +118,7 @@ class ClassicMembers:
             if holder is not None and holder.member_id != member_id:
                 self._timers.forget(group.group_id, holder.member_id)
             if not is_last:
-                self._rules.has_checked(group.group_id)
+                self._rules.has_checked(group.group_id, topics_version)
                 self.keep_session(group.group_id, after, later)
                 self._timers.expect_sync(group.group_id, after, later)
             self._ledger.reply(caller, response)

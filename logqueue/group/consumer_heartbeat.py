@@ -65,6 +65,7 @@ class Beat:
     caller: Caller
     member_id: str
     owned: Partitions | None
+    topics_version: int  # topics may change before the records are durable
 
 
 class ConsumerHeartbeats:
@@ -161,7 +162,7 @@ class ConsumerHeartbeats:
         owned = None
         if request.topic_partitions is not None:
             owned = partitions_of((topic.topic_id, topic.partitions) for topic in request.topic_partitions)
-        beat = Beat(request, caller, request.member_id or self._random_id(), owned)
+        beat = Beat(request, caller, request.member_id or self._random_id(), owned, self._rules.topics_version)
         before = self._find_member(draft, beat)
         subscription = self._rules.subscribe(draft, before, _updated(before.profile, beat))
         if draft.group.epoch == 0 or subscription is Subscription.CHANGED:
@@ -202,7 +203,7 @@ class ConsumerHeartbeats:
     ) -> None:
         """Everything is durable: answer, and keep time."""
         group_id = draft.group.group_id
-        self._rules.has_checked(group_id)
+        self._rules.has_checked(group_id, beat.topics_version)
         timeout_ms = self._config_of(group_id).consumer_session_timeout_ms
         self._timers.keep_session(group_id, beat.member_id, timeout_ms=timeout_ms, now=now)
         if draft.changes:

@@ -119,9 +119,14 @@ class ConsumerRebalance:
         """Whether topics have changed since the group was last compared with them."""
         return self._checked.get(group.group_id) != self._topics.version
 
-    def has_checked(self, group_id: str) -> None:
-        """The group has been compared with the topics as they are now."""
-        self._checked[group_id] = self._topics.version
+    @property
+    def topics_version(self) -> int:
+        """What to give `has_checked` later: the topics that a draft is made with."""
+        return self._topics.version
+
+    def has_checked(self, group_id: str, version: int) -> None:
+        """The group, as it is now durably, has been compared with this version of the topics."""
+        self._checked[group_id] = version
 
     def forget(self, group_id: str) -> None:
         """The group is gone."""

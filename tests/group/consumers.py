@@ -101,6 +101,7 @@ class ConsumerClient:
                     {
                         self.shell.topics.any_name_of(topic.topic_id): set(topic.partitions)
                         for topic in response.assignment.topic_partitions
+                        if self.shell.topics.name_of(topic.topic_id) is not None  # a client reads what it can find
                     }
                 )
         return response

@@ -51,11 +51,13 @@ class FixedTopics:
         self.ids = {"t": b"\1" * 16, "u": b"\2" * 16}
         self.counts = {"t": 4, "u": 4}
         self.version = 2
-        self.all_ids = dict(self.ids)  # of deleted topics too
+        self.all_ids = dict(self.ids)  # of deleted topics too; the newest of each name
+        self._names = {topic_id: name for name, topic_id in self.ids.items()}
 
     def create(self, topic: str, partitions: int) -> None:
         self.version += 1
-        self.ids[topic] = self.all_ids[topic] = self.version.to_bytes(16, "big")
+        self.ids[topic] = self.all_ids[topic] = topic_id = self.version.to_bytes(16, "big")
+        self._names[topic_id] = topic
         self.counts[topic] = partitions
 
     def grow(self, topic: str, partitions: int) -> None:
@@ -70,7 +72,7 @@ class FixedTopics:
         return 0 <= partition < self.partition_count(topic)
 
     def any_name_of(self, topic_id: bytes) -> str:
-        return next(name for name, known in self.all_ids.items() if known == topic_id)
+        return self._names[topic_id]
 
     def partition_count(self, topic: str) -> int:
         return self.counts.get(topic, 0)

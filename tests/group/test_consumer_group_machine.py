@@ -230,6 +230,11 @@ class ConsumerGroupMachine(RuleBasedStateMachine):
             topics.grow("v", topics.counts["v"] + 2)
         else:
             topics.delete("v")
+            for client in self.clients:  # a topic of that name that comes later is another one
+                client.owns.pop("v", None)
+                client.to_revoke.pop("v", None)
+            for classic in self.classics:
+                classic.owns = {partition for partition in classic.owns if partition[0] != "v"}
 
     @precondition(lambda self: not self.shell.holds_appends and not self.shell.held)
     @rule()

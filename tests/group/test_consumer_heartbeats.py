@@ -206,6 +206,28 @@ def test_topics_that_come_grow_and_go_are_assigned_at_the_next_heartbeat(shell: 
     assert describe(shell).group_epoch == 4
 
 
+def test_a_topic_that_changes_while_a_heartbeat_is_being_written_is_noticed_by_the_next(shell: Shell) -> None:
+    member, other = ConsumerClient(shell, "a", "t", "new"), ConsumerClient(shell, "b", "t")
+    member.join()
+    shell.holds_appends = True
+    other.send(member_epoch=0, topic_partitions=[], rebalance_timeout_ms=1000, subscribed_topic_names=["t"])
+    shell.topics.create("new", 2)
+    shell.holds_appends = False
+    shell.settle()
+    settle(member, other)
+    assert member.owns["new"] == {0, 1}
+
+
+def test_a_topic_that_is_created_again_is_another_topic(shell: Shell) -> None:
+    member = ConsumerClient(shell, "a", "t")
+    member.join()
+    shell.topics.delete("t")
+    shell.topics.create("t", 2)
+    settle(member)
+    assert member.owns == {"t": {0, 1}}
+    assert describe(shell).group_state == "Stable"
+
+
 def test_a_topic_that_nobody_reads_disturbs_nobody(shell: Shell) -> None:
     member = ConsumerClient(shell, "a", "t")
     member.join()
