@@ -67,6 +67,7 @@ def alter(broker: Broker, kind: int, name: str, changes: list[Change], *, valida
             texts = _edited(broker.dynamic.of(BROKER, name), changes, property_of=_broker_property, default=_default)
             _set_broker(broker, name, texts, validate_only=validate_only)
         case ResourceType.GROUP:
+            _check_group(name)
             texts = _edited(broker.dynamic.of(GROUP, name), changes, property_of=_group_property, default=_no_default)
             _set_group(broker, name, texts, validate_only=validate_only)
         case ResourceType.BROKER_LOGGER:
@@ -215,9 +216,13 @@ def _no_default(prop: Property) -> str:
     return ""
 
 
-def _set_group(broker: Broker, name: str, texts: Mapping[str, str], *, validate_only: bool) -> None:
+def _check_group(name: str) -> None:
     if not name:
         raise InvalidChange("Default group resources are not allowed.")
+
+
+def _set_group(broker: Broker, name: str, texts: Mapping[str, str], *, validate_only: bool) -> None:
+    _check_group(name)
     GroupConfig.of(texts, broker.config)
     if not validate_only:
         broker.dynamic.replace(GROUP, name, texts)

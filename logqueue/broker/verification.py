@@ -39,8 +39,6 @@ PARKED_MAX = 1_000
 # Why batches of a request may not be appended, by partition.
 Refused: TypeAlias = Mapping[TopicPartition, KafkaError]
 
-_NONE_REFUSED: Refused = {}
-
 
 class Verification:
     """Stands between the requests of transactional producers and the logs."""
@@ -70,6 +68,7 @@ class Verification:
         assert transactional_id is not None
         version = slot.api_version
         asked: dict[TopicPartition, tuple[int, int]] = {}
+        fenced: dict[TopicPartition, KafkaError] = {}
         producers: set[tuple[int, int]] = set()
         for data in request.topic_data:
             for part in data.partition_data:
@@ -78,27 +77,36 @@ class Verification:
                     continue
                 producers.add(producer)
                 partition = self._partition(data, part.index, version)
-                if partition is not None and not self._is_open(partition, producer):
+                if partition is None:
+                    continue
+                if _is_fenced(partition, producer):
+                    fenced[partition.id] = KafkaError(code=ErrorCode.INVALID_PRODUCER_EPOCH)
+                elif not self._is_open(partition, producer):
                     asked[partition.id] = producer
         if len(producers) > 1:
             return self._all_refused(request, slot, ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         adds = version >= PRODUCE_ADDS_SINCE
         if not asked or not (adds or self._broker.config.transaction_partition_verification_enable):
-            return _NONE_REFUSED
+            return fenced
         (producer,) = producers
         codes = {partition: self._verify(transactional_id, producer, partition) for partition in asked}
         if not any(codes.values()):
-            return _NONE_REFUSED
+            return fenced
         if not adds:
-            return {partition: _produce_error(code, version) for partition, code in codes.items() if code}
-        self._park(request, slot, producer, list(asked))
+            return fenced | {partition: _produce_error(code, version) for partition, code in codes.items() if code}
+        self._park(request, slot, producer, list(asked), fenced)
         return None
 
     def _verify(self, transactional_id: str, producer: tuple[int, int], partition: TopicPartition) -> ErrorCode:
         return self._transactions.coordinator.verify(transactional_id, *producer, partition)
 
     def _park(
-        self, request: ProduceRequest, slot: Slot, producer: tuple[int, int], asked: list[TopicPartition]
+        self,
+        request: ProduceRequest,
+        slot: Slot,
+        producer: tuple[int, int],
+        asked: list[TopicPartition],
+        fenced: dict[TopicPartition, KafkaError],
     ) -> None:
         """Have the partitions added, and serve the request then."""
         transactional_id = request.transactional_id
@@ -106,9 +114,9 @@ class Verification:
         kept = _kept(request)
 
         def then(error: ErrorCode) -> None:
-            refused = _NONE_REFUSED
+            refused = fenced
             if error:
-                refused = dict.fromkeys(asked, _produce_error(error, slot.api_version))
+                refused = fenced | dict.fromkeys(asked, _produce_error(error, slot.api_version))
             self._finish(kept, slot, refused)
             self._unpark(transactional_id)
 
@@ -189,6 +197,12 @@ class Verification:
             )
         else:
             then(_told_to_producers(code, is_old=version < OFFSETS_TELL_ABORTABLE_SINCE))
+
+
+def _is_fenced(partition: Partition, producer: tuple[int, int]) -> bool:
+    """Whether the log has seen a newer epoch of the producer."""
+    entry = partition.log.producer_state.get(producer[0])
+    return entry is not None and producer[1] < entry.epoch
 
 
 def _producer_of(part: PartitionProduceData) -> tuple[int, int] | None:

@@ -36,6 +36,13 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="a producer that claims broker time is refused; Kafka takes the claim away and rewrites the batch",
     ),
     Allowed(
+        action="metadata_by_id",
+        path=r".*\.error_code",
+        when=lambda ours, theirs: (ours, theirs) == (100, -1),
+        parts=True,
+        reason="a topic asked for by neither name nor id is an internal error to Kafka, and an unknown id here",
+    ),
+    Allowed(
         action="describe_topic_partitions",
         path=r".*\.error_code",
         when=lambda ours, theirs: theirs == -1,

@@ -78,6 +78,8 @@ def offset_fetch(
 ) -> Plain:
     if topics is None and version < 2:
         topics = []
+    if topics is None and "<empty>" in groups:  # the group without a name is everybody's
+        topics = ["t0"]
     if version < FIRST_GROUPS_VERSION:
         named = None if topics is None else [{"name": s.name(t), "partition_indexes": [0, 1]} for t in topics]
         fields: dict[str, Any] = {"group_id": s.name(groups[0]), "topics": named}
