@@ -119,7 +119,10 @@ class Upkeep:
         from logqueue.broker.cleaner import Cleaner
 
         self.cleaner = Cleaner(self._broker, self._directory, self._environment)
-        await self.cleaner.run(self._stopping)
+        try:
+            await self.cleaner.run(self._stopping)
+        except Exception:  # everything else goes on without it
+            log.exception("the cleaner ended in an unforeseen way, nothing is compacted any more; please report this")
 
     def _remove(self) -> None:
         with self._disk:
