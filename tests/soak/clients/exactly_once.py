@@ -12,6 +12,7 @@ from tests.soak.clients.session import Session
 POLL_SECONDS = 0.2
 MAX_RECORDS = 40
 SESSION_MS = 6_000
+STEP_SECONDS = 8.0
 
 
 def output_of(topic: str) -> str:
@@ -66,5 +67,6 @@ def _pass_on(session: Session, consumer: Consumer, producer: Producer, messages:
         positions[partition] = offset + 1
     offsets = [TopicPartition(session.topic, partition, offset) for partition, offset in positions.items()]
     group = consumer.consumer_group_metadata()
-    retried(lambda: producer.send_offsets_to_transaction(offsets, group, API_SECONDS))
-    retried(lambda: producer.commit_transaction(API_SECONDS))
+    # librdkafka may forget this request when its connection breaks, and wait for ever: a new pair does better.
+    producer.send_offsets_to_transaction(offsets, group, STEP_SECONDS)
+    producer.commit_transaction(STEP_SECONDS)
