@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -84,7 +85,7 @@ class Topics:
             self._check_room(partitions)
         config = self._configured(overrides)
         if validate_only:
-            return Topic(name, bytes(16), config, overrides)
+            return Topic(name, os.urandom(16), config, overrides)  # Kafka tells an id here, too
         self._directory.create_topic(name, partitions=partitions, properties=overrides)
         log.info("created topic %s with %d partition(s)", name, partitions)
         return self._open(name)

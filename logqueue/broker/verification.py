@@ -20,7 +20,7 @@ from logqueue.broker.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
-from logqueue.records.batch import HEADER_SIZE, parse_header
+from logqueue.records.batch import HEADER_SIZE, MAGIC, parse_header
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -211,7 +211,9 @@ def _producer_of(part: PartitionProduceData) -> tuple[int, int] | None:
     if not isinstance(records, memoryview | bytes | bytearray) or len(records) < HEADER_SIZE:
         return None
     header = parse_header(records)
-    return (header.producer_id, header.producer_epoch) if header.is_transactional and header.has_producer_id else None
+    if header.magic != MAGIC or header.size != len(records) or not header.is_transactional:
+        return None
+    return (header.producer_id, header.producer_epoch) if header.has_producer_id else None
 
 
 def _kept(request: ProduceRequest) -> ProduceRequest:

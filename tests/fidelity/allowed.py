@@ -79,9 +79,9 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="a member with a pending id that names an instance is an internal error to Kafka",
     ),
     Allowed(
-        action="offset_delete|delete_groups",
-        path=r".*\.error_code",
-        when=lambda ours, theirs: (ours, theirs) == (69, 0),
+        action="offset_delete|delete_groups|describe_groups",
+        path=r".*\.(error_code|group_state)",
+        when=lambda ours, theirs: (ours, theirs) in ((69, 0), ("Dead", "Empty")),
         parts=True,
         reason="a commit that is refused whole (metadata too long) leaves an empty group in Kafka, and nothing here",
     ),

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.session import Slot
-from logqueue.errors import KafkaError
+from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
-NO_EPOCH = -1
+NO_ID = NO_EPOCH = -1
 
 
 def handle(broker: Broker, request: InitProducerIdRequest, slot: Slot) -> InitProducerIdResponse | None:
@@ -22,6 +22,8 @@ def handle(broker: Broker, request: InitProducerIdRequest, slot: Slot) -> InitPr
         broker.transactions.serve(broker.transactions.coordinator.init_producer_id, request, slot)
         return None
     try:
+        if (request.producer_id == NO_ID) != (request.producer_epoch == NO_EPOCH):
+            raise KafkaError("a producer id comes with its epoch", code=ErrorCode.INVALID_REQUEST)
         # Without a transactional id an old producer id is never bumped: a new one serves as well, as in Kafka.
         return InitProducerIdResponse(producer_id=broker.take_producer_id(), producer_epoch=0)
     except KafkaError as error:
