@@ -87,7 +87,7 @@ def _fill(bootstrap: str, settings: dict[str, int]) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "acks": 1,
+            "acks": -1,
             "linger.ms": 5,
             "batch.size": 256_000,
             "queue.buffering.max.messages": 200_000,
