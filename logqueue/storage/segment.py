@@ -23,6 +23,9 @@ log = logging.getLogger("logqueue.storage")
 
 MAX_RELATIVE_OFFSET = 2**31 - 1
 
+GENTLE_STEP_BYTES = 2 * 1024 * 1024
+"""Steps in which many unsynced bytes are written back before their sync: at once they would stall every other fsync."""
+
 _NO_BORDER = (-1, -1)
 _OFFSET = Struct(">q")
 _WALKED = Struct(">qi11xi")  # base offset, length, ..., last offset delta
@@ -46,6 +49,7 @@ class Segment:
         "_is_index_full",
         "_max_bytes",
         "_pwrite",
+        "_synced_size",
         "base_offset",
         "created_ms",
         "first_timestamp",
@@ -87,6 +91,7 @@ class Segment:
         self._border = _NO_BORDER
         self._max_bytes = config.segment_bytes
         self._is_index_full = False
+        self._synced_size = 0
         self._file = FileHolder(environment.pool, folder / (segment_file(base_offset, LOG) + ending))
         self._fs = environment.fs
         self._pwrite = environment.fs.pwrite
@@ -174,7 +179,12 @@ class Segment:
         holder = self._file
         holder.dirty = False  # before, not after: a batch that is appended meanwhile makes it dirty again
         file = holder.open(create=True)
+        size, position = self.size, self._synced_size
+        while size - position > GENTLE_STEP_BYTES:
+            self._fs.write_back(file.fd, position, GENTLE_STEP_BYTES)
+            position += GENTLE_STEP_BYTES
         self._fs.fdatasync(file.fd)
+        self._synced_size = size
 
     def note_max_timestamp(self) -> None:
         """Give the time index its last entry, as every roll and close does."""
