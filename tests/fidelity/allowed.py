@@ -36,6 +36,12 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="a producer that claims broker time is refused; Kafka takes the claim away and rewrites the batch",
     ),
     Allowed(
+        action="incremental_alter_configs",
+        path=r".*\.error_code",
+        when=lambda ours, theirs: (ours, theirs) == (42, 40),
+        reason="settings of no group are refused for that, whatever else is wrong with them",
+    ),
+    Allowed(
         action="metadata_by_id",
         path=r".*\.error_code",
         when=lambda ours, theirs: (ours, theirs) == (100, -1),

@@ -75,7 +75,7 @@ def produce_in_sequence(
     transactional_id = s.name(producer) if is_transactional else None
     answer = _produce(s, topic, partition, records, version=version, acks=acks, transactional_id=transactional_id)
     if isinstance(answer, dict) and _error(answer) == ErrorCode.NONE and sequence != "repeat":
-        state.sequences[topic, partition] = base + parse_header(records).record_count if records else base
+        state.sequences[topic, partition] = base + parse_header(records).record_count
     return answer
 
 
@@ -88,13 +88,13 @@ def _produce(
     s: Session,
     topic: str,
     partition: int,
-    records: bytes | None,
+    records: bytes,
     *,
     version: int,
     acks: int,
     transactional_id: str | None = None,
 ) -> Plain:
-    data = [{"index": partition, "records": None if records is None else memoryview(records)}]
+    data = [{"index": partition, "records": memoryview(records)}]
     fields: dict[str, Any] = {
         "transactional_id": transactional_id,
         "acks": acks,
