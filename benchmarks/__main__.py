@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME] [--runs N] [--json] [--save]`: list the workloads, or run one."""
+"""`python -m benchmarks [NAME] [--vs PEER] [--runs N] [--json] [--save]`: list the workloads, or run one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", help="the workload; none lists them")
+    parser.add_argument("--vs", metavar="PEER", help="run a peer in turns with ours, and show the ratios (apache)")
     parser.add_argument("--runs", type=int, default=5, help="how often it runs (default 5)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="change a setting")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -51,15 +52,22 @@ def main() -> int:
         if name not in settings or not number.isdigit():
             parser.error(f"--set {change}: settings of {options.name} are {', '.join(settings)}, as whole numbers")
         settings[name] = int(number)
-    runs = []
+    peers = getattr(module, "PEERS", ())
+    if options.vs is not None and options.vs not in peers:
+        parser.error(f"--vs {options.vs}: {options.name} is compared with {', '.join(peers) or 'nobody'}")
+    runs, peer_runs = [], []
     for number in range(options.runs):
         print(f"run {number + 1} of {options.runs}", file=sys.stderr)
         runs.append(module.run(settings))
-    text = report.as_text(options.name, question(module), settings, runs)
-    print(report.as_json(options.name, settings, runs) if options.json else text)
+        if options.vs is not None:
+            peer_runs.append(module.run(settings, options.vs))
+    peer = (options.vs, peer_runs) if options.vs is not None else None
+    text = report.as_text(options.name, question(module), settings, runs, peer)
+    print(report.as_json(options.name, settings, runs, peer) if options.json else text)
     if options.save:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{options.name}.txt").write_text(text + "\n")
+        name = options.name if peer is None else f"{options.name}-vs-{options.vs}"
+        (RESULTS / f"{name}.txt").write_text(text + "\n")
     return 0
 
 

@@ -43,8 +43,14 @@ def summarise(runs: Sequence[Figures]) -> dict[str, dict[str, float]]:
     }
 
 
-def as_text(workload: str, question: str, settings: Mapping[str, Any], runs: Sequence[Figures]) -> str:
-    """A result as lines that read well and diff well."""
+def as_text(
+    workload: str,
+    question: str,
+    settings: Mapping[str, Any],
+    runs: Sequence[Figures],
+    peer: tuple[str, Sequence[Figures]] | None = None,
+) -> str:
+    """A result as lines that read well and diff well; with a peer's runs, the ratios pair by pair."""
     facts = circumstances()
     lines = [
         f"{workload}: {question}",
@@ -54,13 +60,40 @@ def as_text(workload: str, question: str, settings: Mapping[str, Any], runs: Seq
         f"  {'figure':<34}{'min':>14}{'median':>14}{'max':>14}",
     ]
     for name, figure in summarise(runs).items():
-        lines.append(f"  {name:<34}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}")
+        lines.append(_row(name, figure))
+    if peer is not None:
+        peer_name, peer_runs = peer
+        lines.append(f"  {peer_name}:")
+        lines += [_row(name, figure) for name, figure in summarise(peer_runs).items()]
+        lines.append(f"  logqueue / {peer_name}, pair by pair:")
+        lines += [_row(name, figure) for name, figure in summarise(ratios(runs, peer_runs)).items()]
     return "\n".join(lines)
 
 
-def as_json(workload: str, settings: Mapping[str, Any], runs: Sequence[Figures]) -> str:
+def _row(name: str, figure: Mapping[str, float]) -> str:
+    return f"  {name:<34}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}"
+
+
+def ratios(runs: Sequence[Figures], peer_runs: Sequence[Figures]) -> list[Figures]:
+    """Each figure of a run over that of the peer's run beside it; figures that are 0 there are left out."""
+    return [
+        {name: run[name] / other[name] for name in run if all(peer[name] for peer in peer_runs)}
+        for run, other in zip(runs, peer_runs, strict=True)
+    ]
+
+
+def as_json(
+    workload: str,
+    settings: Mapping[str, Any],
+    runs: Sequence[Figures],
+    peer: tuple[str, Sequence[Figures]] | None = None,
+) -> str:
     """The same as one JSON object."""
     result = {"workload": workload, "settings": settings, **circumstances(), "figures": summarise(runs), "runs": runs}
+    if peer is not None:
+        peer_name, peer_runs = peer
+        result["peer"] = {"name": peer_name, "figures": summarise(peer_runs), "runs": peer_runs}
+        result["ratios"] = summarise(ratios(runs, peer_runs))
     return json.dumps(result, default=str)
 
 

@@ -18,25 +18,15 @@ COMMAND = (sys.executable, "-m", "logqueue_api.cli.main")
 BROKER = (sys.executable, "-m", "logqueue.broker")
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
+# Those of kafka-server-start.sh and kafka-run-class.sh.
+JAVA_OPTIONS = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
 
 
-class Process:
-    """One child, its ready line already read."""
+class Watched:
+    """A running process, to be looked at."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, module: tuple[str, ...] = COMMAND) -> None:
-        self._process = subprocess.Popen(
-            [*module, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
-        )
-        self.pid = self._process.pid
-        self.data_dir = Path()  # of a broker
-
-    def wait_for(self, words: str) -> str:
-        """Read lines of its output until one holds `words`; an end before that is an error."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if words in line:
-                return line.strip()
-        raise RuntimeError(f"process ended with {self._process.wait()} before it said {words!r}")
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
     def rss_mib(self) -> float:
         """Resident memory in MiB."""
@@ -47,6 +37,25 @@ class Process:
         """Processor time used so far, user and system."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Process(Watched):
+    """One child, its ready line already read."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, module: tuple[str, ...] = COMMAND) -> None:
+        self._process = subprocess.Popen(
+            [*module, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
+        )
+        super().__init__(self._process.pid)
+        self.data_dir = Path()  # of a broker
+
+    def wait_for(self, words: str) -> str:
+        """Read lines of its output until one holds `words`; an end before that is an error."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if words in line:
+                return line.strip()
+        raise RuntimeError(f"process ended with {self._process.wait()} before it said {words!r}")
 
     def end(self) -> None:
         """Stop it as an operator would, and wait."""
@@ -76,6 +85,26 @@ def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
             yield child, child.wait_for("ready on ").rsplit(" ", 1)[1]
         finally:
             child.end()
+
+
+@contextmanager
+def log(engine: str, *, fsync: bool = True) -> Iterator[tuple[Watched, str]]:
+    """A log to compare: `logqueue`, or `apache` as its own scripts start it; with acks that wait for fsync, or not.
+
+    Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it leaves that to the kernel.
+    """
+    if engine == "logqueue":
+        with broker("--override", f"logqueue.fsync.acks.all={str(fsync).lower()}") as running:
+            yield running
+        return
+    from tests.engines.apache import node_from_jars
+
+    settings = {"log.flush.interval.messages": "1"} if fsync else {}
+    with (
+        tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder,
+        node_from_jars(Path(folder), settings, java_options=JAVA_OPTIONS) as (bootstrap, pid),
+    ):
+        yield Watched(pid), bootstrap
 
 
 CountsTest = Callable[[dict[str, int]], bool]

@@ -1,4 +1,7 @@
-"""How many MB/s does confluent-kafka produce to and consume from the broker, acks=all with fsync?"""
+"""How many MB/s does confluent-kafka produce to and consume from the broker, acks=all?
+
+With fsync=1 an ack waits for the disk. Apache Kafka is compared as it is run, without, unless `--set peer_fsync=1`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks import stack
 from benchmarks.report import Figures
 
-SETTINGS = {"record_bytes": 1024, "records": 500_000, "acks": -1}
+SETTINGS = {"record_bytes": 1024, "records": 500_000, "acks": -1, "fsync": 1, "peer_fsync": 0}
+PEERS = ("apache",)
 
 
-def run(settings: dict[str, int]) -> Figures:
+def run(settings: dict[str, int], engine: str = "logqueue") -> Figures:
     """Produce the records to one partition, then read them back."""
-    with stack.broker() as (broker, bootstrap):
+    fsync = settings["fsync" if engine == "logqueue" else "peer_fsync"]
+    with stack.log(engine, fsync=bool(fsync)) as (broker, bootstrap):
         megabytes = settings["record_bytes"] * settings["records"] / 1e6
         cpu = broker.cpu_seconds()
         produce_seconds = _produce(bootstrap, settings)
@@ -26,6 +31,7 @@ def run(settings: dict[str, int]) -> Figures:
             "consume MB/s": megabytes / consume_seconds,
             "consume records/s": settings["records"] / consume_seconds,
             "broker CPU share of produce %": 100 * produce_cpu / produce_seconds,
+            "RSS afterwards MiB": broker.rss_mib(),
         }
 
 

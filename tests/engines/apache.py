@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def apache_kafka(folder: Path, settings: Mapping[str, str] | None = None) -> Ite
         with _container() as bootstrap:
             yield bootstrap
     else:
-        with _node_from_jars(folder, settings or {}) as bootstrap:
+        with node_from_jars(folder, settings or {}) as (bootstrap, _):
             yield bootstrap
 
 
@@ -71,8 +71,11 @@ def _container() -> Iterator[str]:
 
 
 @contextmanager
-def _node_from_jars(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
-    java = ["java", *JAVA_OPTIONS, "-cp", class_path()]
+def node_from_jars(
+    folder: Path, settings: Mapping[str, str], *, java_options: Sequence[str] = JAVA_OPTIONS
+) -> Iterator[tuple[str, int]]:
+    """Run one node from its jars: bootstrap address and process id. The default options start it fast."""
+    java = ["java", *java_options, "-cp", class_path()]
     port, controller_port = _free_ports(2)
     properties = folder / "server.properties"
     text = _server_properties(folder / "data", port=port, controller_port=controller_port)
@@ -87,7 +90,7 @@ def _node_from_jars(folder: Path, settings: Mapping[str, str]) -> Iterator[str]:
         )
     try:
         _wait_until_started(node, log, port)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", node.pid
     finally:
         _end(node)
 
