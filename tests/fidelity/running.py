@@ -94,7 +94,7 @@ def compare(ours: Log, theirs: Log, script: list[Step]) -> list[Difference]:
 
 def differences(script: list[Step], ours: list[Observation], theirs: list[Observation]) -> list[Difference]:
     """Those of the first step that has any that no reason allows."""
-    for step, mine, kafka in zip(script, ours, theirs, strict=True):
+    for number, (step, mine, kafka) in enumerate(zip(script, ours, theirs, strict=True)):
         pairs = [("answer", mine.answer, kafka.answer)]
         for member in sorted(mine.others.keys() | kafka.others.keys()):
             missing = "<waits>"
@@ -102,7 +102,7 @@ def differences(script: list[Step], ours: list[Observation], theirs: list[Observ
         found = [
             Difference(step, where, a, b) for name, left, right in pairs for where, a, b in _unequal(name, left, right)
         ]
-        reasons = [allowance(step, difference.path, difference.ours, difference.theirs) for difference in found]
+        reasons = [allowance(step, each.path, each.ours, each.theirs, script[:number]) for each in found]
         refused = [difference for difference, reason in zip(found, reasons, strict=True) if reason is None]
         if any(reason is not None and reason.parts for reason in reasons):
             return []

@@ -31,6 +31,8 @@ RETRY_PAUSE_SECONDS = 0.005
 EXPECTED_ANSWER_SECONDS = 3.0
 UNEXPECTED_ANSWER_SECONDS = 0.015
 SETTLE_SECONDS = 5.0
+ASIDE_SECONDS = 0.05
+"""What either log may need for work that it does behind an answer."""
 
 
 @dataclass(slots=True)
@@ -212,6 +214,10 @@ class Session:
     def settle(self) -> None:
         """Give the log time to let all its parts know a change."""
         time.sleep(self.settle_seconds)
+
+    def settle_aside(self) -> None:
+        """Give the log time for work that it does behind the answer, and that no answer tells the end of."""
+        time.sleep(max(self.settle_seconds, ASIDE_SECONDS))
 
     def settle_transaction(self, transactional_id: str) -> None:
         """Wait until a transaction that ends has ended (its markers are written)."""

@@ -40,6 +40,16 @@ def test_what_follows_a_difference_that_parts_the_logs_is_not_compared() -> None
     assert differences(steps[::-1], ours, theirs)
 
 
+def test_some_differences_are_allowed_only_behind_what_causes_them() -> None:
+    cause, other = (step("offset_commit", group="g0", metadata=size) for size in (4097, 4096))
+    empty = {"group_id": "g0", "group_state": "Empty"}
+    ours, theirs = seen({}, {"groups": [empty]}), seen({}, {"groups": []})
+    assert differences([cause, step("list_groups")], ours, theirs) == []
+    assert differences([other, step("list_groups")], ours, theirs)
+    assert differences([cause, step("list_groups")], theirs, ours)
+    assert differences([cause, step("list_groups")], seen({}, {"groups": [empty | {"group_state": "Stable"}]}), theirs)
+
+
 def test_ids_are_told_by_the_order_in_which_a_session_first_sees_them() -> None:
     names = Names("prefix")
     assert names.plain("prefix-t0") == "~-t0"

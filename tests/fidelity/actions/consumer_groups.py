@@ -75,7 +75,7 @@ def consumer_heartbeat(
                 for part in answer.assignment.topic_partitions
             ]
     if regex is not None:  # Regular expressions are resolved aside, and soon.
-        s.settle()
+        s.settle_aside()
     return s.plain(answer)
 
 
