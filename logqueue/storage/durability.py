@@ -7,6 +7,7 @@ changes by single assignments of immutable values, and a flush claims only what 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
@@ -75,6 +76,16 @@ class Durability:
         finally:
             self._lock.release()
         return True
+
+    def forget(self, segments: Iterable[Segment]) -> None:
+        """Leave durable segments alone from now on, which others have replaced: a sync would make their files anew.
+
+        Waits for a sync under way, so not for the owner's thread.
+        """
+        with self._lock:
+            for segment in segments:
+                if segment in self._unsynced_segments:
+                    self._unsynced_segments.remove(segment)
 
     @property
     def is_flush_due(self) -> bool:

@@ -5,7 +5,7 @@ Everything runs on the owner's thread, except what says that it may be called fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 from uuid import UUID
@@ -75,8 +75,9 @@ class PartitionLog:
             is_closed=loaded is not None and loaded.was_clean,
         )
         self._has_folder = loaded is not None
-        self._retired = RetiredSegments(environment.fs, folder)
-        self._snapshots = Snapshots(folder, self._durability, self._retired, loaded.snapshots if loaded else [])
+        self.retired = RetiredSegments(environment.fs, folder)
+        """The segments on their way off the disk."""
+        self._snapshots = Snapshots(folder, self._durability, self.retired, loaded.snapshots if loaded else [])
         self.configure(config)
 
     def configure(self, config: LogConfig) -> None:
@@ -360,7 +361,7 @@ class PartitionLog:
         """
         removed = self._segments.remove_before(offset, may_go=self._durability.let_go)
         for segment in removed:
-            self._retired.add(segment)
+            self.retired.add(segment)
         if removed:
             start = next(iter(self._segments)).base_offset
             if start > self.log_start_offset:
@@ -372,13 +373,16 @@ class PartitionLog:
         """Put a compacted segment in the place of those it was made from; False if they are not there any more."""
         return self._segments.replace(old, new)
 
-    def purge(self, now_ms: int, *, goes_on: Callable[[], bool] = lambda: True) -> int:
-        """Rename the files of retired segments, and remove those whose `file.delete.delay.ms` is over; says how many.
+    def forget(self, segments: Iterable[Segment]) -> None:
+        """No flush touches these replaced segments any more: their files get other names. Not the owner's thread."""
+        self._durability.forget(segments)
 
-        It ends between two files when `goes_on` says no. Any thread, one at a time. Raises StorageError, or OSError for
-        a file that could not be removed.
+    def purge(self, now_ms: int, *, goes_on: Callable[[], bool] = lambda: True) -> int:
+        """Rename retired segments' files, and remove those whose `file.delete.delay.ms` is over; says how many.
+
+        It ends between two files when `goes_on` says no. Any thread, one at a time. Raises StorageError or OSError.
         """
-        retired = self._retired
+        retired = self.retired
         if retired.has_unnamed:
             self._durability.sync_names()  # the log must not lose its last segment before the next one has a name
             try:
@@ -386,11 +390,6 @@ class PartitionLog:
             except OSError as error:
                 raise self._health.fail(f"renaming files in {self.folder}", error) from error
         return retired.remove(now_ms=now_ms, goes_on=goes_on)
-
-    @property
-    def retired(self) -> RetiredSegments:
-        """The segments on their way off the disk."""
-        return self._retired
 
     # Read
 
@@ -490,7 +489,7 @@ class PartitionLog:
         """The log is being deleted: every later append or flush raises `reason`; nothing is written any more."""
         self._health = Health(reason)
         self._durability.abandon(reason)
-        self._retired.close()
+        self.retired.close()
         self.release()
 
     def release(self) -> None:

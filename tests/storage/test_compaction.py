@@ -459,6 +459,19 @@ def test_a_compacted_log_is_the_same_after_a_start(tmp_path: Path, is_clean: boo
     kept.close()
 
 
+def test_a_segment_that_ended_without_a_later_batch_does_not_come_back_after_it_was_replaced(tmp_path: Path) -> None:
+    kept = Compacted(tmp_path)
+    for _ in range(2):
+        kept.put(("a", None))
+        kept.log.flush()
+        kept.roll()  # nothing is written to the last one, so nothing tells the flusher that this one is over
+    kept.compact()
+    kept.directory.purge()
+    kept.close()
+    kept.open()
+    assert [segment.base_offset for segment in kept.log.segments] == [0, 2]
+
+
 def test_a_topic_of_the_same_name_has_never_been_compacted(tmp_path: Path) -> None:
     kept = Compacted(tmp_path)
     kept.put(("a", "1"))

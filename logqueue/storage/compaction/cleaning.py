@@ -168,6 +168,7 @@ class Cleaning:
     def _settle(self, replacement: Replacement, now_ms: int) -> None:
         log, old = replacement.log, replacement.old
         retired, delay_ms = log.retired, log.config.file_delete_delay_ms
+        log.forget(old)
         for segment in reversed(old[1:]):
             retired.rename_files(segment, now_ms=now_ms, delay_ms=delay_ms)
         if old[1:]:
