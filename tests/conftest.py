@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.engines import apache, embedded
@@ -19,6 +20,10 @@ NODE_MAJOR_MIN = 20
 NPM_SECONDS = 100
 
 _numbers = count(1)
+
+# The same examples in every run: no test fails by chance. `make soak` and `make fidelity` look further, with seeds.
+hypothesis.settings.register_profile("deterministic", derandomize=True)
+hypothesis.settings.load_profile("deterministic")
 
 
 @dataclass(frozen=True, slots=True)

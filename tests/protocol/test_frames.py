@@ -142,10 +142,6 @@ def test_the_header_table_agrees_with_the_messages() -> None:
         assert request_type(key).flexible_since == response_type(key).flexible_since == FLEXIBLE_SINCE[key]
 
 
-def test_transaction_version_is_not_finalized() -> None:
-    assert "transaction.version" not in FINALIZED_FEATURES
-
-
 @pytest.mark.parametrize("client_id", ["client", "", None, "kürzel"])
 def test_every_request_survives_with_its_header(message_type: type[Message], client_id: str | None, fill: Any) -> None:
     if message_type.api_key is None or not message_type.__name__.endswith("Request"):
@@ -204,7 +200,7 @@ def test_api_versions_lists_what_is_advertised_and_the_features_from_version_3_o
     _, response = read_response(ApiKey.API_VERSIONS, version, frame)
     assert {k.api_key: (k.min_version, k.max_version) for k in response.api_keys} == ADVERTISED
     assert (response.error_code, response.throttle_time_ms) == (ErrorCode.NONE, 0)
-    assert [f.name for f in response.finalized_features] == (["metadata.version"] if version >= 3 else [])
+    assert [f.name for f in response.finalized_features] == (sorted(FINALIZED_FEATURES) if version >= 3 else [])
     assert response.finalized_features_epoch == (0 if version >= 3 else -1)
 
 
