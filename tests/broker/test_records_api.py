@@ -128,7 +128,7 @@ def test_a_fetch_outside_the_log_is_refused_at_once(wire: Wire, topic: str, offs
 
 def test_fetch_sessions_are_refused(wire: Wire, topic: str) -> None:
     assert wire.call(11, fetch_request(topic, 0)).session_id == 0
-    refused = wire.call(11, fetch_request(topic, 0, session_id=5))
+    refused = wire.call(11, fetch_request(topic, 0, session_id=5, session_epoch=1))
     assert refused.error_code == ErrorCode.FETCH_SESSION_ID_NOT_FOUND
 
 

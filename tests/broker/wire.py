@@ -108,6 +108,7 @@ def fetch_request(
     max_bytes: int = 50_000_000,
     partition_max_bytes: int = 50_000_000,
     session_id: int = 0,
+    session_epoch: int = -1,
 ) -> FetchRequest:
     wanted = FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=partition_max_bytes)
     return FetchRequest(
@@ -115,6 +116,7 @@ def fetch_request(
         min_bytes=min_bytes,
         max_bytes=max_bytes,
         session_id=session_id,
+        session_epoch=session_epoch,
         topics=[FetchTopic(topic=topic, partitions=[wanted])],
     )
 

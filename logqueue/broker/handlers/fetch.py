@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from logqueue.storage.log import PartitionLog
 
 READ_COMMITTED = 1
+FINAL_SESSION_EPOCH, FIRST_SESSION_EPOCH = -1, 0  # either is a full fetch, whatever its session id (KIP-227)
 FIRST_WITH_ZSTD = 10
 _NOTHING = b""
 
 
 def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse | None:
-    if request.session_id:
+    if not FINAL_SESSION_EPOCH <= request.session_epoch <= FIRST_SESSION_EPOCH:
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     found = _Collected(broker, request, slot.api_version)
     if found.is_enough or request.max_wait_ms <= 0 or not found.partitions:
