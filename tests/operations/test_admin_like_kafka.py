@@ -50,7 +50,7 @@ from logqueue.protocol.messages import (
 from logqueue.protocol.messages import (
     update_features as uf,
 )
-from tests.broker.wire import Wire, batch, produced
+from tests.broker.wire import Wire, batch, fetch_request, produced, values_of
 from tests.conftest import Engine
 
 
@@ -342,3 +342,32 @@ def test_features_that_cannot_change_are_refused_alike(wire: Wire) -> None:
     assert updated("transaction.version", 1) == E.INVALID_UPDATE_VERSION
     assert updated("transaction.version", 1, 2) == 0
     assert updated("transaction.version", 2) == 0
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_features_fail_as_one_in_every_version_alike(wire: Wire, version: int) -> None:
+    def updated(*names: str) -> Any:
+        updates = [uf.FeatureUpdateKey(feature=name, max_version_level=2) for name in names]
+        return wire.call(version, uf.UpdateFeaturesRequest(feature_updates=updates))
+
+    for names in (["no.such"], ["no.such", "transaction.version"], ["transaction.version", "no.such"]):
+        failed = updated(*names)
+        assert (failed.error_code, failed.results) == (E.INVALID_UPDATE_VERSION, [])
+        assert "Invalid update version 2 for feature no.such." in failed.error_message
+    done = updated("transaction.version")
+    results = [(result.feature, result.error_code) for result in done.results]
+    assert (done.error_code, results) == (0, [("transaction.version", 0)] if version < 2 else [])
+    assert updated().error_code == 0
+
+
+def test_fetches_without_a_session_are_served_whatever_their_session_id_alike(wire: Wire, prefix: str) -> None:
+    assert [topic.error_code for topic in created(wire, topic_of(prefix, 1, 1))] == [0]
+    known(wire, prefix)
+    produced(wire, prefix, batch(b"x"))
+    for session, epoch in ((0, -1), (0, 0), (-1, -1), (5, -1), (5, 0)):  # -1: without a session, 0: with a new one
+        answer = wire.call(11, fetch_request(prefix, 0, session_id=session, session_epoch=epoch))
+        assert answer.error_code == 0
+        assert values_of(answer) == [b"x"]
+    for session, epoch in ((5, 1), (-1, 1), (0, 1), (0, -2)):
+        answer = wire.call(11, fetch_request(prefix, 0, session_id=session, session_epoch=epoch))
+        assert (answer.error_code, answer.responses) == (E.FETCH_SESSION_ID_NOT_FOUND, [])

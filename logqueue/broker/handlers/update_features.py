@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
 METADATA_VERSION = "metadata.version"
+FIRST_WITHOUT_RESULTS = 2
 
 
 class UpgradeType(IntEnum):
@@ -29,28 +30,25 @@ class UpgradeType(IntEnum):
 
 
 def handle(broker: Broker, request: UpdateFeaturesRequest, slot: Slot) -> UpdateFeaturesResponse:
-    """All changes are made, or none."""
-    failures: dict[str, KafkaError] = {}
+    """All changes are made, or none: then the first error is the answer, without results, in every version."""
+    levels = {each.feature: each.max_version_level for each in request.feature_updates}
     for update in request.feature_updates:
         try:
             _check(broker, update, version=slot.api_version)
         except KafkaError as error:
-            failures.setdefault(update.feature, error)
-    if not failures and not (slot.api_version >= 1 and request.validate_only):
+            return UpdateFeaturesResponse(
+                error_code=error.code,
+                error_message="The update failed for all features since the following feature had an error: "
+                f"Invalid update version {update.max_version_level} for feature {update.feature}. {error.detail}",
+            )
+    if levels and not (slot.api_version >= 1 and request.validate_only):
         try:
-            broker.update_features({each.feature: each.max_version_level for each in request.feature_updates})
+            broker.update_features(levels)
         except KafkaError as error:
             return UpdateFeaturesResponse(error_code=error.code, error_message=error.detail)
-    if slot.api_version >= 2:
-        first = next(iter(failures.items()), None)
-        if first is None:
-            return UpdateFeaturesResponse()
-        return UpdateFeaturesResponse(
-            error_code=first[1].code,
-            error_message=f"The update failed for all features since the following feature "
-            f"had an error: {first[0]}: {first[1].detail}",
-        )
-    return UpdateFeaturesResponse(results=[_result(update.feature, failures) for update in request.feature_updates])
+    if slot.api_version >= FIRST_WITHOUT_RESULTS:
+        return UpdateFeaturesResponse()
+    return UpdateFeaturesResponse(results=[UpdatableFeatureResult(feature=name) for name in levels])
 
 
 def _check(broker: Broker, update: FeatureUpdateKey, *, version: int) -> None:
@@ -80,14 +78,3 @@ def _check(broker: Broker, update: FeatureUpdateKey, *, version: int) -> None:
             f"{METADATA_VERSION} is {present} here: there is no metadata log that another level would change.",
             code=ErrorCode.INVALID_UPDATE_VERSION,
         )
-
-
-def _result(feature: str, failures: dict[str, KafkaError]) -> UpdatableFeatureResult:
-    own = failures.get(feature)
-    if own is not None:
-        return UpdatableFeatureResult(feature=feature, error_code=own.code, error_message=own.detail)
-    if failures:
-        return UpdatableFeatureResult(
-            feature=feature, error_code=ErrorCode.INVALID_REQUEST, error_message="another feature's update failed"
-        )
-    return UpdatableFeatureResult(feature=feature)
