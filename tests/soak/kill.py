@@ -196,12 +196,6 @@ class KillRun:
     def _finish(self) -> None:
         self._replace_the_dead()
         self._stop_clients(lambda each: each.kind not in CONSUMERS)
-        for at, each in enumerate(self._cast):
-            if each.kind == "exactly-once":
-                # librdkafka may forget a TxnOffsetCommit whose connection broke, and hang; fresh ones have to get on.
-                each.process.kill()
-                each.process.wait()
-                self._cast[at] = self._started(each.kind, each.role)
         deadline = time.monotonic() + SETTLE_SECONDS
         with Client(self.broker.bootstrap) as client:
             self._wait_for_transactions(client, deadline)
