@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from logqueue.protocol.schema import Message
@@ -61,6 +61,16 @@ class Access:
 
     def _allows(self, operation: Operation, kind: ResourceType, name: str) -> bool:
         return self._authorizer.allows(self._principal, self._host, operation, kind, name)
+
+
+def adding(field: str, answers: Sequence[Any]) -> Amend:
+    """What gives the handler's response the answers for what was refused, behind its own."""
+
+    def amend(response: Any) -> Any:
+        setattr(response, field, [*getattr(response, field), *answers])
+        return response
+
+    return amend
 
 
 def split(items: Iterable[Item], is_allowed: Callable[[Item], bool]) -> tuple[list[Item], list[Item]]:

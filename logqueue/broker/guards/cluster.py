@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from logqueue.broker.configs import ResourceType as ConfigResource
-from logqueue.broker.guards.access import Access, Verdict
+from logqueue.broker.guards.access import Access, Verdict, adding
 from logqueue.broker.guards.groups import refusal
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages import (
@@ -151,11 +151,7 @@ def guard_describe_configs(access: Access, request: describe_configs.DescribeCon
             )
     request.resources = kept
 
-    def amend(response: Any) -> Any:
-        response.results = [*response.results, *refused]
-        return response
-
-    return amend if refused else None
+    return adding("results", refused) if refused else None
 
 
 def guard_alter_configs(access: Access, request: Any, version: int) -> Verdict:
@@ -175,8 +171,4 @@ def guard_alter_configs(access: Access, request: Any, version: int) -> Verdict:
             )
     request.resources = kept
 
-    def amend(response: Any) -> Any:
-        response.responses = [*response.responses, *refused]
-        return response
-
-    return amend if refused else None
+    return adding("responses", refused) if refused else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from logqueue.broker.guards.access import Access, Verdict, split
+from logqueue.broker.guards.access import Access, Verdict, adding, split
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages import (
     delete_records,
@@ -62,11 +60,7 @@ def guard_produce(access: Access, request: produce.ProduceRequest, version: int)
     if refused_id or not request.topic_data:
         return produce.ProduceResponse(responses=answers)
 
-    def amend(response: Any) -> Any:
-        response.responses += answers
-        return response
-
-    return amend
+    return adding("responses", answers)
 
 
 def _is_transactional(request: produce.ProduceRequest) -> bool:
@@ -107,11 +101,7 @@ def guard_fetch(access: Access, request: fetch.FetchRequest, version: int) -> Ve
         for topic in refused
     ]
 
-    def amend(response: Any) -> Any:
-        response.responses = [*response.responses, *answers]
-        return response
-
-    return amend
+    return adding("responses", answers)
 
 
 def guard_list_offsets(access: Access, request: list_offsets.ListOffsetsRequest, version: int) -> Verdict:
@@ -130,11 +120,7 @@ def guard_list_offsets(access: Access, request: list_offsets.ListOffsetsRequest,
         for topic in refused
     ]
 
-    def amend(response: Any) -> Any:
-        response.topics += answers
-        return response
-
-    return amend
+    return adding("topics", answers)
 
 
 def guard_offset_for_leader_epoch(
@@ -157,11 +143,7 @@ def guard_offset_for_leader_epoch(
         for topic in refused
     ]
 
-    def amend(response: Any) -> Any:
-        response.topics += answers
-        return response
-
-    return amend
+    return adding("topics", answers)
 
 
 def guard_delete_records(access: Access, request: delete_records.DeleteRecordsRequest, version: int) -> Verdict:
@@ -182,11 +164,7 @@ def guard_delete_records(access: Access, request: delete_records.DeleteRecordsRe
         for topic in refused
     ]
 
-    def amend(response: Any) -> Any:
-        response.topics += answers
-        return response
-
-    return amend
+    return adding("topics", answers)
 
 
 def guard_describe_producers(
@@ -207,8 +185,4 @@ def guard_describe_producers(
         for topic in refused
     ]
 
-    def amend(response: Any) -> Any:
-        response.topics += answers
-        return response
-
-    return amend
+    return adding("topics", answers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from logqueue.broker.guards.access import Access, Verdict, split
+from logqueue.broker.guards.access import Access, Verdict, adding, split
 from logqueue.errors import ErrorCode
 from logqueue.protocol.frames import response_type
 from logqueue.protocol.messages import (
@@ -65,11 +65,7 @@ def guard_find_coordinator(access: Access, request: find_coordinator.FindCoordin
         return find_coordinator.FindCoordinatorResponse(coordinators=answers)
     request.coordinator_keys = allowed
 
-    def amend(response: Any) -> Any:
-        response.coordinators += answers
-        return response
-
-    return amend
+    return adding("coordinators", answers)
 
 
 def _may_find(access: Access, key_type: int, key: str) -> bool:
@@ -106,11 +102,7 @@ def guard_offset_commit(access: Access, request: offset_commit.OffsetCommitReque
     if not request.topics:
         return offset_commit.OffsetCommitResponse(topics=answers)
 
-    def amend(response: Any) -> Any:
-        response.topics = [*response.topics, *answers]
-        return response
-
-    return amend
+    return adding("topics", answers)
 
 
 def guard_offset_fetch(access: Access, request: offset_fetch.OffsetFetchRequest, version: int) -> Verdict:
@@ -283,8 +275,4 @@ def guard_delete_groups(access: Access, request: delete_groups.DeleteGroupsReque
     if not request.groups_names:
         return delete_groups.DeleteGroupsResponse(results=answers)
 
-    def amend(response: Any) -> Any:
-        response.results = [*response.results, *answers]
-        return response
-
-    return amend
+    return adding("results", answers)

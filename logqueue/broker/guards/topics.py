@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from logqueue.broker.guards.access import Access, Verdict, split
+from logqueue.broker.guards.access import Access, Verdict, adding, split
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages import (
     create_partitions,
@@ -178,11 +178,7 @@ def guard_delete_topics(access: Access, request: delete_topics.DeleteTopicsReque
     if not hidden:
         return None
 
-    def amend(response: Any) -> Any:
-        response.responses += hidden
-        return response
-
-    return amend
+    return adding("responses", hidden)
 
 
 def _may_delete(access: Access, name: str) -> bool:
