@@ -229,9 +229,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 if wanted:
                     wait_ms = POLL_ALL_MS if len(wanted) == len(partitions) else POLL_SOME_MS
                     fetched = await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=self._limits.max_fetched)
+                    # A fetch may outlast a rebalance; then what it brings belongs to the partitions as they are now.
+                    # While they are away or being taken up it is of no use: the seek that ends this brings it again.
                     for tp, records in fetched.items():
-                        partition = partitions.get(tp)
-                        if partition is not None and partitions is self._partitions and not partition.is_stopping:
+                        partition = self._partitions.get(tp)
+                        if partition is not None and not partition.is_stopping:
                             engine.deliver(partition, records)
                 else:
                     await self._wait_for_room(consumer)
@@ -337,10 +339,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             ]
             loaded[tp] = partition = self._take_up(tp, base, runs, is_committed=offset >= 0)
             self._watch(partition, notes[tp], end=ends.get(tp, base))
-            consumer.seek(tp, partition.window.base)
         # From now on whoever takes over must read the statuses that this worker writes.
         await self._commit(loaded, is_first=True)
-        for tp in assigned:
+        # No await between the seeks and `_partitions`: a fetch that outlasts a rebalance would drop records in between.
+        for tp, partition in loaded.items():
+            consumer.seek(tp, partition.window.base)
             self._away.pop(tp, None)
         self._partitions = loaded
         for partition in loaded.values():

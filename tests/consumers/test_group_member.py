@@ -1,9 +1,11 @@
-"""A member of a group that is stopped in the middle of a join. The client is a double: real ones time it too seldom."""
+"""A member of a group at the moments that real clients time too seldom: a stop while it joins, a fetch that outlasts a
+rebalance. The client is a double."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.partition import OwnedPartition
+
+from logqueue.jobs.topics import TopicNames
 
 
 class Connections:
@@ -88,3 +93,146 @@ def test_a_member_stopped_while_it_joins_leaves_no_task_and_no_traceback(caplog:
     with caplog.at_level(logging.ERROR, logger="asyncio"):
         asyncio.run(main())
     assert not caplog.records
+
+
+TP = TopicPartition("jobs.q", 0)
+END = 10
+
+
+class Assigned:
+    """A consumer with one partition of ten records: `getmany` drains when told, `seek` moves as aiokafka's does."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.fetching = asyncio.Event()
+        self.drain = asyncio.Event()
+        self.at = "never"
+        self._client = Connections()
+        self._listener: Any = None
+
+    def reach(self, moment: str) -> None:
+        """The rebalance has come so far: the fetch that waits is answered at the moment of the test."""
+        if moment == self.at:
+            self.drain.set()
+
+    def subscribe(self, *, topics: list[str], listener: Any) -> None:
+        self._listener = listener
+
+    async def start(self) -> None:
+        await self._listener.on_partitions_assigned([TP])
+
+    async def stop(self) -> None:
+        return
+
+    async def getmany(self, *partitions: TopicPartition, **_: Any) -> dict[TopicPartition, list[Any]]:
+        if TP not in partitions:
+            await asyncio.sleep(0)
+            return {}
+        self.fetching.set()
+        await self.drain.wait()
+        records = [SimpleNamespace(offset=offset) for offset in range(self.position, END)]
+        self.position = END
+        self.drain.clear()
+        return {TP: records} if records else {}
+
+    async def commit(self, _: Any) -> None:
+        self.reach("while it commits")
+        for _turn in range(5):
+            await asyncio.sleep(0)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        assert partition == TP
+        self.position = offset
+
+    def highwater(self, _: TopicPartition) -> int:
+        return END
+
+
+class TakingEngine(IdleEngine):
+    """Takes what it is given, by offset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[int] = []
+        self.opened = 0
+        self.changed.set()
+
+    def wants(self, partition: OwnedPartition) -> bool:
+        return not partition.is_stopping
+
+    def has_room(self) -> bool:
+        return True
+
+    def deliver(self, _: OwnedPartition, records: list[Any]) -> None:
+        self.taken += [record.offset for record in records]
+
+    def stop(self, partitions: Any) -> None:
+        for partition in partitions:
+            partition.is_stopping = True
+
+    def running(self, _: OwnedPartition) -> list[Any]:
+        return []
+
+    ended_jobs = running
+
+    def open(self, _: OwnedPartition) -> None:
+        self.opened += 1
+
+    def release(self, _: OwnedPartition) -> None:
+        return
+
+    def forget(self, _: OwnedPartition, gone: set[Any]) -> None:
+        assert not gone
+
+    def close(self, _: OwnedPartition) -> None:
+        return
+
+
+class Committed:
+    """The group's offsets as the log tells them."""
+
+    def __init__(self, consumer: Assigned) -> None:
+        self._consumer = consumer
+
+    async def read(self, _: str, partitions: Any) -> dict[TopicPartition, tuple[int, str]]:
+        self._consumer.reach("while offsets are read")
+        for _turn in range(5):
+            await asyncio.sleep(0)
+        return dict.fromkeys(partitions, (0, ""))
+
+
+@pytest.mark.parametrize("moment", ["while offsets are read", "while it commits", "when all is taken up"])
+def test_a_fetch_that_outlasts_a_rebalance_loses_no_record(moment: str) -> None:
+    async def main() -> None:
+        consumer, engine, stopping = Assigned(), TakingEngine(), asyncio.Event()
+        names = TopicNames()
+        member = GroupMember(
+            engine,  # type: ignore[arg-type]
+            lambda: consumer,
+            Committed(consumer),  # type: ignore[arg-type]
+            group="g",
+            topics={TP.topic: names.role(TP.topic)},  # type: ignore[dict-item]
+            orders={"q": "tenant"},
+            limits=WorkerLimits(),
+            hurry=asyncio.Event(),
+            on_ready=lambda: consumer.reach("when all is taken up"),
+            tail=None,
+            status_ends=list,
+        )
+        running = asyncio.ensure_future(member.run(stopping))
+        await consumer.fetching.wait()
+        assert engine.opened == 1
+        await member.on_partitions_revoked([TP])
+        consumer.at = moment
+        await member.on_partitions_assigned([TP])
+        async with asyncio.timeout(5):
+            while not engine.taken:
+                await asyncio.sleep(0)
+                if engine.opened == 2:
+                    consumer.drain.set()  # whoever fetches from now on is answered
+        assert engine.taken == list(range(END))
+        stopping.set()
+        consumer.drain.set()
+        await running
+
+    asyncio.run(main())
