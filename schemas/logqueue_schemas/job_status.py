@@ -31,12 +31,14 @@ class State(StrEnum):
     DEAD = "dead"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    BLOCKED = "blocked"  # last: the places of the symbols in the schema never change
 
 
 RANKS = {
     State.UNKNOWN: 0,
     State.QUEUED: 0,
     State.SCHEDULED: 1,
+    State.BLOCKED: 1,
     State.PARKED: 2,
     State.RUNNING: 3,
     State.RETRYING: 4,
@@ -57,7 +59,7 @@ class StatusError(msgspec.Struct, frozen=True, gc=False):
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One status record. Times are microseconds since the epoch; `result` is JSON text."""
+    """One status record. Times are microseconds since the epoch; `result` is JSON text, `details` a JSON object."""
 
     id: str
     queue: str
@@ -81,6 +83,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: bytes | None = None
     error: StatusError | None = None
     worker: str | None = None
+    details: bytes | None = None
 
     @property
     def version(self) -> tuple[int, int, int, int]:

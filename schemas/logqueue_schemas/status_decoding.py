@@ -71,7 +71,16 @@ def decode_status(data: bytes, position: int, *, make: type[JobStatus], states: 
     if data[at]:
         if data[at] != 2:
             raise Unusual("branch of a union")
-        worker = _read_repeated_text(data[at + 1 : at + 2 + (data[at + 1] >> 1)])
+        worker_end = at + 2 + (data[at + 1] >> 1)
+        worker = _read_repeated_text(data[at + 1 : worker_end])
+        at = worker_end
+    else:
+        at += 1
+    details = None
+    if data[at]:
+        details, at = _read_bytes(data, at)
+        if at > len(data):
+            raise Unusual("cut off")
     return make(
         id=id_,
         type=type_,
@@ -94,6 +103,7 @@ def decode_status(data: bytes, position: int, *, make: type[JobStatus], states: 
         offset=offset,
         result=result,
         worker=worker,
+        details=details,
     )
 
 

@@ -23,7 +23,7 @@ _FALSE, _TRUE = b"\x00", b"\x01"
 def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
     """The Avro body of a status; `symbols` are the places of the states in the schema's enum."""
     key = status.id.encode()
-    result, error = status.result, status.error
+    result, error, details = status.result, status.error, status.details
     return b"".join(
         (
             _long(len(key)),
@@ -51,6 +51,7 @@ def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
             _NONE if result is None else _SOME + _long(len(result)) + result,
             _NONE if error is None else _SOME + _error(error),
             _NONE if status.worker is None else _SOME + _repeated_string(status.worker),
+            _NONE if details is None else _SOME + _long(len(details)) + details,
         )
     )
 

@@ -55,6 +55,7 @@ STATUSES = st.builds(
     result=st.none() | st.binary(max_size=200),
     error=st.none() | st.builds(StatusError, type=TEXT, message=TEXT, error_class=TEXT),
     worker=st.none() | TEXT,
+    details=st.none() | st.binary(max_size=200),
 )
 CODEC = StatusCodec(7)
 
@@ -122,6 +123,7 @@ ORDINARY = st.builds(
     offset=st.integers(0, 2**40),
     result=st.none() | st.binary(max_size=200),
     worker=st.none() | TEXT,
+    details=st.none() | st.binary(max_size=200),
 )
 
 

@@ -312,4 +312,5 @@ def test_a_cursor_of_a_list_with_other_filters_is_refused() -> None:
 def test_the_names_of_states_are_those_of_the_status_records() -> None:
     assert set(STATES_BY_NAME) == {
         "scheduled", "queued", "running", "retrying", "succeeded", "dead", "parked", "cancelled", "expired",
+        "blocked",
     }  # fmt: skip

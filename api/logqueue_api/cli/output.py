@@ -126,6 +126,7 @@ _STATE_STYLES = {
     "expired": "red",
     "cancelled": "yellow",
     "parked": "yellow",
+    "blocked": "magenta",
     "retrying": "yellow",
     "running": "cyan",
 }

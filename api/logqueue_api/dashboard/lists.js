@@ -5,7 +5,7 @@ import { count, duration, el, numberCell, openRow, table, time } from "./dom.js"
 import { showJob, showLetter, showRecord } from "./details.js";
 import { jobTable } from "./overview.js";
 
-const STATES = ["queued", "scheduled", "running", "retrying", "parked", "succeeded", "dead", "cancelled", "expired"];
+const STATES = ["queued", "scheduled", "blocked", "running", "retrying", "parked", "succeeded", "dead", "cancelled", "expired"];
 
 export async function jobs(content, query) {
   const result = el("section", { class: "card" });

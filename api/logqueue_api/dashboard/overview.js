@@ -5,7 +5,7 @@ import { between, count, duration, el, numberCell, openRow, stateBadge, svg, tab
 import { showJob } from "./details.js";
 
 const ENDED = ["succeeded", "dead", "cancelled", "expired"];
-const ORDER = ["succeeded", "running", "retrying", "queued", "scheduled", "parked", "dead", "cancelled", "expired"];
+const ORDER = ["succeeded", "running", "retrying", "queued", "scheduled", "blocked", "parked", "dead", "cancelled", "expired"];
 const HISTORY = 60;
 const samples = [];
 

@@ -84,7 +84,9 @@ class JobDocument(BaseModel):
     type: str | None
     queue: str
     tenant: str
-    state: str = Field(description="scheduled, queued, running, retrying, succeeded, dead, parked, cancelled, expired")
+    state: str = Field(
+        description="scheduled, blocked, queued, running, retrying, succeeded, dead, parked, cancelled, expired"
+    )
     attempt: int
     replay: int = Field(description="How often an operator sent it round again.")
     created_at: str
@@ -101,6 +103,7 @@ class JobDocument(BaseModel):
     group: str | None = Field(description="Consumer group that ran it.")
     shadow: str | None = Field(description="Replay group whose run this is; null for the live run.")
     worker: str | None
+    details: dict[str, Any] = Field(description="What few jobs have: progress, log lines, workflow, ...")
 
 
 class JobPage(BaseModel):

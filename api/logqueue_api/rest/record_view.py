@@ -56,6 +56,8 @@ def _status_document(value: bytes) -> dict[str, Any]:
         document[name] = time_text(document[name])
     if document["result"] is not None:
         document["result"], _ = show_value(document["result"])
+    if document["details"] is not None:
+        document["details"], _ = show_value(document["details"])
     error = document["error"]
     if error is not None:
         document["error"] = {"type": error.type, "message": error.message, "class": error.error_class}

@@ -58,6 +58,7 @@ def job_document(job: Job, default_types: Mapping[str, str]) -> dict[str, Any]:
         "group": outcome.group or None,
         "shadow": job.key.shadow or None,
         "worker": outcome.worker,
+        "details": _json(outcome.details) or {},
     }
 
 

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-STATES = ("queued", "scheduled", "running", "retrying", "parked", "succeeded", "dead", "cancelled", "expired")
+STATES = (
+    "queued",
+    "scheduled",
+    "blocked",
+    "running",
+    "retrying",
+    "parked",
+    "succeeded",
+    "dead",
+    "cancelled",
+    "expired",
+)
 ENDED_STATES = ("succeeded", "dead", "cancelled", "expired")
 RATE_WINDOW_SECONDS = 5.0
 

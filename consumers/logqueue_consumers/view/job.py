@@ -32,6 +32,7 @@ class State(IntEnum):
     DEAD = 6
     CANCELLED = 7
     EXPIRED = 8
+    BLOCKED = 9
 
 
 STATE_NAMES: tuple[str, ...] = tuple(state.name.lower() for state in State)
@@ -71,7 +72,7 @@ class Identity(NamedTuple):
 class Outcome(NamedTuple):
     """How far the job has come. The first four fields decide which of two outcomes is the later one.
 
-    Times are microseconds since the Unix epoch. `result` and `error` are JSON texts.
+    Times are microseconds since the Unix epoch. `result`, `error` and `details` are JSON texts.
     """
 
     replay: int
@@ -87,6 +88,7 @@ class Outcome(NamedTuple):
     result: bytes | None = None
     error: bytes | None = None
     worker: str | None = None
+    details: bytes | None = None
 
 
 class Job(NamedTuple):

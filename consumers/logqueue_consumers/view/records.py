@@ -120,6 +120,7 @@ def read_status(status: JobStatus) -> Job:
             if error is None
             else _encode_json({"type": error.type, "message": error.message, "class": error.error_class}),
             status.worker,
+            status.details,
         ),
     )
 

@@ -13,7 +13,7 @@ _STATES: tuple[State, ...] = tuple(State)
 
 
 def row_values(job: Job, names: Names) -> tuple[Any, ...]:
-    """Columns id .. worker: all but the key."""
+    """Columns id .. details: all but the key."""
     key = job.key
     return (
         key.id,
@@ -41,9 +41,9 @@ def identity_values(job: Job, names: Names) -> tuple[Any, ...]:
 
 
 def outcome_values(outcome: Outcome, names: Names) -> tuple[Any, ...]:
-    """Columns replay .. worker."""
+    """Columns replay .. details."""
     numbers = names.numbers
-    replay, attempt, rank, sequence, state, at, group, started, finished, due, result, error, worker = outcome
+    replay, attempt, rank, sequence, state, at, group, started, finished, due, result, error, worker, details = outcome
     return (
         replay,
         attempt,
@@ -58,6 +58,7 @@ def outcome_values(outcome: Outcome, names: Names) -> tuple[Any, ...]:
         result,
         error,
         numbers[worker or ""],
+        details,
     )
 
 
@@ -90,6 +91,7 @@ def read_row(row: Sequence[Any], names: Names) -> Job:
         result,
         error,
         worker,
+        details,
     ) = row
     return Job(
         JobKey(id_, name[shadow]),
@@ -109,5 +111,6 @@ def read_row(row: Sequence[Any], names: Names) -> Job:
             result,
             error,
             name[worker] or None,
+            details,
         ),
     )

@@ -23,7 +23,7 @@ from typing import Final
 
 # "lqvw": the file says what it is (SQLite's application_id); the version says which layout.
 APPLICATION_ID: Final = 0x6C717677
-VERSION: Final = 1
+VERSION: Final = 2
 
 SORT_TIE_BITS: Final = 20
 _PARTITION_BITS: Final = 5
@@ -91,7 +91,8 @@ CREATE TABLE jobs (
     due_at INTEGER,
     result BLOB,
     error BLOB,
-    worker INTEGER NOT NULL
+    worker INTEGER NOT NULL,
+    details BLOB
 );
 CREATE UNIQUE INDEX jobs_id ON jobs (id, shadow);
 CREATE INDEX jobs_queue ON jobs (shadow, queue, state, sort, type, tenant);
@@ -102,13 +103,14 @@ CREATE INDEX jobs_tenant ON jobs (shadow, tenant, sort, type);
 # The order of a row everywhere: inserted so, read so.
 JOB_COLUMNS: Final = (
     'key, id, shadow, type, sort, source, topic, partition, "offset", queue, tenant, expires_us, '
-    'replay, attempt, rank, sequence, state, at, "group", started_at, finished_at, due_at, result, error, worker'
+    'replay, attempt, rank, sequence, state, at, "group", started_at, finished_at, due_at, result, error, worker, '
+    "details"
 )
 
-INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 24})"  # noqa: S608 - constants only
+INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 25})"  # noqa: S608 - constants only
 _OUTCOME: Final = (
     'replay=?, attempt=?, rank=?, sequence=?, state=?, at=?, "group"=?, started_at=?, finished_at=?, due_at=?, '
-    "result=?, error=?, worker=?"
+    "result=?, error=?, worker=?, details=?"
 )
 UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.

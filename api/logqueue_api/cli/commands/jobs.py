@@ -18,7 +18,9 @@ LARGEST_PAGE = 100
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls")
     ls = verbs.add_parser("ls", help="list jobs, newest first")
-    ls.add_argument("--state", help="queued, scheduled, running, retrying, succeeded, dead, parked, cancelled, expired")
+    ls.add_argument(
+        "--state", help="queued, scheduled, blocked, running, retrying, succeeded, dead, parked, cancelled, expired"
+    )
     ls.add_argument("--type", metavar="TYPE")
     ls.add_argument("--tenant", metavar="TENANT")
     ls.add_argument("-q", "--queue", metavar="QUEUE")
