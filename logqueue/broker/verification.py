@@ -20,7 +20,7 @@ from logqueue.broker.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData
-from logqueue.records.batch import HEADER_SIZE, MAGIC, parse_header
+from logqueue.records.batch import HEADER_SIZE, MAGIC, BatchHeader, parse_header
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -67,14 +67,15 @@ class Verification:
         transactional_id = request.transactional_id
         assert transactional_id is not None
         version = slot.api_version
-        asked: dict[TopicPartition, tuple[int, int]] = {}
+        asked: dict[TopicPartition, tuple[Partition, int]] = {}
         fenced: dict[TopicPartition, KafkaError] = {}
         producers: set[tuple[int, int]] = set()
         for data in request.topic_data:
             for part in data.partition_data:
-                producer = _producer_of(part)
-                if producer is None:
+                header = _transactional_header(part)
+                if header is None:
                     continue
+                producer = (header.producer_id, header.producer_epoch)
                 producers.add(producer)
                 partition = self._partition(data, part.index, version)
                 if partition is None:
@@ -82,18 +83,22 @@ class Verification:
                 if _is_fenced(partition, producer):
                     fenced[partition.id] = KafkaError(code=ErrorCode.INVALID_PRODUCER_EPOCH)
                 elif not self._is_open(partition, producer):
-                    asked[partition.id] = producer
+                    asked[partition.id] = (partition, header.base_sequence)
         if len(producers) > 1:
             return self._all_refused(request, slot, ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         adds = version >= PRODUCE_ADDS_SINCE
         if not asked or not (adds or self._broker.config.transaction_partition_verification_enable):
             return fenced
         (producer,) = producers
-        codes = {partition: self._verify(transactional_id, producer, partition) for partition in asked}
+        now_ms = self._broker.clock.time_ms()
+        for partition, sequence in asked.values():
+            verifications = partition.log.producer_state.verifications
+            verifications.begin(*producer, sequence, epochs_change=adds, now_ms=now_ms)
+        codes = {each: self._verify(transactional_id, producer, each) for each in asked}
         if not any(codes.values()):
             return fenced
         if not adds:
-            return fenced | {partition: _produce_error(code, version) for partition, code in codes.items() if code}
+            return fenced | {each: _produce_error(code, version) for each, code in codes.items() if code}
         self._park(request, slot, producer, list(asked), fenced)
         return None
 
@@ -205,15 +210,15 @@ def _is_fenced(partition: Partition, producer: tuple[int, int]) -> bool:
     return entry is not None and producer[1] < entry.epoch
 
 
-def _producer_of(part: PartitionProduceData) -> tuple[int, int] | None:
-    """Producer id and epoch of a transactional batch; None for anything else, which the log judges."""
+def _transactional_header(part: PartitionProduceData) -> BatchHeader | None:
+    """The header of a producer's transactional batch; None for anything else, which the log judges."""
     records = part.records
     if not isinstance(records, memoryview | bytes | bytearray) or len(records) < HEADER_SIZE:
         return None
     header = parse_header(records)
     if header.magic != MAGIC or header.size != len(records) or not header.is_transactional:
         return None
-    return (header.producer_id, header.producer_epoch) if header.has_producer_id else None
+    return header if header.has_producer_id else None
 
 
 def _kept(request: ProduceRequest) -> ProduceRequest:

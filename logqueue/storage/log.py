@@ -138,13 +138,12 @@ class PartitionLog:
         leader_epoch: int,
         now_ms: int,
         origin: Origin = Origin.CLIENT,
-        transaction_version: int = 0,
     ) -> AppendResult:
         """Check one batch, give it its offsets in place and write it with one call.
 
         A batch that an idempotent producer sent before is not written again: the answer is that of the first time.
         A transactional batch opens its producer's transaction here, unless one is open; whether the coordinator knows
-        of it is for the caller to ask. `transaction_version` is that of a transactional producer (KIP-890).
+        of it is for the caller to ask, between `producer_state.verifications.begin` and this.
         Raises the errors of `validate_produced`, InvalidProducerEpoch, OutOfOrderSequence, InvalidTxnState, or
         StorageError; after any of them nothing of the batch is in the log.
         """
@@ -155,7 +154,7 @@ class PartitionLog:
         if origin is Origin.CLIENT:
             header = validate_produced(view, rules, now_ms=now_ms)
             if header.producer_id != NO_PRODUCER_ID:
-                duplicate = self._check_producer(header, transaction_version)
+                duplicate = self._check_producer(header)
                 if duplicate is not None:
                     return duplicate
         else:
@@ -229,7 +228,7 @@ class PartitionLog:
             self.producer_state.check_unsequenced(header)
         return header
 
-    def _check_producer(self, header: BatchHeader, transaction_version: int) -> AppendResult | None:
+    def _check_producer(self, header: BatchHeader) -> AppendResult | None:
         """Refuse a batch out of order; answer for one that is in the log already."""
         duplicate = self.producer_state.find_duplicate(header)
         if duplicate is not None:
@@ -241,7 +240,7 @@ class PartitionLog:
                 self.log_start_offset,
                 is_duplicate=True,
             )
-        self.producer_state.check(header, transaction_version=transaction_version)
+        self.producer_state.check(header)
         return None
 
     def _note_producer(self, header: BatchHeader, batch: memoryview, segment: Segment) -> None:

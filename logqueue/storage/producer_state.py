@@ -26,6 +26,7 @@ from logqueue.storage.errors import (
     OutOfOrderSequence,
     TransactionCoordinatorFenced,
 )
+from logqueue.storage.verifications import Verifications
 
 REMEMBERED_BATCHES = 5
 NO_OFFSET = -1
@@ -82,16 +83,18 @@ class ProducerState:
     """All producers of one log.
 
     `open_transactions` maps first offsets to producer ids, oldest first. `ended_transactions` are in the order of their
-    markers, and stay until `settle` is told that the marker can be read.
+    markers, and stay until `settle` is told that the marker can be read. `verifications` belong to transactions that
+    have nothing in the log yet.
     """
 
-    __slots__ = ("_entries", "ended_transactions", "open_transactions")
+    __slots__ = ("_entries", "ended_transactions", "open_transactions", "verifications")
 
     def __init__(self, entries: dict[int, ProducerEntry] | None = None) -> None:
         self._entries = entries or {}
         starts = [(entry.transaction_start, entry.producer_id) for entry in self]
         self.open_transactions = {start: pid for start, pid in sorted(starts) if start != NO_OFFSET}
         self.ended_transactions: deque[EndedTransaction] = deque()
+        self.verifications = Verifications()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -134,21 +137,18 @@ class ProducerState:
                 return batch
         return None
 
-    def check(self, header: BatchHeader, *, transaction_version: int = 0) -> None:
+    def check(self, header: BatchHeader) -> None:
         """Raise InvalidProducerEpoch, OutOfOrderSequence or InvalidTxnState if a client's batch may not follow.
 
         A new epoch starts at sequence 0; within an epoch sequences have no gaps; a producer id that is not known here
-        (its records may have been deleted) starts anywhere (KIP-98, KIP-360), but at 0 in a transaction of version 2
-        (KIP-890; `transaction_version` is that of a transactional batch).
+        (its records may have been deleted) starts anywhere (KIP-98, KIP-360), but not above what `verifications` waits
+        for (KIP-890).
         """
         entry = self._entries.get(header.producer_id)
         if entry is not None:
             _check_epoch(entry, header)
-        is_first = entry is None or not entry.batches
-        if is_first and transaction_version >= TRANSACTION_VERSION_2 and header.base_sequence != 0:
-            raise OutOfOrderSequence(
-                f"Producer {header.producer_id} begins here with sequence {header.base_sequence} instead of 0"
-            )
+        if self.verifications:
+            self.verifications.check(header, is_first=entry is None or not entry.batches)
         if entry is None or entry.epoch == NO_PRODUCER_EPOCH:
             return
         if header.producer_epoch > entry.epoch:
@@ -206,9 +206,11 @@ class ProducerState:
             ProducedBatch(header.last_sequence, header.last_offset, header.last_offset_delta, header.max_timestamp)
         )
         entry.last_timestamp_ms = header.max_timestamp
-        if header.attributes & TRANSACTIONAL and entry.transaction_start == NO_OFFSET:
-            entry.transaction_start = header.base_offset
-            self.open_transactions[header.base_offset] = header.producer_id
+        if header.attributes & TRANSACTIONAL:
+            self.verifications.settle(header)
+            if entry.transaction_start == NO_OFFSET:
+                entry.transaction_start = header.base_offset
+                self.open_transactions[header.base_offset] = header.producer_id
 
     def end_transaction(self, header: BatchHeader, marker: EndTransactionMarker) -> EndedTransaction | None:
         """Take the marker of a control batch: the producer's transaction is over, its epoch is the marker's.
@@ -221,6 +223,7 @@ class ProducerState:
         if entry.epoch != header.producer_epoch:
             entry.epoch = header.producer_epoch
             entry.batches.clear()
+        self.verifications.settle(header)
         entry.coordinator_epoch = marker.coordinator_epoch
         entry.last_timestamp_ms = header.max_timestamp
         start = entry.transaction_start
@@ -241,6 +244,7 @@ class ProducerState:
         ]
         for producer_id in idle:
             del self._entries[producer_id]
+        self.verifications.expire(now_ms=now_ms, after_ms=after_ms)
         return len(idle)
 
 

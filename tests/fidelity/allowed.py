@@ -29,10 +29,6 @@ def _has_too_long_metadata(step: Step) -> bool:
     return step.action.endswith("offset_commit") and dict(step.arguments).get("metadata", 0) > LONGEST_METADATA
 
 
-def _is_transactional_produce(step: Step) -> bool:
-    return step.action == "produce_in_sequence" and dict(step.arguments).get("transactional") is True
-
-
 def _are_more_groups(ours: Any, theirs: Any) -> bool:
     """Whether the first list has all groups of the second, and others."""
     if not isinstance(ours, list) or not isinstance(theirs, list):
@@ -132,14 +128,6 @@ ALLOWED: tuple[Allowed, ...] = (
         after=_has_too_long_metadata,
         parts=True,
         reason="the same",
-    ),
-    Allowed(
-        action="produce_in_sequence",
-        path=r".*\.error_code",
-        when=lambda ours, theirs: (ours, theirs) == (0, 45),
-        after=_is_transactional_produce,
-        parts=True,
-        reason="a refused transactional batch holds back later sequences of its producer in Kafka (KIP-890), not here",
     ),
 )
 

@@ -40,7 +40,9 @@ def produce(
         base_sequence=sequence,
         transactional=transactional,
     )
-    return log.append(batch, leader_epoch=0, now_ms=NOW, transaction_version=version if transactional else 0)
+    if transactional and log.open_transaction(producer) is None:
+        log.producer_state.verifications.begin(producer, epoch, sequence, epochs_change=version > 1, now_ms=NOW)
+    return log.append(batch, leader_epoch=0, now_ms=NOW)
 
 
 def coordinate(log: PartitionLog, producer: int, *, epoch: int = 0, transactional: bool = True) -> AppendResult:

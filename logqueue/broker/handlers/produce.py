@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 ACKS_ALL = -1
 FIRST_WITH_TOPIC_IDS = 13
-FIRST_THAT_ADDS = 12
 FIRST_WITH_ZSTD = 7
 ZSTD = 4
 ATTRIBUTES = CRC_START + 1  # the low byte of them
@@ -65,7 +64,6 @@ def append(broker: Broker, request: ProduceRequest, slot: Slot, refused: Refused
     durable = acks == ACKS_ALL and broker.config.fsync_acks_all
     version = slot.header.api_version
     by_id = version >= FIRST_WITH_TOPIC_IDS
-    transaction_version = 2 if refused is not None and version >= FIRST_THAT_ADDS else 0
     waits = False
     failure: KafkaError | None = None
     responses = []
@@ -77,9 +75,7 @@ def append(broker: Broker, request: ProduceRequest, slot: Slot, refused: Refused
                 partition = _partition(broker, data, part.index, by_id=by_id)
                 records = _checked(partition, part.records, acks, version, refused)
                 asked = partition
-                result = partition.log.append(
-                    records, leader_epoch=LEADER_EPOCH, now_ms=now_ms, transaction_version=transaction_version
-                )
+                result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)
             except KafkaError as error:
                 failure = error
                 answers.append(_failed(part.index, error, asked))
