@@ -60,7 +60,8 @@ class Rebalance:
             delay_ms = self._initial_delay_ms
             left_ms = max(group.rebalance_timeout_ms - delay_ms, 0)
             self._wait_for_first_members(group, delay_ms=delay_ms, left_ms=left_ms, now=now)
-        elif group.has_all_joined:
+        elif group.has_all_joined or not group.members:
+            # Ids that were given out keep nobody waiting: there is no member whose timeout they could wait for.
             self.complete_join(group, now)
         else:
             self._at("join", group, group.rebalance_timeout_ms, now, partial(self._on_join_timeout, group))
