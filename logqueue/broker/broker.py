@@ -31,6 +31,8 @@ from logqueue.storage.errors import DataFolderError
 from logqueue.storage.log_directory import LogDirectory
 
 if TYPE_CHECKING:
+    import ssl
+
     from logqueue.broker.control import Control
     from logqueue.broker.groups import Groups
     from logqueue.broker.metrics.meters import RequestMeters
@@ -228,12 +230,15 @@ class Broker:
         """Find out about each listener what it needs, before any of them takes a connection."""
         config, doors = self.config, self.doors
         gates: SaslGates | None = None
-        context = None
+        contexts: dict[bool, ssl.SSLContext] = {}
         for door in doors:
             if door.endpoint.protocol.has_tls:
                 from logqueue.broker.tls import server_context
 
-                context = door.tls = context or server_context(config)
+                has_sasl = door.endpoint.protocol.has_sasl
+                if has_sasl not in contexts:
+                    contexts[has_sasl] = server_context(config, has_sasl=has_sasl)
+                door.tls = contexts[has_sasl]
             if door.endpoint.protocol.has_sasl:
                 from logqueue.broker.sasl_gate import SaslGates
 

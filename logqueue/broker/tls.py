@@ -28,17 +28,24 @@ _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_
 _CLIENT_AUTH = {"none": ssl.CERT_NONE, "requested": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
-def server_context(config: BrokerConfig) -> ssl.SSLContext:
-    """The context of a listener. Raises InvalidConfig with the setting and what is wrong with it."""
+def server_context(config: BrokerConfig, *, has_sasl: bool) -> ssl.SSLContext:
+    """The context of a listener. Raises InvalidConfig with the setting and what is wrong with it.
+
+    As in Kafka `ssl.client.auth` is for SSL listeners alone: on SASL_SSL clients log in with a password (KIP-684).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     versions = sorted(_VERSIONS[name] for name in config.ssl_enabled_protocols)
     if not versions:
         raise InvalidConfig("ssl.enabled.protocols is empty: name TLSv1.2, TLSv1.3 or both")
     context.minimum_version, context.maximum_version = versions[0], versions[-1]
     _load_key(context, config)
+    if config.ssl_client_auth == "none":
+        return context
+    if has_sasl:
+        log.warning("ssl.client.auth applies to SSL listeners only: SASL_SSL asks clients for no certificate")
+        return context
     context.verify_mode = _CLIENT_AUTH[config.ssl_client_auth]
-    if config.ssl_client_auth != "none":
-        _load_trust(context, config)
+    _load_trust(context, config)
     return context
 
 

@@ -102,7 +102,7 @@ class SecurityConfig(Properties):
         "none",
         "ssl.client.auth",
         ConfigType.STRING,
-        "Whether clients show a certificate.",
+        "Whether clients of SSL listeners show a certificate.",
         choices=("none", "requested", "required"),
     )
     ssl_enabled_protocols: tuple[str, ...] = setting(

@@ -145,6 +145,26 @@ def test_required_client_certificates_are_required(authority: Authority, tmp_pat
                     wire.call(9, MetadataRequest(topics=[]))
 
 
+def test_a_required_certificate_is_not_asked_for_where_clients_log_in(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_users(tmp_path / "data", ADMIN)
+    with (
+        EmbeddedBroker(
+            tmp_path / "data",
+            fsync=False,
+            listeners=("SASL_SSL://127.0.0.1:0",),
+            sasl_enabled_mechanisms=("PLAIN",),
+            ssl_keystore_location=str(authority.issue("localhost", hosts=("localhost",))),
+            ssl_client_auth="required",
+        ) as broker,
+        tls_wire(broker.bootstrap, authority.path) as wire,
+    ):
+        log_in(wire, ADMIN)
+        assert wire.call(9, MetadataRequest(topics=[])).brokers
+    assert "ssl.client.auth applies to SSL listeners only" in caplog.text
+
+
 def test_an_encrypted_key_inline_needs_its_password(authority: Authority) -> None:
     pem = authority.issue("encrypted", hosts=("localhost",), password="sesame").read_text()
     end = "-----END ENCRYPTED PRIVATE KEY-----\n"
