@@ -98,18 +98,31 @@ class App:
         queue: str = DEFAULT_QUEUE,
         retry: Retry | None = None,
         timeout: Duration = DEFAULT_TIMEOUT_S,
+        isolation: str | None = None,
+        version: int | str | None = None,
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
         Its keyword parameters are the job's arguments and their annotations are checked, when sending and before
         running. A first parameter called `ctx` (or annotated JobContext) is given the job's context.
+
+        `isolation="process"` runs it in a process of its own from a bounded pool: for handlers that are CPU-bound, may
+        crash, or must be stopped hard when their time is up (a thread cannot be). `version` of the handler's code is
+        kept with every status, so that a replay can ask for what ran under it.
         """
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
             if type in self._jobs:
                 raise InvalidDefinition(f"Job type {type!r} is declared twice in app {self.name!r}")
             definition = define_job(
-                self, handler, type_=type, queue=queue, retry=retry if retry is not None else Retry(), timeout=timeout
+                self,
+                handler,
+                type_=type,
+                queue=queue,
+                retry=retry if retry is not None else Retry(),
+                timeout=timeout,
+                isolation=isolation,
+                version=version,
             )
             self._jobs[type] = definition
             self._queues.setdefault(queue, Queue(name=queue))
@@ -157,7 +170,7 @@ class App:
             self._client = None
         if self._client is None:
             self._client, self._loop = (
-                JobClient(self.settings, partitions_of=self._partitions_of, clock=self.clock),
+                JobClient(self.settings, partitions_of=self.partitions_of, clock=self.clock),
                 loop,
             )
         return self._client
@@ -187,7 +200,8 @@ class App:
     ) -> None:
         await self.close()
 
-    def _partitions_of(self, queue: str) -> int:
+    def partitions_of(self, queue: str) -> int:
+        """How many partitions the topic of a queue is created with."""
         declared = self._queues.get(queue)
         return declared.partitions if declared is not None else JOBS_PARTITIONS
 

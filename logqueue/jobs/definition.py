@@ -33,6 +33,8 @@ ArgumentsType = type[msgspec.Struct]
 DEFAULT_QUEUE = "default"
 DEFAULT_TIMEOUT_S = 300.0
 ORDERS = ("tenant", "none", "partition")
+ISOLATIONS = ("process",)
+MAX_VERSION_CHARS = 64
 CONTEXT_NAME = "ctx"
 RESERVED_ARGUMENTS = frozenset({"tenant"})  # `send` takes it for itself
 
@@ -69,6 +71,8 @@ class JobDefinition(Generic[P, R]):
 
     `takes_context` says whether the first parameter is the JobContext; `codec` turns arguments into bytes and back,
     `args_type` is the msgspec.Struct made from the signature, `timeout_s` the time that one attempt may take.
+    `is_isolated` says that it runs in a process of its own, `version` is what its statuses say of the code that ran
+    (None: they say nothing).
     """
 
     app: App
@@ -82,6 +86,8 @@ class JobDefinition(Generic[P, R]):
     args_type: ArgumentsType
     codec: ArgumentCodec
     args_schema: Mapping[str, Any] = field(repr=False)
+    is_isolated: bool = False
+    version: int | str | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any queue."""
@@ -143,7 +149,8 @@ class JobDefinition(Generic[P, R]):
             "type": self.type,
             "queue": self.queue,
             "is_default": queue.default_type == self.type,
-            "version": 1,
+            "version": 1 if self.version is None else self.version,
+            "isolation": "process" if self.is_isolated else None,
             "args_schema": dict(self.args_schema),
             "retry": self.retry.describe(),
             "timeout": format_duration(self.timeout_s),
@@ -152,7 +159,15 @@ class JobDefinition(Generic[P, R]):
 
 
 def define_job(
-    app: App, handler: Callable[P, R], *, type_: str, queue: str, retry: Retry, timeout: Duration
+    app: App,
+    handler: Callable[P, R],
+    *,
+    type_: str,
+    queue: str,
+    retry: Retry,
+    timeout: Duration,
+    isolation: str | None = None,
+    version: int | str | None = None,
 ) -> JobDefinition[P, R]:
     """Build the definition of a handler; InvalidDefinition says what about it cannot work."""
     where = f"Job {check_type(type_)!r} ({getattr(handler, '__qualname__', handler)!s})"
@@ -161,6 +176,8 @@ def define_job(
         raise InvalidDefinition(f"{where}: timeout must be more than 0")
     if not isinstance(retry, Retry):
         raise InvalidDefinition(f"{where}: retry={retry!r} is not a Retry(...)")
+    if isolation is not None and isolation not in ISOLATIONS:
+        raise InvalidDefinition(f"{where}: isolation {isolation!r} is not one of {', '.join(ISOLATIONS)}")
     if not callable(handler) or inspect.isclass(handler):
         raise InvalidDefinition(f"{where}: a handler is a function")
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
@@ -181,7 +198,17 @@ def define_job(
         args_type=args_type,
         codec=_codec(args_type, where),
         args_schema=_schema(args_type, where),
+        is_isolated=isolation is not None,
+        version=_version(version, where),
     )
+
+
+def _version(version: int | str | None, where: str) -> int | str | None:
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    is_text = isinstance(version, str) and 0 < len(version) <= MAX_VERSION_CHARS and version.isprintable()
+    if version is None or is_number or is_text:
+        return version
+    raise InvalidDefinition(f"{where}: version={version!r} is no number and no text of 1 to {MAX_VERSION_CHARS}")
 
 
 def check_type(name: str) -> str:

@@ -19,6 +19,7 @@ DLQ_PARTITIONS = 4
 PARKED_PARTITIONS = 1
 STATUS_PARTITIONS = 4
 CONTROL_PARTITIONS = 1
+WORKERS_PARTITIONS = 1
 SCHEMAS_PARTITIONS = 1  # one partition: versions and ids are decided by the order of the records
 MAX_PARTITIONS = 10_000
 
@@ -33,6 +34,7 @@ class TopicKind(StrEnum):
     STATUS = "status"
     CONTROL = "control"
     SCHEMAS = "schemas"
+    WORKERS = "workers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,14 @@ _STATUS = {
     "retention.bytes": "-1",
     "segment.bytes": str(128 * 1024 * 1024),
     "segment.ms": str(24 * 3600 * 1000),
+}
+# Heartbeats: only the last one of each worker matters, and only while the worker may live.
+_WORKERS = {
+    "cleanup.policy": "compact,delete",
+    "min.cleanable.dirty.ratio": "0.1",
+    "retention.ms": str(3600 * 1000),
+    "segment.ms": str(600 * 1000),
+    "delete.retention.ms": str(3600 * 1000),
 }
 
 
@@ -105,6 +115,11 @@ class TopicNames:
         return f"{self.prefix}jobs.control"
 
     @property
+    def workers(self) -> str:
+        """The last heartbeat of every worker process."""
+        return f"{self.prefix}jobs.workers"
+
+    @property
     def schemas(self) -> str:
         """Avro schemas, in Confluent's layout."""
         return f"{self.prefix}_schemas"
@@ -117,6 +132,7 @@ class TopicNames:
             self.status: TopicKind.STATUS,
             self.control: TopicKind.CONTROL,
             self.schemas: TopicKind.SCHEMAS,
+            self.workers: TopicKind.WORKERS,
         }
         if topic in fixed:
             return TopicRole(kind=fixed[topic])
@@ -145,6 +161,10 @@ class TopicNames:
     def schemas_spec(self) -> TopicSpec:
         """The schema topic (Confluent: one partition, compacted)."""
         return TopicSpec(name=self.schemas, partitions=SCHEMAS_PARTITIONS, configs=dict(_COMPACT))
+
+    def workers_spec(self) -> TopicSpec:
+        """The topic of heartbeats."""
+        return TopicSpec(name=self.workers, partitions=WORKERS_PARTITIONS, configs=dict(_WORKERS))
 
     def shared_specs(self) -> list[TopicSpec]:
         """The topics that exist once: status, control, schemas."""
@@ -183,7 +203,7 @@ def unique_specs(specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     return list({spec.name: spec for spec in specs}.values())
 
 
-_RESERVED_QUEUES = frozenset({"status", "control", "schedules"})
+_RESERVED_QUEUES = frozenset({"status", "control", "schedules", "workers"})
 _GROUP_KINDS = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED})
 
 

@@ -25,7 +25,7 @@ class PublishedJob(msgspec.Struct, frozen=True):
     queue: str
     args_schema: dict[str, Any]
     is_default: bool = False
-    version: int = 1
+    version: int | str = 1
     retry: Any = None
     timeout: Any = None
     order: str | None = None
