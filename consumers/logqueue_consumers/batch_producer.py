@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Sequence
-from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -20,6 +19,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.structs import RecordMetadata
 
@@ -27,6 +27,8 @@ from logqueue.jobs.connection import start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.settings import Settings
+from logqueue_consumers.outgoing import Outgoing as Outgoing
+from logqueue_consumers.outgoing import Refusal as Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -35,24 +37,6 @@ FIRST_BACKOFF_S = 0.1
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _REFUSED = (*_TOO_LARGE, TopicAuthorizationFailedError, InvalidTopicError)
-
-
-class Outgoing(NamedTuple):
-    """A record to be written to `partition` of `topic`."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - aiokafka wants a list; nobody changes it
-    timestamp_ms: int | None = None
-
-
-class Refusal(NamedTuple):
-    """A record that the log will not take, by its place in what was sent."""
-
-    place: int
-    error: KafkaError
 
 
 class BatchProducer:
@@ -98,12 +82,16 @@ class BatchProducer:
     async def send(self, records: Sequence[Outgoing]) -> list[Refusal]:
         """Write the records and wait until all are durable; returns those the log refuses for good.
 
-        Waits as long as the log is away: callers bound what they have under way and cancel.
+        Waits as long as the log is away: callers bound what they have under way and cancel. A record without a
+        partition belongs to a topic that does not exist (see TopicPartitions.place): it is refused.
         """
-        queues: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for index, record in enumerate(records):
-            queues[record[0], record[1]].append(index)
         refusals: list[Refusal] = []
+        queues: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for index, (topic, partition, *_) in enumerate(records):
+            if partition is None:
+                refusals.append(Refusal(index, UnknownTopicOrPartitionError(topic)))
+            else:
+                queues[topic, partition].append(index)
         backoff_s = FIRST_BACKOFF_S
         while queues:
             producer = self._current()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from logqueue.jobs.topics import TopicNames
-from logqueue_consumers.batch_producer import Outgoing
+from logqueue_consumers.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App

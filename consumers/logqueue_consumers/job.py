@@ -11,7 +11,9 @@ from logqueue_consumers.partition import OwnedPartition
 if TYPE_CHECKING:
     import msgspec
 
+    from logqueue.jobs.control import Cancel
     from logqueue.jobs.definition import JobDefinition
+    from logqueue_consumers.outgoing import Outgoing
 
 
 class Job:
@@ -20,8 +22,10 @@ class Job:
     __slots__ = (
         "arguments",
         "attempt",
+        "cancel",
         "created_ms",
         "definition",
+        "details",
         "due_ms",
         "headers",
         "id",
@@ -34,6 +38,7 @@ class Job:
         "partition",
         "problem",
         "record",
+        "sent",
         "size",
         "started_us",
         "tenant",
@@ -66,6 +71,12 @@ class Job:
         self.due_ms = 0
         """When the retry that waits in memory is due, after `last_failure`."""
         self.started_us = 0
+        self.sent: list[Outgoing] | None = None
+        """Follow-up jobs of the attempt that runs; they go with its success and are dropped with its failure."""
+        self.cancel: Cancel | None = None
+        """Somebody asked for this job to be cancelled."""
+        self.details: dict[str, Any] | None = None
+        """What its statuses tell beside the states, as JSON values; replaced, never changed in place."""
         self.is_over = False
         """The attempt that `started_us` tells of has ended."""
 

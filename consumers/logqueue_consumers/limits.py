@@ -38,6 +38,8 @@ class WorkerLimits:
     """Retries waiting in memory; further ones go through the retry topic, so failing jobs never fill the window."""
     max_delayed: int = 10_000
     """Records of a retry topic held in memory until they are due."""
+    max_held: int = 1_000
+    """Jobs held back by gates in memory; further ones go round through the retry topic."""
     max_result_bytes: int = 256 * 1024
     """JSON of a job's result; a larger one is a permanent error (keep big results elsewhere, return a pointer)."""
 
@@ -49,6 +51,8 @@ class WorkerLimits:
     """A flush of this many outcomes counts as load."""
     max_flush_outcomes: int = 4_096
     """Outcomes that are written without further lingering."""
+    max_emitted: int = 16_384
+    """Records that belong to no outcome and wait for the next flush."""
 
     session_timeout_ms: int = 10_000
     heartbeat_interval_ms: int = 1_000

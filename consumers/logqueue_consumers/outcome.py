@@ -16,7 +16,7 @@ A replay into a shadow group writes the same states under its own keys and no re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from logqueue_schemas.job_status import State
 
@@ -35,6 +35,7 @@ from logqueue.jobs.headers import (
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.job import Job
+from logqueue_consumers.outgoing import Outgoing
 
 
 class Outcome:
@@ -48,6 +49,7 @@ class Outcome:
         "finishes",
         "headers",
         "job",
+        "more",
         "result",
         "started_us",
         "state",
@@ -68,6 +70,12 @@ class Outcome:
         self.topic: str | None = None
         """Where the job's record goes on, with `headers`; None when it goes nowhere."""
         self.headers: list[tuple[str, bytes]] = []
+        self.more: Sequence[Outgoing] = ()
+        """Further records (follow-up jobs, ...): they exist if and only if this outcome does. See `add_records`."""
+
+    def add_records(self, records: Iterable[Outgoing]) -> None:
+        """Write these with the outcome: in its transaction, or (at least once) before its status."""
+        self.more = [*self.more, *records]
 
 
 class LiveRules:

@@ -24,14 +24,18 @@ from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
-from logqueue_consumers.batch_producer import BatchProducer, Outgoing
+from logqueue_consumers.at_least_once import AtLeastOnce
+from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.job_reader import JobReader
 from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, ShadowRules
+from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.status_tail import StatusTail
+from logqueue_consumers.topic_partitions import TopicPartitions
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
@@ -64,6 +68,7 @@ class Workbench:
         self.clock = clock if clock is not None else SystemClock()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.offsets = OffsetReader(settings, max_backoff_s=limits.max_backoff_s)
+        self.partitions = TopicPartitions(settings, app.partitions_of)
         self._rules = rules
         self._random = random if random is not None else Random()
         self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
@@ -73,15 +78,23 @@ class Workbench:
     async def prepare(self, specs: Iterable[TopicSpec], announcements: Iterable[Outgoing] = ()) -> JobEngine:
         """Everything that must be there before the first record is taken; `announcements` are written at once."""
         wanted = list(specs)
-        await ensure_topics(self.settings, wanted)
+        self.partitions.add(await ensure_topics(self.settings, wanted))
         registry = SchemaRegistry(self.settings)
         codec = await registry.status_codec()
         await self._producer.start()
-        await self._producer.learn_partitions(*(spec.name for spec in wanted))
         await self._producer.send(list(announcements))
         status = self.settings.topics.status
-        count = self._producer.partition_count(status)
+        count = self.partitions.count(status)
         self.tail = StatusTail(self.settings, codec, group=self.group, partitions=count)
+        records = StatusRecords(
+            codec,
+            self.partitions,
+            group=self.group,
+            is_shadow=self._rules.is_shadow,
+            status_topic=status,
+            worker=self.name,
+        )
+        delivery = AtLeastOnce(self._producer, records, self.partitions)
         self.engine = JobEngine(
             reader=JobReader(self.app, self.group, avro=registry.decoder_of),
             rules=self._rules,
@@ -90,16 +103,7 @@ class Workbench:
             random=self._random,
             group=self.group,
             refresh_schemas=lambda: self._refresh(registry),
-            make_outbox=lambda on_durable: Outbox(
-                self._producer,
-                codec,
-                group=self.group,
-                is_shadow=self._rules.is_shadow,
-                status_topic=self.settings.topics.status,
-                worker=self.name,
-                limits=self.limits,
-                on_durable=on_durable,
-            ),
+            make_outbox=lambda on_durable: Outbox(delivery, limits=self.limits, on_durable=on_durable),
         )
         return self.engine
 
@@ -119,7 +123,7 @@ class Workbench:
     def status_ends(self) -> list[int | None]:
         """Per partition of the status topic: below which offset everything this process wrote is acknowledged."""
         status = self.settings.topics.status
-        return [self._producer.end_of(status, number) for number in range(self._producer.partition_count(status))]
+        return [self._producer.end_of(status, number) for number in range(self.partitions.count(status))]
 
     async def work(self, member: GroupMember, stopping: asyncio.Event) -> None:
         """Run the engine beside the member until `stopping`, then drain."""

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
-from logqueue_consumers.batch_producer import Outgoing, Refusal
+from logqueue_consumers.at_least_once import AtLeastOnce
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, Outcome
+from logqueue_consumers.outgoing import Outgoing, Refusal
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.status_records import StatusRecords
 from logqueue_schemas.job_status import State, StatusCodec
 
 from logqueue.jobs.headers import Origin
@@ -37,6 +39,9 @@ class FakeLog:
     def partition_of(self, topic: str, key: bytes) -> int:
         return 0
 
+    async def place(self, records: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        return [record._replace(partition=0) for record in records]
+
     async def send(self, records: Sequence[Outgoing]) -> list[Refusal]:
         self.asked.set()
         await self.gate.wait()
@@ -57,22 +62,15 @@ class FakeLog:
 
 
 class Bench:
-    def __init__(self, log: FakeLog) -> None:
+    def __init__(self, log: FakeLog, limits: WorkerLimits = WorkerLimits()) -> None:  # noqa: B008 - frozen
         self.log = log
         self.done: list[Outcome] = []
         self.partition = OwnedPartition(
             "jobs.q", 0, kind=TopicKind.JOBS, queue="q", order="tenant", window=PartitionWindow(0)
         )
-        self.outbox = Outbox(
-            log,  # type: ignore[arg-type]
-            CODEC,
-            group="g",
-            is_shadow=False,
-            status_topic=NAMES.status,
-            worker="w:1",
-            limits=WorkerLimits(),
-            on_durable=self.done.extend,
-        )
+        records = StatusRecords(CODEC, log, group="g", is_shadow=False, status_topic=NAMES.status, worker="w:1")
+        delivery = AtLeastOnce(log, records, log)  # type: ignore[arg-type]
+        self.outbox = Outbox(delivery, limits=limits, on_durable=self.done.extend)
 
     def job(self, offset: int) -> Job:
         record = ConsumerRecord("jobs.q", 0, offset, 1_000, 0, b"t", b"{}", None, 1, 2, ())
@@ -190,5 +188,51 @@ def test_sequences_only_grow_even_when_the_clock_stands_still() -> None:
         (records,) = bench.log.sends
         numbers = [CODEC.decode(record.value or b"").sequence for record in records]
         assert numbers == sorted(set(numbers))
+
+    run(steps)
+
+
+def test_more_records_of_an_outcome_are_durable_before_its_status() -> None:
+    async def steps(bench: Bench) -> None:
+        outcome = bench.succeeded(0)
+        outcome.add_records([Outgoing("jobs.next", None, b"t", b"{}")])
+        bench.outbox.add(outcome)
+        await bench.outbox.drain(5)
+        topics = [[record.topic for record in records] for records in bench.log.sends]
+        assert topics == [["jobs.next"], [NAMES.status]]
+        assert bench.done == [outcome]
+
+    run(steps)
+
+
+def test_when_one_of_the_further_records_is_refused_the_job_is_not_done() -> None:
+    async def steps(bench: Bench) -> None:
+        bench.log.refused_topics.add("jobs.next")
+        outcome = bench.succeeded(0)
+        outcome.add_records([Outgoing("jobs.other", None, b"t", b"{}"), Outgoing("jobs.next", None, b"t", b"{}")])
+        bench.outbox.add(outcome)
+        await bench.outbox.drain(5)
+        assert bench.done == []
+        assert bench.log.states() == []
+
+    run(steps)
+
+
+def test_emitted_records_are_written_without_any_outcome() -> None:
+    async def steps(bench: Bench) -> None:
+        record = Outgoing("jobs.control", 0, b"k", b"v")
+        assert bench.outbox.emit([record])
+        await bench.outbox.drain(5)
+        assert bench.log.sends == [[record]]
+
+    run(steps)
+
+
+def test_emitted_records_that_wait_have_a_bound() -> None:
+    async def steps(bench: Bench) -> None:
+        record = Outgoing("jobs.control", 0, b"k", b"v")
+        outbox = Bench(bench.log, WorkerLimits(max_emitted=1)).outbox
+        assert outbox.emit([record])
+        assert not outbox.emit([record])
 
     run(steps)

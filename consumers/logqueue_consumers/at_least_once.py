@@ -1,0 +1,75 @@
+"""Delivery at least once: every record is durable before its status is, and a status before its offset counts.
+
+What a crash leaves half written is written again: a follow-up job or retry record may then be there twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from logqueue_consumers.batch_producer import BatchProducer
+from logqueue_consumers.job import Job
+from logqueue_consumers.outcome import Outcome
+from logqueue_consumers.outgoing import Outgoing, Refusal
+from logqueue_consumers.status_records import StatusRecords
+from logqueue_consumers.topic_partitions import TopicPartitions
+
+log = structlog.get_logger(__name__)
+
+
+class AtLeastOnce:
+    """Writes with an idempotent producer, in two steps where an outcome has more than its status."""
+
+    def __init__(self, producer: BatchProducer, records: StatusRecords, partitions: TopicPartitions) -> None:
+        self._producer = producer
+        self._records = records
+        self._partitions = partitions
+
+    async def deliver(
+        self, outcomes: Sequence[Outcome], started: Sequence[Job], emitted: Sequence[Outgoing]
+    ) -> Sequence[Outcome]:
+        """Write it all; an outcome of which the log refuses a record is not durable."""
+        writable = await self._write_ahead(outcomes)
+        records = [*await self._partitions.place(emitted), *(self._records.running(job) for job in started)]
+        first = len(records)
+        records += [self._records.status(outcome) for outcome in writable]
+        refused = complain(records, await self._producer.send(records))
+        if not refused:
+            return writable
+        return [outcome for place, outcome in enumerate(writable, first) if place not in refused]
+
+    async def _write_ahead(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Write what goes beside the statuses; returns the outcomes whose statuses may follow.
+
+        A status says that a job's record is finished, so where the job goes on must be durable before it is written.
+        """
+        records: list[Outgoing] = []
+        owners: list[Outcome] = []
+        for outcome in outcomes:
+            if outcome.topic is not None:
+                records.append(self._records.moved(outcome))
+                owners.append(outcome)
+            if outcome.more:
+                records.extend(outcome.more)
+                owners.extend([outcome] * len(outcome.more))
+        if not records:
+            return outcomes
+        placed = await self._partitions.place(records)
+        refused = complain(placed, await self._producer.send(placed))
+        unwritten = {owners[place] for place in refused}
+        return [outcome for outcome in outcomes if outcome not in unwritten] if unwritten else outcomes
+
+
+def complain(records: Sequence[Outgoing], refusals: Sequence[Refusal]) -> set[int]:
+    """Log what the log refused; returns the places of these records."""
+    for place, error in refusals:
+        record = records[place]
+        log.error(
+            "the log refuses a record: if it belongs to a job, that job is not done and will run again",
+            topic=record.topic,
+            bytes=len(record.value or b""),
+            error=repr(error),
+        )
+    return {refusal.place for refusal in refusals}
