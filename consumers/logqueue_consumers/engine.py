@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from logqueue.jobs.errors import UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.crash_watch import CrashWatch
 from logqueue_consumers.delay import DelayHeap
+from logqueue_consumers.gates import EndedHook, Fate, Gatekeeper
 from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
@@ -60,6 +61,19 @@ class JobEngine:
         self._partitions: set[OwnedPartition] = set()
         self._retries: DelayHeap[Job] = DelayHeap(limits.max_memory_retries)
         self._delayed: DelayHeap[Job] = DelayHeap(limits.max_delayed)
+        self._gatekeeper = Gatekeeper(
+            route=self._route,
+            go_on=self._turn_comes,
+            end=self._end,
+            wake=lambda: self._runners.wake(),
+            rules=rules,
+            clock=clock,
+            limit=limits.max_held,
+        )
+        self.gates = self._gatekeeper.gates
+        """Asked, in this order, about every job that could run."""
+        self.ended_hooks: list[EndedHook] = []
+        """Told of every outcome."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self.counts = Counts()
@@ -117,6 +131,11 @@ class JobEngine:
         return len(self._retries) + len(self._delayed)
 
     @property
+    def held_count(self) -> int:
+        """Jobs that wait for a gate."""
+        return self._gatekeeper.held_count
+
+    @property
     def ready_count(self) -> int:
         """Jobs that wait for a runner."""
         return len(self._ready)
@@ -158,7 +177,7 @@ class JobEngine:
             self._reject(job, job.problem)
         elif headers.not_before_ms is not None and headers.not_before_ms > self._clock.time_ms():
             self._delay(job, headers.not_before_ms)
-        else:
+        elif not self.gates or self._gatekeeper.ask(job) is Fate.GOES_ON:
             self._make_ready(job)
 
     def _make_ready(self, job: Job) -> None:
@@ -174,6 +193,39 @@ class JobEngine:
             self._end(self._rules.dead(job, crash, crash.error_class, now_us=self._now_us()), job)
         else:
             self.crash_watch.hold(job)
+
+    # --- gates ---
+
+    def recheck(self, reason: Hashable) -> None:
+        """What held these jobs back may be gone: the gates are asked again."""
+        self._gatekeeper.recheck(reason)
+
+    def review(self) -> None:
+        """A gate may answer differently from now on: it is asked about every job that waits in memory.
+
+        Jobs that are not due yet, or behind another one of their lane, can only be finished by this: whether they must
+        be held is asked when their turn comes.
+        """
+        keeper = self._gatekeeper
+        keeper.recheck_all()
+        ready = list(self._ready)
+        self._ready.clear()
+        for job in [*ready, *self._retries.remove(keeper.would_finish)]:
+            self._turn_comes(job)
+        behind = [job for partition in self._partitions for job in partition.lanes.withdraw(keeper.would_finish)]
+        for job in [*self._delayed.remove(keeper.would_finish), *behind]:
+            keeper.ask(job)
+        self._runners.wake()
+
+    def _turn_comes(self, job: Job | None) -> None:
+        """A job is at the head of its lane: it starts unless a gate says no, which may give the turn to the next."""
+        while job is not None:
+            fate = self._gatekeeper.ask(job, has_lane=True) if self.gates else Fate.GOES_ON
+            if fate is not Fate.OVER:
+                if fate is Fate.GOES_ON:
+                    self._hand_out(job)
+                return
+            job = self._next_of_lane(job)
 
     def _expire(self, job: Job) -> None:
         outcome = Outcome(job, State.EXPIRED, self._now_us(), finishes=True)
@@ -226,7 +278,7 @@ class JobEngine:
         was_full = self._delayed.is_full
         for job in self._retries.pop_due(self._clock.monotonic()):
             if not job.partition.is_stopping:
-                self._hand_out(job)  # it kept its lane
+                self._turn_comes(job)  # it kept its lane
         for job in self._delayed.pop_due(self._clock.time_ms() / 1000):
             if not job.partition.is_stopping:
                 self._route(job)  # it may have expired meanwhile
@@ -247,9 +299,11 @@ class JobEngine:
         job.is_over = True
         outcome = Outcome(job, State.SUCCEEDED, self._now_us(), finishes=True)
         outcome.result = result
+        if job.sent:
+            outcome.more = job.sent
         self.counts.succeeded += 1
         self._leave_lane(job)
-        self.outbox.add(outcome)
+        self._write(outcome)
 
     def failed(self, job: Job, error: BaseException) -> None:
         """The handler raised, or its time was up."""
@@ -289,7 +343,7 @@ class JobEngine:
         job.attempt += 1
         if self.crash_watch.is_on:
             self.crash_watch.waits(job)
-        self.outbox.add(outcome)
+        self._write(outcome)
         self._set_timer()
         return True
 
@@ -304,14 +358,25 @@ class JobEngine:
         self.counts.count(outcome.state)
         if job is not None:
             self._leave_lane(job)
+        self._write(outcome)
+
+    def _write(self, outcome: Outcome) -> None:
         self.outbox.add(outcome)
+        if self.ended_hooks:
+            for hook in self.ended_hooks:
+                hook(outcome.job, outcome)
 
     def _leave_lane(self, job: Job) -> None:
-        if job.lane is None or job.partition.standing is not Standing.OWNED:
-            return
-        following = job.partition.lanes.leave(job.lane)
+        following = self._next_of_lane(job)
         if following is not None:
-            self._hand_out(following)
+            self._turn_comes(following)
+
+    @staticmethod
+    def _next_of_lane(job: Job) -> Job | None:
+        """The job is over; the one whose turn comes."""
+        if job.lane is None or job.partition.standing is not Standing.OWNED:
+            return None
+        return job.partition.lanes.leave(job.lane)
 
     def _on_durable(self, outcomes: list[Outcome]) -> None:
         """The outbox wrote these: finish their offsets and take more."""
@@ -346,6 +411,7 @@ class JobEngine:
         self._ready.extend(keep)
         self.crash_watch.drop_stopping()
         self._delayed.remove(lambda job: job.partition.is_stopping)
+        self._gatekeeper.drop_stopping()
         for job in self._retries.remove(lambda job: job.partition.is_stopping):
             outcome = self._rules.hand_on(job, now_us=self._now_us())
             if outcome is not None:
@@ -419,6 +485,7 @@ class JobEngine:
                 tasks.create_task(self._read_schemas())
                 tasks.create_task(self._runners.run())
         finally:
+            self._gatekeeper.stop()
             if self._timer is not None:
                 self._timer.cancel()
 

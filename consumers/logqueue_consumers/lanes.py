@@ -7,7 +7,7 @@ all, `none` no lane at all. A job keeps its lane while it waits for a retry in m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 J = TypeVar("J")
@@ -40,6 +40,19 @@ class Lanes(Generic[J]):
             return queue.popleft()
         del self._waiting[lane]
         return None
+
+    def withdraw(self, is_gone: Callable[[J], bool]) -> list[J]:
+        """Remove and return jobs behind running ones for which `is_gone` holds."""
+        gone: list[J] = []
+        for queue in self._waiting.values():
+            if queue:
+                leaving = [job for job in queue if is_gone(job)]
+                if leaving:
+                    gone += leaving
+                    staying = [job for job in queue if job not in leaving]
+                    queue.clear()
+                    queue.extend(staying)
+        return gone
 
     def clear(self, lane: Hashable) -> list[J]:
         """Drop a lane whose partition was lost; returns the jobs in it that never started."""
