@@ -209,3 +209,10 @@ def test_the_last_one_to_leave_is_answered_when_the_empty_group_is_durable(shell
     assert shell.is_parked(left)
     shell.settle()
     assert not shell.is_parked(left)
+
+
+def test_a_group_whose_last_member_left_is_empty_whatever_ids_were_given_out(shell: Shell) -> None:
+    (only,), _ = shell.stable_group()
+    shell.join()  # is told its id, and never comes back with it
+    shell.leave((only, None))
+    assert shell.describe().group_state == "Empty"

@@ -233,3 +233,40 @@ def test_a_producer_is_forgotten_after_its_time_but_not_with_an_open_transaction
     assert log.producer_state.expire(now_ms=NOW + 1000, after_ms=1000) == 1
     assert log.last_stable_offset == log.log_end_offset
     assert aborted(log) == [(1, 0)]
+
+
+def _ask(log: PartitionLog, sequence: int, *, epoch: int = 0, version: int = 1) -> None:
+    """The coordinator is asked about a batch of producer 1, and says no."""
+    log.producer_state.verifications.begin(1, epoch, sequence, epochs_change=version > 1, now_ms=NOW)
+
+
+def test_no_sequence_is_taken_above_the_lowest_that_was_refused(log: PartitionLog) -> None:
+    _ask(log, 3)
+    _ask(log, 5)
+    with pytest.raises(OutOfOrderSequence):
+        produce(log, 1, 5)
+    with pytest.raises(OutOfOrderSequence):
+        produce(log, 1, 4, transactional=False)
+    assert produce(log, 1, 3, count=2).base_offset == 0
+    assert produce(log, 1, 5).base_offset == 2
+
+
+def test_a_refused_sequence_of_an_older_epoch_holds_nothing_back(log: PartitionLog) -> None:
+    _ask(log, 3)
+    assert produce(log, 1, 9, epoch=1).base_offset == 0
+
+
+def test_a_marker_ends_what_was_asked_for_but_not_what_the_next_transaction_asks(log: PartitionLog) -> None:
+    _ask(log, 3)
+    end(log, 1, commit=False)
+    assert produce(log, 1, 5, transactional=False).base_offset == 1
+    _ask(log, 0, epoch=1, version=2)
+    end(log, 1, commit=False, epoch=1, version=2)  # of the transaction before: it carries the next one's epoch
+    with pytest.raises(OutOfOrderSequence):
+        produce(log, 1, 1, epoch=1, transactional=False)
+
+
+def test_what_was_asked_for_is_forgotten_with_idle_producers(log: PartitionLog) -> None:
+    _ask(log, 3)
+    log.producer_state.expire(now_ms=NOW + 1_000, after_ms=1_000)
+    assert produce(log, 1, 5, transactional=False).base_offset == 0
