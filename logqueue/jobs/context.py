@@ -1,14 +1,45 @@
-"""What a handler learns of its job: the `ctx` parameter. A value; the worker fills it in."""
+"""What a handler learns of its job and may do about it: the `ctx` parameter. Facts, and a door to the worker."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from inspect import isawaitable
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from logqueue.ids import JobId
+from logqueue.jobs.errors import JobCancelled
 from logqueue.jobs.times import to_datetime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ContextServices(Protocol):
+    """What a worker does for the handler that it runs. Every method may be called from any thread."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this job to be cancelled."""
+        ...
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Show how far the job has come."""
+        ...
+
+    def log(self, line: str) -> None:
+        """Add a line to the job's own log."""
+        ...
+
+    async def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """The kept result of a step, or that of `call`, made durable."""
+        ...
+
+    def step_from_thread(self, name: str, call: Callable[[], Any]) -> Any:
+        """The same for a handler that runs in a thread: waits there."""
+        ...
 
 
 class JobContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +48,9 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
     `attempt` counts from 1. `replay` is how often an operator sent this job round again. `replaying` says that this
     run belongs to a shadow group: history is run through the handler, and the outside world should not notice.
     `job_id` stays the same over all attempts: hand it on as the idempotency key of whatever the handler calls.
+
+    Made without services (a unit test that calls the handler), nothing is cancelled, progress and log lines go
+    nowhere, and steps just run.
     """
 
     job_id: JobId
@@ -33,6 +67,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     headers: Mapping[str, bytes]
+    _services: ContextServices | None = None
 
     @property
     def created_at(self) -> datetime:
@@ -43,3 +78,52 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
     def is_last_attempt(self) -> bool:
         """Whether a failure now ends the job."""
         return self.attempt >= self.max_attempts
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this job to be cancelled.
+
+        An `async` handler is cancelled at its next `await` anyway; a plain one has to look, and may end as it likes:
+        what it returns then counts, `raise_if_cancelled` makes the job `cancelled`.
+        """
+        return self._services is not None and self._services.cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raise JobCancelled if somebody asked for this job to be cancelled."""
+        if self.cancelled:
+            raise JobCancelled("cancelled while it ran")
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Show how far the job has come, in `details.progress`; written at most twice a second: call it freely."""
+        if self._services is not None:
+            self._services.progress(done, total, message)
+
+    def log(self, line: str) -> None:
+        """Add a line to the job's own log, under `details.log`: the newest lines are kept, within a few KiB."""
+        if self._services is not None:
+            self._services.log(line)
+
+    async def step(self, name: str, function: Callable[P, Awaitable[R] | R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a part of the job once: `order = await ctx.step("charge", charge, card, amount)`.
+
+        Its result (a JSON value) is durable before this returns. Later attempts, in whichever process, get that result
+        without running the function. `name` is unique within the job. The function may run again if the process dies
+        before its result is durable. Raises StepRefused for a result that is no JSON value or too large.
+        """
+
+        async def call() -> Any:
+            found = function(*args, **kwargs)
+            return await found if isawaitable(found) else found
+
+        if self._services is None:
+            result: R = await call()
+        else:
+            result = await self._services.step(name, call)
+        return result
+
+    def step_sync(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The same for plain handlers: `order = ctx.step_sync("charge", charge, card, amount)`."""
+        if self._services is None:
+            return function(*args, **kwargs)
+        result: R = self._services.step_from_thread(name, lambda: function(*args, **kwargs))
+        return result

@@ -16,6 +16,7 @@ class ErrorClass(StrEnum):
     CRASH = "crash"
     UNDECODABLE = "undecodable"
     UNKNOWN_TYPE = "unknown-type"
+    CONFLICT = "conflict"
 
 
 class TransientError(Exception):
@@ -75,6 +76,14 @@ class JobTimeout(Exception):
     """The handler ran longer than the job's timeout; retried like a transient error, recorded as `timeout`."""
 
     error_class = ErrorClass.TIMEOUT
+
+
+class JobCancelled(Exception):
+    """Ends a job as `cancelled`: raised by `ctx.raise_if_cancelled()`, or by a handler that sees its job as moot."""
+
+
+class StepRefused(PermanentError):
+    """A step of a job (`ctx.step`) that cannot be kept: its name, its result, or how many there are."""
 
 
 class InvalidDefinition(LogqueueError):
