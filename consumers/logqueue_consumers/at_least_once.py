@@ -34,11 +34,13 @@ class AtLeastOnce:
         writable = await self._write_ahead(outcomes)
         records = [*await self._partitions.place(emitted), *(self._records.running(job) for job in started)]
         first = len(records)
-        records += [self._records.status(outcome) for outcome in writable]
+        told = [outcome for outcome in writable if not outcome.is_silent]
+        records += [self._records.status(outcome) for outcome in told]
         refused = complain(records, await self._producer.send(records))
         if not refused:
             return writable
-        return [outcome for place, outcome in enumerate(writable, first) if place not in refused]
+        unwritten = {outcome for place, outcome in enumerate(told, first) if place in refused}
+        return [outcome for outcome in writable if outcome not in unwritten]
 
     async def _write_ahead(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Write what goes beside the statuses; returns the outcomes whose statuses may follow.

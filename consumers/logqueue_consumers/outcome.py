@@ -48,6 +48,7 @@ class Outcome:
         "failure",
         "finishes",
         "headers",
+        "is_silent",
         "job",
         "more",
         "result",
@@ -72,6 +73,9 @@ class Outcome:
         self.headers: list[tuple[str, bytes]] = []
         self.more: Sequence[Outgoing] = ()
         """Further records (follow-up jobs, ...): they exist if and only if this outcome does. See `add_records`."""
+
+        self.is_silent = False
+        """No status is written: the job is another one's double, whose status stands."""
 
     def add_records(self, records: Iterable[Outgoing]) -> None:
         """Write these with the outcome: in its transaction, or (at least once) before its status."""

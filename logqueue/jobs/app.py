@@ -14,6 +14,7 @@ from logqueue.jobs.errors import InvalidDefinition, UnknownJobType
 from logqueue.jobs.retry import Retry
 from logqueue.jobs.settings import Settings, load_settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec, check_group, unique_specs
+from logqueue.jobs.unique import Unique
 
 if TYPE_CHECKING:
     from logqueue.jobs.client import JobClient
@@ -100,6 +101,7 @@ class App:
         timeout: Duration = DEFAULT_TIMEOUT_S,
         isolation: str | None = None,
         version: int | str | None = None,
+        unique: Unique | None = None,
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
@@ -108,7 +110,7 @@ class App:
 
         `isolation="process"` runs it in a process of its own from a bounded pool: for handlers that are CPU-bound, may
         crash, or must be stopped hard when their time is up (a thread cannot be). `version` of the handler's code is
-        kept with every status, so that a replay can ask for what ran under it.
+        kept with every status, so that a replay can ask for what ran under it. `unique` keeps one of equal jobs.
         """
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
@@ -123,6 +125,7 @@ class App:
                 timeout=timeout,
                 isolation=isolation,
                 version=version,
+                unique=unique,
             )
             self._jobs[type] = definition
             self._queues.setdefault(queue, Queue(name=queue))
@@ -152,7 +155,7 @@ class App:
         specs = names.shared_specs()
         for name in self._queues if queues is None else queues:
             specs.append(names.jobs_spec(name, partitions=self._queues[name].partitions))
-            specs.extend(names.group_specs(name, self.group))
+            specs.extend(names.group_specs(name, self.group, partitions=self._queues[name].partitions))
         return unique_specs(specs)
 
     def describe(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
 from logqueue.jobs.sending import PreparedJob, Sending, prepare_job
 from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_queue
+from logqueue.jobs.unique import Unique
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,6 +89,7 @@ class JobDefinition(Generic[P, R]):
     args_schema: Mapping[str, Any] = field(repr=False)
     is_isolated: bool = False
     version: int | str | None = None
+    unique: Unique | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any queue."""
@@ -129,15 +131,24 @@ class JobDefinition(Generic[P, R]):
         expires: Duration | datetime | None = None,
         id: str | None = None,  # noqa: A002 - the word users know
         headers: Mapping[str, str | bytes] | None = None,
+        idempotency_key: str | None = None,
     ) -> Sending[P, R]:
         """This job with options for one sending: `await job.with_(delay="10m").send(...)`.
 
         `delay` counts from the sending, `run_at` is an aware datetime (one of the two); `expires` is an aware datetime
         or a duration from the sending after which the job is not begun any more. `id` replaces the generated one.
-        `headers` are your own Kafka headers.
+        `headers` are your own Kafka headers. The same `idempotency_key` is the same job: sent again (same tenant, same
+        arguments) it does not run again, and waiting for it gives the state of the first.
         """
         return Sending.of(
-            self, tenant=tenant, delay=delay, run_at=run_at, expires=expires, job_id=id, headers=headers or {}
+            self,
+            tenant=tenant,
+            delay=delay,
+            run_at=run_at,
+            expires=expires,
+            job_id=id,
+            headers=headers or {},
+            idempotency_key=idempotency_key,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -155,6 +166,7 @@ class JobDefinition(Generic[P, R]):
             "retry": self.retry.describe(),
             "timeout": format_duration(self.timeout_s),
             "order": queue.order,
+            "unique": None if self.unique is None else self.unique.describe(),
         }
 
 
@@ -168,6 +180,7 @@ def define_job(
     timeout: Duration,
     isolation: str | None = None,
     version: int | str | None = None,
+    unique: Unique | None = None,
 ) -> JobDefinition[P, R]:
     """Build the definition of a handler; InvalidDefinition says what about it cannot work."""
     where = f"Job {check_type(type_)!r} ({getattr(handler, '__qualname__', handler)!s})"
@@ -186,6 +199,8 @@ def define_job(
     hints = _hints(handler, where)
     takes_context = _takes_context(parameters, hints)
     args_type = _args_type(parameters[1:] if takes_context else parameters, hints, where, type_)
+    if unique is not None:
+        unique.check_fields(args_type.__struct_fields__, where)
     return JobDefinition(
         app=app,
         type=type_,
@@ -200,6 +215,7 @@ def define_job(
         args_schema=_schema(args_type, where),
         is_isolated=isolation is not None,
         version=_version(version, where),
+        unique=unique,
     )
 
 

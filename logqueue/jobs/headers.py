@@ -14,6 +14,9 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 | `job-attempt` | attempt that this record is for, 1-based; absent: 1 |
 | `job-not-before`, `job-expires` | RFC 3339; not run before / not run after |
 | `job-replay` | how often an operator replayed the job; absent: 0 |
+| `job-idempotency-key` | names the job within tenant, queue and type: the same key is the same job |
+| `job-workflow` | `<workflow id>/<node>/<group>`: the job is a node of a workflow that this group runs |
+| `job-workflow-results` | JSON object: what the nodes before it returned |
 | `job-error-type`, `-message`, `-class` | the failure that brought a retry, dead-letter or parked record here |
 | `job-first-failed-at` | RFC 3339; set by the first failure, then kept |
 | `job-origin-topic`, `-partition`, `-offset`, `-group` | where the job's first record is; set once, then kept |
@@ -34,6 +37,8 @@ from logqueue.jobs.times import MAX_MS, format_time, parse_time
 Headers = Sequence[tuple[str, bytes]]
 
 MAX_TYPE_CHARS = 255
+MAX_KEY_CHARS = 255
+MAX_WORKFLOW_CHARS = 400
 MAX_ATTEMPT = 2**31 - 1
 MAX_MESSAGE_BYTES = 2000  # of an error's text; the whole trace belongs into logs
 MAX_ERROR_TYPE_BYTES = 200
@@ -49,6 +54,9 @@ ATTEMPT = "job-attempt"
 NOT_BEFORE = "job-not-before"
 EXPIRES = "job-expires"
 REPLAY = "job-replay"
+IDEMPOTENCY_KEY = "job-idempotency-key"
+WORKFLOW = "job-workflow"
+WORKFLOW_RESULTS = "job-workflow-results"
 ERROR_TYPE = "job-error-type"
 ERROR_MESSAGE = "job-error-message"
 ERROR_CLASS = "job-error-class"
@@ -60,6 +68,7 @@ ORIGIN_GROUP = "job-origin-group"
 
 OWN_HEADERS = frozenset(
     {CE_SPECVERSION, CE_ID, CE_TYPE, CE_SOURCE, CE_TIME, CONTENT_TYPE, ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY}
+    | {IDEMPOTENCY_KEY, WORKFLOW, WORKFLOW_RESULTS}
     | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT}
     | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP}
 )
@@ -77,6 +86,8 @@ class JobHeaders(msgspec.Struct, frozen=True, gc=False):
     expires_ms: int | None = None
     content_type: str | None = None
     created_ms: int | None = None
+    idempotency_key: str | None = None
+    workflow: str | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -112,6 +123,8 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         None if expires is None else _time(EXPIRES, expires),
         _shared_text(CONTENT_TYPE, content_type) if content_type else None,
         _time_if_any(created) if created else None,
+        _text(IDEMPOTENCY_KEY, key, MAX_KEY_CHARS) if (key := get(IDEMPOTENCY_KEY)) else None,
+        _text(WORKFLOW, workflow, MAX_WORKFLOW_CHARS) if (workflow := get(WORKFLOW)) else None,
     )
 
 

@@ -12,11 +12,12 @@ import msgspec
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import InvalidArguments
-from logqueue.jobs.headers import check_extra_headers, job_headers
+from logqueue.jobs.headers import IDEMPOTENCY_KEY, check_extra_headers, job_headers
 from logqueue.jobs.job_ids import MAX_ID_CHARS, JobIds
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
 from logqueue.jobs.times import MAX_MS, to_ms
+from logqueue.jobs.unique import check_key, keyed_job_id
 
 if TYPE_CHECKING:
     from logqueue.jobs.definition import JobDefinition
@@ -53,19 +54,27 @@ def prepare_job(
     expires_ms: int | None = None,
     content_type: str = JSON_TYPE,
     headers: list[tuple[str, bytes]] | None = None,
+    idempotency_key: str | None = None,
 ) -> PreparedJob:
     """A job of encoded arguments; InvalidArguments if tenant or id cannot be one, or if it expires before it is due.
 
     `value` is taken as it is: check it against the job's arguments first. `headers` are checked extra headers.
     """
-    job_id = JobId(check_id(id)) if id is not None else _IDS.next()
+    tenant = check_tenant(tenant) if tenant is not None else DEFAULT_TENANT
+    if idempotency_key is not None:
+        if id is not None:
+            raise InvalidArguments("A job with an idempotency key has an id made from it", field="id")
+        job_id = keyed_job_id(tenant=tenant, queue=queue, type_=type, key=check_key(idempotency_key))
+        headers = [*(headers or ()), (IDEMPOTENCY_KEY, idempotency_key.encode())]
+    else:
+        job_id = JobId(check_id(id)) if id is not None else _IDS.next()
     if expires_ms is not None and expires_ms <= max(now_ms, not_before_ms or 0):
         raise InvalidArguments("The job would expire before it may run", field="expires")
     return PreparedJob(
         id=job_id,
         type=type,
         queue=queue,
-        tenant=check_tenant(tenant) if tenant is not None else DEFAULT_TENANT,
+        tenant=tenant,
         value=value,
         headers=job_headers(
             id=job_id,
@@ -93,6 +102,7 @@ class Sending(Generic[P, R]):
     expires_at_ms: int | None
     job_id: str | None
     headers: list[tuple[str, bytes]]
+    idempotency_key: str | None = None
 
     @classmethod
     def of(
@@ -105,6 +115,7 @@ class Sending(Generic[P, R]):
         expires: Duration | datetime | None,
         job_id: str | None,
         headers: Mapping[str, str | bytes],
+        idempotency_key: str | None = None,
     ) -> Sending[P, R]:
         """Check the options; InvalidArguments, InvalidDuration or InvalidHeader names the one that is wrong."""
         if delay is not None and run_at is not None:
@@ -119,6 +130,7 @@ class Sending(Generic[P, R]):
             expires_at_ms=_instant(expires_at, "expires"),
             job_id=check_id(job_id) if job_id is not None else None,
             headers=check_extra_headers(headers.items()),
+            idempotency_key=check_key(idempotency_key) if idempotency_key is not None else None,
         )
 
     def prepare(self, **arguments: Any) -> PreparedJob:
@@ -136,6 +148,7 @@ class Sending(Generic[P, R]):
             not_before_ms=_later(now_ms, self.delay_s) if self.delay_s is not None else self.run_at_ms,
             expires_ms=_later(now_ms, self.expires_s) if self.expires_s is not None else self.expires_at_ms,
             headers=self.headers,
+            idempotency_key=self.idempotency_key,
         )
 
     async def send(self, **arguments: Any) -> JobHandle:
