@@ -21,7 +21,7 @@ from logqueue.jobs.errors import UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.crash_watch import CrashWatch
 from logqueue_consumers.delay import DelayHeap
-from logqueue_consumers.gates import EndedHook, Fate, Gatekeeper
+from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
 from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
@@ -30,6 +30,7 @@ from logqueue_consumers.outbox import Outbox, by_partition
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_of
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.runner import Interrupted, RunnerPool
+from logqueue_consumers.shard import Shards
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ class JobEngine:
         self._schema_waits: dict[int, list[Job]] = {}
         self._has_schema_waits = asyncio.Event()
         self._partitions: set[OwnedPartition] = set()
+        self.shards = Shards()
         self._retries: DelayHeap[Job] = DelayHeap(limits.max_memory_retries)
         self._delayed: DelayHeap[Job] = DelayHeap(limits.max_delayed)
         self._gatekeeper = Gatekeeper(
@@ -74,6 +76,8 @@ class JobEngine:
         """Asked, in this order, about every job that could run."""
         self.ended_hooks: list[EndedHook] = []
         """Told of every outcome."""
+        self.intake: Gate | None = None
+        """Asked first, about every record in the order of the log, before its time: is it the same job again?"""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = 0.0
         self.counts = Counts()
@@ -89,6 +93,7 @@ class JobEngine:
     def open(self, partition: OwnedPartition) -> None:
         """Work on this partition from now on."""
         self._partitions.add(partition)
+        self.shards.join(partition)
         self.crash_watch.add(partition)
 
     def deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
@@ -170,6 +175,8 @@ class JobEngine:
             self._route(job)
 
     def _route(self, job: Job) -> None:
+        if self.intake is not None and self._gatekeeper.ask_at_intake(self.intake, job) is not Fate.GOES_ON:
+            return
         headers = job.headers
         if headers.expires_ms is not None and not self._is_shadow and headers.expires_ms <= self._clock.time_ms():
             self._expire(job)
@@ -415,7 +422,7 @@ class JobEngine:
         for job in self._retries.remove(lambda job: job.partition.is_stopping):
             outcome = self._rules.hand_on(job, now_us=self._now_us())
             if outcome is not None:
-                self.outbox.add(outcome)
+                self._write(outcome)
 
     async def wait_idle(self, partitions: Iterable[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
         """Wait until no job of these partitions runs; false when the time was not enough or `hurry` was set."""
@@ -461,6 +468,7 @@ class JobEngine:
         partition.backlog.clear()
         partition.held.clear()
         self._partitions.discard(partition)
+        self.shards.leave(partition)
         self.crash_watch.discard(partition)
         self.interrupt([partition], Interrupted.LOST)
 

@@ -370,6 +370,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 kind=role.kind,
                 queue=role.queue,
                 order=self._orders[role.queue],
+                priority=role.priority,
                 window=PartitionWindow(base, finished),
             )
         else:

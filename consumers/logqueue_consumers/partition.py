@@ -11,6 +11,7 @@ from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.lanes import Lanes
 from logqueue_consumers.offset_map import Run, merge
 from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.shard import Shard, ShardId
 
 if TYPE_CHECKING:
     from logqueue_consumers.crash_watch import Watch
@@ -50,7 +51,9 @@ class OwnedPartition:
         "may_have_origin",
         "order",
         "partition",
+        "priority",
         "queue",
+        "shard",
         "standing",
         "topic",
         "watch",
@@ -58,13 +61,25 @@ class OwnedPartition:
     )
 
     def __init__(
-        self, topic: str, partition: int, *, kind: TopicKind, queue: str, order: str, window: PartitionWindow
+        self,
+        topic: str,
+        partition: int,
+        *,
+        kind: TopicKind,
+        queue: str,
+        order: str,
+        window: PartitionWindow,
+        priority: str | None = None,
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.kind = kind
         self.queue = queue
         self.order = order
+        self.priority = priority
+        """The priority class of the topic's jobs; None where they may be of any class."""
+        self.shard = Shard(ShardId(queue, partition))
+        """What is known of the tenants of this number; shared with the queue's other topics once it is open."""
         self.may_have_origin = kind is not TopicKind.JOBS
         """Records of retry and parked topics say where their job began."""
         self.window = window

@@ -1,12 +1,15 @@
 """Assigns partitions evenly and moves as few as it can, so that running jobs stay where they run. No IO.
 
-Every member tells in its join request which partitions it has. The leader shares out topic by topic, since topics
-differ in load; members keep what they have up to their share.
+What is shared out are units: the same-numbered partitions of all topics of a family, which is a queue's job topic,
+the topics of its priority classes, its retry topic and its parked one. So a tenant, whose key has the same number in
+each of them, has one owner. Every member tells in its join request which partitions it has. The leader shares out
+family by family, since they differ in load; members keep the units they have up to their share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +20,10 @@ from logqueue.ids import TopicPartition
 
 _VERSION = 0
 _Owned = list[tuple[str, list[int]]]
+Family = Callable[[str], str]
+"""Which family a topic belongs to."""
+Unit = tuple[TopicPartition, ...]
+"""Partitions that go together."""
 
 
 class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
@@ -24,7 +31,9 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     name = "logqueue-sticky"
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family = str) -> None:
+        """By default each topic is a family of its own."""
+        self._family = family
         self._owned: _Owned = []
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
@@ -44,7 +53,7 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
             for partition in sorted(cluster.partitions_for_topic(topic) or ())
         ]
         owned = {member: _read_owned(metadata.user_data) for member, metadata in members.items()}
-        shares = share_out(partitions, subscriptions, owned)
+        shares = share_out(partitions, subscriptions, owned, self._family)
         return {member: _assignment(share) for member, share in shares.items()}
 
 
@@ -52,45 +61,64 @@ def share_out(
     partitions: Sequence[TopicPartition],
     subscriptions: Mapping[str, set[str]],
     owned: Mapping[str, Sequence[TopicPartition]],
+    family: Family = str,
 ) -> dict[str, list[TopicPartition]]:
     """Who gets which partition. Every partition some member subscribes to is given to exactly one of these.
 
-    Each topic is shared evenly among those who subscribe to it, and what is left over of a topic goes to those who have
-    least so far: where all subscribe alike, all counts differ by at most one, in each topic and in all. A member keeps
-    of every topic as many of its partitions as its share has room for.
+    Each family is shared evenly among those who subscribe to all of it, and what is left over goes to those who have
+    least so far: where all subscribe alike, the counts of units differ by at most one, in each family and in all. A
+    member keeps of every family as many of its units as its share has room for. While nobody subscribes to all topics
+    of a family (workers with different releases of an app), its topics are shared out one by one.
     """
-    shares: dict[str, list[TopicPartition]] = {member: [] for member in sorted(subscriptions)}
-    topics: dict[str, list[TopicPartition]] = {}
-    for partition in partitions:
-        topics.setdefault(partition.topic, []).append(partition)
-    for topic in sorted(topics, key=lambda name: (-len(topics[name]), name)):
-        able = [member for member in shares if topic in subscriptions[member]]
+    families: dict[str, list[str]] = defaultdict(list)
+    for topic in sorted({partition.topic for partition in partitions}):
+        families[family(topic)].append(topic)
+    groups: list[list[str]] = []
+    for topics in families.values():
+        is_whole = any(subscription.issuperset(topics) for subscription in subscriptions.values())
+        groups += [topics] if is_whole else [[topic] for topic in topics]
+    shared = [(units_of(partitions, topics), topics) for topics in groups]
+    shares: dict[str, list[Unit]] = {member: [] for member in sorted(subscriptions)}
+    for units, topics in sorted(shared, key=lambda group: (-len(group[0]), group[1])):
+        able = [member for member in shares if subscriptions[member].issuperset(topics)]
         if able:
-            _share_topic(topics[topic], able, owned, shares)
-    return shares
+            _share_family(units, able, owned, shares)
+    return {member: [partition for unit in units for partition in unit] for member, units in shares.items()}
 
 
-def _share_topic(
-    partitions: Sequence[TopicPartition],
+def units_of(partitions: Iterable[TopicPartition], topics: Sequence[str]) -> list[Unit]:
+    """The partitions of these topics, those of one number together."""
+    numbered: dict[int, list[TopicPartition]] = defaultdict(list)
+    for partition in partitions:
+        if partition.topic in topics:
+            numbered[partition.partition].append(partition)
+    return [tuple(numbered[number]) for number in sorted(numbered)]
+
+
+def _share_family(
+    units: Sequence[Unit],
     members: Sequence[str],
     owned: Mapping[str, Sequence[TopicPartition]],
-    shares: dict[str, list[TopicPartition]],
+    shares: dict[str, list[Unit]],
 ) -> None:
-    """Add one topic's partitions to the shares of these members."""
-    left = dict.fromkeys(partitions)
-    claims = {member: [p for p in dict.fromkeys(owned.get(member, ())) if p in left] for member in members}
-    floor, extra = divmod(len(partitions), len(members))
+    """Add one family's units to the shares of these members."""
+    left = dict.fromkeys(units)
+    unit_of = {partition: unit for unit in units for partition in unit}
+    claims = {
+        member: list(dict.fromkeys(unit_of[p] for p in owned.get(member, ()) if p in unit_of)) for member in members
+    }
+    floor, extra = divmod(len(units), len(members))
     ranked = sorted(members, key=lambda member: (len(shares[member]), -len(claims[member]), member))
     rooms = {member: floor + (place < extra) for place, member in enumerate(ranked)}
     for member in members:
-        for partition in claims[member]:
-            if rooms[member] and partition in left:
-                del left[partition]
-                shares[member].append(partition)
+        for unit in claims[member]:
+            if rooms[member] and unit in left:
+                del left[unit]
+                shares[member].append(unit)
                 rooms[member] -= 1
-    for partition in left:
+    for unit in left:
         member = next(member for member in ranked if rooms[member])
-        shares[member].append(partition)
+        shares[member].append(unit)
         rooms[member] -= 1
 
 

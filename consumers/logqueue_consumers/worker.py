@@ -102,20 +102,21 @@ class Worker:
         specs: list[TopicSpec] = list(names.shared_specs())
         for queue in self._queues:
             specs.append(names.jobs_spec(queue, partitions=app.queues[queue].partitions))
-            specs.extend(names.group_specs(queue, group))
+            specs.extend(names.group_specs(queue, group, partitions=app.queues[queue].partitions))
         engine = await bench.prepare(specs, definition_records(app, names, bench.clock.time_ms()))
+        roles = self._topics()
         self._member = GroupMember(
             engine,
             lambda: bench.make_consumer(
                 group_instance_id=self._instance_id,
-                partition_assignment_strategy=(StickyAssignor(),),
+                partition_assignment_strategy=(StickyAssignor(lambda topic: roles[topic].queue or topic),),
                 session_timeout_ms=bench.limits.session_timeout_ms,
                 heartbeat_interval_ms=bench.limits.heartbeat_interval_ms,
                 rebalance_timeout_ms=bench.limits.rebalance_timeout_ms,
             ),
             bench.offsets,
             group=group,
-            topics=self._topics(),
+            topics=roles,
             orders={name: app.queues[name].order for name in self._queues},
             limits=bench.limits,
             hurry=hurry,

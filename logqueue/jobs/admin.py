@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -61,8 +62,15 @@ async def _create_missing(admin: AIOKafkaAdminClient, wanted: dict[str, TopicSpe
         missing = [spec for name, spec in wanted.items() if not existing.get(name)]
         if not missing:
             return {name: existing[name] for name in wanted}
-        created |= await _create(admin, [spec for spec in missing if spec.name not in created])
+        sized = [_sized(spec, existing) for spec in missing if spec.name not in created]
+        created |= await _create(admin, sized)
         await asyncio.sleep(POLL_S)
+
+
+def _sized(spec: TopicSpec, existing: Mapping[str, int]) -> TopicSpec:
+    """The spec with as many partitions as the topic that it is to be like."""
+    count = existing.get(spec.like) if spec.like is not None else None
+    return spec if not count else replace(spec, partitions=count)
 
 
 async def _create(admin: AIOKafkaAdminClient, specs: list[TopicSpec]) -> set[str]:

@@ -10,16 +10,17 @@ from enum import StrEnum
 from logqueue.jobs.errors import InvalidDefinition
 
 QUEUE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}", re.ASCII)
+PRIORITY_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 PREFIX = re.compile(r"[A-Za-z0-9._-]{0,32}", re.ASCII)  # with the names' own bounds: at most Kafka's 249 characters
 
 JOBS_PARTITIONS = 16
-RETRY_PARTITIONS = 4
 DLQ_PARTITIONS = 4
 PARKED_PARTITIONS = 1
 STATUS_PARTITIONS = 4
 CONTROL_PARTITIONS = 1
 WORKERS_PARTITIONS = 1
+SCHEDULES_PARTITIONS = 4
 SCHEMAS_PARTITIONS = 1  # one partition: versions and ids are decided by the order of the records
 MAX_PARTITIONS = 10_000
 
@@ -35,23 +36,30 @@ class TopicKind(StrEnum):
     CONTROL = "control"
     SCHEMAS = "schemas"
     WORKERS = "workers"
+    SCHEDULES = "schedules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicRole:
-    """What a topic name says: its kind, and the queue and group where it has them."""
+    """What a topic name says: its kind, and the queue, group and priority class where it has them."""
 
     kind: TopicKind
     queue: str | None = None
     group: str | None = None
+    priority: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSpec:
-    """A topic as it is to be created; replication is the broker's default (-1)."""
+    """A topic as it is to be created; replication is the broker's default (-1).
+
+    `like` names a topic whose number of partitions counts instead of `partitions` if it exists: a key is then in the
+    same-numbered partition of both.
+    """
 
     name: str
     partitions: int
+    like: str | None = None
     configs: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,6 +84,14 @@ _WORKERS = {
     "segment.ms": str(600 * 1000),
     "delete.retention.ms": str(3600 * 1000),
 }
+# Jobs that wait here leave by tombstones; what is compacted away need not be read by the next owner.
+_SCHEDULES = {
+    **_COMPACT,
+    "max.message.bytes": _KEEP_MOVED["max.message.bytes"],
+    "segment.bytes": str(64 * 1024 * 1024),
+    "segment.ms": str(6 * 3600 * 1000),
+    "delete.retention.ms": str(24 * 3600 * 1000),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +104,10 @@ class TopicNames:
         if not PREFIX.fullmatch(self.prefix):
             raise InvalidDefinition(f"Topic prefix {self.prefix!r} is not 0 to 32 of A-Z a-z 0-9 . _ -")
 
-    def jobs(self, queue: str) -> str:
-        """Where the jobs of a queue are; any Kafka client may produce here."""
-        return f"{self.prefix}jobs.{check_queue(queue)}"
+    def jobs(self, queue: str, priority: str | None = None) -> str:
+        """Where the jobs of a queue (of a priority class that is not its default) are; any client may produce here."""
+        topic = f"{self.prefix}jobs.{check_queue(queue)}"
+        return topic if priority is None else f"{topic}.{check_priority(priority)}"
 
     def retry(self, queue: str, group: str) -> str:
         """Where a group's jobs wait for a later attempt."""
@@ -120,6 +137,11 @@ class TopicNames:
         return f"{self.prefix}jobs.workers"
 
     @property
+    def schedules(self) -> str:
+        """Jobs that wait long, partitioned by tenant, and the cron schedules, in partition 0."""
+        return f"{self.prefix}jobs.schedules"
+
+    @property
     def schemas(self) -> str:
         """Avro schemas, in Confluent's layout."""
         return f"{self.prefix}_schemas"
@@ -133,19 +155,27 @@ class TopicNames:
             self.control: TopicKind.CONTROL,
             self.schemas: TopicKind.SCHEMAS,
             self.workers: TopicKind.WORKERS,
+            self.schedules: TopicKind.SCHEDULES,
         }
         if topic in fixed:
             return TopicRole(kind=fixed[topic])
         return _role_of(topic[len(self.prefix) :].split(".", 2))
 
-    def jobs_spec(self, queue: str, *, partitions: int = JOBS_PARTITIONS) -> TopicSpec:
-        """The job topic of one queue."""
-        return TopicSpec(name=self.jobs(queue), partitions=partitions, configs=dict(_KEEP))
+    def jobs_spec(self, queue: str, *, partitions: int = JOBS_PARTITIONS, priority: str | None = None) -> TopicSpec:
+        """The job topic of one queue, or of a priority class of it with as many partitions."""
+        name = self.jobs(queue, priority)
+        like = None if priority is None else self.jobs(queue)
+        return TopicSpec(name=name, partitions=partitions, like=like, configs=dict(_KEEP))
 
-    def group_specs(self, queue: str, group: str) -> list[TopicSpec]:
-        """Retry, dead-letter and parked topics of a group for one queue."""
+    def group_specs(self, queue: str, group: str, *, partitions: int = JOBS_PARTITIONS) -> list[TopicSpec]:
+        """Retry, dead-letter and parked topics of a group for one queue.
+
+        The retry topic has as many partitions as the job topic (`partitions` unless that exists): a tenant's jobs and
+        retries then have one owner.
+        """
+        retry, like = self.retry(queue, group), self.jobs(queue)
         return [
-            TopicSpec(name=self.retry(queue, group), partitions=RETRY_PARTITIONS, configs=dict(_KEEP_MOVED)),
+            TopicSpec(name=retry, partitions=partitions, like=like, configs=dict(_KEEP_MOVED)),
             TopicSpec(name=self.dlq(queue, group), partitions=DLQ_PARTITIONS, configs=dict(_KEEP_MOVED)),
             TopicSpec(name=self.parked(queue, group), partitions=PARKED_PARTITIONS, configs=dict(_KEEP_MOVED)),
         ]
@@ -166,6 +196,10 @@ class TopicNames:
         """The topic of heartbeats."""
         return TopicSpec(name=self.workers, partitions=WORKERS_PARTITIONS, configs=dict(_WORKERS))
 
+    def schedules_spec(self) -> TopicSpec:
+        """The topic of what waits for a time."""
+        return TopicSpec(name=self.schedules, partitions=SCHEDULES_PARTITIONS, configs=dict(_SCHEDULES))
+
     def shared_specs(self) -> list[TopicSpec]:
         """The topics that exist once: status, control, schemas."""
         return [self.status_spec(), self.control_spec(), self.schemas_spec()]
@@ -179,6 +213,13 @@ def check_queue(name: str) -> str:
         )
     if name in _RESERVED_QUEUES:
         raise InvalidDefinition(f"Queue name {name!r} is taken: jobs.{name} is a topic of logqueue itself")
+    return name
+
+
+def check_priority(name: str) -> str:
+    """The name of a priority class itself, or InvalidDefinition."""
+    if not isinstance(name, str) or not PRIORITY_NAME.fullmatch(name):
+        raise InvalidDefinition(f"Priority {name!r} is not of the form [a-z][a-z0-9-]* with at most 32 characters")
     return name
 
 
@@ -211,6 +252,10 @@ def _role_of(parts: list[str]) -> TopicRole | None:
     match parts:
         case ["jobs", queue] if QUEUE_NAME.fullmatch(queue) and queue not in _RESERVED_QUEUES:
             return TopicRole(kind=TopicKind.JOBS, queue=queue)
+        case ["jobs", queue, priority] if QUEUE_NAME.fullmatch(queue) and queue not in _RESERVED_QUEUES:
+            if not PRIORITY_NAME.fullmatch(priority):
+                return None
+            return TopicRole(kind=TopicKind.JOBS, queue=queue, priority=priority)
         case [kind, queue, group] if kind in _GROUP_KINDS and QUEUE_NAME.fullmatch(queue):
             if not GROUP_NAME.fullmatch(group):
                 return None

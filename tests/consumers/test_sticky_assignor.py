@@ -10,6 +10,11 @@ from logqueue.ids import TopicPartition
 
 TOPICS = {"jobs.a": 16, "retry.a.g": 4, "parked.a.g": 1}
 PARTITIONS = [TopicPartition(topic, number) for topic, count in TOPICS.items() for number in range(count)]
+SHARDED = [
+    TopicPartition(topic, number)
+    for topic, count in {"jobs.b": 8, "jobs.b.high": 8, "retry.b.g": 8, "jobs.c": 3, "retry.c.g": 2}.items()
+    for number in range(count)
+]
 members = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
 
 
@@ -55,6 +60,43 @@ def test_the_partitions_of_each_topic_are_spread(before: list[str], after: list[
     for topic in TOPICS:
         counts = [sum(partition.topic == topic for partition in share) for share in shares.values()]
         assert max(counts) - min(counts) <= 1
+
+
+@given(members, members, st.lists(st.sampled_from(SHARDED), max_size=20))
+def test_the_same_numbers_of_a_familys_topics_have_one_owner(
+    before: list[str], after: list[str], stale: list[TopicPartition]
+) -> None:
+    def family(topic: str) -> str:
+        return topic.split(".")[1]
+
+    names = {partition.topic for partition in SHARDED}
+    owned = share_out(SHARDED, dict.fromkeys(before, names), {}, family)
+    claims = {name: [*owned.get(name, []), *stale] for name in after}
+    shares = share_out(SHARDED, dict.fromkeys(after, names), claims, family)
+    assert sorted(partition for share in shares.values() for partition in share) == sorted(SHARDED)
+    owners: dict[tuple[str, int], set[str]] = {}
+    for name, share in shares.items():
+        for partition in share:
+            owners.setdefault((family(partition.topic), partition.partition), set()).add(name)
+    assert all(len(found) == 1 for found in owners.values())
+    units = [len({(family(p.topic), p.partition) for p in share}) for share in shares.values()]
+    assert max(units) - min(units) <= 1
+
+
+@given(members, members)
+def test_shards_stay_where_they_are_as_far_as_shares_allow(before: list[str], after: list[str]) -> None:
+    owned = share_out(PARTITIONS, subscribed(before), {}, lambda topic: "a")
+    shares = share_out(PARTITIONS, subscribed(after), owned, lambda topic: "a")
+    for name in set(before) & set(after):
+        had = {partition.partition for partition in owned[name]}
+        has = {partition.partition for partition in shares[name]}
+        assert len(had & has) == min(len(had), len(has))
+
+
+def test_a_family_that_nobody_subscribes_to_as_a_whole_is_shared_by_topic() -> None:
+    subscriptions = {"old": {"jobs.a", "retry.a.g"}, "new": {"jobs.a", "parked.a.g"}}
+    shares = share_out(PARTITIONS, subscriptions, {}, lambda topic: "a")
+    assert sorted(shares["old"] + shares["new"]) == sorted(PARTITIONS)
 
 
 def test_a_member_gets_only_topics_it_subscribes_to() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logqueue.jobs.errors import InvalidDefinition
-from logqueue.jobs.topics import GROUP_NAME, PREFIX, QUEUE_NAME, TopicKind, TopicNames, TopicRole
+from logqueue.jobs.topics import GROUP_NAME, PREFIX, PRIORITY_NAME, QUEUE_NAME, TopicKind, TopicNames, TopicRole
 
 QUEUES = st.from_regex(QUEUE_NAME, fullmatch=True).filter(lambda name: name not in ("status", "control", "schedules"))
 GROUPS = st.from_regex(GROUP_NAME, fullmatch=True)
@@ -23,6 +23,19 @@ def test_a_name_says_what_its_topic_is_for(prefix: str, queue: str, group: str) 
         assert len(topic) <= 249, "Kafka's limit"
 
 
+@given(queue=QUEUES, priority=st.from_regex(PRIORITY_NAME, fullmatch=True))
+def test_a_priority_class_has_a_topic_of_its_own_with_as_many_partitions(queue: str, priority: str) -> None:
+    names = TopicNames()
+    spec = names.jobs_spec(queue, partitions=7, priority=priority)
+    assert names.role(spec.name) == TopicRole(kind=TopicKind.JOBS, queue=queue, priority=priority)
+    assert (spec.partitions, spec.like) == (7, names.jobs(queue))
+
+
+def test_the_retry_topic_has_as_many_partitions_as_the_job_topic() -> None:
+    retry = TopicNames().group_specs("a", "g", partitions=7)[0]
+    assert (retry.name, retry.partitions, retry.like) == ("retry.a.g", 7, "jobs.a")
+
+
 def test_the_shared_topics_are_recognised() -> None:
     names = TopicNames("x.")
     assert names.role("x.jobs.status") == TopicRole(kind=TopicKind.STATUS)
@@ -31,7 +44,20 @@ def test_the_shared_topics_are_recognised() -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["", "jobs", "jobs.", "jobs.A", "jobs.a.b", "retry.a", "retry.a.", "other.a.b", "jobs.schedules"]
+    "topic",
+    [
+        "",
+        "jobs",
+        "jobs.",
+        "jobs.A",
+        "jobs.a.B",
+        "jobs.a.b.c",
+        "jobs.status.high",
+        "retry.a",
+        "retry.a.",
+        "other.a.b",
+        "jobs.schedules",
+    ],
 )
 def test_other_topics_are_none_of_ours(topic: str) -> None:
     assert TopicNames().role(topic) is None

@@ -1,0 +1,61 @@
+"""A shard: what the owner of one partition number of a queue knows of its tenants. No IO.
+
+The job topic of a queue, the topics of its priority classes and its retry topic have as many partitions, and a tenant
+is in the same-numbered partition of each. The assignor gives these to one member, so whoever owns a shard decides
+alone about its tenants: limits, uniqueness and fair shares need no agreement with anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from logqueue_consumers.partition import OwnedPartition
+
+
+class ShardId(NamedTuple):
+    """A queue and a partition number."""
+
+    queue: str
+    number: int
+
+
+class Shard:
+    """Lives as long as this worker owns a partition of it."""
+
+    __slots__ = ("id", "notes", "partitions")
+
+    def __init__(self, id: ShardId) -> None:  # noqa: A002 - the word
+        self.id = id
+        self.partitions: set[OwnedPartition] = set()
+        """Job, priority, retry and parked partitions of this number that the worker owns."""
+        self.notes: dict[Hashable, Any] = {}
+        """What other parts keep for the shard (an index of unique jobs, ...): gone when the shard is."""
+
+
+class Shards:
+    """The shards of a worker."""
+
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self._shards: dict[ShardId, Shard] = {}
+
+    def join(self, partition: OwnedPartition) -> None:
+        """The worker owns this partition from now on."""
+        shard = self._shards.get(partition.shard.id)
+        if shard is None:
+            shard = self._shards[partition.shard.id] = partition.shard
+        partition.shard = shard
+        shard.partitions.add(partition)
+
+    def leave(self, partition: OwnedPartition) -> None:
+        """The partition is gone, and with the last one its shard."""
+        shard = partition.shard
+        shard.partitions.discard(partition)
+        if not shard.partitions and self._shards.get(shard.id) is shard:
+            del self._shards[shard.id]
+
+    def __len__(self) -> int:
+        return len(self._shards)
