@@ -18,9 +18,10 @@ from logqueue.broker.session import Slot
 from logqueue.broker.state_log import stored_batches
 from logqueue.broker.topics import CONSUMER_OFFSETS, Topics
 from logqueue.config.group import GroupConfig
+from logqueue.coordination.effects import Caller, Now, Reply
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.coordinator import GroupCoordinator
-from logqueue.group.effects import Append, Caller, Effect, Now, Producer, Reply
+from logqueue.group.effects import Append, Effect, Producer
 from logqueue.records.batch import BatchHeader
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.control import ControlType, parse_marker

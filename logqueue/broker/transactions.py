@@ -17,8 +17,8 @@ from logqueue.broker.partition import LEADER_EPOCH, Partition
 from logqueue.broker.session import Slot
 from logqueue.broker.state_log import stored_batches
 from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
+from logqueue.coordination.effects import Caller, Now, Reply
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.group.effects import Caller, Now, Reply
 from logqueue.ids import TopicPartition
 from logqueue.records.builder import build_batch, read_records
 from logqueue.records.record import Record

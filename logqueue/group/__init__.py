@@ -1,9 +1,10 @@
 """Group coordination as sans-IO state machines.
 
-`coordinator.GroupCoordinator` is the door; `effects` holds what goes in and comes out. One file per API or concern.
+`coordinator.GroupCoordinator` is the door; `effects` holds what comes out. One file per API or concern.
 
-Classic groups: joining, membership (sync, heartbeat, leave); `rebalance` is the state machine.
-Consumer groups (KIP-848): `consumer_coordinator` wires consumer_heartbeat, classic_members, departures and migration,
-which work on drafts of a `consumer_group`; reconciliation and assignors decide who gets what.
-Both: commits, fetching, listing, removal.
+    classic/    joining, membership (sync, heartbeat, leave); `rebalance` is the state machine
+    consumer/   KIP-848: `coordinator` wires heartbeat, classic_members, departures and migration, which work on drafts
+                of a `group`; reconciliation and assignors decide who gets what
+    offsets/    commits, fetching, what is committed
+    here        what concerns both kinds: listing, removal, the records and what is under way (`ledger`)
 """

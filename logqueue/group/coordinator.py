@@ -19,24 +19,25 @@ from uuid import uuid4
 
 from logqueue.config import BrokerConfig
 from logqueue.config.group import GroupConfig
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.partitioning import partition_of
+from logqueue.coordination.timers import Timers
+from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.group.commits import Commits
-from logqueue.group.effects import Caller, Effect, Now, Producer
+from logqueue.group.classic.group import ClassicGroup
+from logqueue.group.classic.joining import Joining
+from logqueue.group.classic.membership import Membership
+from logqueue.group.classic.rebalance import Rebalance
+from logqueue.group.consumer.turns import Turns
+from logqueue.group.effects import Effect, Producer
 from logqueue.group.errors import reply_code_for_failed_append
-from logqueue.group.fetching import Fetching
-from logqueue.group.group import ClassicGroup
-from logqueue.group.joining import Joining
 from logqueue.group.ledger import Ledger
 from logqueue.group.listing import Listing
-from logqueue.group.membership import Membership
-from logqueue.group.offsets import Offsets
-from logqueue.group.partitioning import partition_of
-from logqueue.group.rebalance import Rebalance
+from logqueue.group.offsets.commits import Commits
+from logqueue.group.offsets.committed import Offsets
+from logqueue.group.offsets.fetching import Fetching
 from logqueue.group.records import Change, GroupChange, OffsetChange, decode, group_from_value
 from logqueue.group.removal import Removal
-from logqueue.group.timers import Timers
-from logqueue.group.topics import Topics
-from logqueue.group.turns import Turns
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
@@ -51,8 +52,8 @@ from logqueue.protocol.messages.sync_group import SyncGroupRequest
 from logqueue.protocol.messages.txn_offset_commit import TxnOffsetCommitRequest
 
 if TYPE_CHECKING:
-    from logqueue.group.consumer_coordinator import ConsumerCoordinator
-    from logqueue.group.consumer_group import ConsumerGroup
+    from logqueue.group.consumer.coordinator import ConsumerCoordinator
+    from logqueue.group.consumer.group import ConsumerGroup
     from logqueue.protocol.messages.consumer_group_describe import ConsumerGroupDescribeRequest
     from logqueue.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 
@@ -114,7 +115,7 @@ class GroupCoordinator:
     def _consumers(self) -> ConsumerCoordinator:
         """The side of consumer groups, imported and made when it is first needed: start-up is imports."""
         if self._consumer_side is None:
-            from logqueue.group.consumer_coordinator import ConsumerCoordinator
+            from logqueue.group.consumer.coordinator import ConsumerCoordinator
 
             self._consumer_side = ConsumerCoordinator(
                 self._consumer_groups,

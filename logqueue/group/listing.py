@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from logqueue.coordination.effects import Caller
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller
+from logqueue.group.classic.group import ClassicGroup
+from logqueue.group.classic.member import Member
+from logqueue.group.classic.states import DEAD, STABLE
+from logqueue.group.classic.subscription import CONSUMER_PROTOCOL_TYPE
 from logqueue.group.errors import GroupNotFound
-from logqueue.group.group import ClassicGroup
 from logqueue.group.ledger import Ledger
-from logqueue.group.member import Member
-from logqueue.group.states import DEAD, STABLE
-from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
 from logqueue.protocol.messages.describe_groups import (
     DescribedGroup,
     DescribedGroupMember,
@@ -22,7 +22,7 @@ from logqueue.protocol.messages.describe_groups import (
 from logqueue.protocol.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
 if TYPE_CHECKING:
-    from logqueue.group.consumer_group import ConsumerGroup
+    from logqueue.group.consumer.group import ConsumerGroup
 
 CLASSIC = "classic"
 CONSUMER = "consumer"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, Union
 
-from logqueue.group.effects import LogRecord
-from logqueue.group.group import ClassicGroup
-from logqueue.group.member import Member, Protocol
-from logqueue.group.states import EMPTY, STABLE
+from logqueue.coordination.effects import LogRecord
+from logqueue.group.classic.group import ClassicGroup
+from logqueue.group.classic.member import Member, Protocol
+from logqueue.group.classic.states import EMPTY, STABLE
 from logqueue.ids import TopicPartition
 from logqueue.protocol import codec
 from logqueue.protocol.messages.consumer_offsets import (
@@ -24,7 +24,7 @@ from logqueue.protocol.messages.consumer_offsets import (
 )
 
 if TYPE_CHECKING:
-    from logqueue.group.consumer_records import ConsumerChange
+    from logqueue.group.consumer.records import ConsumerChange
 
 OFFSET_KEY_VERSION = 1
 GROUP_KEY_VERSION = 2
@@ -82,7 +82,7 @@ def encode(change: Change) -> LogRecord:
             key = codec.write_versioned(GroupMetadataKey(group=group_id), GROUP_KEY_VERSION)
             return LogRecord(key, None if value is None else codec.write_versioned(value, VALUE_VERSION))
         case _:
-            from logqueue.group import consumer_records
+            from logqueue.group.consumer import records as consumer_records
 
             return consumer_records.encode(change)
 
@@ -106,7 +106,9 @@ def _decode_consumer_record(key: bytes, value: bytes | None) -> ConsumerChange |
     kind = codec.read_version(key)
     if kind not in CONSUMER_KEY_VERSIONS:
         return None
-    from logqueue.group import consumer_records  # not needed, nor imported, where there are classic groups only
+    from logqueue.group.consumer import (
+        records as consumer_records,  # not needed, nor imported, where there are classic groups only
+    )
 
     return consumer_records.decode(kind, key, value)
 

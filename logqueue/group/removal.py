@@ -11,18 +11,18 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from logqueue.config import BrokerConfig
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.timers import Timers
+from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller, Now
+from logqueue.group.classic.group import ClassicGroup
+from logqueue.group.classic.states import DEAD, EMPTY, STABLE
+from logqueue.group.classic.subscription import CONSUMER_PROTOCOL_TYPE
+from logqueue.group.consumer.turns import Turns
 from logqueue.group.errors import GroupNotEmpty, GroupNotFound
-from logqueue.group.group import ClassicGroup
 from logqueue.group.ledger import Ledger, Outcome
-from logqueue.group.offsets import Offsets
+from logqueue.group.offsets.committed import Offsets
 from logqueue.group.records import NO_EXPIRY, Change, CommittedOffset, GroupChange, OffsetChange
-from logqueue.group.states import DEAD, EMPTY, STABLE
-from logqueue.group.subscription import CONSUMER_PROTOCOL_TYPE
-from logqueue.group.timers import Timers
-from logqueue.group.topics import Topics
-from logqueue.group.turns import Turns
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
 from logqueue.protocol.messages.offset_delete import (
@@ -34,7 +34,7 @@ from logqueue.protocol.messages.offset_delete import (
 )
 
 if TYPE_CHECKING:
-    from logqueue.group.consumer_group import ConsumerGroup
+    from logqueue.group.consumer.group import ConsumerGroup
 
 _MINUTE_MS = 60_000
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from logqueue.config import BrokerConfig
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.timers import Timers
+from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller, Now
-from logqueue.group.timers import Timers
-from logqueue.group.topics import Topics
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
 from logqueue.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest

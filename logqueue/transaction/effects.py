@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from logqueue.coordination.effects import LogRecord, Reply
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import LogRecord, Reply
 from logqueue.ids import TopicPartition
 
 

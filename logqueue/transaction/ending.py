@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.timers import Timers
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.group.effects import Caller, Now
-from logqueue.group.timers import Timers
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 from logqueue.transaction.end_rules import EndVerdict, judge_v1, judge_v2

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from logqueue.coordination.effects import Now
+from logqueue.coordination.timers import Timers
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Now
-from logqueue.group.timers import Timers
 from logqueue.transaction.ledger import Ledger
 from logqueue.transaction.states import EXPIRABLE
 

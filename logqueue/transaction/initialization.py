@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from logqueue.coordination.effects import Caller, Now
 from logqueue.errors import ErrorCode, KafkaError
-from logqueue.group.effects import Caller, Now
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from logqueue.transaction.ending import Ending
 from logqueue.transaction.ledger import Entry, Ledger

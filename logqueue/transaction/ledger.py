@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
+from logqueue.coordination.effects import Caller, LogRecord, Now, Reply
+from logqueue.coordination.partitioning import partition_of
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller, LogRecord, Now, Reply
-from logqueue.group.partitioning import partition_of
 from logqueue.ids import TopicPartition
 from logqueue.protocol.schema import Message
 from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.regex import InvalidRegularExpression, matching
 from logqueue.errors import ErrorCode
-from logqueue.group.consumer_errors import InvalidRegularExpression
-from logqueue.group.effects import Caller, Now
-from logqueue.group.regex import matching
 from logqueue.protocol.messages.describe_transactions import (
     DescribeTransactionsRequest,
     DescribeTransactionsResponse,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
+from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.partitioning import CONSUMER_OFFSETS_TOPIC
+from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller, Now
-from logqueue.group.partitioning import CONSUMER_OFFSETS_TOPIC
-from logqueue.group.topics import Topics
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
 from logqueue.protocol.messages.add_partitions_to_txn import (

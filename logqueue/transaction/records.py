@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from logqueue.group.effects import LogRecord
+from logqueue.coordination.effects import LogRecord
 from logqueue.ids import TopicPartition
 from logqueue.protocol import codec
 from logqueue.protocol.messages.transaction_state import PartitionsSchema, TransactionLogKey, TransactionLogValue

@@ -8,11 +8,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from logqueue.group.assignors import ASSIGNORS
-from logqueue.group.assignors.range import assign_ranges
-from logqueue.group.assignors.subscriber import Subscriber
-from logqueue.group.assignors.uniform import assign_uniformly
-from logqueue.group.consumer_member import Partitions
+from logqueue.group.consumer.assignors import ASSIGNORS
+from logqueue.group.consumer.assignors.range import assign_ranges
+from logqueue.group.consumer.assignors.subscriber import Subscriber
+from logqueue.group.consumer.assignors.uniform import assign_uniformly
+from logqueue.group.consumer.member import Partitions
 
 A, B, C = b"A" * 16, b"B" * 16, b"C" * 16
 TOPICS = (A, B, C)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logqueue.group.effects import Now
-from logqueue.group.partitioning import java_hash, partition_of
-from logqueue.group.states import MOVES, GroupState
-from logqueue.group.subscription import subscribed_topics
-from logqueue.group.timers import Timers
+from logqueue.coordination.effects import Now
+from logqueue.coordination.partitioning import java_hash, partition_of
+from logqueue.coordination.timers import Timers
+from logqueue.group.classic.states import MOVES, GroupState
+from logqueue.group.classic.subscription import subscribed_topics
 from tests.group.shell import subscription
 
 

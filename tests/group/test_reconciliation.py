@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from logqueue.group.consumer_errors import FencedMemberEpoch
-from logqueue.group.consumer_member import ConsumerMember, MemberState, Profile, Standing
-from logqueue.group.reconciliation import Situation, reconcile
+from logqueue.group.consumer.errors import FencedMemberEpoch
+from logqueue.group.consumer.member import ConsumerMember, MemberState, Profile, Standing
+from logqueue.group.consumer.reconciliation import Situation, reconcile
 
 A, B = b"A" * 16, b"B" * 16
 NOTHING: dict[bytes, frozenset[int]] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from logqueue.coordination.effects import LogRecord
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import LogRecord
 from logqueue.protocol.wire import MalformedFrame
 from tests.group.shell import SESSION_MS, Shell
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from logqueue.clock import ManualClock
 from logqueue.config import BrokerConfig
+from logqueue.coordination.effects import Caller, LogRecord, Now, Reply
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Caller, LogRecord, Now, Reply
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
 from logqueue.protocol.messages.add_partitions_to_txn import AddPartitionsToTxnRequest, AddPartitionsToTxnTopic

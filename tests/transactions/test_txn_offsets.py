@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from logqueue.errors import ErrorCode
-from logqueue.group.offsets import Offsets
+from logqueue.group.offsets.committed import Offsets
 from logqueue.group.records import CommittedOffset
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.txn_offset_commit import (
