@@ -59,13 +59,18 @@ def described(wire: Wire, kind: int, name: str, *keys: str) -> Any:
 def test_settings_tell_where_they_come_from(wire: Wire) -> None:
     create(wire, "settings", retention_ms="5")
     own, default = described(wire, TOPIC, "settings", "retention.ms", "segment.bytes").configs
-    if own.name != "retention.ms":
-        own, default = default, own
     assert (own.value, own.config_source) == ("5", 1)
     assert [(s.name, s.source) for s in own.synonyms] == [
         ("retention.ms", 1)
     ]  # log.retention.ms has no value of its own
     assert (default.config_source, default.documentation != "", default.config_type) == (5, True, 3)
+
+
+def test_settings_come_in_the_order_asked_for_and_each_once(wire: Wire) -> None:
+    asked = ["default.replication.factor", "num.partitions", "no.such.setting", "log.dir", "num.partitions"]
+    found = [c.name for c in described(wire, BROKER, "1", *asked).configs]
+    assert found == ["default.replication.factor", "num.partitions", "log.dir"]
+    assert [c.name for c in described(wire, BROKER, "1", *reversed(found)).configs] == found[::-1]
 
 
 def test_the_broker_describes_itself(wire: Wire) -> None:
