@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -74,6 +74,8 @@ class Workbench:
         self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
         self.engine: JobEngine | None = None
         self.tail: StatusTail | None = None
+        self.companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What runs beside the engine from its start to its end; an error of one ends the worker."""
 
     async def prepare(self, specs: Iterable[TopicSpec], announcements: Iterable[Outgoing] = ()) -> JobEngine:
         """Everything that must be there before the first record is taken; `announcements` are written at once."""
@@ -131,7 +133,13 @@ class Workbench:
         assert engine is not None, "prepare() comes first"
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(work) for work in (engine.run(), member.commit_regularly(), member.name_jobs())
+                tasks.create_task(work)
+                for work in (
+                    engine.run(),
+                    member.commit_regularly(),
+                    member.name_jobs(),
+                    *(companion() for companion in self.companions),
+                )
             ]
             stopped = asyncio.ensure_future(stopping.wait())
             stopped.add_done_callback(lambda _: member.stop_intake())

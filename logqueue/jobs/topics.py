@@ -19,9 +19,12 @@ DLQ_PARTITIONS = 4
 PARKED_PARTITIONS = 1
 STATUS_PARTITIONS = 4
 CONTROL_PARTITIONS = 1
+FLOWS_PARTITIONS = STATUS_PARTITIONS
 WORKERS_PARTITIONS = 1
 SCHEDULES_PARTITIONS = 4
 SCHEMAS_PARTITIONS = 1  # one partition: versions and ids are decided by the order of the records
+AUDIT_PARTITIONS = 1
+STEPS_PARTITIONS = 16
 MAX_PARTITIONS = 10_000
 
 
@@ -35,7 +38,11 @@ class TopicKind(StrEnum):
     STATUS = "status"
     CONTROL = "control"
     SCHEMAS = "schemas"
+    AUDIT = "audit"
+    STEPS = "steps"
     WORKERS = "workers"
+    UNIQUE = "unique"
+    FLOWS = "flows"
     SCHEDULES = "schedules"
 
 
@@ -84,6 +91,13 @@ _WORKERS = {
     "segment.ms": str(600 * 1000),
     "delete.retention.ms": str(3600 * 1000),
 }
+# Results of steps are withdrawn when their job ends; what a crash leaves behind goes after a month.
+_STEPS = {
+    "cleanup.policy": "compact,delete",
+    "min.cleanable.dirty.ratio": "0.1",
+    "retention.ms": str(30 * 24 * 3600 * 1000),
+    "segment.ms": str(6 * 3600 * 1000),
+}
 # Jobs that wait here leave by tombstones; what is compacted away need not be read by the next owner.
 _SCHEDULES = {
     **_COMPACT,
@@ -121,6 +135,15 @@ class TopicNames:
         """Where a group keeps jobs of types that none of its workers knows."""
         return f"{self.prefix}parked.{check_queue(queue)}.{check_group(group)}"
 
+    def unique(self, queue: str, group: str) -> str:
+        """Where a group keeps which idempotency keys and unique places of a queue are taken."""
+        return f"{self.prefix}unique.{check_queue(queue)}.{check_group(group)}"
+
+    @property
+    def flows(self) -> str:
+        """Workflows, partitioned by tenant."""
+        return f"{self.prefix}jobs.flows"
+
     @property
     def status(self) -> str:
         """The latest state of every job, partitioned by tenant."""
@@ -135,6 +158,16 @@ class TopicNames:
     def workers(self) -> str:
         """The last heartbeat of every worker process."""
         return f"{self.prefix}jobs.workers"
+
+    @property
+    def audit(self) -> str:
+        """Every operator command, with who and when; nothing is compacted away."""
+        return f"{self.prefix}jobs.audit"
+
+    @property
+    def steps(self) -> str:
+        """Results of steps of jobs that have not ended, partitioned by tenant."""
+        return f"{self.prefix}jobs.steps"
 
     @property
     def schedules(self) -> str:
@@ -155,7 +188,10 @@ class TopicNames:
             self.control: TopicKind.CONTROL,
             self.schemas: TopicKind.SCHEMAS,
             self.workers: TopicKind.WORKERS,
+            self.flows: TopicKind.FLOWS,
             self.schedules: TopicKind.SCHEDULES,
+            self.audit: TopicKind.AUDIT,
+            self.steps: TopicKind.STEPS,
         }
         if topic in fixed:
             return TopicRole(kind=fixed[topic])
@@ -180,6 +216,16 @@ class TopicNames:
             TopicSpec(name=self.parked(queue, group), partitions=PARKED_PARTITIONS, configs=dict(_KEEP_MOVED)),
         ]
 
+    def unique_spec(self, queue: str, group: str, *, partitions: int = JOBS_PARTITIONS) -> TopicSpec:
+        """The topic of taken places, with the partitions of the job topic."""
+        return TopicSpec(
+            name=self.unique(queue, group), partitions=partitions, like=self.jobs(queue), configs=dict(_COMPACT)
+        )
+
+    def flows_spec(self) -> TopicSpec:
+        """The topic of workflows, with the partitions of the status topic."""
+        return TopicSpec(name=self.flows, partitions=FLOWS_PARTITIONS, like=self.status, configs=dict(_COMPACT))
+
     def status_spec(self) -> TopicSpec:
         """The status topic."""
         return TopicSpec(name=self.status, partitions=STATUS_PARTITIONS, configs=dict(_STATUS))
@@ -199,6 +245,14 @@ class TopicNames:
     def schedules_spec(self) -> TopicSpec:
         """The topic of what waits for a time."""
         return TopicSpec(name=self.schedules, partitions=SCHEDULES_PARTITIONS, configs=dict(_SCHEDULES))
+
+    def audit_spec(self) -> TopicSpec:
+        """The topic of operator commands: one partition, so they have one order."""
+        return TopicSpec(name=self.audit, partitions=AUDIT_PARTITIONS, configs=dict(_KEEP))
+
+    def steps_spec(self) -> TopicSpec:
+        """The topic of results of steps."""
+        return TopicSpec(name=self.steps, partitions=STEPS_PARTITIONS, configs=dict(_STEPS))
 
     def shared_specs(self) -> list[TopicSpec]:
         """The topics that exist once: status, control, schemas."""
@@ -244,8 +298,8 @@ def unique_specs(specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     return list({spec.name: spec for spec in specs}.values())
 
 
-_RESERVED_QUEUES = frozenset({"status", "control", "schedules", "workers"})
-_GROUP_KINDS = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED})
+_RESERVED_QUEUES = frozenset({"status", "control", "schedules", "workers", "flows", "audit", "steps"})
+_GROUP_KINDS = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED, TopicKind.UNIQUE})
 
 
 def _role_of(parts: list[str]) -> TopicRole | None:
