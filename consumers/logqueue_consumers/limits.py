@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 MAX_CONCURRENCY = 10_000
+MAX_ISOLATED_PROCESSES = 1_024
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +22,10 @@ class WorkerLimits:
     """Jobs that run at once."""
     threads: int = 32
     """Threads for plain `def` handlers; never more than `concurrency` are used."""
+    isolated_processes: int = field(default_factory=available_cpus)
+    """Processes for handlers with `isolation="process"`; started when first needed."""
+    isolated_grace_s: float = 4.0
+    """How long such a handler may take to end when it has to; then its process is killed."""
     drain_timeout_s: float = 25.0
     """How long a stopping worker waits for running jobs; below the 30 s that supervisors usually grant."""
     revoke_grace_s: float = 10.0

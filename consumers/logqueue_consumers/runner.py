@@ -8,6 +8,7 @@ variables uses its task up: the next one of that runner gets a fresh task.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -15,6 +16,8 @@ from enum import Enum
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import structlog
 
 from logqueue.clock import Clock
 from logqueue.ids import JobId
@@ -28,7 +31,12 @@ from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.threads import ThreadPool
 
 if TYPE_CHECKING:
+    import msgspec
+
     from logqueue.jobs.definition import JobDefinition
+    from logqueue_consumers.processes.isolated import IsolatedJobs
+
+log = structlog.get_logger(__name__)
 
 NO_CONTEXT = cast(JobContext, None)
 """For handlers that take no context: `JobDefinition.invoke` does not look at it."""
@@ -93,6 +101,7 @@ class RunnerPool:
         self._group = group
         self._is_shadow = is_shadow
         self._threads = ThreadPool(min(limits.threads, limits.concurrency))
+        self._isolated: IsolatedJobs | None = None
         self._runners: list[Runner] = []
         self._idle: list[Runner] = []
         self._tasks: asyncio.TaskGroup | None = None
@@ -112,6 +121,8 @@ class RunnerPool:
         finally:
             self._tasks = None
             self._threads.stop()
+            if self._isolated is not None:
+                await self._isolated.stop()
 
     def wake(self) -> None:
         """Give ready jobs to idle runners."""
@@ -226,7 +237,7 @@ class RunnerPool:
         runner.job = job
         results.started(job)
         try:
-            result = self._encode(await self._call(definition, job))
+            result = self._encode(await self._call(runner, definition, job))
         except asyncio.CancelledError as error:
             self._after_cancel(runner, job, error)
         except (Exception, SystemExit) as error:
@@ -241,14 +252,34 @@ class RunnerPool:
                 for waiter in self._waiters:
                     waiter.set()
 
-    async def _call(self, definition: JobDefinition[..., Any], job: Job) -> Any:
+    async def _call(self, runner: Runner, definition: JobDefinition[..., Any], job: Job) -> Any:
         arguments = job.arguments
         assert arguments is not None, "a job without a problem has arguments"
         ctx = self._context(definition, job) if definition.takes_context else NO_CONTEXT
+        if definition.is_isolated:
+            return await self._call_isolated(runner, definition, ctx, arguments)
         if definition.is_async:
             return await definition.invoke(ctx, arguments)
         result = await self._threads.run(copy_context(), partial(definition.invoke, ctx, arguments))
         return await result if isawaitable(result) else result
+
+    async def _call_isolated(
+        self, runner: Runner, definition: JobDefinition[..., Any], ctx: JobContext, arguments: msgspec.Struct
+    ) -> Any:
+        """Run it in a process; the job's time begins when there is one for it."""
+        if self._isolated is None:
+            from logqueue_consumers.processes.isolated import IsolatedJobs
+
+            limits = self._limits
+            self._isolated = IsolatedJobs(
+                definition.app, limit=limits.isolated_processes, grace_s=limits.isolated_grace_s
+            )
+
+        def begin() -> None:
+            runner.deadline_s = self._clock.monotonic() + definition.timeout_s
+
+        runner.deadline_s = math.inf
+        return await self._isolated.run(definition, ctx, arguments, on_start=begin)
 
     def _context(self, definition: JobDefinition[..., Any], job: Job) -> JobContext:
         origin = job.origin
@@ -293,6 +324,14 @@ class RunnerPool:
             self._results.interrupted(job, runner.reason)
         elif runner.is_timed_out:
             limit = format_duration(job.definition.timeout_s)
+            if not job.definition.is_async and not job.definition.is_isolated:
+                log.warning(
+                    'a plain handler ran out of time: its thread goes on (isolation="process" can be stopped)',
+                    type=job.type,
+                    id=job.id,
+                    timeout=limit,
+                    busy_threads=self._threads.busy_count,
+                )
             self._results.failed(job, JobTimeout(f"the handler ran longer than its timeout of {limit}"))
         elif runner.task.cancelling():
             raise error

@@ -116,6 +116,8 @@ class Retry:
             return f"{type(error).__name__} is never retried"
         if p.on and not isinstance(error, p.on):
             return f"{type(error).__name__} is not among the errors to retry"
+        if error_class is ErrorClass.CRASH and attempt >= p.crashes:
+            return f"its process ended in attempt {attempt} (crashes={p.crashes})"
         if attempt >= p.attempts:
             return f"attempts used ({attempt})"
         return None

@@ -1,0 +1,63 @@
+"""The services of a job's context, inside a child process: they are those of the worker, over the line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from logqueue_consumers.processes.line import Line
+
+CANCELLED_KNOWN_S = 0.1
+"""How long an answer to "is the job cancelled" is believed: handlers ask in tight loops."""
+
+
+class ChildServices:
+    """What ContextServices promises. Every method may be called from any thread."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._stopped = threading.Event()
+        self._asked_at_s = 0.0
+
+    def renew(self) -> None:
+        """Another job begins."""
+        self._stopped.clear()
+        self._asked_at_s = 0.0
+
+    def stop(self) -> None:
+        """The job is to end."""
+        self._stopped.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job is to end: its time is up, or somebody asked for it."""
+        now_s = time.monotonic()
+        if not self._stopped.is_set() and now_s - self._asked_at_s >= CANCELLED_KNOWN_S:
+            self._asked_at_s = now_s
+            if self._line.ask("cancelled"):
+                self._stopped.set()
+        return self._stopped.is_set()
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Show how far the job has come."""
+        self._line.tell("progress", done, total, message)
+
+    def log(self, line: str) -> None:
+        """Add a line to the job's own log."""
+        self._line.tell("log", line)
+
+    async def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """The kept result of a step, or that of `call`, made durable."""
+        loop = asyncio.get_running_loop()
+
+        def part() -> Any:
+            return asyncio.run_coroutine_threadsafe(call(), loop).result()
+
+        return await asyncio.to_thread(self._line.ask, "step", name, part=part)
+
+    def step_from_thread(self, name: str, call: Callable[[], Any]) -> Any:
+        """The same for a plain handler."""
+        return self._line.ask("step", name, part=call)

@@ -1,0 +1,110 @@
+"""An App with isolated handlers: the processes of the pool import it from here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+from logqueue import App, Retry
+from logqueue.jobs.errors import PermanentError
+from logqueue.jobs.settings import Settings
+
+app = App("isolated", settings=Settings())
+
+
+class TooBad(PermanentError):
+    """An error of the App's own."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"too bad: {reason}")
+        self.reason = reason
+
+
+class Stubborn(Exception):
+    """An error that pickle cannot bring back."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one)
+        self.lock = (step for step in (one, two))
+
+
+ISOLATED = {"isolation": "process", "queue": "isolated"}
+
+
+@app.job("add", **ISOLATED)
+def add(*, a: int, b: int) -> dict[str, int]:
+    return {"sum": a + b, "pid": os.getpid()}
+
+
+@app.job("add-async", **ISOLATED)
+async def add_async(*, a: int, b: int) -> dict[str, int]:
+    await asyncio.sleep(0)
+    return {"sum": a + b, "pid": os.getpid()}
+
+
+@app.job("fail", **ISOLATED)
+def fail(*, how: str) -> None:
+    if how == "own":
+        raise TooBad("own")
+    if how == "stubborn":
+        raise Stubborn("one", "two")
+    if how == "exit":
+        raise SystemExit(3)
+
+
+@app.job("die", retry=Retry(attempts=9, first="10ms", crashes=2), **ISOLATED)
+def die(*, how: str) -> None:
+    if how == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.job("spin", timeout="400ms", retry=Retry(attempts=1), **ISOLATED)
+def spin(ctx, *, file: str) -> None:  # type: ignore[no-untyped-def]
+    """Use the processor until somebody raises in here."""
+    Path(file).write_text(str(os.getpid()))
+    try:
+        while True:
+            sum(range(1000))
+    finally:
+        Path(file).write_text(f"cleaned up {ctx.cancelled}")
+
+
+@app.job("deaf", timeout="400ms", retry=Retry(attempts=1), **ISOLATED)
+def deaf(*, file: str) -> None:
+    """Never end, whatever is raised."""
+    Path(file).write_text(str(os.getpid()))
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            continue
+
+
+@app.job("polite", **ISOLATED)
+def polite(ctx, *, file: str) -> str:  # type: ignore[no-untyped-def]
+    """End well as soon as it is asked to."""
+    Path(file).write_text(str(os.getpid()))
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    return "as you wish"
+
+
+@app.job("told", **ISOLATED)
+def told(ctx, *, n: int) -> list[object]:  # type: ignore[no-untyped-def]
+    ctx.progress(n, 10, "half way")
+    ctx.log("a line")
+    return [ctx.step_sync("square", lambda: n * n), ctx.tenant, ctx.cancelled]
+
+
+@app.job("told-async", **ISOLATED)
+async def told_async(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def]
+    async def square() -> int:
+        await asyncio.sleep(0)
+        return n * n
+
+    return await ctx.step("square", square)
