@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from logqueue.group.consumer.assignors import ASSIGNORS
+from logqueue.group.consumer.assignors import ASSIGNORS, Assignors
 from logqueue.group.consumer.assignors.range import assign_ranges
 from logqueue.group.consumer.assignors.subscriber import Subscriber
 from logqueue.group.consumer.assignors.uniform import assign_uniformly
@@ -128,3 +128,11 @@ def test_a_group_of_a_thousand_members_is_assigned_in_well_under_a_second() -> N
     members = {f"m{i:04}": Subscriber(topics=frozenset({A, B}) if i % 2 else frozenset({A, C})) for i in range(1_000)}
     shares = assign_uniformly(members, {A: 2_000, B: 1_000, C: 1_000})
     assert {len(flat(share)) for share in shares.values()} == {4}
+
+
+def test_of_equally_wanted_assignors_the_one_offered_first_is_elected() -> None:
+    offered = Assignors(("uniform", "range"))
+    assert offered.elect({}) == "uniform"
+    assert offered.elect({"range": 1, "uniform": 1}) == "uniform"
+    assert offered.elect({"range": 2, "uniform": 1}) == "range"
+    assert offered.elect({"gone": 3}) == "uniform"

@@ -227,3 +227,12 @@ def test_cooperative_members_rejoin_twice_without_losing_anyone(shell: Shell) ->
             shell.sync(member_id, generation, dict.fromkeys(ids, b"x"))
         assert shell.describe().group_state == "Stable"
         assert shell.listed() == [GROUP]
+
+
+def test_a_join_without_protocols_does_not_fit_a_rebalance_that_all_members_have_left(shell: Shell) -> None:
+    (only,), _ = shell.stable_group()
+    shell.join()  # an id given out keeps the rebalance open
+    shell.join(only, protocols={"range": subscription("u")})
+    shell.leave((only, None))
+    assert shell.describe().group_state == "PreparingRebalance"
+    assert shell.error_of(shell.join(only, protocols={})) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL

@@ -134,7 +134,7 @@ class ClassicGroup:
         """Whether a member with these protocols may join."""
         if self.state is EMPTY:
             return bool(protocol_type) and bool(names)
-        fits = not self.members or not names.isdisjoint(self.common_protocols())
+        fits = not names.isdisjoint(self.common_protocols()) if self.members else bool(names)
         return protocol_type == self.protocol_type and fits
 
     def select_protocol(self) -> str:

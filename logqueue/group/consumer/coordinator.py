@@ -90,9 +90,7 @@ class ConsumerCoordinator:
             timers=self._timers,
             random_id=random_id,
         )
-        self._listing = ConsumerListing(
-            groups, classic_groups, ledger=ledger, topics=topics, default_assignor=rules.assignors.default
-        )
+        self._listing = ConsumerListing(groups, classic_groups, ledger=ledger, topics=topics, assignors=rules.assignors)
 
     # Requests
 

@@ -187,10 +187,9 @@ class ConsumerGroup:
             return ConsumerGroupState.STABLE
         return ConsumerGroupState.RECONCILING
 
-    def preferred_assignor(self) -> str | None:
-        """The assignor that most members ask for; None when none does. Ties: the one asked for first."""
-        votes = Counter(profile.assignor for profile in self.profiles.values() if profile.assignor is not None)
-        return votes.most_common(1)[0][0] if votes else None
+    def assignor_votes(self) -> Counter[str]:
+        """How many members ask for each assignor."""
+        return Counter(profile.assignor for profile in self.profiles.values() if profile.assignor is not None)
 
     # Subscriptions
 

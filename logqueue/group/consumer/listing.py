@@ -7,6 +7,7 @@ from collections.abc import Collection
 from logqueue.coordination.effects import Caller
 from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode
+from logqueue.group.consumer.assignors import Assignors
 from logqueue.group.consumer.group import ConsumerGroup
 from logqueue.group.consumer.member import ConsumerMember, Partitions
 from logqueue.group.ledger import Ledger
@@ -33,13 +34,13 @@ class ConsumerListing:
         *,
         ledger: Ledger,
         topics: Topics,
-        default_assignor: str,
+        assignors: Assignors,
     ) -> None:
         self._groups = groups
         self._classic_groups = classic_groups
         self._ledger = ledger
         self._topics = topics
-        self._default_assignor = default_assignor
+        self._assignors = assignors
 
     def describe(self, request: ConsumerGroupDescribeRequest, *, caller: Caller) -> None:
         """State, epochs and members of each group asked for."""
@@ -64,7 +65,7 @@ class ConsumerListing:
             answer.group_state = group.state.value
             answer.group_epoch = group.epoch
             answer.assignment_epoch = group.target_epoch
-            answer.assignor_name = group.preferred_assignor() or self._default_assignor
+            answer.assignor_name = self._assignors.elect(group.assignor_votes())
             answer.members = [self._member(member, group.target(member.member_id)) for member in group.members()]
         return answer
 

@@ -154,7 +154,7 @@ class ConsumerRebalance:
         counts = {
             topic_id: self._count(topic_id) for subscriber in subscribers.values() for topic_id in subscriber.topics
         }
-        targets = self.assignors.find(group.preferred_assignor())(subscribers, counts)
+        targets = self.assignors.assign(group.assignor_votes(), subscribers, counts)
         for member_id, partitions in targets.items():
             if group.targets.get(member_id) != partitions:
                 draft.add(TargetChange(group.group_id, member_id, partitions))

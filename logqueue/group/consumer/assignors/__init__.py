@@ -23,14 +23,15 @@ class Assignors:
 
     names: tuple[str, ...]
 
-    @property
-    def default(self) -> str:
-        """The name of the assignor of groups that ask for none."""
-        return self.names[0]
-
     def __contains__(self, name: str) -> bool:
         return name in self.names
 
-    def find(self, name: str | None) -> Assignor:
-        """The assignor; the default for no name, and for one that the broker no longer offers."""
-        return ASSIGNORS[name if name in self.names else self.default]
+    def elect(self, votes: Mapping[str, int]) -> str:
+        """The name most members ask for; of equally wanted ones the first, which is the default too."""
+        return max(self.names, key=lambda name: votes.get(name, 0))
+
+    def assign(
+        self, votes: Mapping[str, int], subscribers: Mapping[str, Subscriber], counts: Mapping[bytes, int]
+    ) -> dict[str, Partitions]:
+        """Share out the partitions with the elected assignor."""
+        return ASSIGNORS[self.elect(votes)](subscribers, counts)
