@@ -72,11 +72,18 @@ def _container() -> Iterator[str]:
 
 @contextmanager
 def node_from_jars(
-    folder: Path, settings: Mapping[str, str], *, java_options: Sequence[str] = JAVA_OPTIONS
+    folder: Path,
+    settings: Mapping[str, str],
+    *,
+    java_options: Sequence[str] = JAVA_OPTIONS,
+    ports: tuple[int, int] | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """Run one node from its jars: bootstrap address and process id. The default options start it fast."""
+    """Run one node from its jars: bootstrap address and process id. The default options start it fast.
+
+    `ports` are those of the plain listener and of the controller, for settings that have to name them.
+    """
     java = ["java", *java_options, "-cp", class_path()]
-    port, controller_port = _free_ports(2)
+    port, controller_port = ports or free_ports(2)
     properties = folder / "server.properties"
     text = _server_properties(folder / "data", port=port, controller_port=controller_port)
     properties.write_text(text + "".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -144,7 +151,8 @@ def _end(node: subprocess.Popen[bytes]) -> None:
         node.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [s.getsockname()[1] for s in sockets]
     for s in sockets:

@@ -16,15 +16,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.engines import apache, embedded
+from tests.engines import apache
 from tests.suites.kafka_tools import write_tools
 from tests.suites.librdkafka_build import Case, SuiteMissing, built, declared
+from tests.suites.secured import MECHANISMS, PROTOCOLS, Log, secured_log
 
 # The suite's default scenario gives topics four partitions (tests/scenarios/default.json). Its cluster has an
 # authorizer that forbids nothing until a test writes an ACL.
@@ -84,11 +85,12 @@ def why_not(case: Case) -> str | None:
     return NOT_RUN.get(case.number)
 
 
-def run_number(run: Run, number: str, scenario: str, cases: list[Case], bootstrap: str) -> list[Outcome]:
+def run_number(run: Run, number: str, scenario: str, cases: list[Case], log: Log) -> list[Outcome]:
     """Run the cases that share a number, in one process that is ended at the time limit."""
     folder = Path(tempfile.mkdtemp(prefix=f"rdk-{number}-"))
     conf = folder / "test.conf"
-    settings = (f"metadata.broker.list={bootstrap}", f"test.timeout.multiplier={TIME_FACTOR}", *run.client_settings)
+    settings = [f"metadata.broker.list={log.bootstrap}", f"test.timeout.multiplier={TIME_FACTOR}"]
+    settings += [*log.client_settings, *run.client_settings]
     conf.write_text("\n".join((*settings, "")))
     environment = os.environ | run.environment
     # The version is not given as an option: the runner frees the option's text at its end and crashes.
@@ -96,7 +98,7 @@ def run_number(run: Run, number: str, scenario: str, cases: list[Case], bootstra
         "TEST_KAFKA_VERSION": BROKER_VERSION,
         "TESTS": number,
         "RDKAFKA_TEST_CONF": str(conf),
-        "BROKERS": bootstrap,
+        "BROKERS": log.tools_bootstrap,
         "TEST_LEVEL": "2",
     }
     environment["LD_LIBRARY_PATH"] = f"{run.tests.parent}/src:{run.tests.parent}/src-cpp"
@@ -104,9 +106,9 @@ def run_number(run: Run, number: str, scenario: str, cases: list[Case], bootstra
         environment["TEST_CONSUMER_GROUP_PROTOCOL"] = run.group_protocol
     environment.pop("CI", None)  # the suite leaves tests out where it is set
     options = ["-L", "-p1", "-s", scenario, *(["-Q"] if run.quick else [])]
-    log = run.logs / f"{number}-{scenario}.log"
+    told = run.logs / f"{number}-{scenario}.log"
     started = time.monotonic()
-    with log.open("wb") as output:
+    with told.open("wb") as output:
         runner = subprocess.Popen(
             ["./test-runner", *options],
             cwd=run.tests,
@@ -121,7 +123,7 @@ def run_number(run: Run, number: str, scenario: str, cases: list[Case], bootstra
             os.killpg(runner.pid, signal.SIGKILL)
             runner.wait()
             ended = f"was ended after {run.limit_seconds:.0f} s"
-    return list(_outcomes(log.read_text(errors="replace"), cases, ended, time.monotonic() - started))
+    return list(_outcomes(told.read_text(errors="replace"), cases, ended, time.monotonic() - started))
 
 
 def _outcomes(text: str, cases: list[Case], ended: str, seconds: float) -> Iterator[Outcome]:
@@ -137,17 +139,12 @@ def _outcomes(text: str, cases: list[Case], ended: str, seconds: float) -> Itera
         yield Outcome(name=case.name, state=state.lower(), seconds=took, reason=reason.strip())
 
 
-@contextmanager
-def _log(engine: str, settings: dict[str, str]) -> Iterator[str]:
-    start = {"embedded": embedded.embedded, "apache": apache.apache_kafka}[engine]
-    with tempfile.TemporaryDirectory(prefix=f"rdk-{engine}-") as folder, start(Path(folder), settings) as bootstrap:
-        yield bootstrap
-
-
-def run_suite(run: Run, cases: list[Case], *, engine: str, bootstrap: str | None, at_once: int) -> list[Outcome]:
-    """Run the cases, scenario by scenario, each on a log of its own."""
+def run_suite(
+    run: Run, cases: list[Case], start: Callable[[str], AbstractContextManager[Log]], *, at_once: int
+) -> list[Outcome]:
+    """Run the cases, scenario by scenario, each on the log that `start` gives for it."""
     outcomes: list[Outcome] = []
-    for scenario, settings in SCENARIOS.items():
+    for scenario in SCENARIOS:
         groups: dict[str, list[Case]] = {}
         for case in cases:
             if scenario == case.scenarios[0]:
@@ -155,14 +152,26 @@ def run_suite(run: Run, cases: list[Case], *, engine: str, bootstrap: str | None
         if not groups:
             continue
         with ExitStack() as stack:
-            address = bootstrap or stack.enter_context(_log(engine, settings))
+            log = stack.enter_context(start(scenario))
             pool = stack.enter_context(ThreadPoolExecutor(at_once))
-            runs = [pool.submit(run_number, run, n, scenario, group, address) for n, group in groups.items()]
+            runs = [pool.submit(run_number, run, n, scenario, group, log) for n, group in groups.items()]
             for done in runs:
                 for outcome in done.result():
                     print(line(outcome), flush=True)
                     outcomes.append(outcome)
     return outcomes
+
+
+@contextmanager
+def _log(arguments: argparse.Namespace, scenario: str) -> Iterator[Log]:
+    if arguments.bootstrap:
+        yield Log(bootstrap=arguments.bootstrap, tools_bootstrap=arguments.bootstrap)
+        return
+    settings = SCENARIOS[scenario] | dict(each.split("=", 1) for each in arguments.broker)
+    with tempfile.TemporaryDirectory(prefix=f"rdk-{arguments.engine}-") as name:
+        how = {"protocol": arguments.security, "mechanism": arguments.mechanism}
+        with secured_log(arguments.engine, Path(name), settings, **how) as log:
+            yield log
 
 
 def line(outcome: Outcome) -> str:
@@ -190,6 +199,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.suites.librdkafka", description=__doc__)
     parser.add_argument("--engine", choices=("embedded", "apache"), default="embedded")
     parser.add_argument("--bootstrap", help="use this running log for every scenario instead of fresh ones")
+    parser.add_argument("--security", choices=PROTOCOLS, default="PLAINTEXT", help="what fresh logs speak with clients")
+    parser.add_argument("--mechanism", choices=MECHANISMS, default="SCRAM-SHA-512", help="how they log in with SASL_*")
+    parser.add_argument(
+        "--broker", action="append", default=[], metavar="NAME=VALUE", help="one more setting of fresh logs"
+    )
     parser.add_argument("--tests", default="", help="numbers with commas, 0033,0081 (default: all that can be judged)")
     parser.add_argument("--match", default="", help="only names with this regular expression")
     parser.add_argument("--full", action="store_true", help="without the suite's quick mode")
@@ -225,9 +239,7 @@ def main() -> int:
             logs=logs,
         )
         cases, outcomes = chosen(declared(tests), arguments.tests, arguments.match)
-        outcomes += run_suite(
-            run, cases, engine=arguments.engine, bootstrap=arguments.bootstrap, at_once=arguments.at_once
-        )
+        outcomes += run_suite(run, cases, lambda scenario: _log(arguments, scenario), at_once=arguments.at_once)
     print("\nnot passed:")
     print("\n".join(line(outcome) for outcome in outcomes if outcome.state != "passed"))
     print(summary(outcomes))
