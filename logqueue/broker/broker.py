@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from logqueue.broker import limits
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.dispatch import Dispatcher
-from logqueue.broker.door import Door
-from logqueue.broker.dynamic_configs import BROKER, GROUP, DynamicConfigs, effective, group_config
-from logqueue.broker.features import Features
-from logqueue.broker.group_commit import GroupCommit
-from logqueue.broker.network import Network
-from logqueue.broker.session import Session, Slot
-from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
-from logqueue.broker.upkeep import Upkeep
+from logqueue.broker.network import limits
+from logqueue.broker.network.door import Door
+from logqueue.broker.network.network import Network
+from logqueue.broker.network.session import Session, Slot
+from logqueue.broker.partitions.group_commit import GroupCommit
+from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
+from logqueue.broker.settings.dynamic import BROKER, GROUP, DynamicConfigs, effective, group_config
+from logqueue.broker.settings.features import Features
+from logqueue.broker.upkeep.upkeep import Upkeep
 from logqueue.clock import Clock, SystemClock
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.config.listeners import listeners_of
@@ -33,15 +33,15 @@ from logqueue.storage.log_directory import LogDirectory
 if TYPE_CHECKING:
     import ssl
 
-    from logqueue.broker.control import Control
-    from logqueue.broker.groups import Groups
+    from logqueue.broker.coordinators.groups import Groups
+    from logqueue.broker.coordinators.transactions import Transactions
+    from logqueue.broker.coordinators.verification import Verification
     from logqueue.broker.metrics.meters import RequestMeters
     from logqueue.broker.metrics.server import MetricsServer
-    from logqueue.broker.sasl_gate import SaslGates
-    from logqueue.broker.security import Security
-    from logqueue.broker.topics import Topic
-    from logqueue.broker.transactions import Transactions
-    from logqueue.broker.verification import Verification
+    from logqueue.broker.partitions.topics import Topic
+    from logqueue.broker.security.control import Control
+    from logqueue.broker.security.registry import Security
+    from logqueue.broker.security.sasl_gate import SaslGates
     from logqueue.config.group import GroupConfig
 
 log = logging.getLogger("logqueue.broker")
@@ -162,7 +162,7 @@ class Broker:
         return self._groups or self._load_groups()
 
     def _load_groups(self) -> Groups:
-        from logqueue.broker.groups import Groups
+        from logqueue.broker.coordinators.groups import Groups
 
         self._groups = Groups(self)
         return self._groups
@@ -173,7 +173,7 @@ class Broker:
         return self._transactions or self._load_transactions()
 
     def _load_transactions(self) -> Transactions:
-        from logqueue.broker.transactions import Transactions
+        from logqueue.broker.coordinators.transactions import Transactions
 
         self._transactions = Transactions(self)
         return self._transactions
@@ -182,7 +182,7 @@ class Broker:
     def verification(self) -> Verification:
         """What stands between the requests of transactional producers and the logs."""
         if self._verification is None:
-            from logqueue.broker.verification import Verification
+            from logqueue.broker.coordinators.verification import Verification
 
             self._verification = Verification(self, self.transactions)
         return self._verification
@@ -206,7 +206,7 @@ class Broker:
         return self._security or self._load_security()
 
     def _load_security(self) -> Security:
-        from logqueue.broker.security import Security, new_state, read_state
+        from logqueue.broker.security.registry import Security, new_state, read_state
 
         assert self._directory is not None
         state = read_state(self._directory) or new_state()
@@ -216,7 +216,7 @@ class Broker:
 
     def _follow_security(self) -> None:
         """Have requests pass the control, if there is anything to control."""
-        from logqueue.broker.control import Control
+        from logqueue.broker.security.control import Control
 
         assert self._security is not None and self._network is not None
         quotas = self._security.quotas
@@ -233,14 +233,14 @@ class Broker:
         contexts: dict[bool, ssl.SSLContext] = {}
         for door in doors:
             if door.endpoint.protocol.has_tls:
-                from logqueue.broker.tls import server_context
+                from logqueue.broker.network.tls import server_context
 
                 has_sasl = door.endpoint.protocol.has_sasl
                 if has_sasl not in contexts:
                     contexts[has_sasl] = server_context(config, has_sasl=has_sasl)
                 door.tls = contexts[has_sasl]
             if door.endpoint.protocol.has_sasl:
-                from logqueue.broker.sasl_gate import SaslGates
+                from logqueue.broker.security.sasl_gate import SaslGates
 
                 gates = gates or SaslGates(self, self._dispatcher.serve)
                 door.gatekeeper = gates.open

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from logqueue.broker.broker import Broker
-from logqueue.broker.listener import format_address
+from logqueue.broker.network.listener import format_address
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.config.startup import Given, start_with
 from logqueue.errors import LogqueueError

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from logqueue.broker.session import Session, Slot
+from logqueue.broker.network.session import Session, Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.api import ApiKey
 from logqueue.protocol.frames import (
@@ -28,7 +28,7 @@ from logqueue.protocol.versions import SERVED
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
-    from logqueue.broker.control import Control
+    from logqueue.broker.security.control import Control
 
 Handler = Callable[["Broker", Any, Slot], Any]
 

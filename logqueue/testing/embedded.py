@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from logqueue.broker.broker import Broker
-from logqueue.broker.door import Door
-from logqueue.broker.listener import format_address
+from logqueue.broker.network.door import Door
+from logqueue.broker.network.listener import format_address
 from logqueue.config import BrokerConfig
 from logqueue.config.listeners import listeners_of
 from logqueue.errors import LogqueueError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from logqueue.broker.broker import Broker
-from logqueue.broker.cleaner import Cleaner
+from logqueue.broker.upkeep.cleaner import Cleaner
 from logqueue.config import BrokerConfig
 from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch, iterate_batches, read_records

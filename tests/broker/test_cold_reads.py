@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from logqueue.broker import cold_reads, connection
-from logqueue.broker.cold_reads import PROBE_BYTES, PROBE_STEP_BYTES, leading_cached, read_in
+from logqueue.broker.network import cold_reads, connection
+from logqueue.broker.network.cold_reads import PROBE_BYTES, PROBE_STEP_BYTES, leading_cached, read_in
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create_topic, fetch_request, produced, values_of
 

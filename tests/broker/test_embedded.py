@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from logqueue.broker.listener import CannotListen
+from logqueue.broker.network.listener import CannotListen
 from logqueue.config import InvalidConfig
 from logqueue.errors import LogqueueError
 from logqueue.protocol.messages.metadata import MetadataRequest

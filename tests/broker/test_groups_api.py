@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from logqueue.broker.limits import STOP_DRAIN_SECONDS
+from logqueue.broker.network.limits import STOP_DRAIN_SECONDS
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from logqueue.broker import limits
-from logqueue.broker.session import BufferPool, FrameTooLarge, Session, Slot
+from logqueue.broker.network import limits
+from logqueue.broker.network.session import BufferPool, FrameTooLarge, Session, Slot
 from logqueue.protocol.frames import RequestHeader
 
 

@@ -116,12 +116,12 @@ def test_client_metrics_are_refused(wire: Wire) -> None:
 
 
 def test_the_level_of_a_logger_changes_at_once(wire: Wire) -> None:
-    logger = logging.getLogger("logqueue.broker.topics")
+    logger = logging.getLogger("logqueue.broker.partitions.topics")
     try:
-        assert alter(wire, LOGGER, "1", ("logqueue.broker.topics", SET, "TRACE")) == 0
+        assert alter(wire, LOGGER, "1", ("logqueue.broker.partitions.topics", SET, "TRACE")) == 0
         assert logger.level == 5
-        assert describe(wire, LOGGER, "1")[1]["logqueue.broker.topics"].value == "TRACE"
-        assert alter(wire, LOGGER, "1", ("logqueue.broker.topics", DELETE, None)) == 0
+        assert describe(wire, LOGGER, "1")[1]["logqueue.broker.partitions.topics"].value == "TRACE"
+        assert alter(wire, LOGGER, "1", ("logqueue.broker.partitions.topics", DELETE, None)) == 0
         assert logger.level == logging.NOTSET
     finally:
         logger.setLevel(logging.NOTSET)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from logqueue.broker import limits
+from logqueue.broker.network import limits
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from logqueue.broker.guards.table import GUARDS
+from logqueue.broker.security.guards.table import GUARDS
 from logqueue.config.security import STANDARD_AUTHORIZER
 from logqueue.errors import ErrorCode
 from logqueue.protocol.api import ApiKey

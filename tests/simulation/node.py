@@ -17,10 +17,10 @@ from typing import Any, cast
 
 from logqueue.broker.broker import Broker
 from logqueue.broker.deadlines import Deadlines
-from logqueue.broker.features import Features
-from logqueue.broker.group_commit import GroupCommit
-from logqueue.broker.session import Session, Slot
-from logqueue.broker.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
+from logqueue.broker.network.session import Session, Slot
+from logqueue.broker.partitions.group_commit import GroupCommit
+from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
+from logqueue.broker.settings.features import Features
 from logqueue.config import BrokerConfig
 from logqueue.errors import KafkaError
 from logqueue.protocol.api import ApiKey

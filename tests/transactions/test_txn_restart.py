@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from logqueue.broker.features import TRANSACTION_VERSION, Features, FeatureUpdateFailed
+from logqueue.broker.settings.features import TRANSACTION_VERSION, Features, FeatureUpdateFailed
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.api_versions import ApiVersionsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
-from logqueue.broker.listener import CannotListen, bind
+from logqueue.broker.network.listener import CannotListen, bind
 from logqueue.clock import Clock, SystemClock
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.up import plan as plans

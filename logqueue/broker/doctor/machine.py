@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from logqueue.broker.doctor.finding import Finding, ok, problem, warning
-from logqueue.broker.listener import CannotListen, bind
+from logqueue.broker.network.listener import CannotListen, bind
 from logqueue.config import BrokerConfig
 from logqueue.config.listeners import listeners_of
 from logqueue.storage.open_files import DEFAULT_MAX_OPEN_FILES

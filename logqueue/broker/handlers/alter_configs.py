@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.config_changes import Change, Operation, duplicates, replace
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.settings.changes import Change, Operation, duplicates, replace
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.alter_configs import (
     AlterConfigsRequest,

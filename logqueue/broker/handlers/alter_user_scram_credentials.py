@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.alter_user_scram_credentials import (
     AlterUserScramCredentialsRequest,

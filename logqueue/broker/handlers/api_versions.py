@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode
 from logqueue.protocol.frames import api_versions_response
 from logqueue.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.consumer_group_describe import (
     ConsumerGroupDescribeRequest,

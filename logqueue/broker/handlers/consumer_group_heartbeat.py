@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.consumer_group_heartbeat import (
     ConsumerGroupHeartbeatRequest,
@@ -27,7 +27,7 @@ def _seen_by(broker: Broker, slot: Slot) -> Callable[[str], bool] | None:
     """Topics that the sender may know of: patterns that are resolved for it match no others."""
     if not broker.config.authorizer_class_name or broker.security.authorizer is None:
         return None
-    from logqueue.broker.guards.access import Access
+    from logqueue.broker.security.guards.access import Access
     from logqueue.security.acl import Operation
 
     access = Access(broker, broker.security.authorizer, slot.session.principal, slot.session.peer_host)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from logqueue.broker.configs import describe_topic
-from logqueue.broker.session import Slot
-from logqueue.broker.topics import Topic
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.topics import Topic
+from logqueue.broker.settings.configs import describe_topic
 from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.create_topics import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
-from logqueue.broker.topics import Topic
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.topics import Topic
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.delete_topics import (
     DeletableTopicResult,

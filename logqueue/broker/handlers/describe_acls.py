@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.describe_acls import (
     AclDescription,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.handlers.metadata import CLUSTER_OPERATIONS
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.describe_cluster import (
     DescribeClusterBroker,

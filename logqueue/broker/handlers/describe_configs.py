@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.configs import (
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.topics import check_name
+from logqueue.broker.settings.configs import (
     ConfigEntry,
     ResourceType,
     Source,
@@ -16,9 +18,7 @@ from logqueue.broker.configs import (
     describe_group,
     describe_topic,
 )
-from logqueue.broker.log_levels import levels
-from logqueue.broker.session import Slot
-from logqueue.broker.topics import check_name
+from logqueue.broker.settings.log_levels import levels
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.describe_configs import (
     DescribeConfigsRequest,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import HeldSlice, Partition
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import HeldSlice, Partition
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.fetch import (
     AbortedTransaction,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.find_coordinator import Coordinator, FindCoordinatorRequest, FindCoordinatorResponse
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.config_changes import Change, alter, duplicates
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.settings.changes import Change, alter, duplicates
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,

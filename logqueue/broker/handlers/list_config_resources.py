@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.configs import ResourceType
-from logqueue.broker.dynamic_configs import GROUP
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.settings.configs import ResourceType
+from logqueue.broker.settings.dynamic import GROUP
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.list_config_resources import (
     ConfigResource,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import LEADER_EPOCH, Partition
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.list_offsets import (
     ListOffsetsPartitionResponse,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import LEADER_EPOCH
-from logqueue.broker.session import Slot
-from logqueue.broker.topics import Topic
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH
+from logqueue.broker.partitions.topics import Topic
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.metadata import (
     MetadataRequest,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
 from logqueue.protocol.messages.offset_commit import OffsetCommitRequest
 
 if TYPE_CHECKING:

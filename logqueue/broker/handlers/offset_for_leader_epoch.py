@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import LEADER_EPOCH
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH
 from logqueue.errors import KafkaError
 from logqueue.protocol.messages.offset_for_leader_epoch import (
     EpochEndOffset,

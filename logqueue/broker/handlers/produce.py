@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import LEADER_EPOCH, Partition
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.errors import ErrorCode, KafkaError, LogqueueError
 from logqueue.protocol.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -26,7 +26,7 @@ from logqueue.storage.errors import InvalidTopic
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
-    from logqueue.broker.verification import Refused
+    from logqueue.broker.coordinators.verification import Refused
 
 ACKS_ALL = -1
 FIRST_WITH_TOPIC_IDS = 13

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.partition import LEADER_EPOCH, Partition
-from logqueue.broker.session import Slot
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.errors import KafkaError
 from logqueue.protocol.messages.write_txn_markers import (
     WritableTxnMarker,

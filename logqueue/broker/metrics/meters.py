@@ -11,7 +11,7 @@ from logqueue.protocol.api import ApiKey
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
-    from logqueue.broker.session import Slot
+    from logqueue.broker.network.session import Slot
 
 # Upper bounds in seconds: from a request served in memory to a parked fetch.
 BOUNDS = (

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from logqueue.broker.listener import CannotListen, explain
 from logqueue.broker.metrics.snapshot import Snapshot, take
+from logqueue.broker.network.listener import CannotListen, explain
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker

@@ -10,7 +10,7 @@ import os
 import sys
 
 from logqueue.broker import command
-from logqueue.broker.listener import CannotListen
+from logqueue.broker.network.listener import CannotListen
 from logqueue.config import InvalidConfig
 from logqueue.errors import LogqueueError
 from logqueue.storage.errors import DataFolderError

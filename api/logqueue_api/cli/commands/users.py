@@ -203,7 +203,7 @@ def _say(output: Output, user: str, text: str) -> None:
 @contextmanager
 def _offline(data_dir: Path) -> Iterator[Credentials]:
     """The credentials of a data folder that nobody uses, to be changed; durable at the end of the block."""
-    from logqueue.broker.security import new_state
+    from logqueue.broker.security.registry import new_state
     from logqueue.security.state import dump
     from logqueue.storage.directory_lock import DirectoryLock
     from logqueue.storage.file_system import RealFileSystem

@@ -1,0 +1,232 @@
+"""Runs the transaction coordinator: requests in, effects out, records into `__transaction_state`, markers, timers.
+
+The coordinator decides and keeps the state; here its appends become durable, its markers are written into the logs,
+its replies leave and its deadlines come.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from logqueue.broker.coordinators.groups import TopicNames
+from logqueue.broker.coordinators.state_log import stored_batches
+from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
+from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
+from logqueue.coordination.effects import Caller, Now, Reply
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.ids import TopicPartition
+from logqueue.records.builder import build_batch, read_records
+from logqueue.records.record import Record
+from logqueue.storage.errors import InvalidProducerEpoch, TransactionCoordinatorFenced
+from logqueue.storage.results import Origin
+from logqueue.transaction.coordinator import TransactionCoordinator
+from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers
+
+if TYPE_CHECKING:
+    from logqueue.broker.broker import Broker
+
+log = logging.getLogger("logqueue.broker.coordinators.transactions")
+
+COORDINATOR_EPOCH = LEADER_EPOCH  # Kafka's is the leader epoch of the partition that holds the transactional id
+MARKER_BYTES = 78  # a control batch with one marker
+
+# Told when everything it waits for is on the disk, or why it will not be.
+OnDurable = Callable[[KafkaError | None], None]
+
+
+class Transactions:
+    """The shell of one TransactionCoordinator."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        present = broker.topics.by_name.get(TRANSACTION_STATE)
+        count = broker.config.transaction_state_log_num_partitions if present is None else len(present.partitions)
+        # The number of partitions is fixed when the topic is created: an id must be found where it was stored.
+        config = replace(broker.config, transaction_state_log_num_partitions=count)
+        self.coordinator = TransactionCoordinator(
+            config,
+            TopicNames(broker.topics),
+            take_producer_id=broker.take_producer_id,
+            transaction_version=broker.features.transaction_version,
+        )
+        self._timer: _Timer | None = None
+        self._replay([] if present is None else present.partitions)
+        self.perform(self.coordinator.on_loaded(now=self.now()))
+
+    def serve(self, method: Callable[..., list[Effect]], request: Any, slot: Slot, **options: Any) -> None:
+        """Run one request through the coordinator; its answer comes out of the effects, now or later."""
+        caller = Caller(token=slot, version=slot.api_version, client_id=slot.header.client_id or "")
+        self.perform(method(request, caller=caller, now=self.now(), **options))
+
+    def verify_or_add(
+        self,
+        transactional_id: str,
+        producer: tuple[int, int],
+        partitions: Collection[TopicPartition],
+        then: Callable[[ErrorCode], None],
+    ) -> None:
+        """TV2: have the producer's transaction span the partitions; `then` is told once that is durable."""
+        producer_id, epoch = producer
+        self.perform(
+            self.coordinator.verify_or_add(transactional_id, producer_id, epoch, partitions, token=then, now=self.now())
+        )
+
+    def on_deadline(self) -> None:
+        """The time that the coordinator named has come."""
+        self.perform(self.coordinator.on_deadline(now=self.now()))
+
+    def now(self) -> Now:
+        return Now.of(self._broker.clock)
+
+    # Start
+
+    def _replay(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            for chunk, position, header in stored_batches(partition):
+                if not header.is_control:
+                    self._replay_batch(chunk, position, partition)
+
+    def _replay_batch(self, chunk: bytes, position: int, partition: Partition) -> None:
+        for record in read_records(chunk, position):
+            try:
+                self.coordinator.replay(record.key or b"", record.value)
+            except KafkaError as error:
+                log.error("%s, offset %d holds no transaction record: %s", partition.id, record.offset, error)
+
+    # Effects
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Carry effects out in order, and those that follow from them."""
+        queue = deque(effects)
+        while queue:
+            match queue.popleft():
+                case Reply(token, response):
+                    assert isinstance(token, Slot)
+                    self._broker.answer(token, response)
+                case Verdict(token, error):
+                    assert callable(token)
+                    token(error)
+                case Append() as append:
+                    queue.extend(self._append(append))
+                case WriteMarkers() as markers:
+                    queue.extend(self._write_markers(markers))
+        self._arm_timer()
+
+    def _append(self, append: Append) -> list[Effect]:
+        """Write the records; effects that follow at once, if nothing has to wait for the disk."""
+        broker, now = self._broker, self.now()
+        commit, ticket = broker.commit, append.ticket
+        try:
+            partition = broker.topics.ensure_transactions_topic().partitions[append.partition]
+            batch = build_batch([Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records])
+            result = partition.log.append(
+                batch, leader_epoch=LEADER_EPOCH, now_ms=now.time_ms, origin=Origin.COORDINATOR
+            )
+        except KafkaError as error:
+            return self.coordinator.on_append_failed(ticket, error.code, now=now)
+        durable = append.awaited and broker.config.fsync_acks_all
+        if not commit.settle(partition, result.base_offset, result.last_offset + 1, len(batch), durable):
+            return self.coordinator.on_appended(ticket, now=now)
+        commit.on_durable(lambda failure: self._on_durable(ticket, failure))
+        return []
+
+    def _on_durable(self, ticket: int, failure: KafkaError | None) -> None:
+        now = self.now()
+        if failure is None:
+            self.perform(self.coordinator.on_appended(ticket, now=now))
+        else:
+            self.perform(self.coordinator.on_append_failed(ticket, failure.code, now=now))
+
+    # Markers
+
+    def _write_markers(self, markers: WriteMarkers) -> list[Effect]:
+        """Write what can be written; effects that follow at once, if nothing has to wait for the disk."""
+        remaining: list[TopicPartition] = []
+        written: list[Partition] = []
+        for partition_id in markers.partitions:
+            topic = self._broker.topics.by_name.get(partition_id.topic)
+            if topic is None or partition_id.partition >= len(topic.partitions):
+                continue  # deleted meanwhile: nothing is left that the marker could end
+            partition = topic.partitions[partition_id.partition]
+            try:
+                self._append_marker(partition, markers)
+            except (InvalidProducerEpoch, TransactionCoordinatorFenced) as error:
+                log.warning("%s needs no marker: %s", partition_id, error)
+            except KafkaError as error:
+                log.warning("%s: a marker will be tried again: %s", partition_id, error)
+                remaining.append(partition_id)
+            else:
+                written.append(partition)
+
+        def settle(failure: KafkaError | None) -> list[Effect]:
+            if failure is not None:
+                remaining.extend(partition.id for partition in written)
+            else:
+                for partition in written:
+                    self.on_marker(partition, markers.producer_id, commit=markers.commit)
+            if remaining:
+                return self.coordinator.on_markers_failed(markers.ticket, remaining, now=self.now())
+            return self.coordinator.on_markers_written(markers.ticket, now=self.now())
+
+        if not self.settle_markers(written):
+            return settle(None)
+        self._broker.commit.on_durable(lambda failure: self.perform(settle(failure)))
+        return []
+
+    def _append_marker(self, partition: Partition, markers: WriteMarkers) -> None:
+        partition.log.append_marker(
+            markers.producer_id,
+            markers.producer_epoch,
+            commit=markers.commit,
+            coordinator_epoch=COORDINATOR_EPOCH,
+            leader_epoch=LEADER_EPOCH,
+            now_ms=self._broker.clock.time_ms(),
+            transaction_version=markers.transaction_version,
+        )
+
+    def settle_markers(self, written: Iterable[Partition]) -> bool:
+        """Hide markers that were just appended until they are on the disk: True if there is something to wait for."""
+        commit, durable = self._broker.commit, self._broker.config.fsync_acks_all
+        waits = False
+        for partition in written:
+            end = partition.log.log_end_offset
+            waits = commit.settle(partition, end - 1, end, MARKER_BYTES, durable) or waits
+        return waits
+
+    def on_marker(self, partition: Partition, producer_id: int, *, commit: bool) -> None:
+        """A marker is durable: offsets that waited for it in a group's partition are decided."""
+        if partition.id.topic == CONSUMER_OFFSETS:
+            self._broker.groups.on_marker(partition.id.partition, producer_id, commit=commit)
+
+    # Time
+
+    def _arm_timer(self) -> None:
+        deadline = self.coordinator.next_deadline()
+        timer = self._timer
+        if deadline is None or (timer is not None and not timer.is_done and timer.deadline <= deadline):
+            return  # a timer that fires too early only arms the next one
+        if timer is not None:
+            timer.is_done = True
+        self._timer = _Timer(self, deadline)
+        delay = deadline - self._broker.clock.monotonic()
+        self._broker.deadlines.push(self._broker.loop.time() + delay, self._timer)
+
+
+class _Timer:
+    """The coordinator's next deadline."""
+
+    __slots__ = ("_transactions", "deadline", "is_done")
+
+    def __init__(self, transactions: Transactions, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_done = False
+        self._transactions = transactions
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        self._transactions.on_deadline()

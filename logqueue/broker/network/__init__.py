@@ -1,0 +1,1 @@
+"""Sockets to frames and back: listeners, connections plain and TLS, sessions and their bounds. Knows no request."""

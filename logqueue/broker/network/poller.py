@@ -1,0 +1,91 @@
+"""Readiness of many sockets behind one descriptor of the event loop. Knows nothing of requests.
+
+asyncio makes a handle, a context run and a dictionary walk out of every readable socket. Here the loop watches a single
+epoll descriptor; its callback asks for all ready sockets at once and calls their objects directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+from logqueue.broker.network import limits
+
+READABLE = select.EPOLLIN
+WRITABLE = select.EPOLLOUT
+_ENDED = select.EPOLLHUP | select.EPOLLERR
+
+
+class Pollable(Protocol):
+    """A socket's owner (Listener, Connection, TlsConnection); neither method may raise."""
+
+    def on_readable(self) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+
+class Poller:
+    """Level-triggered readiness for descriptors of one loop.
+
+    `after_event` runs after every dispatched event: the place to send what the event made ready, on any connection.
+    `after_batch` runs once all events of a batch are dispatched.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_batch: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._owners: dict[int, Pollable] = {}
+        self._after_event = after_event
+        self._after_batch = after_batch
+        loop.add_reader(self._epoll.fileno(), self._dispatch)
+
+    def register(self, fd: int, owner: Pollable, events: int = READABLE) -> None:
+        self._owners[fd] = owner
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        self._epoll.modify(fd, events)
+
+    def unregister(self, fd: int) -> None:
+        """Stop watching; to be called before the descriptor is closed. Events already taken are dropped."""
+        if self._owners.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_soon(self, act: Callable[[], None]) -> None:
+        """Run `act` in the next turn like an event: what a connection buffers itself, epoll cannot know of."""
+        self._loop.call_soon(self._run, act)
+
+    def _run(self, act: Callable[[], None]) -> None:
+        act()
+        self._after_event()
+        self._after_batch()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._owners.clear()
+
+    def _dispatch(self) -> None:
+        # A turn of asyncio costs as much as serving a request: while there is work, a few batches share one.
+        for _ in range(limits.BATCHES_PER_TURN):
+            ready = self._epoll.poll(0, limits.EVENTS_PER_BATCH)
+            if not ready:
+                return
+            self._dispatch_batch(ready)
+            self._after_batch()
+
+    def _dispatch_batch(self, ready: list[tuple[int, int]]) -> None:
+        owners, after_event = self._owners, self._after_event
+        for fd, events in ready:
+            owner = owners.get(fd)
+            if owner is None:
+                continue  # closed by an earlier event of this batch
+            if events & WRITABLE:
+                owner.on_writable()
+            if events & (READABLE | _ENDED):
+                owner.on_readable()
+            after_event()

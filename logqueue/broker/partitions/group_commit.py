@@ -1,0 +1,195 @@
+"""Group commit: one fsync of a partition serves every request that waits for it at that moment. Knows no request.
+
+Requests join the round that is collecting. A single worker thread flushes the dirty partitions of one round after the
+other; while it works the next round collects. The loop never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter
+
+from logqueue.broker.deadlines import Deadlines
+from logqueue.broker.metrics.meters import Histogram
+from logqueue.broker.partitions.partition import Partition
+from logqueue.config import LONG_MAX
+from logqueue.errors import ErrorCode, KafkaError
+from logqueue.storage.errors import DiskFull, UnknownTopic
+
+log = logging.getLogger("logqueue.broker.partitions.group_commit")
+
+
+class StorageFailed(KafkaError):
+    """The disk refused a flush: nothing that is not known to be durable is ever acknowledged again."""
+
+    code = ErrorCode.KAFKA_STORAGE_ERROR
+    is_passing = False  # whether it may succeed later: the disk is full
+
+
+RETRY_SECONDS = 1.0  # between two tries of what a full disk has refused
+
+
+class Round:
+    """The requests and partitions that one pass of the disk serves."""
+
+    __slots__ = ("callbacks", "held_from")
+
+    def __init__(self) -> None:
+        self.held_from: dict[Partition, int | None] = {}  # first hidden offset; None: flushed without a promise
+        self.callbacks: list[Callable[[KafkaError | None], None]] = []
+
+
+class GroupCommit:
+    """Rounds of flushes. After a failed one the storage refuses every further append and flush (fail-stop)."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, *, after_round: Callable[[], None]
+    ) -> None:
+        self._has_failed = False
+        self._is_closed = False
+        self._loop = loop
+        self._deadlines = deadlines
+        self._after_round = after_round
+        self.fsync_times = Histogram()  # one entry for each round
+        self._collecting = Round()
+        self._flushing: Round | None = None
+        self._work: SimpleQueue[list[Partition] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
+        """Decide what becomes of a batch just appended: True if its answer has to wait for the collecting round.
+
+        With `durable` it stays hidden until it is on the disk; otherwise it shows at once, and `flush.messages` and
+        `flush.ms` of its topic say whether and when it is flushed. Batches sent again settle like new ones.
+        """
+        partition.bytes_in += size
+        if durable:
+            if end_offset <= partition.log.durable_offset:
+                return False
+            partition.hold(base_offset, size)
+            if self._collecting.held_from.get(partition) is None:
+                self._collecting.held_from[partition] = base_offset
+            return True
+        partition.appended(size)
+        config = partition.config
+        if config.flush_messages != LONG_MAX:
+            log_ = partition.log
+            if log_.log_end_offset - log_.durable_offset >= config.flush_messages:
+                self.flush(partition)
+                return True
+        if config.flush_ms != LONG_MAX and partition.flush_due is None:
+            partition.flush_due = due = FlushDue(self, partition)
+            self._deadlines.push(self._loop.time() + config.flush_ms / 1000, due)
+        return False
+
+    def flush(self, partition: Partition) -> None:
+        """Have the collecting round flush a partition without hiding anything of it."""
+        self._collecting.held_from.setdefault(partition, None)
+
+    def on_durable(self, callback: Callable[[KafkaError | None], None]) -> None:
+        """Call back when the collecting round is through: with None, or with the reason why nothing is promised."""
+        self._collecting.callbacks.append(callback)
+
+    def start_round(self) -> None:
+        """Hand the collecting round to the disk unless another is there; call at the end of a turn of the loop."""
+        collecting = self._collecting
+        if self._flushing is not None or self._is_closed or not (collecting.held_from or collecting.callbacks):
+            return
+        self._flushing, self._collecting = collecting, Round()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._flush_rounds, name="logqueue-fsync", daemon=True)
+            self._thread.start()
+        # Only the partitions go over: whatever the thread held last it would free, with the loop waiting for the GIL.
+        self._work.put(list(collecting.held_from))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the disk."""
+        return len(self._collecting.callbacks) + (0 if self._flushing is None else len(self._flushing.callbacks))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for the disk."""
+        return self._flushing is None and not self._collecting.callbacks
+
+    def close(self) -> None:
+        """End the worker thread after the round it is in, and wait for it. No round starts any more."""
+        self._is_closed = True
+        if self._thread is not None:
+            self._work.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _flush_rounds(self) -> None:
+        while (dirty := self._work.get()) is not None:
+            failure: StorageFailed | None = None
+            started = perf_counter()
+            for partition in dirty:
+                try:
+                    partition.log.flush()
+                except UnknownTopic:
+                    continue  # deleted meanwhile: there is nothing left to promise
+                except DiskFull as error:
+                    failure = StorageFailed(error.detail)
+                    failure.is_passing = True
+                except KafkaError as error:
+                    failure = StorageFailed(error.detail)
+                    break
+            self.fsync_times.observe(perf_counter() - started)
+            self._loop.call_soon_threadsafe(self._finish, failure)
+
+    def _finish(self, failure: StorageFailed | None) -> None:
+        current, self._flushing = self._flushing, None
+        assert current is not None
+        if failure is not None and failure.is_passing:
+            log.error("a round of fsyncs is tried again in %g s: %s", RETRY_SECONDS, failure.detail)
+            self._deadlines.push(self._loop.time() + RETRY_SECONDS, FlushAgain(self, list(current.held_from)))
+        elif failure is not None and not self._has_failed:
+            self._has_failed = True
+            log.critical("writes are refused from now on: %s", failure.detail)
+        for callback in current.callbacks:
+            try:
+                callback(failure)
+            except Exception:  # a bug in one answer must not take the others along
+                log.exception("answering after a flush failed in an unforeseen way; please report this")
+        if failure is None:
+            following = self._collecting.held_from
+            for partition in current.held_from:
+                partition.release(following.get(partition))
+        self._after_round()
+
+
+class FlushDue:
+    """A partition whose `flush.ms` is running."""
+
+    __slots__ = ("_commit", "_partition", "is_done")
+
+    def __init__(self, commit: GroupCommit, partition: Partition) -> None:
+        self.is_done = False
+        self._commit = commit
+        self._partition = partition
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        self._partition.flush_due = None
+        self._commit.flush(self._partition)
+
+
+class FlushAgain:
+    """Partitions whose flush a full disk has refused: nobody is told any more, but their readers still wait."""
+
+    __slots__ = ("_commit", "_partitions", "is_done")
+
+    def __init__(self, commit: GroupCommit, partitions: list[Partition]) -> None:
+        self.is_done = False
+        self._commit = commit
+        self._partitions = partitions
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        for partition in self._partitions:
+            self._commit.flush(partition)

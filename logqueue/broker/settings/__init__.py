@@ -1,0 +1,1 @@
+"""Settings and features while the broker runs: shown, changed, kept, in effect."""

@@ -1,0 +1,1 @@
+"""What happens to logs without a request: checkpoints, retention, compaction."""
