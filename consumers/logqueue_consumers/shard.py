@@ -24,10 +24,12 @@ class ShardId(NamedTuple):
 class Shard:
     """Lives as long as this worker owns a partition of it."""
 
-    __slots__ = ("id", "notes", "partitions")
+    __slots__ = ("id", "notes", "opened_s", "partitions")
 
     def __init__(self, id: ShardId) -> None:  # noqa: A002 - the word
         self.id = id
+        self.opened_s = 0.0
+        """Since when this worker owns it (monotonic clock)."""
         self.partitions: set[OwnedPartition] = set()
         """Job, priority, retry and parked partitions of this number that the worker owns."""
         self.notes: dict[Hashable, Any] = {}
@@ -42,11 +44,12 @@ class Shards:
     def __init__(self) -> None:
         self._shards: dict[ShardId, Shard] = {}
 
-    def join(self, partition: OwnedPartition) -> None:
+    def join(self, partition: OwnedPartition, now_s: float) -> None:
         """The worker owns this partition from now on."""
         shard = self._shards.get(partition.shard.id)
         if shard is None:
             shard = self._shards[partition.shard.id] = partition.shard
+            shard.opened_s = now_s
         partition.shard = shard
         shard.partitions.add(partition)
 

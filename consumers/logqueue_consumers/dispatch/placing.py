@@ -1,0 +1,278 @@
+"""Places jobs: class, weights and buckets of each, from what is declared and what operators have commanded. No IO.
+
+| what                   | declared by                 | commanded by (`jobs.control`)                       |
+|------------------------|-----------------------------|-----------------------------------------------------|
+| weights of the classes | `app.queue(priorities=...)` | `weight/priority/<queue>/<class>`                   |
+| weights of tenants     | `app.queue(weights=...)`    | `weight/tenant/<queue>/<tenant>`                    |
+| limits of a queue      | `app.queue(limits=...)`     | `limit/queue/<queue>/<by>`                          |
+| limits of a tenant     |                             | `limit/tenant/<queue>/<tenant>`, before by="tenant" |
+| limits of a type       | `app.job(limits=...)`       | `limit/type/<by>/<type>`                            |
+| what is paused         |                             | `pause/queue/...`, `pause/tenant/...`, `pause/type/...` |
+
+A command goes before the declaration of the same scope and `by`. A pause is a bucket that lets nothing start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from logqueue.errors import LogqueueError
+from logqueue.jobs.limits import Limit, read_limit
+from logqueue_consumers.dispatch.bucket import PAUSED, Bounds, Bucket
+from logqueue_consumers.dispatch.ready_queue import Placed
+
+if TYPE_CHECKING:
+    from logqueue.jobs.control import ControlState
+    from logqueue.jobs.definition import JobDefinition, Queue
+    from logqueue_consumers.job import Job
+
+log = structlog.get_logger(__name__)
+
+MAX_BUCKETS = 65_536
+"""Buckets kept in memory before idle ones are looked for; the others belong to jobs in hand or to spent rates."""
+MAX_PLACES = 65_536
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Commands:
+    """What operators have commanded about limits, weights and pauses."""
+
+    def __init__(self) -> None:
+        self.limits: dict[tuple[str, ...], Limit | None] = {}
+        """By ("queue", q, by), ("tenant", q, tenant) or ("type", type, by); None lifts what is declared."""
+        self.weights: dict[tuple[str, ...], float] = {}
+        self.paused: set[tuple[str, ...]] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.limits or self.weights or self.paused)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Commands) and (self.limits, self.weights, self.paused) == (
+            other.limits,
+            other.weights,
+            other.paused,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, state: ControlState) -> Commands:
+        """The commands that stand. One that cannot be read holds nothing up: it is told in the log and passed over."""
+        found = cls()
+        for key, value in state.standing.items():
+            try:
+                found._take(key, value)
+            except (LogqueueError, TypeError, ValueError, KeyError) as error:
+                log.warning("command not understood", key=key, error=str(error))
+        return found
+
+    def _take(self, key: str, value: Mapping[str, Any]) -> None:
+        match key.split("/", 3):
+            case ["pause", "queue", queue]:
+                self.paused.add(("queue", queue))
+            case ["pause", "tenant", queue, tenant]:
+                self.paused.add(("tenant", queue, tenant))
+            case ["pause", "type", *rest]:
+                self.paused.add(("type", "/".join(rest)))
+            case ["limit", "queue", queue, by]:
+                self.limits["queue", queue, by] = _limit(value, by)
+            case ["limit", "tenant", queue, tenant]:
+                self.limits["tenant", queue, tenant] = _limit(value, "tenant")
+            case ["limit", "type", by, type_]:
+                self.limits["type", type_, by] = _limit(value, by)
+            case ["weight", scope, queue, name] if scope in ("tenant", "priority"):
+                self.weights[scope, queue, name] = read_weight(value["weight"])
+
+
+def read_weight(value: object) -> float:
+    """A weight itself, or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.01 <= value <= 1000:
+        raise ValueError(f"weight {value!r} is not a number from 0.01 to 1000")
+    return float(value)
+
+
+def _limit(value: Mapping[str, Any], by: str) -> Limit | None:
+    given = {name: value[name] for name in ("running", "rate", "burst") if value.get(name) is not None}
+    return read_limit({"by": by, **given}) if given else None
+
+
+class Placing:
+    """Knows an app's queues and jobs; `share_of` is the share of a queue's partitions that this worker owns."""
+
+    def __init__(self, queues: Mapping[str, Queue], share_of: Callable[[str], float], now_s: float) -> None:
+        self._queues = queues
+        self._since_s = now_s
+        self._refresh_at = MAX_BUCKETS
+        self._share_of = share_of
+        self.commands = Commands()
+        self._buckets: dict[Hashable, Bucket] = {}
+        self._places: dict[tuple[Any, ...], Placed] = {}
+        self._arguments: dict[tuple[str, str | None], tuple[tuple[str, Hashable, Limit], ...]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether idle buckets should be forgotten: `refresh`."""
+        return len(self._buckets) >= self._refresh_at
+
+    def refresh(self, now_s: float, *, has_moved: bool = False) -> None:
+        """Every job is placed again after this (nothing runs or waits in a bucket); forgets idle buckets.
+
+        `has_moved` when this worker owns other partitions than before.
+        """
+        if has_moved:
+            self._since_s = now_s
+        self._places.clear()
+        self._arguments.clear()
+        self._buckets = {name: bucket for name, bucket in self._buckets.items() if not bucket.is_idle(now_s)}
+        self._refresh_at = max(MAX_BUCKETS, 2 * len(self._buckets))
+
+    def place(self, job: Job, now_s: float) -> Placed:
+        """Where the job belongs."""
+        definition, queue = job.definition, job.partition.queue
+        assert definition is not None, "only a job with a handler is ready"
+        priority = self._priority(job)
+        key = (queue, priority, job.tenant, definition.type)
+        placed = self._places.get(key)
+        if placed is None:
+            placed = self._place(
+                queue, priority, job.tenant, definition, opened_s=job.partition.shard.opened_s, now_s=now_s
+            )
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            self._places[key] = placed
+        limits = self._argument_limits(queue, definition)
+        if not limits:
+            return placed
+        more = [self._argument_bucket(job, *limit, now_s) for limit in limits]
+        return placed._replace(buckets=(*placed.buckets, *(bucket for bucket in more if bucket is not None)))
+
+    def is_paused(self, queue: str) -> bool:
+        """Whether nothing of the queue starts."""
+        return ("queue", queue) in self.commands.paused
+
+    def _priority(self, job: Job) -> str:
+        queue = self._queues.get(job.partition.queue)
+        if queue is None or not queue.priorities:
+            return ""
+        for name in (job.headers.priority, job.partition.priority):
+            if name is not None and name in queue.priorities:
+                return name
+        return queue.default_priority
+
+    def _place(
+        self,
+        queue: str,
+        priority: str,
+        tenant: str,
+        definition: JobDefinition[..., Any],
+        *,
+        opened_s: float,
+        now_s: float,
+    ) -> Placed:
+        bounds = dict(self._bounds(queue, tenant, definition))
+        return Placed(
+            queue,
+            priority,
+            self._class_weight(queue, priority),
+            tenant,
+            self._tenant_weight(queue, tenant),
+            tuple(
+                self._bucket(name, found, opened_s if name[0] in _OF_TENANTS else self._since_s, now_s)
+                for name, found in bounds.items()
+            ),
+        )
+
+    def _class_weight(self, queue: str, priority: str) -> float:
+        """Weights count within their queue; queues share evenly."""
+        declared = self._queues[queue].priorities if queue in self._queues else None
+        if not declared:
+            return 1.0
+        weights = self.commands.weights
+        total = sum(weights.get(("priority", queue, name), weight) for name, weight in declared.items())
+        return weights.get(("priority", queue, priority), declared[priority]) / total
+
+    def _tenant_weight(self, queue: str, tenant: str) -> float:
+        declared = self._queues[queue].weights if queue in self._queues else {}
+        return self.commands.weights.get(("tenant", queue, tenant), declared.get(tenant, 1.0))
+
+    def _bounds(
+        self, queue: str, tenant: str, definition: JobDefinition[..., Any]
+    ) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+        paused, share, type_ = self.commands.paused, self._share_of(queue), definition.type
+        for scope in (("queue", queue), ("tenant", queue, tenant), ("type", type_)):
+            if scope in paused:
+                yield ("pause", *scope), PAUSED
+        own = self.commands.limits.get(("tenant", queue, tenant))
+        if own is not None:
+            yield ("tenant", queue, tenant), Bounds.of(own)
+        elif ("tenant", queue, tenant) not in self.commands.limits:
+            limit = self._queue_limits(queue).get("tenant")
+            if limit is not None:
+                yield ("tenant", queue, tenant), Bounds.of(limit)
+        for by, limit in self._queue_limits(queue).items():
+            if by == "queue":
+                yield ("queue", queue), Bounds.of(limit, share=share)
+            elif by == "type":
+                yield ("type", queue, type_), Bounds.of(limit, share=share)
+        for by, limit in self._type_limits(definition).items():
+            if by == "tenant":
+                yield ("job-tenant", type_, tenant), Bounds.of(limit)
+            elif by in ("type", "queue"):
+                yield ("job", type_), Bounds.of(limit, share=share)
+
+    def _queue_limits(self, queue: str) -> dict[str, Limit]:
+        declared = self._queues[queue].limits if queue in self._queues else ()
+        return self._effective({limit.by: limit for limit in declared}, ("queue", queue))
+
+    def _type_limits(self, definition: JobDefinition[..., Any]) -> dict[str, Limit]:
+        return self._effective({limit.by: limit for limit in definition.limits}, ("type", definition.type))
+
+    def _effective(self, limits: dict[str, Limit], scope: tuple[str, str]) -> dict[str, Limit]:
+        for (*at, by), limit in self.commands.limits.items():
+            if tuple(at) != scope:
+                continue
+            if limit is None:
+                limits.pop(by, None)
+            else:
+                limits[by] = limit
+        return limits
+
+    def _argument_limits(
+        self, queue: str, definition: JobDefinition[..., Any]
+    ) -> tuple[tuple[str, Hashable, Limit], ...]:
+        key = (queue, definition.type)
+        found = self._arguments.get(key)
+        if found is None:
+            by_queue = ((limit, ("argument", queue)) for limit in self._queue_limits(queue).values())
+            by_type = ((limit, ("job-argument", definition.type)) for limit in self._type_limits(definition).values())
+            found = self._arguments[key] = tuple(
+                (limit.argument, (*scope, limit.argument), limit)
+                for limit, scope in (*by_queue, *by_type)
+                if limit.argument is not None
+            )
+        return found
+
+    def _argument_bucket(self, job: Job, argument: str, scope: Hashable, limit: Limit, now_s: float) -> Bucket | None:
+        value = getattr(job.arguments, argument, _MISSING)
+        if value is _MISSING:
+            return None
+        name = (scope, _encode(value))
+        bounds = Bounds.of(limit, share=self._share_of(job.partition.queue))
+        return self._bucket(name, bounds, self._since_s, now_s)
+
+    def _bucket(self, name: Hashable, bounds: Bounds, since_s: float, now_s: float) -> Bucket:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(bounds, since_s)
+        elif bucket.bounds != bounds:
+            bucket.change(bounds, now_s)
+        return bucket
+
+
+_MISSING = object()
+_OF_TENANTS = frozenset({"tenant", "job-tenant"})
+"""Buckets whose past is known since the tenant's shard was opened; of others, since partitions moved last."""

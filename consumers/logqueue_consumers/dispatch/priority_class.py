@@ -1,0 +1,150 @@
+"""A priority class of a queue: its tenants take turns by weight, quiet ones before noisy ones. No IO, no clock.
+
+Start-time fair queueing: the tenant that has had least by its weight is next, and one that comes back after a silence
+begins where the others are. A tenant that runs more than `NOISY_RATIO` of what the worker can run at once is noisy (the
+threshold of Amazon SQS fair queues): it waits until no quiet tenant has a job. It is quiet again as soon as its jobs
+have ended, so nobody starves.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING
+
+from logqueue_consumers.dispatch.flow import Flow, TenantShare
+
+if TYPE_CHECKING:
+    from logqueue_consumers.dispatch.bucket import Bucket
+    from logqueue_consumers.job import Job
+
+NOISY_RATIO = 0.10
+MAX_REMEMBERED = 4_096
+"""Tenants without jobs whose share is remembered."""
+
+_Entry = tuple[float, int, TenantShare]
+
+
+class PriorityClass:
+    """Jobs of one class. `weight` is its part beside the other classes; `credit` and `served_s` belong to the queue."""
+
+    def __init__(self, queue: str, name: str, weight: float, *, concurrency: int) -> None:
+        self.queue = queue
+        self.name = name
+        self.weight = weight
+        self.credit = 0.0
+        self.served_s = 0.0
+        """When it was served last, or had its first job again."""
+        self.active_count = 0
+        """Jobs of flows that no bucket is known to block."""
+        self.tenants: dict[str, TenantShare] = {}
+        self._noisy_from = max(1.0, concurrency * NOISY_RATIO)
+        self._quiet: list[_Entry] = []
+        self._noisy: list[_Entry] = []
+        self._virtual_time = 0.0
+        self._places = count(1)
+        self._forget_at = MAX_REMEMBERED
+
+    def share(self, tenant: str, weight: float) -> TenantShare:
+        """What a tenant has of this class."""
+        share = self.tenants.get(tenant)
+        if share is None:
+            if len(self.tenants) >= self._forget_at:
+                self._forget_idle()
+            share = self.tenants[tenant] = TenantShare(self, tenant, weight)
+        share.weight = weight
+        return share
+
+    def flow(self, tenant: str, buckets: tuple[Bucket, ...], weight: float) -> Flow:
+        """The flow of a tenant's jobs with these buckets, made if there is none."""
+        share = self.share(tenant, weight)
+        flow = share.flows.get(buckets)
+        if flow is None:
+            flow = share.flows[buckets] = Flow(share, buckets)
+        return flow
+
+    def activate(self, flow: Flow) -> None:
+        """The flow has jobs and nothing is known to block it."""
+        share = flow.tenant
+        flow.blocker = None
+        share.active.append(flow)
+        self.active_count += len(flow.jobs)
+        if not share.place:
+            share.virtual_time = max(share.virtual_time, self._virtual_time)
+            self._enter(share)
+
+    def take(self, now_s: float, blocked: list[Flow]) -> tuple[Job, Flow] | None:
+        """The next job that may start; flows found blocked wait for their buckets, and are added to `blocked`."""
+        while (share := self._first()) is not None:
+            flow = self._startable(share, now_s, blocked)
+            if flow is None:
+                share.place = 0
+                continue
+            self._virtual_time = max(self._virtual_time, share.virtual_time)
+            share.virtual_time += 1.0 / share.weight
+            share.running += 1
+            self.active_count -= 1
+            job = flow.jobs.popleft()
+            if flow.jobs:
+                share.active.rotate(-1)
+            else:
+                share.active.popleft()
+                del share.flows[flow.buckets]
+            share.place = 0
+            if share.active:
+                self._enter(share)
+            return job, flow
+        return None
+
+    def ended(self, share: TenantShare) -> None:
+        """A job of this tenant is over."""
+        share.running -= 1
+        if share.place and share.running + 1 >= self._noisy_at(share) > share.running:
+            self._enter(share)  # quiet again: its entry among the noisy ones is void
+
+    def clear(self) -> Iterator[Flow]:
+        """Forget what waits here; the flows that had jobs. Running jobs stay counted."""
+        self._quiet.clear()
+        self._noisy.clear()
+        self.active_count = 0
+        for share in self.tenants.values():
+            yield from share.flows.values()
+            share.flows = {}
+            share.active.clear()
+            share.place = 0
+
+    def _enter(self, share: TenantShare) -> None:
+        share.place = next(self._places)
+        heap = self._noisy if share.running >= self._noisy_at(share) else self._quiet
+        heapq.heappush(heap, (share.virtual_time, share.place, share))
+
+    def _first(self) -> TenantShare | None:
+        for heap in (self._quiet, self._noisy):
+            while heap:
+                _, place, share = heapq.heappop(heap)
+                if share.place == place:
+                    return share
+        return None
+
+    def _startable(self, share: TenantShare, now_s: float, blocked: list[Flow]) -> Flow | None:
+        while share.active:
+            flow = share.active[0]
+            blocker = flow.find_blocker(now_s)
+            if blocker is None:
+                return flow
+            share.active.popleft()
+            self.active_count -= len(flow.jobs)
+            flow.blocker = blocker
+            blocker.waiting[flow] = None
+            blocked.append(flow)
+        return None
+
+    def _noisy_at(self, share: TenantShare) -> float:
+        return self._noisy_from * share.weight
+
+    def _forget_idle(self) -> None:
+        idle = [name for name, share in self.tenants.items() if not share.flows and not share.running]
+        for name in idle:
+            del self.tenants[name]
+        self._forget_at = max(MAX_REMEMBERED, 2 * len(self.tenants))
