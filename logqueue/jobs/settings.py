@@ -24,6 +24,11 @@ SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 
+EXACTLY_ONCE = "exactly_once"
+AT_LEAST_ONCE = "at_least_once"
+PROCESSINGS = (EXACTLY_ONCE, AT_LEAST_ONCE)
+DEFAULT_PROCESSING = AT_LEAST_ONCE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -51,11 +56,15 @@ class Settings:
     request_timeout_s: float = 20.0  # of one request to one broker
     max_record_bytes: int = 1_000_000  # largest job record that is sent; brokers take 1 MiB by default
     max_pending_records: int = 100_000  # records on their way that `send` may have before it waits
+    processing: str | None = None  # of jobs: exactly_once or at_least_once; what the log can, if nothing is said
+    cache_dir: str | None = None  # where workers keep what they can read again from the log; the user's cache folder
 
     def __post_init__(self) -> None:
         _one_of("security_protocol", self.security_protocol, SECURITY_PROTOCOLS)
         _one_of("sasl_mechanism", self.sasl_mechanism, SASL_MECHANISMS)
         _one_of("compression", self.compression, COMPRESSIONS)
+        if self.processing is not None:
+            _one_of("processing", self.processing, PROCESSINGS)
         _check_bootstrap(self.bootstrap)
         TopicNames(self.topic_prefix)
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):

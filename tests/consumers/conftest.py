@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from logqueue.jobs.settings import Settings
 from tests.conftest import Engine
 
 PATIENCE_S = 20.0
+PROCESSING = os.environ.get("LOGQUEUE_TEST_PROCESSING")
+"""The whole room's tests in one of the two modes; by default in that of a new app."""
 FAST = WorkerLimits(commit_interval_s=0.05, session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=3.0)
 
 
@@ -54,7 +57,10 @@ class Log:
     async def read(self, topic: str) -> list[Any]:
         """Every record of a topic, partition by partition."""
         async with AIOKafkaConsumer(
-            bootstrap_servers=self.settings.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+            bootstrap_servers=self.settings.bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
         ) as reader:
             count = (await partition_counts(self.settings)).get(topic, 0)
             partitions = [TopicPartition(topic, n) for n in range(count)]
@@ -169,4 +175,4 @@ async def working(app: App, **options: Any) -> AsyncIterator[RunningWorker]:
 @pytest.fixture
 def log(engine: Engine, prefix: str) -> Log:
     """An engine with topics and a group of this test's own."""
-    return Log(Settings(bootstrap=engine.bootstrap, topic_prefix=f"{prefix}."), prefix)
+    return Log(Settings(bootstrap=engine.bootstrap, topic_prefix=f"{prefix}.", processing=PROCESSING), prefix)

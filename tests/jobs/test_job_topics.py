@@ -56,7 +56,7 @@ def test_the_shared_topics_are_recognised() -> None:
         "retry.a",
         "retry.a.",
         "other.a.b",
-        "jobs.schedules",
+        "jobs.scheduled.x.y",
     ],
 )
 def test_other_topics_are_none_of_ours(topic: str) -> None:
