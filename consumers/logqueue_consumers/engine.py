@@ -8,19 +8,18 @@ concurrency allows; each takes the next ready job when it is free.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from logqueue_schemas.job_status import State
 
 from logqueue.clock import Clock
-from logqueue.jobs.errors import UnknownJobType, classify
+from logqueue.jobs.errors import JobCancelled, UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.control.job_control import cancelled
 from logqueue_consumers.crash_watch import CrashWatch
-from logqueue_consumers.delay import DelayHeap
 from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
 from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
@@ -31,6 +30,14 @@ from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.runner import Interrupted, RunnerPool
 from logqueue_consumers.shard import Shards
+from logqueue_consumers.waiting import WaitingRoom
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from logqueue.jobs.context import ContextServices
+    from logqueue.jobs.control import Cancel
+    from logqueue_consumers.dispatch.dispatcher import Dispatcher
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +53,7 @@ class JobEngine:
         limits: WorkerLimits,
         clock: Clock,
         random: Random,
-        make_outbox: Callable[[Callable[[list[Outcome]], None]], Outbox],
+        make_outbox: Callable[[Callable[[Sequence[Outcome]], None]], Outbox],
         group: str,
         refresh_schemas: Callable[[], Awaitable[None]],
     ) -> None:
@@ -61,8 +68,9 @@ class JobEngine:
         self._has_schema_waits = asyncio.Event()
         self._partitions: set[OwnedPartition] = set()
         self.shards = Shards()
-        self._retries: DelayHeap[Job] = DelayHeap(limits.max_memory_retries)
-        self._delayed: DelayHeap[Job] = DelayHeap(limits.max_delayed)
+        self._waiting = WaitingRoom(
+            clock=clock, limits=limits, retry_due=self._turn_comes, record_due=self._route, on_due=self._room_came
+        )
         self._gatekeeper = Gatekeeper(
             route=self._route,
             go_on=self._turn_comes,
@@ -76,24 +84,28 @@ class JobEngine:
         """Asked, in this order, about every job that could run."""
         self.ended_hooks: list[EndedHook] = []
         """Told of every outcome."""
+        self.durable_hooks: list[Callable[[Sequence[Outcome]], None]] = []
+        """Told of outcomes, many at a time, when the log has them."""
+        self.may_run_early: Callable[[Job], bool] | None = None
+        """Asked about jobs that are not due; see `hasten`."""
         self.intake: Gate | None = None
         """Asked first, about every record in the order of the log, before its time: is it the same job again?"""
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = 0.0
         self.counts = Counts()
         self.changed = asyncio.Event()
         """Set when there may be room for more records."""
         self.outbox = make_outbox(self._on_durable)
         self._runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
-        self._ready: deque[Job] = self._runners.ready
+        self._ready: deque[Job] | Dispatcher = self._runners.ready
         self.crash_watch = CrashWatch(self._ready)
+        self.paused_queues: frozenset[str] = frozenset()
+        """Nothing is taken of these."""
 
     # --- records in ---
 
     def open(self, partition: OwnedPartition) -> None:
         """Work on this partition from now on."""
         self._partitions.add(partition)
-        self.shards.join(partition)
+        self.shards.join(partition, self._clock.monotonic())
         self.crash_watch.add(partition)
 
     def deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
@@ -133,7 +145,23 @@ class JobEngine:
     @property
     def delayed_count(self) -> int:
         """Jobs that wait in memory for their time."""
-        return len(self._retries) + len(self._delayed)
+        return len(self._waiting)
+
+    def running_jobs(self) -> list[tuple[Job, float]]:
+        """The running jobs, each with the time (of the monotonic clock) when it must have ended."""
+        return self._runners.running_jobs()
+
+    @property
+    def steps(self) -> int:
+        """Grows with every record taken and every attempt that ends: a number that stands still is a standstill."""
+        counts = self.counts
+        ended = counts.finished + counts.retried + counts.parked + counts.scheduled + counts.interrupted
+        return ended + sum(partition.window.high for partition in self._partitions)
+
+    @property
+    def lost_threads(self) -> int | None:
+        """How many threads there are, if all are held by plain handlers that ran out of time; else None."""
+        return self._runners.lost_threads
 
     @property
     def held_count(self) -> int:
@@ -146,7 +174,9 @@ class JobEngine:
         return len(self._ready)
 
     def _room(self, partition: OwnedPartition) -> int:
-        if partition.kind is TopicKind.RETRY and self._delayed.is_full:
+        if partition.queue in self.paused_queues:
+            return 0
+        if partition.kind is TopicKind.RETRY and self._waiting.records.is_full:
             return 0
         return partition.window.room(self._limits.max_unfinished_per_partition)
 
@@ -182,7 +212,11 @@ class JobEngine:
             self._expire(job)
         elif job.problem is not None:
             self._reject(job, job.problem)
-        elif headers.not_before_ms is not None and headers.not_before_ms > self._clock.time_ms():
+        elif (
+            headers.not_before_ms is not None
+            and headers.not_before_ms > self._clock.time_ms()
+            and not self._is_early(job)
+        ):
             self._delay(job, headers.not_before_ms)
         elif not self.gates or self._gatekeeper.ask(job) is Fate.GOES_ON:
             self._make_ready(job)
@@ -201,6 +235,25 @@ class JobEngine:
         else:
             self.crash_watch.hold(job)
 
+    def use(self, dispatcher: Dispatcher) -> None:
+        """From now on it decides which of the ready jobs is next, instead of their arrival."""
+        ready = list(self._ready)
+        self._ready.clear()
+        dispatcher.adopt(runner.job for runner in self._runners.busy())
+        self._ready = self._runners.ready = self.crash_watch.ready = dispatcher
+        self._runners.on_ended = dispatcher.ended
+        dispatcher.extend(ready)
+        self.wake()
+
+    def pause_queues(self, queues: frozenset[str]) -> None:
+        """Take no more records of these queues, and again those of the others."""
+        self.paused_queues = queues
+        self._room_came(True)
+
+    def wake(self) -> None:
+        """Jobs may have become ready."""
+        self._runners.wake()
+
     # --- gates ---
 
     def recheck(self, reason: Hashable) -> None:
@@ -217,10 +270,10 @@ class JobEngine:
         keeper.recheck_all()
         ready = list(self._ready)
         self._ready.clear()
-        for job in [*ready, *self._retries.remove(keeper.would_finish)]:
+        for job in [*ready, *self._waiting.retries.remove(keeper.would_finish)]:
             self._turn_comes(job)
         behind = [job for partition in self._partitions for job in partition.lanes.withdraw(keeper.would_finish)]
-        for job in [*self._delayed.remove(keeper.would_finish), *behind]:
+        for job in [*self._waiting.records.remove(keeper.would_finish), *behind]:
             keeper.ask(job)
         self._runners.wake()
 
@@ -255,41 +308,19 @@ class JobEngine:
     def _delay(self, job: Job, due_ms: int) -> None:
         """Not yet due: wait in memory where the record is in the retry topic, else go there."""
         is_kept = job.partition.kind is TopicKind.RETRY and not self._is_shadow
-        if is_kept and self._delayed.push(due_ms / 1000, job):
-            self._set_timer()
-        else:
+        if not (is_kept and self._waiting.hold_record(job, due_ms)):
             self._end(self._rules.scheduled(job, due_ms=due_ms, now_us=self._now_us()))
+
+    def _is_early(self, job: Job) -> bool:
+        return self.may_run_early is not None and self.may_run_early(job)
 
     # --- time ---
 
-    def _set_timer(self) -> None:
-        """Wake when the earliest waiting job may be due."""
-        now_s = self._clock.monotonic()
-        waits = []
-        if (retry_at := self._retries.next_due()) is not None:
-            waits.append(retry_at - now_s)
-        if (due_at := self._delayed.next_due()) is not None:
-            waits.append(due_at - self._clock.time_ms() / 1000)
-        if not waits:
-            return
-        at_s = now_s + max(0.0, min(waits))
-        if self._timer is not None:
-            if self._timer_at_s <= at_s:
-                return
-            self._timer.cancel()
-        self._timer_at_s = at_s
-        self._timer = asyncio.get_running_loop().call_later(at_s - now_s, self._on_timer)
+    def hasten(self) -> None:
+        """`may_run_early` may answer differently from now on: ask it about every job that waits for its time."""
+        self._waiting.hasten(self._is_early)
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        was_full = self._delayed.is_full
-        for job in self._retries.pop_due(self._clock.monotonic()):
-            if not job.partition.is_stopping:
-                self._turn_comes(job)  # it kept its lane
-        for job in self._delayed.pop_due(self._clock.time_ms() / 1000):
-            if not job.partition.is_stopping:
-                self._route(job)  # it may have expired meanwhile
-        self._set_timer()
+    def _room_came(self, was_full: bool) -> None:
         if was_full:
             self._pump_all()
             self.changed.set()
@@ -318,6 +349,9 @@ class JobEngine:
         now_us = self._now_us()
         definition = job.definition
         assert definition is not None, "only a job with a handler runs"
+        if job.cancel is not None or isinstance(error, JobCancelled):
+            self._end(cancelled(job, job.cancel, error, now_us=now_us), job)
+            return
         decision = definition.retry.decide(job.attempt, error, self._random)
         (log.debug if decision.should_retry else log.info)(
             "job failed",
@@ -342,7 +376,7 @@ class JobEngine:
         self._end(outcome, job)
 
     def _wait_in_memory(self, job: Job, error: BaseException, decision: Any, delay_s: float, due_ms: int) -> bool:
-        if job.partition.is_stopping or not self._retries.push(self._clock.monotonic() + delay_s, job):
+        if job.partition.is_stopping or not self._waiting.hold_retry(job, delay_s):
             return False
         outcome = Outcome(job, State.RETRYING, self._now_us(), finishes=False)
         outcome.failure = job.last_failure = failure_of(error, decision.error_class)
@@ -351,7 +385,6 @@ class JobEngine:
         if self.crash_watch.is_on:
             self.crash_watch.waits(job)
         self._write(outcome)
-        self._set_timer()
         return True
 
     def interrupted(self, job: Job, reason: Interrupted) -> None:
@@ -385,8 +418,10 @@ class JobEngine:
             return None
         return job.partition.lanes.leave(job.lane)
 
-    def _on_durable(self, outcomes: list[Outcome]) -> None:
+    def _on_durable(self, outcomes: Sequence[Outcome]) -> None:
         """The outbox wrote these: finish their offsets and take more."""
+        for hook in self.durable_hooks:
+            hook(outcomes)
         for partition, jobs in by_partition(outcomes).items():
             if partition.standing is Standing.LOST:
                 continue
@@ -417,9 +452,9 @@ class JobEngine:
         self._ready.clear()
         self._ready.extend(keep)
         self.crash_watch.drop_stopping()
-        self._delayed.remove(lambda job: job.partition.is_stopping)
+        self._waiting.records.remove(lambda job: job.partition.is_stopping)
         self._gatekeeper.drop_stopping()
-        for job in self._retries.remove(lambda job: job.partition.is_stopping):
+        for job in self._waiting.retries.remove(lambda job: job.partition.is_stopping):
             outcome = self._rules.hand_on(job, now_us=self._now_us())
             if outcome is not None:
                 self._write(outcome)
@@ -431,6 +466,27 @@ class JobEngine:
     def interrupt(self, partitions: Iterable[OwnedPartition], reason: Interrupted) -> int:
         """Cancel the running jobs of these partitions; returns how many."""
         return self._runners.interrupt(set(partitions), reason)
+
+    def cancel_running(self, find: Callable[[Job], Cancel | None]) -> int:
+        """Cancel the running jobs for which there is a cancel; returns how many.
+
+        The task of an `async` or isolated handler is cancelled. A thread cannot be: its job's context says so.
+        """
+        stopped: set[Job] = set()
+        for runner in self._runners.busy():
+            job: Job = runner.job
+            if job.cancel is None and (cancel := find(job)) is not None:
+                job.cancel = cancel
+                stopped.add(job)
+        cancellable = {
+            job for job in stopped if job.definition and (job.definition.is_async or job.definition.is_isolated)
+        }
+        self._runners.interrupt_jobs(cancellable, Interrupted.CANCELLED)
+        return len(stopped)
+
+    def serve(self, make_services: Callable[[Job], ContextServices]) -> None:
+        """What the contexts of handlers are made with."""
+        self._runners.make_services = make_services
 
     def running(self, partition: OwnedPartition) -> list[Job]:
         """The running jobs of a partition."""
@@ -494,8 +550,7 @@ class JobEngine:
                 tasks.create_task(self._runners.run())
         finally:
             self._gatekeeper.stop()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._waiting.stop()
 
     def _now_us(self) -> int:
         return self._clock.time_ms() * 1000

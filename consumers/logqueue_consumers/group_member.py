@@ -15,7 +15,8 @@ back-pressure costs no second fetch. The consumer is polled the whole time, howe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -24,7 +25,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from logqueue.jobs.connection import stop_client
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.topics import TopicRole
-from logqueue_consumers.commit_notes import CommitNotes, read_notes, write_notes
+from logqueue_consumers.commit_notes import CommitNotes, Named, read_notes, write_notes
 from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S, named_in, watch_for
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.limits import WorkerLimits
@@ -34,6 +35,10 @@ from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
 from logqueue_consumers.runner import Interrupted
 from logqueue_consumers.status_tail import Finished, StatusTail
+
+if TYPE_CHECKING:
+    from logqueue_consumers.transactions.exactly_once import ExactlyOnce
+    from logqueue_consumers.transactions.transaction import Membership, Position
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +51,8 @@ FULL_WAIT_S = 0.5
 MAX_ERRORS = 3
 """Polls in a row that may fail before the consumer is replaced."""
 STOP_TIMEOUT_S = 5.0
+POSITION_S = 0.5
+"""A position that is being looked up is not waited for longer."""
 NAMING_BACKOFF_S = 0.2
 
 
@@ -66,6 +73,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         on_ready: Callable[[], None],
         tail: StatusTail | None,
         status_ends: Callable[[], Sequence[int | None]],
+        transactions: ExactlyOnce | None = None,
     ) -> None:
         self._engine = engine
         self._make_consumer = make_consumer
@@ -85,7 +93,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._away: dict[TopicPartition, OwnedPartition] = {}
         """Partitions between revocation and the next assignment."""
         self._loading: asyncio.Task[None] | None = None
-        self._commit_lock = asyncio.Lock()
+        self._transactions = transactions
+        self._generation: Membership | None = None
+        """The one under which the partitions in hand were assigned."""
+        # A commit between the plan and the end of a transaction would take back what that commits.
+        self._commit_lock = asyncio.Lock() if transactions is None else engine.outbox.lock
+        if transactions is not None:
+            transactions.source = self
 
     # --- life ---
 
@@ -169,7 +183,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if not is_idle:
             count = self._engine.interrupt(partitions.values(), Interrupted.STOPPING)
             log.warning("jobs interrupted: they will run again", group=self._group, jobs=count)
-            is_idle = await self._engine.wait_idle(partitions.values(), 1.0, asyncio.Event())
+            patience_s = 0.0 if self._hurry.is_set() else self._limits.isolated_grace_s
+            is_idle = await self._engine.wait_idle(partitions.values(), patience_s + 1.0, asyncio.Event())
         await self._write_and_commit(partitions, is_idle=is_idle)
         if self._loading is not None:
             self._loading.cancel()
@@ -185,6 +200,22 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def partitions(self) -> Mapping[TopicPartition, OwnedPartition]:
         """What this member works on."""
         return self._partitions
+
+    @property
+    def member_id(self) -> str | None:
+        """What the group calls this member; None while it has not joined."""
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        return getattr(coordinator, "member_id", None) or None
+
+    async def position(self, tp: TopicPartition) -> int:
+        """Where the consumer is in an assigned partition: behind markers too, which nobody takes."""
+        partition = self._partitions[tp]
+        try:
+            async with asyncio.timeout(POSITION_S):
+                found = await self._consumer.position(tp) if self._consumer is not None else 0
+        except (KafkaError, TimeoutError):
+            found = 0
+        return max(int(found), partition.window.high)
 
     def lag(self) -> int:
         """Records of the assigned partitions that are not finished, up to the ends that fetches have shown."""
@@ -293,6 +324,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         for tp in [tp for tp in self._away if tp not in now]:
             self._engine.close(self._away.pop(tp))
         log.info("partitions assigned", group=self._group, partitions=len(now), kept=len(self._away))
+        self._generation = self._membership_of(consumer)
         self._loading = asyncio.get_running_loop().create_task(self._load(consumer, now))
 
     def _set_away(self, partitions: Mapping[TopicPartition, OwnedPartition]) -> None:
@@ -318,13 +350,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
 
     async def _take_up_all(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
-        committed = await self._offsets.read(self._group, assigned)
+        committed = await self.committed(assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         notes = {tp: read_notes(committed[tp][1], base=committed[tp][0]) for tp in assigned}
         written: Finished = {}
         if self._tail is not None:
             marks = [note.bookmark for note in notes.values() if note.bookmark is not None]
-            written, self._status_floor = await self._tail.read(marks)
+            if marks or self._transactions is None:
+                written, self._status_floor = await self._tail.read(marks)
         left = [tp for tp, note in notes.items() if note.has_crashed]
         if left:
             log.warning("partitions taken over from a worker that did not give them up", partitions=len(left))
@@ -416,9 +449,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._consumer
         if consumer is None:
             return
-        async with self._commit_lock:
+        async with asyncio.timeout(self._limits.flush_timeout_s), self._commit_lock:
             # No await up to the request: maps and bookmark must tell of the same moment.
-            bookmark = None if is_last else self._bookmark()
+            is_open = not is_last
+            bookmark = self._bookmark() if is_open and self._transactions is None else None
+            owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
             changes, metadata = {}, {}
             for tp, partition in partitions.items():
                 if partition.standing is not Standing.OWNED:
@@ -429,14 +464,18 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 if is_first or is_handover or commit != partition.committed:
                     changes[tp] = commit
                     text = write_notes(
-                        map_text, base=offset, bookmark=bookmark, named=named, is_handover=is_handover and not is_last
+                        map_text,
+                        base=offset,
+                        bookmark=bookmark,
+                        owner=owner,
+                        named=named,
+                        is_handover=is_handover and not is_last,
                     )
                     metadata[tp] = (offset, text)
             if not changes:
                 return
             try:
-                async with asyncio.timeout(self._limits.flush_timeout_s):
-                    await consumer.commit(metadata)
+                await consumer.commit(metadata)
             except IllegalStateError as error:
                 log.warning("not committed: partitions are no longer assigned", group=self._group, error=str(error))
                 return
@@ -447,6 +486,58 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""
         ends = self._status_ends()
         return [max(floor, end or 0) for floor, end in zip(self._status_floor, ends, strict=False)]
+
+    # --- commits in transactions (see `transactions.exactly_once.Positions`) ---
+
+    def membership(self) -> Membership | None:
+        """The generation under which the partitions were assigned; None while none are."""
+        return self._generation if self._partitions else None
+
+    def held_partitions(self) -> Collection[OwnedPartition]:
+        """The partitions whose positions are known."""
+        return self._partitions.values()
+
+    def positions(
+        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
+    ) -> dict[TopicPartition, Position]:
+        """What to commit for these partitions when these offsets are finished too."""
+        from logqueue_consumers.transactions.transaction import Position
+
+        found = {}
+        for partition, offsets in finished.items():
+            offset, map_text = partition.window.commit(offsets)
+            named = self._named(partition, base=offset, finished=offsets)
+            text = write_notes(map_text, base=offset, owner=owner, named=named)
+            found[TopicPartition(partition.topic, partition.partition)] = Position(offset, text)
+        return found
+
+    def positions_written(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """These positions are in the log: the next regular commit has nothing to add to them."""
+        for tp, (offset, text) in positions.items():
+            partition = self._partitions.get(tp)
+            if partition is not None:
+                notes = read_notes(text, base=offset)
+                partition.committed = offset, write_notes(notes.map_text, base=offset, named=notes.named)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
+        own_id = self._transactions.transactional_id if self._transactions is not None else None
+        return await self._offsets.read(self._group, partitions, own_id=own_id)
+
+    @staticmethod
+    def _named(partition: OwnedPartition, *, base: int, finished: Collection[int]) -> list[Named]:
+        if partition.watch is None:
+            return []
+        return [job for job in named_in(partition.watch, base=base, is_last=False) if job.offset not in finished]
+
+    def _membership_of(self, consumer: AIOKafkaConsumer) -> Membership | None:
+        """Who this member is in the group, as aiokafka's coordinator has it; None where nobody asks."""
+        if self._transactions is None:
+            return None
+        from logqueue_consumers.transactions.transaction import Membership
+
+        coordinator = consumer._coordinator
+        return Membership(self._group, coordinator.member_id, coordinator.generation, consumer._group_instance_id)
 
 
 NO_PARTITION = TopicPartition("logqueue.no-such-topic", 0)

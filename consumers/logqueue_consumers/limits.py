@@ -54,6 +54,11 @@ class WorkerLimits:
     max_result_bytes: int = 256 * 1024
     """JSON of a job's result; a larger one is a permanent error (keep big results elsewhere, return a pointer)."""
 
+    heartbeat_s: float = 3.0
+    """How often a worker tells of itself in `jobs.workers`."""
+    stuck_after_s: float = 60.0
+    """A worker that moves nothing for so long although there is work for it has a problem, and says so."""
+
     status_linger_s: float = 0.002
     """How long a started job may stay unreported while nothing else is to be written."""
     busy_linger_s: float = 0.010
@@ -62,6 +67,12 @@ class WorkerLimits:
     """A flush of this many outcomes counts as load."""
     max_flush_outcomes: int = 4_096
     """Outcomes that are written without further lingering."""
+    transaction_linger_s: float = 0.040
+    """How long outcomes collect under load where a flush is a transaction: 50 to 100 ms with what that takes."""
+    max_transaction_records: int = 8_192
+    """Records of one transaction; an outcome that has more by itself goes alone."""
+    transaction_timeout_ms: int = 10_000
+    """When the log aborts a transaction that its worker left open; a successor does it at once."""
     max_emitted: int = 16_384
     """Records that belong to no outcome and wait for the next flush."""
 

@@ -21,9 +21,9 @@ import structlog
 
 from logqueue.clock import Clock
 from logqueue.ids import JobId
-from logqueue.jobs.context import JobContext
+from logqueue.jobs.context import ContextServices, JobContext
 from logqueue.jobs.durations import format_duration
-from logqueue.jobs.errors import JobTimeout, UnserialisableResult
+from logqueue.jobs.errors import JobCancelled, JobTimeout, UnserialisableResult
 from logqueue.jobs.payload import encode_result
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from logqueue.jobs.definition import JobDefinition
+    from logqueue_consumers.dispatch.dispatcher import Dispatcher
     from logqueue_consumers.processes.isolated import IsolatedJobs
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class Interrupted(Enum):
 
     STOPPING = "worker stops"
     LOST = "partition lost"
+    CANCELLED = "cancelled by command"
 
 
 class Results(Protocol):
@@ -94,7 +96,11 @@ class RunnerPool:
     """As many runners as the concurrency allows, started when there is work for them."""
 
     def __init__(self, results: Results, *, limits: WorkerLimits, clock: Clock, group: str, is_shadow: bool) -> None:
-        self.ready: deque[Job] = deque()
+        self.ready: deque[Job] | Dispatcher = deque()
+        self.on_ended: Callable[[Job], None] | None = None
+        """Told of every attempt that is over, however it ended."""
+        self.make_services: Callable[[Job], ContextServices] | None = None
+        """What the contexts of handlers are made with."""
         self._results = results
         self._limits = limits
         self._clock = clock
@@ -149,6 +155,15 @@ class RunnerPool:
         """Jobs whose handler runs now."""
         return sum(1 for _ in self.busy())
 
+    def running_jobs(self) -> list[tuple[Job, float]]:
+        """The running jobs, each with the time (of the monotonic clock) when it must have ended."""
+        return [(runner.job, runner.deadline_s) for runner in self.busy()]
+
+    @property
+    def lost_threads(self) -> int | None:
+        """How many threads there are, if none of them can be had back; else None."""
+        return self._threads.limit if self._threads.abandoned_count >= self._threads.limit else None
+
     def interrupt(self, partitions: set[OwnedPartition], reason: Interrupted) -> int:
         """Cancel the running jobs of these partitions; returns how many."""
         return self.interrupt_jobs({r.job for r in self.busy() if r.job.partition in partitions}, reason)
@@ -194,10 +209,10 @@ class RunnerPool:
 
     async def _work(self, runner: Runner) -> None:
         """One runner's life: run ready jobs, wait for more."""
-        ready = self.ready
         loop = asyncio.get_running_loop()
         turns = SLICE_JOBS
         while True:
+            ready = self.ready
             if not ready:
                 turns = SLICE_JOBS
                 runner.waiter = loop.create_future()
@@ -205,7 +220,7 @@ class RunnerPool:
                 await runner.waiter
                 continue
             job = ready.popleft()
-            if job.partition.is_stopping:
+            if job is None or job.partition.is_stopping:
                 continue
             await self._run_one(runner, job)
             if self._is_marked():
@@ -246,6 +261,8 @@ class RunnerPool:
             results.succeeded(job, result)
         finally:
             runner.job = None
+            if self.on_ended is not None:
+                self.on_ended(job)
             if runner.reason is not None or runner.is_timed_out:
                 self._forget_cancel(runner)
             if self._waiters:
@@ -260,8 +277,16 @@ class RunnerPool:
             return await self._call_isolated(runner, definition, ctx, arguments)
         if definition.is_async:
             return await definition.invoke(ctx, arguments)
+        if self._threads.is_full:
+            await self._wait_for_thread(runner, definition)
         result = await self._threads.run(copy_context(), partial(definition.invoke, ctx, arguments))
         return await result if isawaitable(result) else result
+
+    async def _wait_for_thread(self, runner: Runner, definition: JobDefinition[..., Any]) -> None:
+        """A job's time begins when there is a thread for it: waiting for others must not use up its attempts."""
+        runner.deadline_s = math.inf
+        await self._threads.wait_for_one()
+        runner.deadline_s = self._clock.monotonic() + definition.timeout_s
 
     async def _call_isolated(
         self, runner: Runner, definition: JobDefinition[..., Any], ctx: JobContext, arguments: msgspec.Struct
@@ -298,6 +323,7 @@ class RunnerPool:
             partition=origin.partition,
             offset=origin.offset,
             headers=dict(job.record.headers),
+            _services=None if self.make_services is None else self.make_services(job),
         )
 
     def _encode(self, result: object) -> bytes | None:
@@ -320,7 +346,9 @@ class RunnerPool:
     def _after_cancel(self, runner: Runner, job: Job, error: asyncio.CancelledError) -> None:
         """Tell apart: an interruption, the time limit, the pool's own end, a handler that cancelled itself."""
         assert runner.task is not None and job.definition is not None
-        if runner.reason is not None:
+        if runner.reason is Interrupted.CANCELLED:
+            self._results.failed(job, JobCancelled("cancelled while it ran"))
+        elif runner.reason is not None:
             self._results.interrupted(job, runner.reason)
         elif runner.is_timed_out:
             limit = format_duration(job.definition.timeout_s)

@@ -22,10 +22,14 @@ from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.registry import SchemaRegistry
-from logqueue.jobs.settings import Settings
+from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
 from logqueue.jobs.topics import TopicSpec
 from logqueue_consumers.at_least_once import AtLeastOnce
 from logqueue_consumers.batch_producer import BatchProducer
+from logqueue_consumers.context_services import ServiceDesk
+from logqueue_consumers.control.job_control import JobControl
+from logqueue_consumers.control.step_store import StepStore
+from logqueue_consumers.control_tail import ControlTail
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.job_reader import JobReader
 from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
@@ -33,6 +37,7 @@ from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, ShadowRules
 from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.pending import Delivery
 from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.status_tail import StatusTail
 from logqueue_consumers.topic_partitions import TopicPartitions
@@ -40,6 +45,7 @@ from logqueue_consumers.topic_partitions import TopicPartitions
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
     from logqueue_consumers.group_member import GroupMember
+    from logqueue_consumers.transactions.exactly_once import ExactlyOnce
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +63,8 @@ class Workbench:
         rules: LiveRules | ShadowRules,
         settings: Settings,
         limits: WorkerLimits,
+        processing: str | None = AT_LEAST_ONCE,
+        instance_id: str | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
     ) -> None:
@@ -67,13 +75,21 @@ class Workbench:
         self.limits = limits
         self.clock = clock if clock is not None else SystemClock()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.offsets = OffsetReader(settings, max_backoff_s=limits.max_backoff_s)
+        self.offsets = OffsetReader(
+            settings, max_backoff_s=limits.max_backoff_s, transaction_timeout_ms=limits.transaction_timeout_ms
+        )
+        self._processing = processing
+        self._instance_id = instance_id
+        self.transactions: ExactlyOnce | None = None
+        """Set in exactly-once mode."""
         self.partitions = TopicPartitions(settings, app.partitions_of)
         self._rules = rules
         self._random = random if random is not None else Random()
         self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
         self.engine: JobEngine | None = None
         self.tail: StatusTail | None = None
+        self.control: ControlTail | None = None
+        """What operators want; None in a shadow run."""
         self.companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What runs beside the engine from its start to its end; an error of one ends the worker."""
 
@@ -96,7 +112,8 @@ class Workbench:
             status_topic=status,
             worker=self.name,
         )
-        delivery = AtLeastOnce(self._producer, records, self.partitions)
+        delivery = await self._open_delivery(records)
+        linger_s = self.limits.busy_linger_s if self.transactions is None else self.limits.transaction_linger_s
         self.engine = JobEngine(
             reader=JobReader(self.app, self.group, avro=registry.decoder_of),
             rules=self._rules,
@@ -105,9 +122,43 @@ class Workbench:
             random=self._random,
             group=self.group,
             refresh_schemas=lambda: self._refresh(registry),
-            make_outbox=lambda on_durable: Outbox(delivery, limits=self.limits, on_durable=on_durable),
+            make_outbox=lambda on_durable: Outbox(
+                delivery, limits=self.limits, busy_linger_s=linger_s, on_durable=on_durable
+            ),
         )
+        await self._attend(self.engine)
         return self.engine
+
+    async def _open_delivery(self, records: StatusRecords) -> Delivery:
+        wanted = self._processing if self._processing is not None else DEFAULT_PROCESSING
+        if wanted == EXACTLY_ONCE:
+            from logqueue_consumers.transactions.opening import open_transactions
+
+            self.transactions = await open_transactions(
+                self.settings,
+                records,
+                self.partitions,
+                group=self.group,
+                instance_id=self._instance_id,
+                is_required=self._processing is not None,
+                limits=self.limits,
+                clock=self.clock,
+            )
+        return self.transactions or AtLeastOnce(self._producer, records, self.partitions)
+
+    async def _attend(self, engine: JobEngine) -> None:
+        """Give handlers their services, and operators the engine (a shadow run keeps no steps and obeys nobody)."""
+        is_live = not self._rules.is_shadow
+        steps = StepStore(self.settings, self._producer, group=self.group) if is_live else None
+        desk = ServiceDesk(engine.outbox, self.clock, steps=steps)
+        engine.serve(desk.of)
+        engine.durable_hooks.append(desk.on_durable)
+        self.companions.append(desk.run)
+        if is_live:
+            self.control = control = ControlTail(self.settings)
+            await control.start()
+            JobControl(engine, control, topic=self.settings.topics.control, clock=self.clock)
+            self.companions.append(control.run)
 
     async def _refresh(self, registry: SchemaRegistry) -> None:
         """Read the schema topic to its end; tries until the log answers."""
@@ -121,6 +172,10 @@ class Workbench:
                 backoff_s = min(self.limits.max_backoff_s, backoff_s * 2)
             else:
                 return
+
+    async def write(self, records: list[Outgoing]) -> None:
+        """Write records that belong to nothing else and wait until they are durable."""
+        await self._producer.send(records)
 
     def status_ends(self) -> list[int | None]:
         """Per partition of the status topic: below which offset everything this process wrote is acknowledged."""
@@ -159,6 +214,8 @@ class Workbench:
             **self.settings.connection(),
             "group_id": self.group,
             "enable_auto_commit": False,
+            # A job whose sender gave its transaction up does not exist.
+            "isolation_level": "read_committed",
             # An expired or lost commit must find the jobs, not skip them.
             "auto_offset_reset": "earliest",
             "fetch_max_wait_ms": limits.fetch_wait_ms,
@@ -172,7 +229,11 @@ class Workbench:
 
     async def stop(self) -> None:
         """Close the connections."""
+        if self.control is not None:
+            await self.control.stop()
         await self.offsets.stop()
+        if self.transactions is not None:
+            await self.transactions.stop()
         await self._producer.stop()
 
 

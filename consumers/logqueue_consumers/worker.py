@@ -10,21 +10,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
 from logqueue_consumers.definitions import definition_records
 from logqueue_consumers.group_member import GroupMember
+from logqueue_consumers.heartbeats.health import HealthServer, keep_file
+from logqueue_consumers.heartbeats.watch import LivenessWatch
+from logqueue_consumers.heartbeats.writer import HeartbeatWriter
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import LiveRules
+from logqueue_consumers.processes.app_path import check_isolation
 from logqueue_consumers.sticky_assignor import StickyAssignor
+from logqueue_consumers.unique import know_again
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
+
+log = structlog.get_logger(__name__)
+
+SIGN_OFF_S = 2.0
+"""How long a stopped worker tries to take its name off the list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the worker answers health checks: on a port (0: any free one), in a file, or not at all."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the container
+    port: int | None = None
+    file: Path | None = None
 
 
 async def run_worker(
@@ -39,13 +62,14 @@ async def run_worker(
     instance_id: str | None = None,
     on_ready: Callable[[Worker], None] | None = None,
     limits: WorkerLimits | None = None,
+    health: Health | None = None,
 ) -> WorkerMetrics:
     """Run the app's jobs until `stop` is set, by default by SIGTERM or SIGINT; returns what was done.
 
     `queues` are those to work on (default: all of the app). `drain_timeout` is in seconds: jobs still running then go
     back with their attempt unchanged; `hurry` (a second signal) ends the wait at once. `instance_id` makes the worker
     a static member of the group: restarted under the same id it takes over its partitions at once. `on_ready` is
-    called when the worker has its partitions for the first time.
+    called when the worker has its partitions for the first time. `health` says how it answers health checks.
 
     Raises InvalidSetting, InvalidDefinition, BrokerUnreachable, TopicsNotCreated, RegistrationFailed.
     """
@@ -56,6 +80,7 @@ async def run_worker(
         limits=bounded(limits, concurrency=concurrency, drain_timeout=drain_timeout),
         instance_id=instance_id,
         on_ready=on_ready,
+        health=health,
     )
     with stop_on_signals(stop, hurry) as (stopping, hurrying):
         await worker.run(stopping, hurrying)
@@ -74,22 +99,36 @@ class Worker:
         limits: WorkerLimits | None = None,
         instance_id: str | None = None,
         on_ready: Callable[[Worker], None] | None = None,
+        health: Health | None = None,
     ) -> None:
-        rules = LiveRules(settings.topics, app.group)
-        self._bench = Workbench(app, group=app.group, rules=rules, settings=settings, limits=limits or WorkerLimits())
+        check_isolation(app)
+        self._rules = LiveRules(settings.topics, app.group)
+        self._bench = Workbench(
+            app,
+            group=app.group,
+            rules=self._rules,
+            settings=settings,
+            limits=limits or WorkerLimits(),
+            processing=app.processing if app.processing is not None else settings.processing,
+            instance_id=instance_id,
+        )
         self._app = app
         self._settings = settings
         self._queues = _checked_queues(app, queues)
         self._instance_id = instance_id
         self._on_ready = on_ready
+        self._health = health if health is not None else Health()
         self._member: GroupMember | None = None
+        self._watch: LivenessWatch | None = None
+        self.health_port: int | None = None
+        """Where GET /healthz is answered; None when it was not asked for."""
 
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until `stopping`, then drain; `hurry` cuts the draining short."""
         try:
             if await unless(stopping, self._prepare(hurry)):
                 assert self._member is not None, "prepared"
-                await self._bench.work(self._member, stopping)
+                await self._work(self._member, stopping)
         finally:
             await self._bench.stop()
 
@@ -97,13 +136,48 @@ class Worker:
         """The worker now (or at its end)."""
         return measure(self._bench, self._member)
 
+    def report(self) -> dict[str, Any]:
+        """What health checks see; `problem` says why the worker gets on with nothing though there is work."""
+        metrics, watch = self.metrics(), self._watch
+        return {
+            "worker": metrics.worker,
+            "group": metrics.group,
+            "problem": watch.problem if watch is not None else None,
+            "log_error": watch.log_error if watch is not None else None,
+            "partitions": metrics.partitions,
+            "running": metrics.running,
+            "lag": metrics.lag,
+        }
+
+    async def _work(self, member: GroupMember, stopping: asyncio.Event) -> None:
+        bench, server = self._bench, HealthServer(self.report)
+        self._watch = watch = LivenessWatch(bench, member)
+        writer = HeartbeatWriter(
+            bench, member, watch, queues=self._queues, instance_id=self._instance_id, stopping=stopping
+        )
+        bench.companions += [watch.run, writer.run]
+        if self._health.file is not None:
+            file = self._health.file
+            bench.companions.append(lambda: keep_file(file, self.report))
+        try:
+            if self._health.port is not None:
+                self.health_port = await server.start(host=self._health.host, port=self._health.port)
+            await bench.work(member, stopping)
+            async with asyncio.timeout(SIGN_OFF_S):
+                await writer.sign_off()
+        except TimeoutError:
+            log.warning("the log does not take a farewell: this worker is listed as lost for a while")
+        finally:
+            await server.stop()
+
     async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group
-        specs: list[TopicSpec] = list(names.shared_specs())
+        specs: list[TopicSpec] = [*names.shared_specs(), names.workers_spec()]
         for queue in self._queues:
             specs.append(names.jobs_spec(queue, partitions=app.queues[queue].partitions))
             specs.extend(names.group_specs(queue, group, partitions=app.queues[queue].partitions))
         engine = await bench.prepare(specs, definition_records(app, names, bench.clock.time_ms()))
+        know_again(bench, engine, app, self._rules)
         roles = self._topics()
         self._member = GroupMember(
             engine,
@@ -123,6 +197,7 @@ class Worker:
             on_ready=self._became_ready,
             tail=bench.tail,
             status_ends=bench.status_ends,
+            transactions=bench.transactions,
         )
 
     def _topics(self) -> dict[str, TopicRole]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from logqueue_consumers.processes.app_path import AppPath
+from logqueue_consumers.processes.app_path import AppPath, check_isolation
 from logqueue_consumers.processes.frames import MAX_FRAME_BYTES, FrameTooLarge, Tell, frame
-from logqueue_consumers.processes.isolated import IsolatedJobs, check_isolation
+from logqueue_consumers.processes.isolated import IsolatedJobs
 from logqueue_consumers.processes.process import ChildProcess, ProcessDied, ProcessNotStarted
 
 from logqueue import App

@@ -22,6 +22,7 @@ from logqueue_api.rest import (
     queue_routes,
     service_routes,
     topic_routes,
+    worker_routes,
 )
 from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
@@ -37,6 +38,7 @@ _ROUTERS: Final = (
     queue_routes.router,
     dlq_routes.router,
     topic_routes.router,
+    worker_routes.router,
     service_routes.router,
 )
 

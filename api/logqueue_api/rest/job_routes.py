@@ -13,12 +13,13 @@ from starlette.responses import Response
 
 from logqueue.jobs.durations import InvalidDuration, parse_duration
 from logqueue_api.rest.answers import json_answer, read_body, view_headers
+from logqueue_api.rest.conditions import show_job
 from logqueue_api.rest.models import BatchReceipt, BatchRequest, JobDocument, JobPage, JobRequest, Receipt
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import invalid, not_found
 from logqueue_api.rest.services import Services, ServicesOf
 from logqueue_api.rest.waiting import happens
-from logqueue_api.rest.wire import job_document, job_version, read_json, read_positions, read_time_ms
+from logqueue_api.rest.wire import job_version, read_json, read_positions, read_time_ms
 
 router = APIRouter(tags=["jobs"])
 
@@ -93,7 +94,7 @@ async def list_jobs(
         lambda reader: reader.jobs(job_filter, limit=size, after=after, default_types=default_types)
     )
     document = {
-        "items": [job_document(job, default_types) for job in page.jobs],
+        "items": [show_job(job, services) for job in page.jobs],
         "next_cursor": None if page.after is None else encode_cursor(page.after, job_filter),
     }
     return json_answer(document, headers=view_headers(services))
@@ -120,7 +121,7 @@ async def get_job(
     headers = view_headers(services) | {"ETag": version}
     if request.headers.get("if-none-match") == version:
         return Response(status_code=304, headers=headers)
-    return json_answer(job_document(job, services.view.catalogue.default_types), headers=headers)
+    return json_answer(show_job(job, services), headers=headers)
 
 
 async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job | None:

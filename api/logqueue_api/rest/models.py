@@ -87,6 +87,9 @@ class JobDocument(BaseModel):
     state: str = Field(
         description="scheduled, blocked, queued, running, retrying, succeeded, dead, parked, cancelled, expired"
     )
+    condition: str | None = Field(
+        None, description="lost: it is running, but its worker is gone (it runs again); stuck: it runs past its time."
+    )
     attempt: int
     replay: int = Field(description="How often an operator sent it round again.")
     created_at: str
@@ -121,6 +124,8 @@ class QueueDocument(BaseModel):
     counts: dict[str, int]
     total: int
     incomplete: int
+    lost: int = Field(description="Of those running: their worker is gone, they run again.")
+    stuck: int = Field(description="Of those running: they run past their time.")
     oldest_queued_at: str | None
     oldest_queued_age_s: float | None
     types: list[str]
@@ -157,6 +162,54 @@ class GroupDocument(BaseModel):
     oldest_queued_at: str | None
     oldest_queued_age_s: float | None
     partitions: list[PartitionProgress]
+
+
+class WorkerJob(BaseModel):
+    """A job that a worker runs, of those it has run for longest."""
+
+    id: str
+    type: str | None
+    started_at: str
+    deadline_at: str | None
+
+
+class WorkerDocument(BaseModel):
+    """A worker process as it told of itself last."""
+
+    worker: str
+    app: str
+    group: str
+    state: str = Field(description="running, draining, stuck (there is work and no progress), or lost (not heard of)")
+    problem: str | None
+    host: str
+    pid: int
+    instance_id: str | None
+    started_at: str
+    last_seen_at: str
+    last_seen_s: float
+    queues: list[str]
+    concurrency: int
+    running: int
+    ready: int
+    delayed: int
+    held: int
+    unfinished: int
+    lag: int
+    done: int
+    succeeded: int
+    dead: int
+    retried: int
+    interrupted: int
+    load: float = Field(description="Share of the concurrency in use.")
+    partitions: dict[str, list[int]]
+    versions: dict[str, str]
+    oldest: list[WorkerJob]
+
+
+class WorkerList(BaseModel):
+    """Workers heard of within the last hour, by group and host. One that ended in good order is not listed."""
+
+    items: list[WorkerDocument]
 
 
 class GroupSummary(BaseModel):

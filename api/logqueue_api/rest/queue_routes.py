@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from logqueue_consumers.heartbeats.roster import LOST, STUCK
 from logqueue_consumers.view.job import INCOMPLETE_STATES, STATE_NAMES, State
 from logqueue_consumers.view.reader import QueueSummary
 from starlette.responses import Response
@@ -13,6 +15,7 @@ from starlette.responses import Response
 from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue_api.rest.answers import json_answer, view_headers
+from logqueue_api.rest.conditions import MAX_JUDGED, count_conditions
 from logqueue_api.rest.models import GroupDocument, GroupList, QueueList
 from logqueue_api.rest.openapi import answers
 from logqueue_api.rest.services import Services, ServicesOf
@@ -27,12 +30,15 @@ async def list_queues(
     group: Annotated[str | None, Query(description="The runs of this replay group instead of the live ones.")] = None,
 ) -> Response:
     """The counts are kept with every change: they cost the same at ten jobs and at ten million."""
-    summaries = await services.view.query(lambda reader: reader.queues(shadow=group or ""))
+    summaries, running = await services.view.query(
+        lambda reader: (reader.queues(shadow=group or ""), [] if group else reader.running(limit=MAX_JUDGED))
+    )
+    conditions = count_conditions(running, services)
     known = {summary.queue: summary for summary in summaries}
     if not group:
         for queue in _queues_without_jobs(services):
             known.setdefault(queue, QueueSummary(queue=queue, counts={}, oldest_ms={}))
-    items = [_queue_document(known[queue], services) for queue in sorted(known)]
+    items = [_queue_document(known[queue], conditions, services) for queue in sorted(known)]
     return json_answer({"items": items}, headers=view_headers(services))
 
 
@@ -101,7 +107,7 @@ def _queues_without_jobs(services: Services) -> set[str]:
     return {job.queue for job in services.view.catalogue.jobs}
 
 
-def _queue_document(summary: QueueSummary, services: Services) -> dict[str, Any]:
+def _queue_document(summary: QueueSummary, conditions: Counter[tuple[str, str]], services: Services) -> dict[str, Any]:
     catalogue = services.view.catalogue
     counts: Mapping[State, int] = summary.counts
     return {
@@ -110,6 +116,8 @@ def _queue_document(summary: QueueSummary, services: Services) -> dict[str, Any]
         "counts": {STATE_NAMES[state]: counts.get(state, 0) for state in State},
         "total": sum(counts.values()),
         "incomplete": sum(counts.get(state, 0) for state in INCOMPLETE_STATES),
+        "lost": conditions[summary.queue, LOST],
+        "stuck": conditions[summary.queue, STUCK],
         **_oldest(summary.oldest_ms.get(State.QUEUED), services),
         "types": sorted({job.type for job in catalogue.jobs if job.queue == summary.queue}),
         "default_type": catalogue.default_types.get(summary.queue),

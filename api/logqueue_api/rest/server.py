@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 import uvicorn
+from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.view.child import FoldChild
 
 from logqueue.clock import Clock, SystemClock
@@ -120,6 +121,9 @@ async def running_services(
         submission = Submission(
             client, view=view, read_definitions=read_definitions, on_new_topic=fold.discover_soon, clock=clock
         )
+        workers = RosterTail(hasty)
+        following = asyncio.create_task(workers.run(), name="heartbeats")
+        stack.push_async_callback(_cancel, following)
         yield Services(
             settings=settings,
             limits=limits,
@@ -130,7 +134,13 @@ async def running_services(
             submission=submission,
             cluster=cluster,
             metrics=ApiMetrics(),
+            workers=workers,
         )
+
+
+async def _cancel(task: asyncio.Task[NoReturn]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):

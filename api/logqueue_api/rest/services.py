@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
+from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.view.child import FoldChild
 
 from logqueue.clock import Clock
@@ -32,6 +33,7 @@ class Services:
     submission: Submission
     cluster: Cluster
     metrics: ApiMetrics
+    workers: RosterTail
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
     # Requests that read a whole topic: two at a time, the others wait.

@@ -50,6 +50,12 @@ class AppPath:
         return app
 
 
+def check_isolation(app: App) -> None:
+    """Whether other processes can import the App, where it declares isolated jobs; InvalidDefinition if not."""
+    if any(definition.is_isolated for definition in app.jobs.values()):
+        AppPath.of(app)
+
+
 def _candidates(app: App) -> list[str]:
     """Modules that may hold the App: those of its handlers, the one that was run, then all."""
     return [*(job.handler.__module__ for job in app.jobs.values()), "__main__", *list(sys.modules)]

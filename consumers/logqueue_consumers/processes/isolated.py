@@ -42,9 +42,3 @@ class IsolatedJobs:
     async def stop(self) -> None:
         """End the processes."""
         await self._pool.stop()
-
-
-def check_isolation(app: App) -> None:
-    """Whether other processes can import the App, where it declares isolated jobs; InvalidDefinition if not."""
-    if any(definition.is_isolated for definition in app.jobs.values()):
-        AppPath.of(app)

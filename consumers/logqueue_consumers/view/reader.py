@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
@@ -43,6 +43,15 @@ class QueueSummary:
     queue: str
     counts: Mapping[State, int]
     oldest_ms: Mapping[State, int]
+
+
+class RunningRow(NamedTuple):
+    """A job that is shown as running. `started_at` in microseconds since the epoch."""
+
+    queue: str
+    type: str | None
+    worker: str | None
+    started_at: int | None
 
 
 class ViewReader:
@@ -118,6 +127,26 @@ class ViewReader:
             for queue, states in counts.items()
         ]
         return sorted(summaries, key=lambda summary: summary.queue)
+
+    def running(self, *, limit: int) -> list[RunningRow]:
+        """Live jobs that are shown as running, in each queue at most `limit`, those made first."""
+        number = self._names.find("")
+        found = self._db.execute(
+            "SELECT queue FROM counters WHERE shadow = ? AND state = ? AND jobs > 0", (number, State.RUNNING)
+        ).fetchall()
+        names = self._names.names
+        rows_: list[RunningRow] = []
+        for (queue,) in found:
+            running = self._db.execute(
+                "SELECT type, worker, started_at FROM jobs INDEXED BY jobs_queue "
+                "WHERE shadow = ? AND queue = ? AND state = ? ORDER BY sort LIMIT ?",
+                (number, queue, State.RUNNING, limit),
+            )
+            rows_ += [
+                RunningRow(names[queue], names[type_] or None, names[worker] or None, started_at)
+                for type_, worker, started_at in running.fetchall()
+            ]
+        return rows_
 
     def shadows(self) -> list[str]:
         """The replay groups whose runs the view holds."""
