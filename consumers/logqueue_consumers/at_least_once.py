@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import structlog
 
 from logqueue_consumers.batch_producer import BatchProducer
-from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing, Refusal
+from logqueue_consumers.pending import Delivered, Pending
 from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.topic_partitions import TopicPartitions
 
@@ -27,20 +27,19 @@ class AtLeastOnce:
         self._records = records
         self._partitions = partitions
 
-    async def deliver(
-        self, outcomes: Sequence[Outcome], started: Sequence[Job], emitted: Sequence[Outgoing]
-    ) -> Sequence[Outcome]:
+    async def deliver(self, pending: Pending) -> Delivered:
         """Write it all; an outcome of which the log refuses a record is not durable."""
-        writable = await self._write_ahead(outcomes)
-        records = [*await self._partitions.place(emitted), *(self._records.running(job) for job in started)]
+        writable = await self._write_ahead(pending.outcomes)
+        records = [*await self._partitions.place(pending.emitted)]
+        records += [self._records.running(job) for job in pending.started]
         first = len(records)
         told = [outcome for outcome in writable if not outcome.is_silent]
         records += [self._records.status(outcome) for outcome in told]
         refused = complain(records, await self._producer.send(records))
         if not refused:
-            return writable
+            return Delivered(writable)
         unwritten = {outcome for place, outcome in enumerate(told, first) if place in refused}
-        return [outcome for outcome in writable if outcome not in unwritten]
+        return Delivered([outcome for outcome in writable if outcome not in unwritten])
 
     async def _write_ahead(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Write what goes beside the statuses; returns the outcomes whose statuses may follow.

@@ -1,10 +1,12 @@
 """What a commit's metadata says behind the offset map: a bookmark, and jobs that may end their process. No IO.
 
-    <offset map, may be empty>[;b1<base64>][;n1<base64>][;h1]
+    <offset map, may be empty>[;b1<base64>][;x1<number>.<id>][;n1<base64>][;h1]
 
     | section | content                                                                                            |
     |---------|----------------------------------------------------------------------------------------------------|
     | b1      | the bookmark: varints, the position in status partition 0, 1, 2, ... (empty where it got too long)  |
+    | x1      | the owner writes in transactions: a number that no other of its commits has (hexadecimal), and its  |
+    |         | transactional id                                                                                    |
     | n1      | jobs by name: pairs of varints, how far the offset is above the one before (the first: above the     |
     |         | committed offset) and `crashes * 4 + mark`                                                          |
     | h1      | given up in good order while jobs still ran                                                         |
@@ -14,6 +16,9 @@ Each commit therefore notes, per partition of the status topic, the offset below
 covered. Whoever takes over reads the statuses from there on, and finished work does not run again. A worker that gave
 its partitions up in good order leaves no bookmark, or says so (`h1`): a bookmark alone means that the worker is gone
 without a word. What follows from that is in `crash_watch`.
+
+A worker that writes outcomes and commits in one transaction has no outcomes that no commit covers, so it leaves no
+bookmark; its `x1` says the same of its end, and lets whoever takes over end a transaction that it left open.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from logqueue_consumers.offset_map import read_varints, write_varint
 SEPARATOR = ";"
 BOOKMARK = "b1"
 NAMES = "n1"
+OWNER = "x1"
 HANDOVER = "h1"
 MAX_BOOKMARK_CHARS = 240
 """A status topic of so many partitions that its positions would take more has none in the bookmark."""
@@ -66,11 +72,13 @@ class CommitNotes:
     bookmark: tuple[int, ...] | None
     named: tuple[Named, ...]
     is_handover: bool
+    owner: str | None = None
+    """The transactional id of the worker that wrote this, if it writes in transactions."""
 
     @property
     def has_crashed(self) -> bool:
         """The worker that wrote this did not give the partition up."""
-        return self.bookmark is not None and not self.is_handover
+        return (self.bookmark is not None or self.owner is not None) and not self.is_handover
 
 
 def write_notes(
@@ -78,14 +86,20 @@ def write_notes(
     *,
     base: int,
     bookmark: Sequence[int] | None = None,
+    owner: str | None = None,
     named: Iterable[Named] = (),
     is_handover: bool = False,
 ) -> str:
-    """The metadata of a commit at offset `base`; `bookmark` is None when nothing is open any more."""
+    """The metadata of a commit at offset `base`; `bookmark` and `owner` are None when nothing is open any more.
+
+    `owner` is a number and the transactional id with a point between them.
+    """
     text = map_text
     if bookmark is not None:
         packed = _pack(bookmark)
         text += SEPARATOR + BOOKMARK + (packed if len(packed) <= MAX_BOOKMARK_CHARS else "")
+    if owner is not None:
+        text += SEPARATOR + OWNER + owner
     numbers: list[int] = []
     position = base
     for job in sorted(named):
@@ -102,7 +116,11 @@ def read_notes(metadata: str, *, base: int) -> CommitNotes:
     bookmark: tuple[int, ...] | None = None
     named: list[Named] = []
     is_handover = False
+    owner: str | None = None
     for section in sections:
+        if section.startswith(OWNER):
+            owner = section[len(OWNER) :].partition(".")[2] or None
+            continue
         kind, numbers = section[:2], _unpack(section[2:])
         if numbers is None:
             continue
@@ -115,7 +133,7 @@ def read_notes(metadata: str, *, base: int) -> CommitNotes:
                 named.append(Named(position, fact // 4, Mark(fact % 4)))
         elif kind == HANDOVER:
             is_handover = True
-    return CommitNotes(map_text=map_text, bookmark=bookmark, named=tuple(named), is_handover=is_handover)
+    return CommitNotes(map_text=map_text, bookmark=bookmark, named=tuple(named), is_handover=is_handover, owner=owner)
 
 
 def _pack(numbers: Sequence[int]) -> str:

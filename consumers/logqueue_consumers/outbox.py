@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
@@ -18,22 +17,10 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.pending import Delivery, Pending, settle
 
 log = structlog.get_logger(__name__)
-
-
-class Delivery(Protocol):
-    """Who writes what one flush has collected: `AtLeastOnce`, or transactions."""
-
-    async def deliver(
-        self, outcomes: Sequence[Outcome], started: Sequence[Job], emitted: Sequence[Outgoing]
-    ) -> Sequence[Outcome]:
-        """Write it all, with a `running` status for each of `started`; returns the outcomes that are durable now.
-
-        Waits as long as the log is away: callers bound what they have under way and cancel.
-        """
-        ...
 
 
 class Outbox:
@@ -44,13 +31,17 @@ class Outbox:
         delivery: Delivery,
         *,
         limits: WorkerLimits,
-        on_durable: Callable[[list[Outcome]], None],
+        busy_linger_s: float,
+        on_durable: Callable[[Sequence[Outcome]], None],
     ) -> None:
         self._delivery = delivery
         self._limits = limits
+        self._busy_linger_s = busy_linger_s
         self._on_durable = on_durable
         self._outcomes: list[Outcome] = []
-        self._flushing: list[Outcome] = []
+        self._flushing: Sequence[Outcome] = ()
+        self.lock = asyncio.Lock()
+        """Held from the moment a flush decides what it writes until its outcomes count as done."""
         self._started: list[Job] = []
         self._emitted: list[Outgoing] = []
         self._has_outcomes = asyncio.Event()
@@ -119,9 +110,8 @@ class Outbox:
             self._outcomes, self._started, self._emitted, self._flushing = [], [], [], outcomes
             self._has_outcomes.clear()
             self._has_work.clear()
-            written = await self._flush(outcomes, started, emitted)
-            self._flushing = []
-            linger_s = self._limits.busy_linger_s if written >= self._limits.busy_outcomes else 0.0
+            written = await self._flush(Pending(outcomes, started, emitted))
+            linger_s = self._busy_linger_s if written >= self._limits.busy_outcomes else 0.0
             if not self._outcomes and not self._emitted:
                 self._is_idle.set()
 
@@ -133,23 +123,23 @@ class Outbox:
         except TimeoutError:
             return
 
-    async def _flush(self, outcomes: list[Outcome], started: list[Job], emitted: list[Outgoing]) -> int:
-        writable: list[Outcome] = []
-        for outcome in outcomes:
-            standing = outcome.job.partition.standing
-            if standing is Standing.OWNED:
-                writable.append(outcome)
-            elif standing is Standing.REVOKED:
-                outcome.job.partition.held.append(outcome)
-        running = [job for job in started if not job.is_over and job.partition.standing is Standing.OWNED]
-        count = len(writable) + len(running) + len(emitted)
-        if count:
-            durable = await self._delivery.deliver(writable, running, emitted)
-            self._on_durable(list(durable))
-        return count
+    async def _flush(self, pending: Pending) -> int:
+        """Write until nothing is left to write; returns how much there was."""
+        written = 0
+        while True:
+            async with self.lock:
+                pending = settle(pending)
+                self._flushing = pending.outcomes
+                if not pending.count:
+                    return written
+                written = written or pending.count
+                delivered = await self._delivery.deliver(pending)
+                if delivered.durable:
+                    self._on_durable(delivered.durable)
+            pending = delivered.again
 
 
-def by_partition(outcomes: list[Outcome]) -> dict[OwnedPartition, list[Job]]:
+def by_partition(outcomes: Sequence[Outcome]) -> dict[OwnedPartition, list[Job]]:
     """The jobs whose records are finished by these outcomes, by partition."""
     finished: dict[OwnedPartition, list[Job]] = defaultdict(list)
     for outcome in outcomes:

@@ -103,10 +103,23 @@ class PartitionWindow:
             restored.popleft()
         return restored[0].end if restored and restored[0].start <= high else high
 
-    def commit(self) -> tuple[int, str]:
-        """The offset and the metadata text to commit."""
+    def commit(self, also: Collection[int] = ()) -> tuple[int, str]:
+        """The offset and the metadata text to commit, as if the offsets in `also` were finished too."""
+        if also:
+            return self._with_finished(also).commit()
         offset = self.commit_offset()
         return offset, encode(offset, self.finished_runs())
+
+    def _with_finished(self, offsets: Collection[int]) -> PartitionWindow:
+        """A copy in which these offsets are finished."""
+        copy = PartitionWindow(self.base, self._restored)
+        copy._high = self._high
+        copy._unfinished = self._unfinished.copy()
+        copy.finish_many(offsets)
+        beyond = [Run(offset, offset + 1) for offset in offsets if offset >= self._high and offset >= self.base]
+        if beyond:
+            copy._restored = deque(merge([*copy._restored, *beyond]))
+        return copy
 
     def finished_runs(self) -> list[Run]:
         """Finished offsets above the commit offset, ascending and apart."""

@@ -8,11 +8,12 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from logqueue.clock import Clock, SystemClock
-from logqueue.jobs.definition import DEFAULT_QUEUE, DEFAULT_TIMEOUT_S, JobDefinition, Queue, define_job
+from logqueue.jobs.definition import DEFAULT_PRIORITY, DEFAULT_QUEUE, DEFAULT_TIMEOUT_S, JobDefinition, Queue, define_job
 from logqueue.jobs.durations import Duration
 from logqueue.jobs.errors import InvalidDefinition, UnknownJobType
+from logqueue.jobs.limits import Limit
 from logqueue.jobs.retry import Retry
-from logqueue.jobs.settings import Settings, load_settings
+from logqueue.jobs.settings import PROCESSINGS, Settings, load_settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec, check_group, unique_specs
 from logqueue.jobs.unique import Unique
 
@@ -39,15 +40,25 @@ class App:
 
     `group` is the consumer group of its workers (default: the name). `settings` default to `LOGQUEUE_*` and
     `logqueue.toml`, read when the app first needs the log. The connection is opened by the first send and belongs to
-    the event loop that made it; `async with app` or `await app.close()` ends it.
+    the event loop that made it; `async with app` or `await app.close()` ends it. `processing` is "exactly_once"
+    (outcome, follow-up jobs and committed offset in one transaction) or "at_least_once"; it comes before the setting.
     """
 
     def __init__(
-        self, name: str, *, group: str | None = None, settings: Settings | None = None, clock: Clock | None = None
+        self,
+        name: str,
+        *,
+        group: str | None = None,
+        processing: str | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.name = check_group(name)
         self.group = check_group(group) if group is not None else self.name
         self.clock: Clock = clock if clock is not None else SystemClock()
+        if processing is not None and processing not in PROCESSINGS:
+            raise InvalidDefinition(f"App {name!r}: processing {processing!r} is not one of {', '.join(PROCESSINGS)}")
+        self.processing = processing
         self._settings = settings
         self._jobs: dict[str, JobDefinition[..., Any]] = {}
         self._queues: dict[str, Queue] = {}
@@ -84,11 +95,28 @@ class App:
         order: str = "tenant",
         default_type: str | None = None,
         partitions: int = JOBS_PARTITIONS,
+        priorities: Mapping[str, float] | None = None,
+        default_priority: str = DEFAULT_PRIORITY,
+        limits: Iterable[Limit] = (),
+        weights: Mapping[str, float] | None = None,
+        fair: bool = True,
+        spread: int = 1,
     ) -> Queue:
         """Declare a queue that is not as the defaults have it; see `Queue`. Once per name."""
         if name in self._queues and self._queues[name] != Queue(name=name):
             raise InvalidDefinition(f"Queue {name!r} is declared twice in app {self.name!r}")
-        declared = Queue(name=name, order=order, default_type=default_type, partitions=partitions)
+        declared = Queue(
+            name=name,
+            order=order,
+            default_type=default_type,
+            partitions=partitions,
+            priorities=dict(priorities or {}),
+            default_priority=default_priority,
+            limits=tuple(limits),
+            weights=dict(weights or {}),
+            fair=fair,
+            spread=spread,
+        )
         self._queues[name] = declared
         return declared
 
@@ -102,6 +130,7 @@ class App:
         isolation: str | None = None,
         version: int | str | None = None,
         unique: Unique | None = None,
+        limits: Iterable[Limit] = (),
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
@@ -111,6 +140,7 @@ class App:
         `isolation="process"` runs it in a process of its own from a bounded pool: for handlers that are CPU-bound, may
         crash, or must be stopped hard when their time is up (a thread cannot be). `version` of the handler's code is
         kept with every status, so that a replay can ask for what ran under it. `unique` keeps one of equal jobs.
+        `limits` bound what runs of this type, beside those of its queue.
         """
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
@@ -126,6 +156,7 @@ class App:
                 isolation=isolation,
                 version=version,
                 unique=unique,
+                limits=limits,
             )
             self._jobs[type] = definition
             self._queues.setdefault(queue, Queue(name=queue))
@@ -154,8 +185,10 @@ class App:
         names = self.settings.topics
         specs = names.shared_specs()
         for name in self._queues if queues is None else queues:
-            specs.append(names.jobs_spec(name, partitions=self._queues[name].partitions))
-            specs.extend(names.group_specs(name, self.group, partitions=self._queues[name].partitions))
+            queue = self._queues[name]
+            for priority in (None, *queue.priority_topics):
+                specs.append(names.jobs_spec(name, partitions=queue.partitions, priority=priority))
+            specs.extend(names.group_specs(name, self.group, partitions=queue.partitions))
         return unique_specs(specs)
 
     def describe(self) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ class Bench:
         )
         records = StatusRecords(CODEC, log, group="g", is_shadow=False, status_topic=NAMES.status, worker="w:1")
         delivery = AtLeastOnce(log, records, log)  # type: ignore[arg-type]
-        self.outbox = Outbox(delivery, limits=limits, on_durable=self.done.extend)
+        self.outbox = Outbox(delivery, limits=limits, busy_linger_s=0.01, on_durable=self.done.extend)
 
     def job(self, offset: int) -> Job:
         record = ConsumerRecord("jobs.q", 0, offset, 1_000, 0, b"t", b"{}", None, 1, 2, ())

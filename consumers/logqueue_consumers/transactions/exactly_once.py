@@ -1,0 +1,206 @@
+"""Delivery exactly once: what one flush writes, and the positions that follow from it, happen together or not at all.
+
+A transaction is opened when everything that belongs into it is at hand, and closed at once: none is open while a
+handler runs or while a worker has nothing to write, and readers of committed records wait for none longer than its
+requests take. Shell over a `TransactionalProducer`; what goes into which transaction is decided in `plan`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from aiokafka import TopicPartition
+
+from logqueue_consumers.at_least_once import complain
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.outcome import Outcome
+from logqueue_consumers.outgoing import Outgoing, Refusal
+from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.pending import Delivered, Pending
+from logqueue_consumers.status_records import StatusRecords
+from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing
+from logqueue_consumers.transactions.transaction import (
+    Aborted,
+    Membership,
+    NotMember,
+    Position,
+    Refused,
+    Transaction,
+    TransactionalProducer,
+    Uncertain,
+)
+from logqueue_consumers.transactions.wire import BrokerError, LogClient
+
+log = structlog.get_logger(__name__)
+
+STOP_TIMEOUT_S = 2.0
+MEMBER_WAIT_S = 0.02
+"""How long to wait before looking again whether partitions are taken up, or gone."""
+
+
+class Positions(Protocol):
+    """Who knows what the worker owns and what has to be committed for it (the group member)."""
+
+    def membership(self) -> Membership | None:
+        """Under which generation the partitions were assigned; None while none are."""
+        ...
+
+    def held_partitions(self) -> Collection[OwnedPartition]:
+        """The partitions whose positions are known."""
+        ...
+
+    def positions(
+        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
+    ) -> dict[TopicPartition, Position]:
+        """What to commit for these partitions when these offsets are finished too."""
+        ...
+
+    def positions_written(self, positions: Mapping[TopicPartition, Position]) -> None:
+        """These positions are in the log."""
+        ...
+
+    async def committed(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, str]]:
+        """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
+        ...
+
+
+class ExactlyOnce:
+    """Writes flushes as transactions, one at a time."""
+
+    def __init__(
+        self,
+        client: LogClient,
+        producer: TransactionalProducer,
+        records: StatusRecords,
+        partitions: TopicPartitions,
+        *,
+        limits: WorkerLimits,
+    ) -> None:
+        self._client = client
+        self._producer = producer
+        self._records = records
+        self._partitions = partitions
+        self._limits = limits
+        self._number = 0
+        self._backoff_s = 0.0
+        self._max_batch_records: int | None = None
+        self.source: Positions | None = None
+        """Set by the member before the first record is taken."""
+
+    @property
+    def transactional_id(self) -> str:
+        """Under which id this worker's transactions run; commits name it so that a successor can end them."""
+        return self._producer.transactional_id
+
+    async def deliver(self, pending: Pending) -> Delivered:
+        """Write one transaction; what it has no room for, and what was aborted, comes back."""
+        source = self.source
+        assert source is not None, "the member comes first"
+        membership = source.membership()
+        ready = source.held_partitions() if membership is not None else ()
+        now, later = cut(pending, self._limits.max_transaction_records, ready)
+        if not now.count:
+            await asyncio.sleep(MEMBER_WAIT_S)
+            return Delivered((), later)
+        own = [self._records.running(job) for job in now.started]
+        groups = [self._of_outcome(outcome) for outcome in now.outcomes]
+        flat = [*own, *now.emitted, *(record for group in groups for record in group)]
+        records = await self._partitions.place(flat)
+        unplaced = [Refusal(place, Aborted("no such topic")) for place, r in enumerate(records) if r.partition is None]
+        if unplaced:
+            return self._refuse(now, later, records, unplaced, [len(group) for group in groups])
+        finished = finishing(now.outcomes)
+        for job in now.started:
+            finished.setdefault(job.partition, [])
+        self._number += 1
+        # No await up to the request: positions and membership must tell of the same moment.
+        if source.membership() != membership or not set(finished) <= set(source.held_partitions()):
+            return Delivered((), now + later)
+        offsets = source.positions(finished, owner=self.owner_note())
+        transaction = Transaction(records=records, offsets=offsets, membership=membership if offsets else None)
+        try:
+            await self._producer.write(transaction, max_batch_records=self._max_batch_records)
+        except Refused as refused:
+            await self._renew()
+            if not refused.is_exact:
+                log.warning("a batch is too large for its topic: its records go one by one", error=str(refused))
+                self._max_batch_records = 1
+                return after_abort(now, later)
+            self._max_batch_records = None
+            refusals = [Refusal(place, refused.error) for place in refused.places]
+            return self._refuse(now, later, records, refusals, [len(group) for group in groups])
+        except Aborted as error:
+            log.info("transaction aborted: it is written again", reason=str(error))
+            await self._renew()
+            await self._wait_after(error)
+            return after_abort(now, later)
+        except Uncertain as error:
+            log.warning("transaction in doubt", reason=str(error))
+            await self._renew()
+            if not await self._happened(source, offsets):
+                return after_abort(now, later)
+        self._backoff_s = 0.0
+        self._max_batch_records = None
+        source.positions_written(offsets)
+        return after_commit(now, later)
+
+    def owner_note(self) -> str:
+        """Names the transaction and its owner in a commit's metadata: no two commits have the same."""
+        return f"{self._number:x}.{self.transactional_id}"
+
+    async def stop(self) -> None:
+        """End what was cut short, and close the connection."""
+        await self._producer.stop(timeout_s=STOP_TIMEOUT_S)
+        await self._client.stop()
+
+    def _of_outcome(self, outcome: Outcome) -> list[Outgoing]:
+        """Everything that belongs to an outcome: where its job goes on, what follows from it, its status."""
+        records = [*outcome.more] if outcome.is_silent else [*outcome.more, self._records.status(outcome)]
+        return [self._records.moved(outcome), *records] if outcome.topic is not None else records
+
+    async def _renew(self) -> None:
+        """A new session, whatever it takes: without one nothing can be written."""
+        while True:
+            try:
+                await self._producer.renew()
+            except BrokerError as error:
+                log.error("no session for transactions: nothing can be written", error=str(error))
+                await asyncio.sleep(self._limits.max_backoff_s)
+            else:
+                return
+
+    async def _wait_after(self, error: Aborted) -> None:
+        self._backoff_s = (
+            MEMBER_WAIT_S
+            if isinstance(error, NotMember)
+            else min(self._limits.max_backoff_s, self._backoff_s * 2 or MEMBER_WAIT_S)
+        )
+        await asyncio.sleep(self._backoff_s)
+
+    @staticmethod
+    async def _happened(source: Positions, offsets: Mapping[TopicPartition, Position]) -> bool:
+        """Whether a transaction was committed: its positions, which no other commit has, are in the log then."""
+        if not offsets:
+            return False
+        found = await source.committed(list(offsets))
+        return any(tuple(found[tp]) == tuple(position) for tp, position in offsets.items())
+
+    def _refuse(
+        self, now: Pending, later: Pending, records: Sequence[Outgoing], refusals: list[Refusal], sizes: list[int]
+    ) -> Delivered:
+        """Find out whose records these are."""
+        places = complain(records, refusals)
+        first = len(now.started)
+        emitted = {place - first for place in places if first <= place < first + len(now.emitted)}
+        jobs = {job for place, job in enumerate(now.started) if place in places}
+        outcomes = set()
+        position = first + len(now.emitted)
+        for outcome, size in zip(now.outcomes, sizes, strict=True):
+            if any(place in places for place in range(position, position + size)):
+                outcomes.add(outcome)
+            position += size
+        return after_refusal(now, later, outcomes=outcomes, jobs=jobs, emitted=emitted)
