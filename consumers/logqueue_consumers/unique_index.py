@@ -95,8 +95,8 @@ class Fate(Enum):
     REPLACED = "a later job took its place"
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """The fate of a job, and the job that decided it where it does not take its places."""
+class Judgement(msgspec.Struct, frozen=True):
+    """The fate of a job, and the job that decided it, or the one under way whose place it takes."""
 
     fate: Fate
     holder: Holder | None = None
@@ -138,13 +138,13 @@ class UniqueIndex:
         holder.is_written = True
         self._put(place, holder)
 
-    def claim(self, job: Claimant, claims: Iterable[Claim]) -> Verdict:
+    def claim(self, job: Claimant, claims: Iterable[Claim]) -> Judgement:
         """Give the job its places, all or none. Asking again changes nothing."""
         wanted = list(claims)
         if not job.has_begun:
             self._watermark_ms = max(self._watermark_ms, job.created_ms)
             self._forget_ended()
-        passes = False
+        passes, replaced = False, None
         for claim in wanted:
             holder = self._holders.get(claim.place)
             if holder is None or holder.is_job(job) or self._is_free(holder, claim, job):
@@ -153,12 +153,21 @@ class UniqueIndex:
             if fate is Fate.PASSES:
                 passes = True
             elif fate is not Fate.TAKES:
-                return Verdict(fate, holder)
+                return Judgement(fate, holder)
+            elif holder.state not in TERMINAL:
+                replaced = holder
         if passes:
-            return Verdict(Fate.PASSES)
+            return Judgement(Fate.PASSES)
         for claim in wanted:
             self._take(job, claim)
-        return Verdict(Fate.TAKES)
+        return Judgement(Fate.TAKES, replaced)
+
+    def override(self, place: str, holder: Holder | None) -> None:
+        """What is known better than from the topic."""
+        if holder is not None:
+            self._put(place, holder)
+        else:
+            self._holders.pop(place, None)
 
     def is_replaced(self, job: Claimant, claim: Claim) -> Holder | None:
         """The later job that took the place of one that has not begun, or None."""

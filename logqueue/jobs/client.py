@@ -105,6 +105,7 @@ class JobClient:
             offset=offset,
             created_ms=job.created_ms,
             client=self,
+            is_keyed=job.is_keyed,
         )
 
     def check_size(self, job: PreparedJob) -> None:

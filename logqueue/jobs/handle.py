@@ -76,9 +76,14 @@ class JobHandle(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     created_ms: int
     client: JobClient
+    is_keyed: bool = False
+    """The job may be older than this handle, and may have ended before it was sent again."""
 
     async def wait(self, timeout: Duration = DEFAULT_WAIT_S) -> JobState:
-        """The job's final state, once it has one; WaitTimeout after `timeout` (the job goes on)."""
+        """The job's final state, once it has one; WaitTimeout after `timeout` (the job goes on).
+
+        For a unique job that another one was kept for (`on_conflict="existing"`) it is the state of that one.
+        """
         return await self.client.wait(self, timeout_s=parse_duration(timeout))
 
     async def status(self) -> JobState | None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from zlib import crc32
 
 import msgspec
 
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import InvalidArguments
-from logqueue.jobs.headers import IDEMPOTENCY_KEY, check_extra_headers, job_headers
+from logqueue.jobs.headers import IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, check_extra_headers, job_headers
 from logqueue.jobs.job_ids import MAX_ID_CHARS, JobIds
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
@@ -27,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IDS = JobIds()
+MAX_SPREAD = 1_000
 
 
 class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,16 @@ class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
     headers: list[tuple[str, bytes]]
     created_ms: int
+    is_keyed: bool = False
+    """It has an idempotency key: the job may have been sent before."""
+    priority: str | None = None
+    """The class of the topic that it goes to; None for the queue's own."""
+    key: str | None = None
+    """The record's key, where it is not the tenant."""
+
+    def record_key(self) -> bytes:
+        """What decides the partition of everything that is written about this job."""
+        return (self.tenant if self.key is None else self.key).encode()
 
 
 def prepare_job(
@@ -55,10 +67,14 @@ def prepare_job(
     content_type: str = JSON_TYPE,
     headers: list[tuple[str, bytes]] | None = None,
     idempotency_key: str | None = None,
+    priority: str | None = None,
+    spread: int = 1,
 ) -> PreparedJob:
     """A job of encoded arguments; InvalidArguments if tenant or id cannot be one, or if it expires before it is due.
 
     `value` is taken as it is: check it against the job's arguments first. `headers` are checked extra headers.
+    `priority` is a class with a topic of its own. Over `spread` keys go jobs that nothing ties to others of their
+    tenant: no idempotency key, no headers of a workflow.
     """
     tenant = check_tenant(tenant) if tenant is not None else DEFAULT_TENANT
     if idempotency_key is not None:
@@ -68,6 +84,13 @@ def prepare_job(
         headers = [*(headers or ()), (IDEMPOTENCY_KEY, idempotency_key.encode())]
     else:
         job_id = JobId(check_id(id)) if id is not None else _IDS.next()
+    key = None
+    if spread > 1 and idempotency_key is None and not any(name == WORKFLOW for name, _ in headers or ()):
+        key = spread_key(tenant, job_id, spread)
+    if priority is not None:
+        headers = [*(headers or ()), (PRIORITY, priority.encode())]
+    if key is not None:
+        headers = [*(headers or ()), (TENANT, tenant.encode())]
     if expires_ms is not None and expires_ms <= max(now_ms, not_before_ms or 0):
         raise InvalidArguments("The job would expire before it may run", field="expires")
     return PreparedJob(
@@ -87,7 +110,16 @@ def prepare_job(
             extra=headers or (),
         ),
         created_ms=now_ms,
+        is_keyed=idempotency_key is not None,
+        priority=priority,
+        key=key,
     )
+
+
+def spread_key(tenant: str, job_id: str, spread: int) -> str | None:
+    """One of a tenant's `spread` keys, the same for the same job; None where it is the tenant itself."""
+    number = crc32(job_id.encode()) % spread
+    return f"{tenant}#{number}" if number else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +135,8 @@ class Sending(Generic[P, R]):
     job_id: str | None
     headers: list[tuple[str, bytes]]
     idempotency_key: str | None = None
+    priority: str | None = None
+    spread: int = 1
 
     @classmethod
     def of(
@@ -116,10 +150,13 @@ class Sending(Generic[P, R]):
         job_id: str | None,
         headers: Mapping[str, str | bytes],
         idempotency_key: str | None = None,
+        priority: str | None = None,
+        spread: int | None = None,
     ) -> Sending[P, R]:
         """Check the options; InvalidArguments, InvalidDuration or InvalidHeader names the one that is wrong."""
         if delay is not None and run_at is not None:
             raise InvalidArguments("delay and run_at exclude each other", field="run_at")
+        queue = definition.app.queues[definition.queue]
         expires_at = expires if isinstance(expires, datetime) else None
         return cls(
             definition=definition,
@@ -131,6 +168,8 @@ class Sending(Generic[P, R]):
             job_id=check_id(job_id) if job_id is not None else None,
             headers=check_extra_headers(headers.items()),
             idempotency_key=check_key(idempotency_key) if idempotency_key is not None else None,
+            priority=check_class(priority, queue.priorities, default=queue.default_priority, queue=queue.name),
+            spread=queue.spread if spread is None else check_spread(spread, order=queue.order),
         )
 
     def prepare(self, **arguments: Any) -> PreparedJob:
@@ -149,6 +188,8 @@ class Sending(Generic[P, R]):
             expires_ms=_later(now_ms, self.expires_s) if self.expires_s is not None else self.expires_at_ms,
             headers=self.headers,
             idempotency_key=self.idempotency_key,
+            priority=self.priority,
+            spread=self.spread,
         )
 
     async def send(self, **arguments: Any) -> JobHandle:
@@ -156,6 +197,25 @@ class Sending(Generic[P, R]):
         job = self.prepare(**arguments)
         client = await self.definition.app.client()
         return await client.send(job)
+
+
+def check_class(priority: object, classes: Collection[str], *, default: str, queue: str) -> str | None:
+    """The class whose topic a job of this priority goes to, None for the queue's own; InvalidArguments if none."""
+    if priority is None or priority == default:
+        return None
+    if not isinstance(priority, str) or priority not in classes:
+        known = ", ".join(sorted(classes)) or "none"
+        raise InvalidArguments(f"Queue {queue!r} has no priority {priority!r}; its classes: {known}", field="priority")
+    return priority
+
+
+def check_spread(spread: object, *, order: str) -> int:
+    """A number of keys itself, or InvalidArguments."""
+    if isinstance(spread, bool) or not isinstance(spread, int) or not 1 <= spread <= MAX_SPREAD:
+        raise InvalidArguments(f"spread={spread!r} is not 1 to {MAX_SPREAD}", field="spread")
+    if spread > 1 and order != "none":
+        raise InvalidArguments('Only jobs of a queue with order="none" can be spread', field="spread")
+    return spread
 
 
 def check_tenant(tenant: object) -> str:

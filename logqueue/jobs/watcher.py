@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from logqueue_schemas.avro import content_id
-from logqueue_schemas.job_status import SCHEMA, InvalidStatus, JobStatus, StatusCodec, UnknownSchemaId
+from logqueue_schemas.job_status import SCHEMA, InvalidStatus, JobStatus, State, StatusCodec, UnknownSchemaId
 
 from logqueue.clock import Clock
 from logqueue.errors import LogqueueError
+from logqueue.ids import JobId
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, ClientClosed, WaitTimeout
@@ -23,6 +25,7 @@ from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
+from logqueue.jobs.unique import KEY_WINDOW_S
 
 MAX_REMEMBERED = 10_000  # latest statuses kept while the tail is open, so that a second wait need not read again
 CLOCK_MARGIN_MS = 10_000  # how far clocks of senders and workers may differ
@@ -30,6 +33,7 @@ STATUS_TIMEOUT_S = 10.0
 POLL_MS = 1_000
 LINGER_S = 30.0  # the tail stays open that long after the last wait
 ERROR_BACKOFF_S = 0.5
+KEY_PATIENCE_S = 1.0  # how long a job with an idempotency key may take before older statuses are read for it
 
 log = logging.getLogger(__name__)
 
@@ -80,29 +84,44 @@ class StatusWatcher:
 
     async def wait(self, handle: JobHandle, *, timeout_s: float) -> JobState:
         """The terminal state of a job; WaitTimeout after `timeout_s` says what was last seen of it."""
-        tail: _Tail | None = None
         self._users += 1
         try:
             async with asyncio.timeout(timeout_s):
-                tail = await self._follow(handle)
-                seen = tail.find(handle.id)
-                if seen is not None and seen.is_terminal:
-                    return JobState.of(seen)
-                return JobState.of(await self._next_terminal(handle.id))
+                status = await self._end_of(handle)
+                existing = _existing(handle, status)
+                return JobState.of(status if existing is None else await self._end_of(existing))
         except TimeoutError:
-            state = self._describe(tail, handle)
+            state = self._describe(self._tails.get(self._partition_of(handle)) if self._partitions else None, handle)
             raise WaitTimeout(f"Job {handle.id} has not ended within {timeout_s:g} s: {state}") from None
         except KafkaError as error:
             raise BrokerUnreachable(f"{self._settings.bootstrap} gave no states of jobs: {error!r}") from None
         finally:
             self._leave()
 
+    async def _end_of(self, handle: JobHandle) -> JobStatus:
+        """The terminal status. One that is older than the handle is looked for when none comes at once."""
+        if handle.is_keyed:
+            try:
+                async with asyncio.timeout(KEY_PATIENCE_S):
+                    return await self._end_since(handle, handle.created_ms)
+            except TimeoutError:
+                return await self._end_since(handle, handle.created_ms - round(KEY_WINDOW_S * 1000))
+        return await self._end_since(handle, handle.created_ms)
+
+    async def _end_since(self, handle: JobHandle, since_ms: int) -> JobStatus:
+        tail = await self._follow(handle, since_ms)
+        seen = tail.find(handle.id)
+        if seen is not None and seen.is_terminal:
+            return seen
+        return await self._next_terminal(handle.id)
+
     async def status(self, handle: JobHandle) -> JobState | None:
         """The newest state that the log has at this moment, or None."""
         self._users += 1
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
-                tail = await self._follow(handle)
+                since_ms = handle.created_ms - (round(KEY_WINDOW_S * 1000) if handle.is_keyed else 0)
+                tail = await self._follow(handle, since_ms)
                 await self._catch_up(tail, self._partition_of(handle))
         except TimeoutError:
             raise BrokerUnreachable(
@@ -152,16 +171,16 @@ class StatusWatcher:
     def _partition_of(self, handle: JobHandle) -> int:
         return partition_of(handle.tenant.encode(), self._partitions)
 
-    async def _follow(self, handle: JobHandle) -> _Tail:
-        """The tail of the job's partition, reading (again) from before the job's creation if it has not been seen."""
+    async def _follow(self, handle: JobHandle, since_ms: int) -> _Tail:
+        """The tail of the job's partition, reading (again) from before `since_ms` if that has not been seen."""
         async with self._lock:
             if self._reader is None:
                 await self._open()
             assert self._reader is not None
             partition = self._partition_of(handle)
             tail = self._tails.get(partition)
-            if tail is None or not tail.covers(handle.created_ms):
-                tail = await self._rewind(self._reader, partition, handle.created_ms - CLOCK_MARGIN_MS)
+            if tail is None or not tail.covers(since_ms):
+                tail = await self._rewind(self._reader, partition, since_ms - CLOCK_MARGIN_MS)
             return tail
 
     async def _open(self) -> None:
@@ -267,6 +286,18 @@ class StatusWatcher:
         except InvalidStatus as error:
             log.warning("%s-%d@%d: %s", record.topic, record.partition, record.offset, error)
             return None
+
+
+def _existing(handle: JobHandle, status: JobStatus) -> JobHandle | None:
+    """The job that holds the place of one that gave way to it, where its definition says so."""
+    if status.state is not State.CANCELLED or status.details is None:
+        return None
+    details = msgspec.json.decode(status.details)
+    if details.get("on_conflict") != "existing":
+        return None
+    return msgspec.structs.replace(
+        handle, id=JobId(details["duplicate_of"]), created_ms=details["existing_created_ms"], is_keyed=False
+    )
 
 
 def _resolve(waiters: Iterable[asyncio.Future[JobStatus]], status: JobStatus) -> None:
