@@ -102,7 +102,7 @@ def differences(script: list[Step], ours: list[Observation], theirs: list[Observ
         found = [
             Difference(step, where, a, b) for name, left, right in pairs for where, a, b in _unequal(name, left, right)
         ]
-        reasons = [allowance(step, each.path, each.ours, each.theirs, script[:number]) for each in found]
+        reasons = [allowance(step, each.path, each.ours, each.theirs, script[: number + 1]) for each in found]
         refused = [difference for difference, reason in zip(found, reasons, strict=True) if reason is None]
         if any(reason is not None and reason.parts for reason in reasons):
             return []

@@ -85,7 +85,16 @@ def _value(name: str, value: str | None) -> str:
 def _partition_count(broker: Broker, wanted: CreatableTopic) -> int:
     if wanted.assignments:
         return _assigned_count(broker, wanted)
-    replicas = wanted.replication_factor
+    replicas, partitions = wanted.replication_factor, wanted.num_partitions
+    if replicas < -1 or replicas == 0:
+        raise KafkaError(
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+            code=ErrorCode.INVALID_REPLICATION_FACTOR,
+        )
+    if partitions < -1 or partitions == 0:
+        raise KafkaError(
+            "Number of partitions was set to an invalid non-positive value.", code=ErrorCode.INVALID_PARTITIONS
+        )
     if replicas == -1:
         replicas = broker.config.default_replication_factor
     if replicas != 1:
@@ -93,7 +102,7 @@ def _partition_count(broker: Broker, wanted: CreatableTopic) -> int:
             f"Unable to replicate the partition {replicas} time(s): only 1 broker is registered.",
             code=ErrorCode.INVALID_REPLICATION_FACTOR,
         )
-    return broker.config.num_partitions if wanted.num_partitions == -1 else wanted.num_partitions
+    return broker.config.num_partitions if partitions == -1 else partitions
 
 
 def _assigned_count(broker: Broker, wanted: CreatableTopic) -> int:
