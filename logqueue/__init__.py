@@ -12,18 +12,20 @@ from logqueue.version import __version__
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
+    from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.context import JobContext
     from logqueue.jobs.errors import Permanent
     from logqueue.jobs.retry import Retry
 
 _HOMES = {
     "App": "logqueue.jobs.app",
+    "Breaker": "logqueue.jobs.breaker",
     "JobContext": "logqueue.jobs.context",
     "Permanent": "logqueue.jobs.errors",
     "Retry": "logqueue.jobs.retry",
 }
 
-__all__ = ["App", "JobContext", "Permanent", "Retry", "__version__"]
+__all__ = ["App", "Breaker", "JobContext", "Permanent", "Retry", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,7 @@ from logqueue_schemas.job_status import State
 
 from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, UnknownJobType, classify
+from logqueue.jobs.headers import first_failed_ms
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
 from logqueue_consumers.crash_watch import CrashWatch
@@ -352,7 +353,11 @@ class JobEngine:
         if job.cancel is not None or isinstance(error, JobCancelled):
             self._end(cancelled(job, job.cancel, error, now_us=now_us), job)
             return
-        decision = definition.retry.decide(job.attempt, error, self._random)
+        if job.first_failed_ms is None:
+            job.first_failed_ms = first_failed_ms(job.record.headers, default=now_us // 1000)
+        decision = definition.retry.decide(
+            job.attempt, error, self._random, now_s=now_us / 1_000_000, first_failed_s=job.first_failed_ms / 1000
+        )
         (log.debug if decision.should_retry else log.info)(
             "job failed",
             id=job.id,

@@ -27,6 +27,7 @@ class Job:
         "definition",
         "details",
         "due_ms",
+        "first_failed_ms",
         "headers",
         "id",
         "is_over",
@@ -70,6 +71,8 @@ class Job:
         self.last_failure: Failure | None = None
         self.due_ms = 0
         """When the retry that waits in memory is due, after `last_failure`."""
+        self.first_failed_ms: int | None = None
+        """When its first failure was; None until it fails here."""
         self.started_us = 0
         self.sent: list[Outgoing] | None = None
         """Follow-up jobs of the attempt that runs; they go with its success and are dropped with its failure."""

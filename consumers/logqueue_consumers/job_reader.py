@@ -9,6 +9,7 @@ from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, U
 from logqueue.jobs.headers import ORIGIN_TOPIC, Origin, job_id_of, read_job_headers, read_origin
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue_consumers.control.notes import read_details
 from logqueue_consumers.job import Job
 from logqueue_consumers.partition import OwnedPartition
 
@@ -56,8 +57,12 @@ class JobReader:
         except (InvalidHeader, Undecodable) as error:
             return self._unreadable(record, partition, position, error)
         first = position if origin is None else origin
+        if read.tenant is not None:
+            tenant = read.tenant
         id_ = read.id if read.id is not None else job_id_of(read, first, topic="", partition=0, offset=0)
         job = Job(record, partition, id=id_, tenant=tenant, origin=first)
+        if partition.may_have_origin:
+            job.details = read_details(headers)
         job.headers = read
         job.type = read.type
         job.attempt = read.attempt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class Counts:
     parked: int = 0
     scheduled: int = 0
     expired: int = 0
+    cancelled: int = 0
     retried: int = 0
     """Failed attempts that are followed by another."""
     interrupted: int = 0
@@ -35,11 +37,13 @@ class Counts:
             self.scheduled += 1
         elif state is State.EXPIRED:
             self.expired += 1
+        elif state is State.CANCELLED:
+            self.cancelled += 1
 
     @property
     def finished(self) -> int:
         """Jobs that reached a terminal state here."""
-        return self.succeeded + self.dead + self.expired
+        return self.succeeded + self.dead + self.expired + self.cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class WorkerMetrics:
     dead: int
     parked: int
     expired: int
+    cancelled: int
     retried: int
     interrupted: int
     running: int
@@ -63,6 +68,8 @@ class WorkerMetrics:
     unfinished: int
     lag: int
     """Records in the assigned partitions that are not finished, as far as the worker has seen the log's end."""
+    breakers: Mapping[str, str]
+    """closed, open or half-open, by name."""
 
 
 def measure(bench: Workbench, member: GroupMember | None) -> WorkerMetrics:
@@ -77,6 +84,7 @@ def measure(bench: Workbench, member: GroupMember | None) -> WorkerMetrics:
         dead=counts.dead,
         parked=counts.parked,
         expired=counts.expired,
+        cancelled=counts.cancelled,
         retried=counts.retried,
         interrupted=counts.interrupted,
         running=engine.running_count if engine is not None else 0,
@@ -84,4 +92,5 @@ def measure(bench: Workbench, member: GroupMember | None) -> WorkerMetrics:
         delayed=engine.delayed_count if engine is not None else 0,
         unfinished=engine.unfinished_count if engine is not None else 0,
         lag=member.lag() if member is not None else 0,
+        breakers={} if bench.breakers is None else dict(bench.breakers.states()),
     )

@@ -139,7 +139,7 @@ class LiveRules:
             job.record.headers,
             failure=failure,
             origin=job.origin,
-            now_ms=outcome.at_us // 1000,
+            now_ms=outcome.at_us // 1000 if job.first_failed_ms is None else job.first_failed_ms,
             attempt=attempt,
             not_before_ms=due_ms,
         )

@@ -7,6 +7,7 @@ from typing import Protocol
 from logqueue_schemas.job_status import RANKS, TERMINAL, JobStatus, State, StatusCodec, StatusError, status_key
 
 from logqueue.jobs.topics import TopicKind
+from logqueue_consumers.control.notes import encode_details, with_header
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing
@@ -53,7 +54,8 @@ class StatusRecords:
         job, topic, record = outcome.job, outcome.topic, outcome.job.record
         assert topic is not None, "only called for records that move"
         partition = self._partitions.partition_of(topic, job.key)
-        return Outgoing(topic, partition, record.key, record.value, outcome.headers, outcome.at_us // 1000)
+        headers = outcome.headers if job.details is None else with_header(outcome.headers, job.details)
+        return Outgoing(topic, partition, record.key, record.value, headers, outcome.at_us // 1000)
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
@@ -83,6 +85,7 @@ class StatusRecords:
             result=outcome.result,
             error=None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
             worker=self._worker,
+            details=None if job.details is None else encode_details(job.details),
         )
         return Outgoing(
             self._status_topic,

@@ -27,6 +27,7 @@ from logqueue.jobs.topics import TopicSpec
 from logqueue_consumers.at_least_once import AtLeastOnce
 from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.context_services import ServiceDesk
+from logqueue_consumers.control.breaker_gate import BreakerGate, breakers_of
 from logqueue_consumers.control.job_control import JobControl
 from logqueue_consumers.control.step_store import StepStore
 from logqueue_consumers.control_tail import ControlTail
@@ -90,6 +91,7 @@ class Workbench:
         self.tail: StatusTail | None = None
         self.control: ControlTail | None = None
         """What operators want; None in a shadow run."""
+        self.breakers: BreakerGate | None = None
         self.companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What runs beside the engine from its start to its end; an error of one ends the worker."""
 
@@ -150,10 +152,11 @@ class Workbench:
         """Give handlers their services, and operators the engine (a shadow run keeps no steps and obeys nobody)."""
         is_live = not self._rules.is_shadow
         steps = StepStore(self.settings, self._producer, group=self.group) if is_live else None
-        desk = ServiceDesk(engine.outbox, self.clock, steps=steps)
+        desk = ServiceDesk(engine.outbox, self.clock, steps=steps, settings=self.settings)
         engine.serve(desk.of)
         engine.durable_hooks.append(desk.on_durable)
         self.companions.append(desk.run)
+        self.breakers = BreakerGate(engine, breakers_of(self.app.jobs.values()), self.clock)
         if is_live:
             self.control = control = ControlTail(self.settings)
             await control.start()

@@ -8,7 +8,14 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from logqueue.clock import Clock, SystemClock
-from logqueue.jobs.definition import DEFAULT_PRIORITY, DEFAULT_QUEUE, DEFAULT_TIMEOUT_S, JobDefinition, Queue, define_job
+from logqueue.jobs.definition import (
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    DEFAULT_TIMEOUT_S,
+    JobDefinition,
+    Queue,
+    define_job,
+)
 from logqueue.jobs.durations import Duration
 from logqueue.jobs.errors import InvalidDefinition, UnknownJobType
 from logqueue.jobs.limits import Limit
@@ -18,6 +25,7 @@ from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec, check_group, unique
 from logqueue.jobs.unique import Unique
 
 if TYPE_CHECKING:
+    from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.client import JobClient
     from logqueue.jobs.handle import JobHandle
     from logqueue.jobs.sending import PreparedJob
@@ -131,6 +139,7 @@ class App:
         version: int | str | None = None,
         unique: Unique | None = None,
         limits: Iterable[Limit] = (),
+        breaker: Breaker | None = None,
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
@@ -140,7 +149,8 @@ class App:
         `isolation="process"` runs it in a process of its own from a bounded pool: for handlers that are CPU-bound, may
         crash, or must be stopped hard when their time is up (a thread cannot be). `version` of the handler's code is
         kept with every status, so that a replay can ask for what ran under it. `unique` keeps one of equal jobs.
-        `limits` bound what runs of this type, beside those of its queue.
+        `limits` bound what runs of this type, beside those of its queue. `breaker` pauses the type, and all that name
+        the same breaker, while what they depend on fails.
         """
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
@@ -157,6 +167,7 @@ class App:
                 version=version,
                 unique=unique,
                 limits=limits,
+                breaker=breaker,
             )
             self._jobs[type] = definition
             self._queues.setdefault(queue, Queue(name=queue))
@@ -175,6 +186,10 @@ class App:
 
     def check(self) -> None:
         """Whether the declarations fit together; InvalidDefinition names the first that does not."""
+        breakers: dict[str | None, Breaker] = {}
+        for job in self._jobs.values():
+            if job.breaker is not None and breakers.setdefault(job.breaker.name, job.breaker) != job.breaker:
+                raise InvalidDefinition(f"Job {job.type!r}: its breaker {job.breaker.name!r} is another one elsewhere")
         for queue in self._queues.values():
             default = queue.default_type
             if default is not None and (default not in self._jobs or self._jobs[default].queue != queue.name):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
+from logqueue.jobs.breaker import Breaker
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.durations import Duration, format_duration, parse_duration
 from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.headers import MAX_TYPE_CHARS
+from logqueue.jobs.limits import Limit, check_limits
 from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
-from logqueue.jobs.sending import PreparedJob, Sending, prepare_job
-from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_queue
+from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, prepare_job
+from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_priority, check_queue
 from logqueue.jobs.unique import Unique
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ DEFAULT_QUEUE = "default"
 DEFAULT_TIMEOUT_S = 300.0
 ORDERS = ("tenant", "none", "partition")
 ISOLATIONS = ("process",)
+DEFAULT_PRIORITY = "normal"
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 1000.0
 MAX_VERSION_CHARS = 64
 CONTEXT_NAME = "ctx"
 RESERVED_ARGUMENTS = frozenset({"tenant"})  # `send` takes it for itself
@@ -50,12 +54,24 @@ class Queue:
     `order`: "tenant" runs one tenant's jobs one at a time and in order, "partition" one partition's, "none" neither.
     `default_type` is the type of records that come without `ce_type`. `partitions` counts only when the topic is
     created: Kafka moves no old record when it changes, so tenants would change their partition.
+
+    `priorities` are classes with their weights, {"high": 6, "normal": 3, "low": 1}; jobs that name none are of
+    `default_priority`. Each other class has a topic of its own, and order holds within a class. `limits` bound what
+    runs, see Limit. `weights` are the shares of tenants beside each other (default 1). `fair` lets tenants take turns
+    where the order is "none" (with order "tenant" they do anyway). `spread` gives each tenant's jobs that many
+    partition keys, `tenant#1` and so on, so that more than one worker runs them: only with order "none".
     """
 
     name: str
     order: str = "tenant"
     default_type: str | None = None
     partitions: int = JOBS_PARTITIONS
+    priorities: Mapping[str, float] = field(default_factory=dict)
+    default_priority: str = DEFAULT_PRIORITY
+    limits: tuple[Limit, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    fair: bool = True
+    spread: int = 1
 
     def __post_init__(self) -> None:
         check_queue(self.name)
@@ -64,6 +80,25 @@ class Queue:
             raise InvalidDefinition(f"Queue {self.name!r}: order {self.order!r} is not one of {', '.join(ORDERS)}")
         if self.default_type is not None:
             check_type(self.default_type)
+        check_limits(self.limits)
+        for name, weight in self.priorities.items():
+            _check_weight(weight, f"Queue {self.name!r}: priority {check_priority(name)!r}")
+        for tenant, weight in self.weights.items():
+            _check_weight(weight, f"Queue {self.name!r}: tenant {tenant!r}")
+        if self.priorities and self.default_priority not in self.priorities:
+            raise InvalidDefinition(
+                f"Queue {self.name!r}: the class {self.default_priority!r} of jobs that name none is not in its"
+                " priorities: add it, or name another with default_priority="
+            )
+        if not 1 <= self.spread <= MAX_SPREAD:
+            raise InvalidDefinition(f"Queue {self.name!r}: spread={self.spread!r} is not 1 to {MAX_SPREAD}")
+        if self.spread > 1 and self.order != "none":
+            raise InvalidDefinition(f'Queue {self.name!r}: spread gives up a tenant\'s order; declare order="none"')
+
+    @property
+    def priority_topics(self) -> list[str]:
+        """The classes that have topics of their own."""
+        return [name for name in self.priorities if name != self.default_priority]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,6 +125,8 @@ class JobDefinition(Generic[P, R]):
     is_isolated: bool = False
     version: int | str | None = None
     unique: Unique | None = None
+    breaker: Breaker | None = None
+    limits: tuple[Limit, ...] = ()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any queue."""
@@ -120,6 +157,7 @@ class JobDefinition(Generic[P, R]):
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
+            spread=self.app.queues[self.queue].spread,
         )
 
     def with_(
@@ -132,13 +170,16 @@ class JobDefinition(Generic[P, R]):
         id: str | None = None,  # noqa: A002 - the word users know
         headers: Mapping[str, str | bytes] | None = None,
         idempotency_key: str | None = None,
+        priority: str | None = None,
+        spread: int | None = None,
     ) -> Sending[P, R]:
         """This job with options for one sending: `await job.with_(delay="10m").send(...)`.
 
         `delay` counts from the sending, `run_at` is an aware datetime (one of the two); `expires` is an aware datetime
         or a duration from the sending after which the job is not begun any more. `id` replaces the generated one.
         `headers` are your own Kafka headers. The same `idempotency_key` is the same job: sent again (same tenant, same
-        arguments) it does not run again, and waiting for it gives the state of the first.
+        arguments) it does not run again, and waiting for it gives the state of the first. `priority` is
+        one of the queue's classes, `spread` the number of keys instead of the queue's (see Queue).
         """
         return Sending.of(
             self,
@@ -149,6 +190,8 @@ class JobDefinition(Generic[P, R]):
             job_id=id,
             headers=headers or {},
             idempotency_key=idempotency_key,
+            priority=priority,
+            spread=spread,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -166,7 +209,13 @@ class JobDefinition(Generic[P, R]):
             "retry": self.retry.describe(),
             "timeout": format_duration(self.timeout_s),
             "order": queue.order,
+            "priorities": dict(queue.priorities),
+            "default_priority": queue.default_priority,
+            "spread": queue.spread,
+            "queue_limits": [limit.describe() for limit in queue.limits],
+            "limits": [limit.describe() for limit in self.limits],
             "unique": None if self.unique is None else self.unique.describe(),
+            "breaker": None if self.breaker is None else self.breaker.describe(),
         }
 
 
@@ -181,6 +230,8 @@ def define_job(
     isolation: str | None = None,
     version: int | str | None = None,
     unique: Unique | None = None,
+    limits: Iterable[Limit] = (),
+    breaker: Breaker | None = None,
 ) -> JobDefinition[P, R]:
     """Build the definition of a handler; InvalidDefinition says what about it cannot work."""
     where = f"Job {check_type(type_)!r} ({getattr(handler, '__qualname__', handler)!s})"
@@ -208,6 +259,7 @@ def define_job(
         handler=handler,
         retry=retry,
         timeout_s=timeout_s,
+        breaker=None if breaker is None else breaker.named(type_),
         takes_context=takes_context,
         is_async=inspect.iscoroutinefunction(handler),
         args_type=args_type,
@@ -216,6 +268,7 @@ def define_job(
         is_isolated=isolation is not None,
         version=_version(version, where),
         unique=unique,
+        limits=check_limits(limits),
     )
 
 
@@ -225,6 +278,11 @@ def _version(version: int | str | None, where: str) -> int | str | None:
     if version is None or is_number or is_text:
         return version
     raise InvalidDefinition(f"{where}: version={version!r} is no number and no text of 1 to {MAX_VERSION_CHARS}")
+
+
+def _check_weight(weight: object, what: str) -> None:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise InvalidDefinition(f"{what}: weight {weight!r} is not a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
 
 
 def check_type(name: str) -> str:

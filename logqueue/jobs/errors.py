@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from logqueue.errors import LogqueueError
+from logqueue.jobs.http_errors import http_status, is_temporary
 
 
 class ErrorClass(StrEnum):
@@ -127,8 +128,13 @@ class JobFailed(LogqueueError):
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """The class of any exception: its own `error_class`, `timeout` for TimeoutError, else `transient`."""
+    """The class of any exception: its own `error_class`, what its HTTP status says, `timeout`, else `transient`.
+
+    HTTP-like errors (see `http_errors`) are permanent for 4xx, except 408, 409, 425 and 429.
+    """
     own = getattr(error, "error_class", None)
     if isinstance(own, ErrorClass):
         return own
+    if (status := http_status(error)) is not None:
+        return ErrorClass.TRANSIENT if is_temporary(status) else ErrorClass.PERMANENT
     return ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.TRANSIENT

@@ -15,10 +15,13 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 | `job-not-before`, `job-expires` | RFC 3339; not run before / not run after |
 | `job-replay` | how often an operator replayed the job; absent: 0 |
 | `job-idempotency-key` | names the job within tenant, queue and type: the same key is the same job |
+| `job-priority` | a priority class of the queue; absent: that of the topic, or the queue's default |
+| `job-tenant` | the tenant, where the key is one of several that its jobs are spread over; absent: the key |
 | `job-workflow` | `<workflow id>/<node>/<group>`: the job is a node of a workflow that this group runs |
 | `job-workflow-results` | JSON object: what the nodes before it returned |
 | `job-error-type`, `-message`, `-class` | the failure that brought a retry, dead-letter or parked record here |
 | `job-first-failed-at` | RFC 3339; set by the first failure, then kept |
+| `job-details` | JSON object: progress, log lines, ... that later statuses tell again |
 | `job-origin-topic`, `-partition`, `-offset`, `-group` | where the job's first record is; set once, then kept |
 """
 
@@ -55,12 +58,15 @@ NOT_BEFORE = "job-not-before"
 EXPIRES = "job-expires"
 REPLAY = "job-replay"
 IDEMPOTENCY_KEY = "job-idempotency-key"
+PRIORITY = "job-priority"
+TENANT = "job-tenant"
 WORKFLOW = "job-workflow"
 WORKFLOW_RESULTS = "job-workflow-results"
 ERROR_TYPE = "job-error-type"
 ERROR_MESSAGE = "job-error-message"
 ERROR_CLASS = "job-error-class"
 FIRST_FAILED_AT = "job-first-failed-at"
+DETAILS = "job-details"
 ORIGIN_TOPIC = "job-origin-topic"
 ORIGIN_PARTITION = "job-origin-partition"
 ORIGIN_OFFSET = "job-origin-offset"
@@ -68,8 +74,8 @@ ORIGIN_GROUP = "job-origin-group"
 
 OWN_HEADERS = frozenset(
     {CE_SPECVERSION, CE_ID, CE_TYPE, CE_SOURCE, CE_TIME, CONTENT_TYPE, ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY}
-    | {IDEMPOTENCY_KEY, WORKFLOW, WORKFLOW_RESULTS}
-    | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT}
+    | {IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, WORKFLOW_RESULTS}
+    | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT, DETAILS}
     | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP}
 )
 _FAILURE_HEADERS = frozenset({ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS})
@@ -88,6 +94,8 @@ class JobHeaders(msgspec.Struct, frozen=True, gc=False):
     created_ms: int | None = None
     idempotency_key: str | None = None
     workflow: str | None = None
+    priority: str | None = None
+    tenant: str | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -125,6 +133,8 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         _time_if_any(created) if created else None,
         _text(IDEMPOTENCY_KEY, key, MAX_KEY_CHARS) if (key := get(IDEMPOTENCY_KEY)) else None,
         _text(WORKFLOW, workflow, MAX_WORKFLOW_CHARS) if (workflow := get(WORKFLOW)) else None,
+        _shared_text(PRIORITY, priority) if (priority := get(PRIORITY)) else None,
+        _shared_text(TENANT, tenant) if (tenant := get(TENANT)) else None,
     )
 
 
@@ -162,6 +172,15 @@ def read_failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
         error_class=found.get(ERROR_CLASS, b"").decode("utf-8", "replace"),
         first_failed_ms=None if first is None else _time(FIRST_FAILED_AT, first),
     )
+
+
+def first_failed_ms(headers: Iterable[tuple[str, bytes]], *, default: int) -> int:
+    """When the job failed first; `default` where the record does not say, or not readably."""
+    found = dict(headers).get(FIRST_FAILED_AT)
+    try:
+        return default if found is None else _time(FIRST_FAILED_AT, found)
+    except InvalidHeader:
+        return default
 
 
 def job_id_of(job: JobHeaders, origin: Origin | None, *, topic: str, partition: int, offset: int) -> JobId:
@@ -248,7 +267,7 @@ def failed_headers(
 
 def replayed_headers(headers: Headers, *, replay: int) -> list[tuple[str, bytes]]:
     """Headers of a dead letter that an operator sends round again: attempt 1, `job-replay` raised, origin kept."""
-    dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT}
+    dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT, DETAILS}
     kept = [pair for pair in headers if pair[0] not in dropped]
     kept.append((REPLAY, b"%d" % replay))
     return kept

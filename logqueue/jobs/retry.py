@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from logqueue.jobs.durations import Duration, format_duration, parse_duration
 from logqueue.jobs.errors import ErrorClass, InvalidDefinition, classify
+from logqueue.jobs.http_errors import retry_after_s
 
 MAX_ATTEMPTS = 10_000
 MAX_CRASHES = 100
@@ -38,6 +39,7 @@ class RetryPolicy:
     on: tuple[type[BaseException], ...]
     never: tuple[type[BaseException], ...]
     crashes: int
+    within_s: float | None = None  # from the first failure
 
 
 class Retry:
@@ -47,7 +49,8 @@ class Retry:
     either way but never above `cap`. `attempts` counts the first one too: 1 means no retry. `on` narrows retries to
     these exceptions, `never` excludes some; permanent errors (`Permanent` and its subclasses) are never retried.
     `crashes` is how many worker processes may end while the job runs (segmentation fault, out of memory) before it
-    goes to its dead-letter topic; such ends use up no attempt.
+    goes to its dead-letter topic; such ends use up no attempt. `within` bounds the whole: no attempt begins later than
+    this after the first failure.
 
         Retry(attempts=6, first="1s", cap="10m", never=(KeyError,))
     """
@@ -65,8 +68,11 @@ class Retry:
         on: ErrorTypes = (),
         never: ErrorTypes = (),
         crashes: int = 3,
+        within: Duration | None = None,
     ) -> None:
         first_s, cap_s = parse_duration(first), parse_duration(cap)
+        within_s = None if within is None else parse_duration(within)
+        _require(within_s is None or within_s > 0, "within is more than 0")
         _require(isinstance(attempts, int) and 1 <= attempts <= MAX_ATTEMPTS, f"attempts is 1 to {MAX_ATTEMPTS}")
         _require(isinstance(crashes, int) and 1 <= crashes <= MAX_CRASHES, f"crashes is 1 to {MAX_CRASHES}")
         _require(1.0 <= factor <= 1000.0, "factor is 1 to 1000")
@@ -81,6 +87,7 @@ class Retry:
             on=_error_types(on, "on"),
             never=_error_types(never, "never"),
             crashes=crashes,
+            within_s=within_s,
         )
 
     @property
@@ -98,15 +105,37 @@ class Retry:
             wait = p.cap_s
         return min(p.cap_s, wait * (1.0 + p.jitter * rng.uniform(-1.0, 1.0)))
 
-    def decide(self, attempt: int, error: BaseException, rng: random.Random) -> RetryDecision:
-        """Whether attempt number `attempt` (1-based), ended by `error`, is followed by another, and when."""
+    def decide(
+        self,
+        attempt: int,
+        error: BaseException,
+        rng: random.Random,
+        *,
+        now_s: float = 0.0,
+        first_failed_s: float | None = None,
+    ) -> RetryDecision:
+        """Whether attempt number `attempt` (1-based), ended by `error`, is followed by another, and when.
+
+        `now_s` and `first_failed_s` (None: this is the first failure) are seconds since the epoch. An HTTP-like error
+        that says when to come back (429 and 503 with Retry-After) is obeyed, beyond `cap` if need be.
+        """
         error_class = classify(error)
         refusal = self._refusal(attempt, error, error_class)
+        delay = 0.0 if refusal is not None else self._wait(attempt, error, rng, now_s)
+        if refusal is None and self.policy.within_s is not None:
+            since = now_s if first_failed_s is None else first_failed_s
+            if now_s + delay > since + self.policy.within_s:
+                refusal = f"time used (within {format_duration(self.policy.within_s)})"
         if refusal is not None:
             return RetryDecision(should_retry=False, delay_s=0.0, error_class=error_class, reason=refusal)
-        delay = self.delay_after(attempt, rng)
         reason = f"attempt {attempt} of {self.attempts}, next in {format_duration(delay)}"
         return RetryDecision(should_retry=True, delay_s=delay, error_class=error_class, reason=reason)
+
+    def _wait(self, attempt: int, error: BaseException, rng: random.Random, now_s: float) -> float:
+        delay = self.delay_after(attempt, rng)
+        asked = retry_after_s(error, now_s=now_s)
+        # Never before what was asked for; the jitter keeps those who were told the same from coming at once.
+        return delay if asked is None else max(delay, asked * (1.0 + self.policy.jitter * rng.random()))
 
     def _refusal(self, attempt: int, error: BaseException, error_class: ErrorClass) -> str | None:
         p = self.policy
@@ -134,6 +163,7 @@ class Retry:
             "on": [t.__name__ for t in p.on],
             "never": [t.__name__ for t in p.never],
             "crashes": p.crashes,
+            "within": None if p.within_s is None else format_duration(p.within_s),
         }
 
     def __eq__(self, other: object) -> bool:

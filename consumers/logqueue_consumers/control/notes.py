@@ -1,0 +1,80 @@
+"""Progress and log lines of a job as they stand in the details of its statuses. Pure: old details in, new ones out.
+
+{"progress": {"done": 3, "total": 10, "message": "page 3", "at": 1767225600000},
+ "log": [{"at": 1767225600000, "attempt": 1, "line": "began"}], "log_dropped": 12}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from logqueue.jobs.headers import DETAILS
+
+MAX_LOG_LINES = 100
+MAX_LOG_BYTES = 8 * 1024
+"""UTF-8 of the lines that are kept; statuses are compacted, and each carries all of them."""
+MAX_LINE_CHARS = 1_000
+MAX_MESSAGE_CHARS = 200
+MAX_DETAILS_BYTES = 32 * 1024
+"""Larger details do not travel with a retry record."""
+
+Details = dict[str, Any]
+
+encode_details = msgspec.json.Encoder().encode
+
+
+def with_progress(
+    details: Mapping[str, Any] | None, *, done: float, total: float | None, message: str | None, at_ms: int
+) -> Details:
+    """The details with this progress; ValueError for what is no finite number."""
+    for number in (done, total):
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"progress takes finite numbers, not {number!r}")
+    progress: Details = {"done": done, "total": total, "at": at_ms}
+    if message is not None:
+        progress["message"] = str(message)[:MAX_MESSAGE_CHARS]
+    return {**(details or {}), "progress": progress}
+
+
+def with_line(details: Mapping[str, Any] | None, line: str, *, attempt: int, at_ms: int) -> Details:
+    """The details with one more log line; the oldest ones make room for it."""
+    known = details or {}
+    text = str(line)[:MAX_LINE_CHARS]
+    lines = [*known.get("log", ()), {"at": at_ms, "attempt": attempt, "line": text}]
+    size = sum(_size(entry) for entry in lines)
+    dropped = 0
+    while len(lines) - dropped > MAX_LOG_LINES or size > MAX_LOG_BYTES:
+        size -= _size(lines[dropped])
+        dropped += 1
+    changed: Details = {**known, "log": lines[dropped:]}
+    if dropped:
+        changed["log_dropped"] = known.get("log_dropped", 0) + dropped
+    return changed
+
+
+def with_header(headers: Iterable[tuple[str, bytes]], details: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """Headers of a retry, parked or dead-letter record with which the details go on, unless they are too large."""
+    kept = [pair for pair in headers if pair[0] != DETAILS]
+    encoded = encode_details(details)
+    return [*kept, (DETAILS, encoded)] if len(encoded) <= MAX_DETAILS_BYTES else kept
+
+
+def read_details(headers: Iterable[tuple[str, bytes]]) -> Details | None:
+    """The details that a record carries; None where it has none, or something else under that name."""
+    for name, value in headers:
+        if name == DETAILS:
+            try:
+                found = msgspec.json.decode(value)
+            except (msgspec.DecodeError, RecursionError):
+                return None
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    line = entry.get("line", "")
+    return len(str(line).encode("utf-8", "replace"))
