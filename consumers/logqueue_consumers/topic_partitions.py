@@ -98,4 +98,4 @@ class TopicPartitions:
         role = names.role(topic)
         if role is None or role.kind is not TopicKind.JOBS or role.queue is None:
             return None
-        return names.jobs_spec(role.queue, partitions=self._partitions_of(role.queue))
+        return names.jobs_spec(role.queue, partitions=self._partitions_of(role.queue), priority=role.priority)

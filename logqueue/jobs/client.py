@@ -16,14 +16,10 @@ from logqueue.jobs.connection import STOP_TIMEOUT_S, new_producer, start_client,
 from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
-from logqueue.jobs.sending import PreparedJob
+from logqueue.jobs.sending import PreparedJob, check_job_size
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
 from logqueue.jobs.watcher import StatusWatcher
-
-HEADER_OVERHEAD_BYTES = 12
-OWN_HEADERS = 8  # the most that a job without headers of the user's own has, and the most they can take
-OWN_HEADERS_BYTES = 8 * 1024
 
 
 class JobClient:
@@ -54,9 +50,8 @@ class JobClient:
         job may still arrive: send it again under the same id if it must not be there twice.
         """
         self.check_size(job)
-        topic = self._names.jobs(job.queue)
-        producer, partitions = await self._ready(topic, job.queue)
-        key = job.tenant.encode()
+        producer, topic, partitions = await self.ready(job.queue, job.priority)
+        key = job.record_key()
         partition = partition_of(key, partitions)
         offset = await self._confirmed(producer, job, topic, partition, key)
         return self.handle(job, topic, partition, offset)
@@ -74,10 +69,10 @@ class JobClient:
         """The newest state on the log, or None."""
         return await self._watcher.status(handle)
 
-    async def ready(self, queue: str) -> tuple[AIOKafkaProducer, str, int]:
-        """A started producer, the queue's topic (created if missing), and its number of partitions."""
-        topic = self._names.jobs(queue)
-        producer, partitions = await self._ready(topic, queue)
+    async def ready(self, queue: str, priority: str | None = None) -> tuple[AIOKafkaProducer, str, int]:
+        """A started producer, the topic of a queue's class (created if missing), and its number of partitions."""
+        topic = self._names.jobs(queue, priority)
+        producer, partitions = await self._ready(topic, queue, priority)
         return producer, topic, partitions
 
     @property
@@ -106,18 +101,12 @@ class JobClient:
             created_ms=job.created_ms,
             client=self,
             is_keyed=job.is_keyed,
+            key=job.key,
         )
 
     def check_size(self, job: PreparedJob) -> None:
         """JobTooLarge if the record is above `max_record_bytes`."""
-        if len(job.headers) <= OWN_HEADERS and len(job.value) + OWN_HEADERS_BYTES <= self.settings.max_record_bytes:
-            return
-        size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
-        if size > self.settings.max_record_bytes:
-            raise JobTooLarge(
-                f"Job {job.id} of type {job.type!r} is {size:,} bytes; at most {self.settings.max_record_bytes:,} are "
-                "sent (LOGQUEUE_MAX_RECORD_BYTES). Store the data elsewhere and send a reference to it."
-            )
+        check_job_size(job, self.settings.max_record_bytes)
 
     def discard_producer(self, producer: AIOKafkaProducer) -> None:
         """Replace a producer that the log has refused; what it still has is delivered or given up in time."""
@@ -127,14 +116,17 @@ class JobClient:
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
-    async def _ready(self, topic: str, queue: str) -> tuple[AIOKafkaProducer, int]:
+    async def _ready(self, topic: str, queue: str, priority: str | None) -> tuple[AIOKafkaProducer, int]:
         producer, partitions = self._producer, self._topics.get(topic)
         if producer is not None and partitions is not None:
             return producer, partitions
         async with self._starting:
             if topic not in self._topics:
-                spec: TopicSpec = self._names.jobs_spec(queue, partitions=self._partitions_of(queue))
-                self._topics.update(await ensure_topics(self.settings, [spec]))
+                specs: list[TopicSpec] = [
+                    self._names.jobs_spec(queue, partitions=self._partitions_of(queue), priority=name)
+                    for name in dict.fromkeys((None, priority))
+                ]
+                self._topics.update(await ensure_topics(self.settings, specs))
             if self._producer is None:
                 self._producer = await start_client(lambda: new_producer(self.settings), self.settings)
             return self._producer, self._topics[topic]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from inspect import isawaitable
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from logqueue.ids import JobId
 from logqueue.jobs.errors import JobCancelled
 from logqueue.jobs.times import to_datetime
+
+if TYPE_CHECKING:
+    from logqueue.jobs.sending import PreparedJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +26,10 @@ class ContextServices(Protocol):
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for this job to be cancelled."""
+        ...
+
+    def send(self, job: PreparedJob) -> None:
+        """Put a follow-up job on the log if this attempt succeeds."""
         ...
 
     def progress(self, done: float, total: float | None, message: str | None) -> None:
@@ -92,6 +99,17 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
         """Raise JobCancelled if somebody asked for this job to be cancelled."""
         if self.cancelled:
             raise JobCancelled("cancelled while it ran")
+
+    def send(self, job: PreparedJob) -> JobId:
+        """Send a follow-up job: `ctx.send(resize.prepare(tenant=ctx.tenant, n=1))`; returns its id.
+
+        It goes on the log with this attempt's success: if the attempt fails it never exists. With exactly-once
+        processing it exists exactly once however often the attempt is repeated. In a replay, and without services, it
+        goes nowhere. Raises JobTooLarge, TooManyFollowUps, AttemptOver.
+        """
+        if self._services is not None:
+            self._services.send(job)
+        return job.id
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Show how far the job has come, in `details.progress`; written at most twice a second: call it freely."""

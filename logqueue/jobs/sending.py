@@ -12,7 +12,7 @@ import msgspec
 
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration, parse_duration
-from logqueue.jobs.errors import InvalidArguments
+from logqueue.jobs.errors import InvalidArguments, JobTooLarge
 from logqueue.jobs.headers import IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, check_extra_headers, job_headers
 from logqueue.jobs.job_ids import MAX_ID_CHARS, JobIds
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
@@ -28,7 +28,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IDS = JobIds()
+HEADER_OVERHEAD_BYTES = 12
+OWN_HEADERS = 8  # the most that a job without headers of the user's own has, and the most they can take
+OWN_HEADERS_BYTES = 8 * 1024
 MAX_SPREAD = 1_000
+MAX_SPREAD_TENANT_CHARS = MAX_TENANT_CHARS - len(f"#{MAX_SPREAD}")
 
 
 class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +122,7 @@ def prepare_job(
 
 def spread_key(tenant: str, job_id: str, spread: int) -> str | None:
     """One of a tenant's `spread` keys, the same for the same job; None where it is the tenant itself."""
-    number = crc32(job_id.encode()) % spread
+    number = crc32(job_id.encode()) % spread if len(tenant) <= MAX_SPREAD_TENANT_CHARS else 0
     return f"{tenant}#{number}" if number else None
 
 
@@ -251,3 +255,15 @@ def _instant(moment: datetime | None, field: str) -> int | None:
 
 def _later(now_ms: int, seconds: float) -> int:
     return min(MAX_MS, now_ms + round(seconds * 1000))
+
+
+def check_job_size(job: PreparedJob, max_bytes: int) -> None:
+    """JobTooLarge if the record is above `max_bytes`."""
+    if len(job.headers) <= OWN_HEADERS and len(job.value) + OWN_HEADERS_BYTES <= max_bytes:
+        return
+    size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
+    if size > max_bytes:
+        raise JobTooLarge(
+            f"Job {job.id} of type {job.type!r} is {size:,} bytes; at most {max_bytes:,} are sent"
+            " (LOGQUEUE_MAX_RECORD_BYTES). Store the data elsewhere and send a reference to it."
+        )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from logqueue.jobs.sending import PreparedJob
 from logqueue_consumers.processes.line import Line
 
 CANCELLED_KNOWN_S = 0.1
@@ -40,6 +41,10 @@ class ChildServices:
             if self._line.ask("cancelled"):
                 self._stopped.set()
         return self._stopped.is_set()
+
+    def send(self, job: PreparedJob) -> None:
+        """Put a follow-up job on the log if this attempt succeeds."""
+        self._line.ask("send", job)
 
     def progress(self, done: float, total: float | None, message: str | None) -> None:
         """Show how far the job has come."""

@@ -194,6 +194,8 @@ async def _serve(services: ContextServices | None, ask: frames.Ask, part: Part) 
     match ask.method:
         case "cancelled":
             return services is not None and services.cancelled
+        case "send":
+            return services.send(*arguments) if services is not None else None
         case "step":
             return await part() if services is None else await services.step(arguments[0], part)
         case _:

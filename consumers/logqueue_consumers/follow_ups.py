@@ -1,0 +1,52 @@
+"""Follow-up jobs of a running attempt: collected here, written with its success or not at all. No IO."""
+
+from __future__ import annotations
+
+from logqueue.errors import LogqueueError
+from logqueue.jobs.sending import PreparedJob, check_job_size
+from logqueue.jobs.settings import Settings
+from logqueue_consumers.job import Job
+from logqueue_consumers.outgoing import Outgoing
+
+MAX_FOLLOW_UPS = 10_000
+"""Follow-up jobs of one attempt."""
+MAX_FOLLOW_UP_BYTES = 64 * 1024 * 1024
+
+
+class TooManyFollowUps(LogqueueError):
+    """One attempt sends more than fits into one transaction."""
+
+
+class AttemptOver(LogqueueError):
+    """A handler that goes on after its attempt has ended (a thread after a timeout) wants to send a job."""
+
+
+class FollowUps:
+    """The follow-up jobs of one attempt."""
+
+    __slots__ = ("_attempt", "_bytes", "_job", "_settings")
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        self._job = job
+        self._settings = settings
+        self._attempt = job.attempt
+        self._bytes = 0
+        job.sent = None
+
+    def add(self, prepared: PreparedJob) -> None:
+        """Collect one. Raises JobTooLarge, TooManyFollowUps, AttemptOver; callers hold a lock."""
+        job = self._job
+        if job.is_over or job.attempt != self._attempt:
+            raise AttemptOver(f"Job {prepared.id} is not sent: attempt {self._attempt} of job {job.id} has ended")
+        check_job_size(prepared, self._settings.max_record_bytes)
+        sent = job.sent if job.sent is not None else []
+        self._bytes += len(prepared.value)
+        if len(sent) >= MAX_FOLLOW_UPS or self._bytes > MAX_FOLLOW_UP_BYTES:
+            raise TooManyFollowUps(
+                f"One attempt sends at most {MAX_FOLLOW_UPS:,} jobs and {MAX_FOLLOW_UP_BYTES:,} bytes of arguments:"
+                " send jobs that send the rest"
+            )
+        topic = self._settings.topics.jobs(prepared.queue, prepared.priority)
+        key = (prepared.key if prepared.key is not None else prepared.tenant).encode()
+        sent.append(Outgoing(topic, None, key, prepared.value, prepared.headers, prepared.created_ms))
+        job.sent = sent
