@@ -109,12 +109,13 @@ def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
 
 
 def new_reader(settings: Settings) -> AIOKafkaConsumer:
-    """A consumer without a group: partitions are assigned, positions are the caller's."""
+    """A consumer without a group: partitions are assigned, positions are the caller's. Aborted records do not exist."""
     return AIOKafkaConsumer(
         **settings.connection(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        isolation_level="read_committed",
         fetch_max_wait_ms=READ_WAIT_MS,
     )
 
