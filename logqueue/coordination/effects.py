@@ -1,10 +1,10 @@
-"""What every coordinator is told beside a request, and what all of them answer with. Values only."""
+"""What every coordinator is told beside a request, and what all of them want done. Values only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from logqueue.clock import Clock
 from logqueue.protocol.schema import Message
@@ -43,9 +43,36 @@ class LogRecord(NamedTuple):
     value: bytes | None
 
 
+class Producer(NamedTuple):
+    """Whose transaction a batch is part of."""
+
+    producer_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append `records` to a partition of the coordinator's topic as one batch, and make it durable.
+
+    The shell reports the outcome with `on_appended(ticket)` or `on_append_failed(ticket, error)`, for each partition in
+    the order of the appends. Replies that depend on the append come out of that report. With a `producer` the batch is
+    part of its transaction. One that is not `awaited` is reported as soon as it is written: all that depends on it is
+    written behind it, in the same partition.
+    """
+
+    ticket: int
+    partition: int
+    records: tuple[LogRecord, ...]
+    producer: Producer | None = None
+    awaited: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """Answer the request behind `token` now. Every request gets exactly one."""
 
     token: object
     response: Message
+
+
+Effect: TypeAlias = Append | Reply

@@ -1,6 +1,7 @@
 """Group coordination as sans-IO state machines.
 
-`coordinator.GroupCoordinator` is the door; `effects` holds what comes out. One file per API or concern.
+`coordinator.GroupCoordinator` is the door; what goes in and comes out are `coordination.effects`. One file per API or
+concern.
 
     classic/    joining, membership (sync, heartbeat, leave); `rebalance` is the state machine
     consumer/   KIP-848: `coordinator` wires heartbeat, classic_members, departures and migration, which work on drafts

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from logqueue.config import BrokerConfig
 from logqueue.config.group import GroupConfig
-from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.effects import Caller, Effect, Now, Producer
 from logqueue.coordination.partitioning import partition_of
 from logqueue.coordination.timers import Timers
 from logqueue.coordination.topics import Topics
@@ -29,7 +29,6 @@ from logqueue.group.classic.joining import Joining
 from logqueue.group.classic.membership import Membership
 from logqueue.group.classic.rebalance import Rebalance
 from logqueue.group.consumer.turns import Turns
-from logqueue.group.effects import Effect, Producer
 from logqueue.group.errors import reply_code_for_failed_append
 from logqueue.group.ledger import Ledger
 from logqueue.group.listing import Listing

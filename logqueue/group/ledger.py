@@ -7,10 +7,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-from logqueue.coordination.effects import Caller, Now, Reply
+from logqueue.coordination.effects import Append, Caller, Effect, Now, Producer, Reply
 from logqueue.coordination.partitioning import partition_of
 from logqueue.errors import ErrorCode
-from logqueue.group.effects import Append, Effect, Producer
 from logqueue.group.records import Change, encode
 from logqueue.protocol.schema import Message
 

@@ -1,27 +1,13 @@
-"""What comes out of the transaction coordinator. Values only; what goes in (`Caller`, `Now`) is that of groups."""
+"""What the transaction coordinator wants done beside appends and replies. Values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from logqueue.coordination.effects import LogRecord, Reply
+from logqueue.coordination.effects import Append, Reply
 from logqueue.errors import ErrorCode
 from logqueue.ids import TopicPartition
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Append `records` to partition `partition` of `__transaction_state` as one batch.
-
-    The shell reports with `on_appended(ticket)` when it is durable, or `on_append_failed(ticket)`. A record that is not
-    `awaited` is reported as soon as it is written: all that depends on it is written behind it, in the same partition.
-    """
-
-    ticket: int
-    partition: int
-    records: tuple[LogRecord, ...]
-    awaited: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
-from logqueue.coordination.effects import Caller, LogRecord, Now, Reply
+from logqueue.coordination.effects import Append, Caller, LogRecord, Now, Reply
 from logqueue.coordination.partitioning import partition_of
 from logqueue.errors import ErrorCode
 from logqueue.ids import TopicPartition
 from logqueue.protocol.schema import Message
-from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers
+from logqueue.transaction.effects import Effect, Verdict, WriteMarkers
 from logqueue.transaction.records import encode
 from logqueue.transaction.states import DEAD, ONGOING, TransactionState
 from logqueue.transaction.transaction import Transaction
@@ -82,7 +82,7 @@ class Ledger:
         entry.pending = following.state
         self._appends[ticket] = _Pending(entry, following, then)
         self._effects.append(
-            Append(ticket, self.partition_for(following.transactional_id), (self._record(following),), awaited)
+            Append(ticket, self.partition_for(following.transactional_id), (self._record(following),), awaited=awaited)
         )
 
     def _record(self, transaction: Transaction) -> LogRecord:

@@ -9,10 +9,9 @@ from typing import Any
 from logqueue.clock import ManualClock
 from logqueue.config import BrokerConfig
 from logqueue.config.group import GroupConfig
-from logqueue.coordination.effects import Caller, LogRecord, Now, Reply
+from logqueue.coordination.effects import Append, Caller, Effect, LogRecord, Now, Reply
 from logqueue.errors import ErrorCode
 from logqueue.group.coordinator import GroupCoordinator
-from logqueue.group.effects import Append, Effect
 from logqueue.protocol import codec
 from logqueue.protocol.messages.consumer_protocol import ConsumerProtocolSubscription
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from logqueue.clock import ManualClock
 from logqueue.config import BrokerConfig
-from logqueue.coordination.effects import Caller, LogRecord, Now, Reply
+from logqueue.coordination.effects import Append, Caller, LogRecord, Now, Reply
 from logqueue.errors import ErrorCode
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
@@ -19,7 +19,7 @@ from logqueue.protocol.messages.end_txn import EndTxnRequest
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest
 from logqueue.protocol.schema import Message
 from logqueue.transaction.coordinator import TransactionCoordinator
-from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers
+from logqueue.transaction.effects import Effect, Verdict, WriteMarkers
 from logqueue.transaction.records import decode
 from logqueue.transaction.transaction import Transaction
 from tests.group.shell import FixedTopics

@@ -1,31 +1,23 @@
-"""Runs the transaction coordinator: requests in, effects out, records into `__transaction_state`, markers, timers.
-
-The coordinator decides and keeps the state; here its appends become durable, its markers are written into the logs,
-its replies leave and its deadlines come.
-"""
+"""The shell of the transaction coordinator: what it starts from, and the markers it has written into the logs."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from logqueue.broker.coordinators.groups import TopicNames
+from logqueue.broker.coordinators.shell import CoordinatorShell
 from logqueue.broker.coordinators.state_log import stored_batches
-from logqueue.broker.network.session import Slot
+from logqueue.broker.coordinators.topic_names import TopicNames
 from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
-from logqueue.coordination.effects import Caller, Now, Reply
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
-from logqueue.records.builder import build_batch, read_records
-from logqueue.records.record import Record
+from logqueue.records.builder import read_records
 from logqueue.storage.errors import InvalidProducerEpoch, TransactionCoordinatorFenced
-from logqueue.storage.results import Origin
 from logqueue.transaction.coordinator import TransactionCoordinator
-from logqueue.transaction.effects import Append, Effect, Verdict, WriteMarkers
+from logqueue.transaction.effects import Effect, Verdict, WriteMarkers
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -39,29 +31,23 @@ MARKER_BYTES = 78  # a control batch with one marker
 OnDurable = Callable[[KafkaError | None], None]
 
 
-class Transactions:
+class Transactions(CoordinatorShell[TransactionCoordinator]):
     """The shell of one TransactionCoordinator."""
 
     def __init__(self, broker: Broker) -> None:
-        self._broker = broker
         present = broker.topics.by_name.get(TRANSACTION_STATE)
         count = broker.config.transaction_state_log_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: an id must be found where it was stored.
         config = replace(broker.config, transaction_state_log_num_partitions=count)
-        self.coordinator = TransactionCoordinator(
+        coordinator = TransactionCoordinator(
             config,
             TopicNames(broker.topics),
             take_producer_id=broker.take_producer_id,
             transaction_version=broker.features.transaction_version,
         )
-        self._timer: _Timer | None = None
+        super().__init__(broker, coordinator, topic=broker.topics.ensure_transactions_topic)
         self._replay([] if present is None else present.partitions)
-        self.perform(self.coordinator.on_loaded(now=self.now()))
-
-    def serve(self, method: Callable[..., list[Effect]], request: Any, slot: Slot, **options: Any) -> None:
-        """Run one request through the coordinator; its answer comes out of the effects, now or later."""
-        caller = Caller(token=slot, version=slot.api_version, client_id=slot.header.client_id or "")
-        self.perform(method(request, caller=caller, now=self.now(), **options))
+        self.perform(coordinator.on_loaded(now=self.now()))
 
     def verify_or_add(
         self,
@@ -75,13 +61,6 @@ class Transactions:
         self.perform(
             self.coordinator.verify_or_add(transactional_id, producer_id, epoch, partitions, token=then, now=self.now())
         )
-
-    def on_deadline(self) -> None:
-        """The time that the coordinator named has come."""
-        self.perform(self.coordinator.on_deadline(now=self.now()))
-
-    def now(self) -> Now:
-        return Now.of(self._broker.clock)
 
     # Start
 
@@ -100,47 +79,15 @@ class Transactions:
 
     # Effects
 
-    def perform(self, effects: list[Effect]) -> None:
-        """Carry effects out in order, and those that follow from them."""
-        queue = deque(effects)
-        while queue:
-            match queue.popleft():
-                case Reply(token, response):
-                    assert isinstance(token, Slot)
-                    self._broker.answer(token, response)
-                case Verdict(token, error):
-                    assert callable(token)
-                    token(error)
-                case Append() as append:
-                    queue.extend(self._append(append))
-                case WriteMarkers() as markers:
-                    queue.extend(self._write_markers(markers))
-        self._arm_timer()
-
-    def _append(self, append: Append) -> list[Effect]:
-        """Write the records; effects that follow at once, if nothing has to wait for the disk."""
-        broker, now = self._broker, self.now()
-        commit, ticket = broker.commit, append.ticket
-        try:
-            partition = broker.topics.ensure_transactions_topic().partitions[append.partition]
-            batch = build_batch([Record(timestamp_ms=now.time_ms, key=r.key, value=r.value) for r in append.records])
-            result = partition.log.append(
-                batch, leader_epoch=LEADER_EPOCH, now_ms=now.time_ms, origin=Origin.COORDINATOR
-            )
-        except KafkaError as error:
-            return self.coordinator.on_append_failed(ticket, error.code, now=now)
-        durable = append.awaited and broker.config.fsync_acks_all
-        if not commit.settle(partition, result.base_offset, result.last_offset + 1, len(batch), durable):
-            return self.coordinator.on_appended(ticket, now=now)
-        commit.on_durable(lambda failure: self._on_durable(ticket, failure))
-        return []
-
-    def _on_durable(self, ticket: int, failure: KafkaError | None) -> None:
-        now = self.now()
-        if failure is None:
-            self.perform(self.coordinator.on_appended(ticket, now=now))
-        else:
-            self.perform(self.coordinator.on_append_failed(ticket, failure.code, now=now))
+    def carry_out(self, effect: object) -> Iterable[object]:
+        match effect:
+            case Verdict(token, error):
+                assert callable(token)
+                token(error)
+                return ()
+            case WriteMarkers() as markers:
+                return self._write_markers(markers)
+        return super().carry_out(effect)
 
     # Markers
 
@@ -202,31 +149,3 @@ class Transactions:
         """A marker is durable: offsets that waited for it in a group's partition are decided."""
         if partition.id.topic == CONSUMER_OFFSETS:
             self._broker.groups.on_marker(partition.id.partition, producer_id, commit=commit)
-
-    # Time
-
-    def _arm_timer(self) -> None:
-        deadline = self.coordinator.next_deadline()
-        timer = self._timer
-        if deadline is None or (timer is not None and not timer.is_done and timer.deadline <= deadline):
-            return  # a timer that fires too early only arms the next one
-        if timer is not None:
-            timer.is_done = True
-        self._timer = _Timer(self, deadline)
-        delay = deadline - self._broker.clock.monotonic()
-        self._broker.deadlines.push(self._broker.loop.time() + delay, self._timer)
-
-
-class _Timer:
-    """The coordinator's next deadline."""
-
-    __slots__ = ("_transactions", "deadline", "is_done")
-
-    def __init__(self, transactions: Transactions, deadline: float) -> None:
-        self.deadline = deadline
-        self.is_done = False
-        self._transactions = transactions
-
-    def on_deadline(self) -> None:
-        self.is_done = True
-        self._transactions.on_deadline()

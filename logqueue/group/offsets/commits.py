@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from logqueue.config import BrokerConfig
-from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.effects import Caller, Now, Producer
 from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.group.classic.group import ClassicGroup
 from logqueue.group.classic.rebalance import Rebalance
-from logqueue.group.effects import Producer
 from logqueue.group.ledger import Ledger
 from logqueue.group.records import NO_EXPIRY, CommittedOffset, OffsetChange, is_storable
 from logqueue.ids import TopicPartition
