@@ -65,6 +65,24 @@ def count(text: str) -> int:
     return int(text)
 
 
+def processes(text: str) -> int:
+    """A number of processes; `auto` is one for each processor that this process may use."""
+    if text != "auto":
+        return count(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_range(text: str) -> tuple[int, int]:
+    """A number of processes, from least to most: `3`, `1..4`, or `auto` (one for each processor at most)."""
+    if text == "auto":
+        return 1, processes(text)
+    least, separator, most = text.partition("..")
+    found = (processes(least), processes(most)) if separator else (count(text), count(text))
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins (try 1..4)")
+    return found
+
+
 def seconds(text: str) -> float:
     """A duration as seconds: a bare number, or parts with units: 250ms, 10s, 1h30m, 2d."""
     from logqueue.jobs.durations import InvalidDuration, parse_duration

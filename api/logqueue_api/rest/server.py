@@ -28,7 +28,7 @@ from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
-from logqueue_api.rest.services import Services
+from logqueue_api.rest.services import ApiOptions, Services
 from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
 
@@ -53,6 +53,7 @@ def run_api(
     port: int = 8080,
     view_path: Path,
     limits: ApiLimits | None = None,
+    options: ApiOptions | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Blocking; run it in a process of its own.
@@ -66,7 +67,16 @@ def run_api(
     with listening:
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto", log_config=None).get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            runner.run(serve(settings, listening, view_path=view_path, limits=limits or ApiLimits(), on_ready=on_ready))
+            runner.run(
+                serve(
+                    settings,
+                    listening,
+                    view_path=view_path,
+                    limits=limits or ApiLimits(),
+                    options=options,
+                    on_ready=on_ready,
+                )
+            )
 
 
 async def serve(
@@ -75,11 +85,13 @@ async def serve(
     *,
     view_path: Path,
     limits: ApiLimits,
+    options: ApiOptions | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
     clock: Clock | None = None,
 ) -> None:
     """Serve on a listening socket until a signal, or until cancelled."""
     async with running_services(settings, view_path=view_path, limits=limits, clock=clock or SystemClock()) as services:
+        services.options = options or ApiOptions()
         config = uvicorn.Config(
             Measured(build_app(services), services.metrics),
             log_config=None,

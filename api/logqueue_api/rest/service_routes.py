@@ -21,9 +21,15 @@ router = APIRouter(tags=["service"])
 CHECK_SECONDS: Final = 3.0
 
 
-@router.get("/healthz", summary="Whether this process lives")
-async def healthz() -> Response:
-    """200 as long as the process answers at all."""
+@router.get("/healthz", responses=problems(503), summary="Whether this process lives")
+async def healthz(services: ServicesOf) -> Response:
+    """200 as long as the process answers at all. Under `logqueue up` it speaks for the workers too: 503 while one of
+    them lives and gets on with nothing although there is work.
+    """
+    if services.options.counts_workers:
+        stuck = services.workers.roster.problems(services.clock.time_ms())
+        if stuck:
+            raise Problem(503, "; ".join(f"worker {worker}: {problem}" for worker, problem in stuck))
     return json_answer({"status": "ok", "version": __version__})
 
 

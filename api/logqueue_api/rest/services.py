@@ -20,6 +20,17 @@ from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """What an API was started for besides serving. `counts_workers`: /healthz speaks for the workers too (`up`).
+
+    `app` is what replays run (module:name or file.py), None where there is no app.
+    """
+
+    counts_workers: bool = False
+    app: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Services:
     """The parts of one API process. `stopping` is set when it shuts down, so that event streams and waits end."""
@@ -34,6 +45,7 @@ class Services:
     cluster: Cluster
     metrics: ApiMetrics
     workers: RosterTail
+    options: ApiOptions = field(default_factory=ApiOptions)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
     # Requests that read a whole topic: two at a time, the others wait.

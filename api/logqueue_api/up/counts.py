@@ -36,6 +36,13 @@ class QueueCounts:
         return sum(self.counts.get(state, 0) for state in ENDED_STATES)
 
 
+def oldest_seconds(document: Any) -> float | None:
+    """The age of the oldest queued job of an answer; None where none is queued."""
+    items = document.get("items") if isinstance(document, dict) else None
+    ages = [item.get("oldest_queued_age_s") for item in (items if isinstance(items, list) else [])]
+    return max((float(age) for age in ages if age is not None), default=None)
+
+
 class Rates:
     """Remembers enough of the past to know how fast each queue goes."""
 

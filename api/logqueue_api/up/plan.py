@@ -14,6 +14,7 @@ from pathlib import Path
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.up.child import ChildSpec, Ready
 from logqueue_api.up.http_get import is_ok
+from logqueue_api.up.scaling import ScaleLimits
 
 BROKER = "broker"
 API = "api"
@@ -38,6 +39,7 @@ FINAL_CODES = frozenset({int(ExitCode.USAGE), int(ExitCode.IN_USE), int(ExitCode
 class Plan:
     """One `logqueue up`. Ports may be 0.
 
+    `workers` are run at least, `most_workers` at most (0: never more). `capacity` is what one may run at once.
     `queues` are those to work on (empty: all); `bootstrap` is an outside cluster, None for the embedded log.
     """
 
@@ -54,10 +56,15 @@ class Plan:
     feed: str | None
     feed_all: bool
     environment: Mapping[str, str]
+    most_workers: int = 0
+    capacity: int = 100
 
     @property
-    def worker_names(self) -> list[str]:
-        return [f"worker-{number}" for number in range(1, self.workers + 1)] if self.app else []
+    def scale(self) -> ScaleLimits | None:
+        """How many workers there may be; None: none."""
+        if not self.app or not self.workers:
+            return None
+        return ScaleLimits(least=self.workers, most=max(self.workers, self.most_workers))
 
 
 def broker_spec(plan: Plan) -> ChildSpec:
@@ -87,7 +94,8 @@ def api_spec(plan: Plan, *, bootstrap: str) -> ChildSpec:
     def command(ready: Ready | None) -> Sequence[str]:
         port = ready[1].rpartition(":")[2] if ready else str(plan.http_port)
         where = ["--bootstrap", bootstrap, "--data-dir", str(plan.data_dir)]
-        return _logqueue("api", *where, "--host", plan.host, "--http-port", port)
+        app = ["--app", plan.app] if plan.app else []
+        return _logqueue("api", *where, "--host", plan.host, "--http-port", port, "--health-workers", *app)
 
     return ChildSpec(
         name=API,

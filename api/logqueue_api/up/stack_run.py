@@ -19,13 +19,14 @@ from logqueue_api.up.app_card import AppCard
 from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
 from logqueue_api.up.card_process import read_card
 from logqueue_api.up.child import Child, ChildState, Notice
-from logqueue_api.up.counts import Rates
+from logqueue_api.up.counts import Rates, oldest_seconds
 from logqueue_api.up.hints import Hint, hints
 from logqueue_api.up.http_get import get_json
 from logqueue_api.up.plan import API, BROKER, FEED, Plan, Recipes
 from logqueue_api.up.run_file import DataFolder, DataFolderInUse, DataFolderUnusable, Run
 from logqueue_api.up.signals import Signals
 from logqueue_api.up.supervisor import ChildFailed, Supervisor
+from logqueue_api.up.workforce import Workforce, is_worker
 
 LOG_DIR = "logs"
 COUNT_SECONDS = 1.0
@@ -128,10 +129,10 @@ class StackRun:
         api = await start(recipes.api(plan, bootstrap=bootstrap))
         assert api.ready is not None
         url = api.ready[1]
-        if plan.worker_names:
+        workforce = self._make_workforce(bootstrap=bootstrap, api=url)
+        if workforce is not None:
             self._phase("starting workers")
-        specs = [recipes.worker(plan, name, bootstrap=bootstrap, api=url) for name in plan.worker_names]
-        await asyncio.gather(*(start(spec) for spec in specs))
+            await workforce.start()
         if card is not None:
             await self._until_known(card, url)
         self._board.phase = ""
@@ -144,7 +145,24 @@ class StackRun:
             document = await get_json(f"{url}/v1/queues")
             if document is not None:
                 self._board.queues = self._rates.take(document, now=self._clock.monotonic())
+                if workforce is not None:
+                    workforce.scale(list(self._board.queues), oldest_seconds(document))
+            if workforce is not None:
+                workforce.replace_stuck(await get_json(f"{url}/v1/workers"))
             await asyncio.sleep(COUNT_SECONDS)
+
+    def _make_workforce(self, *, bootstrap: str, api: str) -> Workforce | None:
+        plan, limits = self._plan, self._plan.scale
+        if limits is None:
+            return None
+        return Workforce(
+            self._supervisor,
+            make=lambda name: self._recipes.worker(plan, name, bootstrap=bootstrap, api=api),
+            limits=limits,
+            capacity=plan.capacity,
+            clock=self._clock,
+            on_notice=self._take_notice,
+        )
 
     async def _until_known(self, card: AppCard, url: str) -> None:
         """Wait until the API has read what the workers declare: ready means that a first POST is understood."""
@@ -208,7 +226,7 @@ class StackRun:
             api=self._run.api,
             broker=pids.get(BROKER),
             api_process=pids.get(API),
-            workers=tuple(pid for name in self._plan.worker_names if (pid := pids.get(name)) is not None),
+            workers=tuple(pid for name, pid in pids.items() if is_worker(name) and pid is not None),
         )
         if present != self._run:
             self._run = present
@@ -221,7 +239,7 @@ class StackRun:
             api=run.api,
             data_dir=str(plan.data_dir),
             is_embedded=plan.bootstrap is None,
-            app=f"{card.name} ({plan.app}), {_count(plan.workers, 'worker')}" if card else None,
+            app=f"{card.name} ({plan.app}), {_workers(plan)}" if card else None,
             metrics=self._broker_metrics(),
         )
         self._screen.ready(addresses, self._hints(card, run), run.to_json())
@@ -289,6 +307,12 @@ def _short(path: str) -> str:
     """Relative to the current directory where that is shorter to copy."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
+
+
+def _workers(plan: Plan) -> str:
+    if plan.most_workers > plan.workers:
+        return f"{plan.workers} to {plan.most_workers} workers"
+    return _count(plan.workers, "worker")
 
 
 def _count(number: int, noun: str) -> str:

@@ -223,6 +223,22 @@ class Supervisor:
         for group in groups:
             await asyncio.gather(*(self._stop_child(self.children[n]) for n in group if n in self.children))
 
+    async def retire(self, name: str) -> None:
+        """Stop a child within its bound and forget it: its name is free again."""
+        await self._stop_child(self.children[name])
+        child = self.children.pop(name, None)
+        self._keepers.pop(name, None)
+        if child is not None:
+            child.log.close()
+        self._on_change()
+
+    def restart(self, name: str) -> None:
+        """Ask a child to end, and kill it if it does not within its bound; it is started again as after a crash."""
+        process = self.children[name].process
+        if process is not None:
+            process.terminate()
+            asyncio.get_running_loop().call_later(self.children[name].spec.stop_seconds, process.kill)
+
     def hurry(self) -> None:
         """End every child at once: the second Ctrl-C."""
         for child in self.children.values():

@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help=f"0 takes any free one ({DEFAULT_HTTP_PORT})",
     )
+    parser.add_argument(
+        "--health-workers", action="store_true", help="/healthz fails too while a worker lives and gets on with nothing"
+    )
+    parser.add_argument("--app", metavar="APP", help="what POST /v1/replays runs (module:name or file.py[:name])")
     parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
     add_log_level(parser)
     add_stack(parser)
@@ -45,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from logqueue.jobs.settings import load_settings, read_settings_file
     from logqueue_api.rest.limits import ApiLimits
     from logqueue_api.rest.server import PortTaken, run_api
+    from logqueue_api.rest.services import ApiOptions
 
     settings = load_settings(bootstrap=stack.bootstrap)
     limits = ApiLimits.load(read_settings_file().get("api"))
@@ -56,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
             port=options.http_port,
             view_path=options.data_dir / VIEW_FILE,
             limits=limits,
+            options=ApiOptions(counts_workers=options.health_workers, app=options.app),
             on_ready=lambda url: output.event({"event": "ready", "api": url}, f"logqueue api ready on {url}"),
         )
     except PortTaken as error:

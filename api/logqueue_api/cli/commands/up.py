@@ -18,6 +18,7 @@ from logqueue_api.cli.arguments import (
     add_json,
     count,
     port,
+    process_range,
     seconds,
 )
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from logqueue_api.up.stack_run import StackRun
 
 DEFAULT_DRAIN_SECONDS = 25.0  # as WorkerLimits has it, which is not imported for a default
+DEFAULT_CONCURRENCY = 100  # the same
 MOST_WORKERS = 256
 REACH_ATTEMPTS = 20  # a cluster that is started at the same time gets about five seconds
 
@@ -41,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kafka-port", type=port, default=DEFAULT_KAFKA_PORT, metavar="P", help="of the log (9092)")
     parser.add_argument("--http-port", type=port, default=DEFAULT_HTTP_PORT, metavar="P", help="of the API (8080)")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this cluster instead of the embedded log")
-    parser.add_argument("--workers", type=count, default=1, metavar="N", help="worker processes (1)")
+    parser.add_argument(
+        "--workers",
+        type=process_range,
+        default=(1, 1),
+        metavar="N|A..B|auto",
+        help="worker processes: N, from A to B as jobs wait, or auto: from 1 to one per processor (1)",
+    )
     parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once per worker process")
     parser.add_argument(
         "-q", "--queue", action="append", default=[], metavar="Q", help="only these queues (repeatable)"
@@ -73,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
         host=options.host,
         kafka_port=options.kafka_port,
         http_port=options.http_port,
-        workers=options.workers if options.app else 0,
+        workers=options.workers[0] if options.app else 0,
+        most_workers=options.workers[1],
+        capacity=options.concurrency or DEFAULT_CONCURRENCY,
         queues=tuple(options.queue),
         worker_options=_worker_options(options),
         drain_seconds=options.drain_timeout,
@@ -101,8 +111,8 @@ async def _run(stack: StackRun, bootstrap: str | None) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.all and not options.feed:
         raise UsageError("--all is for a feed, and there is none", hint="--feed MODULE names it")
-    if options.workers > MOST_WORKERS:
-        raise UsageError(f"--workers {options.workers} is more than {MOST_WORKERS}")
+    if options.workers[1] > MOST_WORKERS:
+        raise UsageError(f"--workers {options.workers[1]} is more than {MOST_WORKERS}")
     if options.bootstrap:
         check_bootstrap(options.bootstrap, "--bootstrap")
     if options.kafka_port == options.http_port != 0:
