@@ -195,6 +195,20 @@ def test_a_refused_produce_without_acknowledgement_ends_its_connection(admin: Wi
     assert bob.is_closed_by_broker()
 
 
+def test_without_acknowledgement_what_is_allowed_is_written_before_the_connection_ends(
+    admin: Wire, bob: Wire, prefix: str
+) -> None:
+    for name in (f"{prefix}-mine", f"{prefix}-theirs"):
+        create(admin, name)
+    allow(admin, ResourceType.TOPIC, Operation.ALL, f"{prefix}-mine")
+    request = produce_request(f"{prefix}-theirs", batch(b"v"), acks=0)
+    request.topic_data += produce_request(f"{prefix}-mine", batch(b"v"), acks=0).topic_data
+    bob.send(9, request)
+    assert bob.is_closed_by_broker()
+    marks = [admin.call(12, fetch_request(f"{prefix}-{whose}", 0)) for whose in ("mine", "theirs")]
+    assert [answer.responses[0].partitions[0].high_watermark for answer in marks] == [1, 0]
+
+
 def test_a_parked_fetch_of_an_allowed_topic_is_answered_with_the_refused_ones(
     guarded: str, admin: Wire, bob: Wire, prefix: str
 ) -> None:

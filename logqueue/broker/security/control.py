@@ -53,14 +53,19 @@ class Control:
     def serve(self, handler: Handler, request: Any, slot: Slot, size: int) -> None:
         """Serve a request of `size` bytes as far as its sender may. Raises KafkaError if its connection has to end."""
         run: Callable[[], Any] = partial(handler, self._broker, request, slot)
+        failure: KafkaError | None = None
         if self._authorizer is not None:
             verdict = self._judge(request, slot)
             if isinstance(verdict, Message):
                 run = partial(_same, verdict)
+            elif isinstance(verdict, KafkaError):
+                failure = verdict
             else:
                 slot.amend = verdict
         metering = self._metering
         response = run() if metering is None else metering.serve(run, request, slot, size)
+        if failure is not None:
+            raise failure
         if response is not None:
             self._broker.answer(slot, response)
 

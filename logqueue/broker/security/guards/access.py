@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from logqueue.errors import KafkaError
 from logqueue.protocol.schema import Message
 from logqueue.security.acl import CLUSTER_NAME, Operation, ResourceType
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Amend = Callable[[Any], Message]
-Verdict = Message | Amend | None
+# Nothing is refused; the response to send instead of serving; what completes the response; what ends the connection
+# behind the handler, which serves what is left.
+Verdict = None | Message | Amend | KafkaError
 
 
 class Access:

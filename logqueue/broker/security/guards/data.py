@@ -45,7 +45,10 @@ def guard_produce(access: Access, request: produce.ProduceRequest, version: int)
     if not refused:
         return None
     if request.acks == 0:
-        raise ProduceRefused("a produce without acknowledgement is not authorized")
+        failure = ProduceRefused("a produce without acknowledgement is not authorized")
+        if refused_id or not request.topic_data:
+            raise failure
+        return failure
     answers = [
         produce.TopicProduceResponse(
             name=topic.name,
