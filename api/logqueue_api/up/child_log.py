@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 LARGEST_LOG_BYTES = 5 << 20
@@ -13,22 +14,27 @@ KEPT_LINES = 20
 
 
 class ChildLog:
-    """Takes bytes as they come; writes them to `path` and calls `on_line` for each whole line.
+    """Takes bytes as they come; writes them to `path` (None: nowhere) and calls `on_line` for each whole line.
 
     When the file passes LARGEST_LOG_BYTES it becomes `<path>.1` (and that one `.2`), so a child's logs never hold
     more than three times that. A line longer than LONGEST_LINE_BYTES is told in pieces.
     """
 
-    def __init__(self, path: Path, *, on_line: Callable[[str], None], largest_bytes: int = LARGEST_LOG_BYTES) -> None:
+    def __init__(
+        self, path: Path | None, *, on_line: Callable[[str], None], largest_bytes: int = LARGEST_LOG_BYTES
+    ) -> None:
         self.path = path
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._on_line = on_line
         self._largest_bytes = largest_bytes
         self._rest = b""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._size = self._file.tell()
+        self._file: FileIO | None = None
+        self._size = 0
         self._write_error = ""
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab", buffering=0)
+            self._size = self._file.tell()
 
     def feed(self, data: bytes) -> None:
         """Take the next output of the child."""
@@ -47,7 +53,8 @@ class ChildLog:
             self._rest = b""
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _tell(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip()
@@ -57,9 +64,11 @@ class ChildLog:
 
     def _store(self, data: bytes) -> None:
         """A full disk must not end the supervisor: the failure is told once as a line, and output is still read."""
+        if self._file is None:
+            return
         try:
             if self._size + len(data) > self._largest_bytes and self._size:
-                self._rotate()
+                self._file = self._rotate(self._file)
             self._size += self._file.write(data)
             self._write_error = ""
         except OSError as error:
@@ -67,12 +76,13 @@ class ChildLog:
                 self._write_error = str(error)
                 self._on_line(f"ERROR the log {self.path} cannot be written: {error.strerror}")
 
-    def _rotate(self) -> None:
-        self._file.close()
+    def _rotate(self, file: FileIO) -> FileIO:
+        assert self.path is not None, "there is a file"
+        file.close()
         for number in range(KEPT_OLD_LOGS, 0, -1):
             older = self.path.with_name(f"{self.path.name}.{number}")
             newer = self.path.with_name(f"{self.path.name}.{number - 1}") if number > 1 else self.path
             if newer.exists():
                 newer.replace(older)
-        self._file = self.path.open("ab", buffering=0)
         self._size = 0
+        return self.path.open("ab", buffering=0)

@@ -30,7 +30,8 @@ class ChildFailed(LogqueueError):
     def __init__(self, child: Child, reason: str) -> None:
         lines = list(dict.fromkeys(child.log.last_lines))[-TOLD_LINES:]  # what each start said again, once
         tail = "".join(f"\n  | {line}" for line in lines) or "\n  | (no output)"
-        super().__init__(f"{child.name} {reason}. Its last output:{tail}\n  log: {child.log.path}")
+        where = f"\n  log: {child.log.path}" if child.log.path is not None else ""
+        super().__init__(f"{child.name} {reason}. Its last output:{tail}{where}")
         self.child = child.name
         self.exit_code: int | None = None
 
@@ -39,13 +40,13 @@ class Supervisor:
     """Owns children; use as an async context manager: leaving it leaves no child behind.
 
     `on_notice` hears what a person should see, `on_line` every line of every child, `on_change` that a child's
-    state or pid has changed.
+    state or pid has changed. `log_dir` None keeps no files of what children print.
     """
 
     def __init__(
         self,
         *,
-        log_dir: Path,
+        log_dir: Path | None,
         limits: RestartLimits | None = None,
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -89,7 +90,8 @@ class Supervisor:
     def launch(self, spec: ChildSpec) -> Child:
         """Start a child without waiting."""
         assert spec.name not in self.children, f"two children are called {spec.name}"
-        log = ChildLog(self._log_dir / f"{spec.name}.log", on_line=lambda line: self._take_line(spec.name, line))
+        path = self._log_dir / f"{spec.name}.log" if self._log_dir is not None else None
+        log = ChildLog(path, on_line=lambda line: self._take_line(spec.name, line))
         child = Child(spec=spec, backoff=Backoff(self._limits), log=log)
         self.children[spec.name] = child
         self._keepers[spec.name] = asyncio.create_task(self._keep(child), name=f"keep {spec.name}")

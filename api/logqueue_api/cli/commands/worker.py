@@ -1,6 +1,7 @@
 """Run an app's jobs: one process, many jobs at once. SIGTERM or Ctrl-C drains; a second one ends at once.
 
 Start as many as you like, on any machine that reaches the log: they share the queues as one consumer group.
+`logqueue worker ls` lists those that run, wherever they run.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import os
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logqueue_api.cli.app_loading import load_app
-from logqueue_api.cli.arguments import add_stack, count, seconds
+from logqueue_api.cli.arguments import add_stack, count, port, processes, seconds
 from logqueue_api.cli.exits import ExitCode, UsageError
 from logqueue_api.cli.log_lines import add_log_level, configure
 from logqueue_api.cli.output import Output
@@ -27,7 +29,15 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("app", metavar="APP", help="module:name or file.py[:name]")
+    parser.add_argument("app", metavar="APP", help="module:name or file.py[:name]; `ls` lists workers")
+    parser.add_argument("--group", metavar="G", help="ls: only the workers of this group")
+    parser.add_argument(
+        "--processes",
+        type=processes,
+        default=1,
+        metavar="N|auto",
+        help="worker processes; auto: one for each processor (1)",
+    )
     parser.add_argument("-q", "--queue", action="append", metavar="Q", help="only this queue (repeatable; all)")
     parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once (100)")
     parser.add_argument("--drain-timeout", type=seconds, metavar="T", help="for running jobs at a stop (25s)")
@@ -39,12 +49,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a static member that leaves its group at a stop: it will not come back soon",
     )
+    parser.add_argument(
+        "--isolated", type=count, metavar="N", help='processes for handlers with isolation="process" (the processors)'
+    )
+    parser.add_argument("--health-port", type=port, metavar="P", help="answer GET /healthz there: 503 when stuck")
+    parser.add_argument("--health-file", type=Path, metavar="FILE", help="rewritten while healthy, removed when not")
     parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
     add_log_level(parser)
     add_stack(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.app == "ls":
+        from logqueue_api.cli.worker_list import list_workers
+
+        return list_workers(options)
+    if options.group is not None:
+        raise UsageError("--group is for `logqueue worker ls`", hint="a worker's group is its app's")
     if options.leave and options.instance_id is None:
         raise UsageError("--leave is for a static member", hint="--instance-id ID makes it one")
     if options.config:
@@ -52,10 +73,15 @@ def run(options: argparse.Namespace) -> int:
     stack = find_stack(options)
     configure(options.log_level)
     output = Output(is_json=options.json)
+    if options.processes > 1:
+        from logqueue_api.cli.worker_group import run_group
+
+        return run_group(options, stack, output)
     app = load_app(options.app)
 
     import uvloop
-    from logqueue_consumers.worker import run_worker
+    from logqueue_consumers.limits import WorkerLimits
+    from logqueue_consumers.worker import Health, run_worker
 
     from logqueue.jobs.settings import load_settings
 
@@ -78,6 +104,8 @@ def run(options: argparse.Namespace) -> int:
             drain_timeout=options.drain_timeout,
             instance_id=options.instance_id,
             on_ready=on_ready,
+            limits=WorkerLimits() if options.isolated is None else WorkerLimits(isolated_processes=options.isolated),
+            health=Health(port=options.health_port, file=options.health_file),
         )
         if options.leave:
             await _leave(settings, group=app.group, instance_id=options.instance_id)
