@@ -9,13 +9,14 @@ The topic is compacted: the last record of a key holds, a tombstone takes it bac
 | `cancel/<job id>`              | `replay`, `reason` | the job is cancelled up to that replay                         |
 | `run-now/<job id>`             | `replay`           | due times that were set before `at` do not count               |
 | `retry/<job id>`               | `replay`           | the job was sent round again as that replay                    |
+| `discard/<job id>`             | `replay`           | its dead letters up to that replay are closed                  |
 | `dead-letter/<topic>/<p>/<o>`  | `event`            | what became of that letter                                     |
 | `pause/queue/<q>`, `pause/type/<type>`, `pause/tenant/<q>/<tenant>` | `reason` | no job of it starts                 |
 | `kill/...`, `limit/...`, `weight/...`, `schedule-pause/...` | see their rooms | kept as they are                     |
 
 `ControlState` keeps cancels and run-nows as values of their own, since there may be many, and every other standing
-command as its JSON object under its key. Definitions and what only records a deed (`retry/`, `dead-letter/`) it passes
-over.
+command as its JSON object under its key. Definitions and what only records a deed (`retry/`, `discard/`,
+`dead-letter/`) it passes over.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ MAX_REASON_CHARS = 500
 CANCEL = "cancel/"
 RUN_NOW = "run-now/"
 RETRY = "retry/"
+DISCARD = "discard/"
 DEAD_LETTER = "dead-letter/"
 DEFINITION = "definition/"
 PAUSE_QUEUE = "pause/queue/"
@@ -107,6 +109,11 @@ def run_now_command(job_id: str, *, replay: int, by: str, at_ms: int) -> Command
 def retry_command(job_id: str, *, replay: int, by: str, at_ms: int) -> Command:
     """Note that a job that had ended was sent round again, as this replay."""
     return Command(key=RETRY + job_id, by=by, at_ms=at_ms, value={"replay": replay})
+
+
+def discard_command(job_id: str, *, replay: int, by: str, at_ms: int) -> Command:
+    """Note that nobody wants to see the dead letters of a job any more, up to this replay of it."""
+    return Command(key=DISCARD + job_id, by=by, at_ms=at_ms, value={"replay": replay})
 
 
 def withdraw(key: str, *, by: str, at_ms: int) -> Command:

@@ -214,9 +214,7 @@ async def test_run_now_runs_what_waits_for_its_time(log: Log) -> None:
             return {s.id: str(s.state) for s in await log.statuses()}
 
         await until(waiting, lambda found: found == {delayed.id: "scheduled", retried.id: "retrying"})
-        await command(
-            log, *(run_now_command(job.id, replay=0, by="op", at_ms=now_ms()) for job in (delayed, retried))
-        )
+        await command(log, *(run_now_command(job.id, replay=0, by="op", at_ms=now_ms()) for job in (delayed, retried)))
         ended = await log.terminal(count=2)
         assert {str(status.state) for status in ended} == {"succeeded"}
         assert sorted(ran) == [(1, 1), (2, 1), (2, 2)]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from logqueue_api.rest.problems import Problem
+from logqueue_api.rest.problems import Problem, faults_of, invalid
 from logqueue_api.rest.services import Services
+from logqueue_api.rest.wire import read_json
 
 JSON = "application/json"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def json_answer(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -43,6 +47,18 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
     return bytes(body)
+
+
+def read_model(model: type[Model], body: bytes) -> Model:
+    """The body as a model; an empty one is an empty object. A Problem (400) names the fields that are wrong."""
+    document = read_json(body) if body.strip() else {}
+    if not isinstance(document, dict):
+        raise invalid("body", "not a JSON object")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        faults = faults_of(error)
+        raise Problem(400, "; ".join(f"{f.field}: {f.detail}" for f in faults[:5]), faults=faults) from None
 
 
 def _too_large(max_bytes: int) -> Problem:

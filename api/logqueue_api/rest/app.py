@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logqueue.version import __version__
 from logqueue_api.rest import (
+    control_routes,
     dlq_routes,
     event_routes,
     job_routes,
@@ -33,6 +34,7 @@ DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 
 _ROUTERS: Final = (
     job_routes.router,
+    control_routes.router,
     event_routes.router,
     job_routes.late_router,
     queue_routes.router,
@@ -62,7 +64,14 @@ def build_app(services: Services) -> FastAPI:
     app.state.services = services
     routes = [route for router in _ROUTERS for route in router.routes]
     problems.install(app, routes, bootstrap=services.settings.bootstrap)
-    openapi.install(app, JobRequest, BatchRequest, dlq_routes.ReplayRequest)
+    openapi.install(
+        app,
+        JobRequest,
+        BatchRequest,
+        dlq_routes.ReplayRequest,
+        control_routes.CommandRequest,
+        control_routes.BulkRequest,
+    )
     for router in _ROUTERS:
         app.include_router(router, dependencies=[Depends(only_known_query)])
 

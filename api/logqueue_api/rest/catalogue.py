@@ -74,6 +74,11 @@ class Catalogue:
             raise invalid(where + "queue", f"type {type_!r} runs from {', '.join(queues)}, not from {queue!r}")
         return type_, queue
 
+    def group_of(self, type_: str | None, *, queue: str) -> str | None:
+        """The one group that has published this type (or any of the queue, if None); None if several or none have."""
+        groups = {job.group for job in self.jobs if job.queue == queue and type_ in (None, job.type)}
+        return groups.pop() if len(groups) == 1 else None
+
     def check(self, arguments: Mapping[str, Any], *, type_: str, queue: str, where: str = "") -> None:
         """A Problem that names each argument which the handler's signature does not take."""
         for validator in self._validators_of(type_, queue):

@@ -24,7 +24,9 @@ def show_job(job: Job, services: Services) -> dict[str, Any]:
     if outcome.state is State.RUNNING and not job.key.shadow:  # replays send no heartbeats
         row = RunningRow(job.identity.queue, job.type, outcome.worker, outcome.started_at)
         condition = condition_of(row, services)
-    return {**job_document(job, services.view.catalogue.default_types), "condition": condition}
+    document = {**job_document(job, services.view.catalogue.default_types), "condition": condition}
+    document["details"] |= services.control.asked_of(job)
+    return document
 
 
 def condition_of(row: RunningRow, services: Services) -> str | None:

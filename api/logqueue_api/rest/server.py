@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 import structlog
 import uvicorn
+from logqueue_consumers.control.operator import Operator
 from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.view.child import FoldChild
 
@@ -26,8 +27,10 @@ from logqueue.jobs.client import JobClient
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.cluster import Cluster
+from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
+from logqueue_api.rest.operations import Operations
 from logqueue_api.rest.services import ApiOptions, Services
 from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
@@ -136,6 +139,12 @@ async def running_services(
         workers = RosterTail(hasty)
         following = asyncio.create_task(workers.run(), name="heartbeats")
         stack.push_async_callback(_cancel, following)
+        operator = Operator(hasty, clock)
+        stack.push_async_callback(operator.stop)
+        operations = Operations(clock, bootstrap=settings.bootstrap)
+        stack.push_async_callback(operations.close)
+        control = ControlWatch(hasty, view=view, writer=operator.writer, clock=clock)
+        stack.push_async_callback(_cancel, asyncio.create_task(control.run(), name="control"))
         yield Services(
             settings=settings,
             limits=limits,
@@ -147,6 +156,9 @@ async def running_services(
             cluster=cluster,
             metrics=ApiMetrics(),
             workers=workers,
+            operator=operator,
+            operations=operations,
+            control=control,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
+from logqueue_consumers.control.operator import Operator
 from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.view.child import FoldChild
 
@@ -14,8 +15,10 @@ from logqueue.clock import Clock
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.cluster import Cluster
+from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
+from logqueue_api.rest.operations import Operations
 from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
 
@@ -45,6 +48,9 @@ class Services:
     cluster: Cluster
     metrics: ApiMetrics
     workers: RosterTail
+    operator: Operator
+    operations: Operations
+    control: ControlWatch
     options: ApiOptions = field(default_factory=ApiOptions)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
