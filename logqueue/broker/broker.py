@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
 from logqueue.config.listeners import listeners_of
 from logqueue.config.process import METRICS_OFF
 from logqueue.errors import KafkaError
+from logqueue.ids import TopicPartition
 from logqueue.protocol.frames import write_response
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DataFolderError
@@ -263,10 +264,10 @@ class Broker:
         return 0 if self._network is None else self._network.connection_count
 
     @property
-    def uncleanable_count(self) -> int:
+    def uncleanable(self) -> Collection[TopicPartition]:
         """Partitions that are not compacted, since they are damaged."""
         cleaner = None if self._upkeep is None else self._upkeep.cleaner
-        return 0 if cleaner is None else len(cleaner.uncleanable)
+        return () if cleaner is None else cleaner.uncleanable
 
     @property
     def loaded_groups(self) -> Groups | None:

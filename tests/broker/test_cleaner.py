@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from logqueue.broker.broker import Broker
+from logqueue.broker.doctor.finding import Status
+from logqueue.broker.doctor.folder import look_at_folder
+from logqueue.broker.metrics.page import render
+from logqueue.broker.metrics.snapshot import take
 from logqueue.broker.upkeep.cleaner import Cleaner
 from logqueue.config import BrokerConfig
 from logqueue.ids import TopicPartition
@@ -133,6 +137,13 @@ def test_a_damaged_log_is_given_up_and_the_others_are_not(tmp_path: Path) -> Non
         assert len(records(other)) == 10
         assert log.segments[0].size > 30_000
         assert list((tmp_path / "keyed-0").glob("*.cleaned")) == []
+        await until(lambda: (tmp_path / "logqueue-uncleanable.json").exists())
+        (finding,) = (each for each in look_at_folder(tmp_path, is_running=True) if each.check == "compaction")
+        assert (finding.status, "keyed-0" in finding.text) == (Status.PROBLEM, True)
+        assert f"logcleanermanager_uncleanable_bytes {float(log.size)}".encode() in render(take(broker))
+        broker.topics.delete(broker.topics.by_name["keyed"])
+        await until(lambda: not cleaner.uncleanable)
+        await until(lambda: not (tmp_path / "logqueue-uncleanable.json").exists())
 
     play(scene, tmp_path)
 

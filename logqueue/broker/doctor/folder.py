@@ -13,7 +13,7 @@ from logqueue.config import LogConfig
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
 from logqueue.storage.directory_lock import FILE_NAME as LOCK
-from logqueue.storage.file_system import RealFileSystem
+from logqueue.storage.file_system import FileSystem, RealFileSystem
 from logqueue.storage.log_directory import CLEAN_SHUTDOWN
 from logqueue.storage.meta import read_meta
 from logqueue.storage.names import (
@@ -28,6 +28,7 @@ from logqueue.storage.names import (
 )
 from logqueue.storage.settings import read_settings
 from logqueue.storage.topics import Topic, read_topics
+from logqueue.storage.uncleanable import read_uncleanable
 
 FUTURE_SECONDS = 3600  # Kafka's message.timestamp.after.max.ms
 SHOWN = 5  # names in one finding
@@ -75,6 +76,7 @@ def look_at_folder(folder: Path, *, is_running: bool) -> Iterator[Finding]:
     if not is_running:
         yield _shutdown(folder)
     yield from _leftovers(folder, topics, is_running=is_running)
+    yield _compaction(fs, folder)
     yield from _timestamps(folder)
 
 
@@ -105,6 +107,15 @@ def _leftovers(folder: Path, topics: dict[str, Topic], *, is_running: bool) -> I
         yield warning("leftovers", text, "the next start removes them")
     elif not strays:
         yield ok("leftovers", "none")
+
+
+def _compaction(fs: FileSystem, folder: Path) -> Finding:
+    reasons = read_uncleanable(fs, folder)
+    if not reasons:
+        return ok("compaction", "no log was given up")
+    partition, reason = next(iter(reasons.items()))
+    text = f"given up, as they are damaged: {_some(sorted(reasons))} ({partition}: {reason})"
+    return problem("compaction", text, "read what can be read into a new topic; a restart tries once more")
 
 
 def _timestamps(folder: Path) -> Iterator[Finding]:

@@ -124,7 +124,12 @@ def _server(snapshot: Snapshot) -> Iterator[Metric]:
         (
             "kafka_log_logcleanermanager_uncleanable_partitions_count",
             "Partitions that are not compacted, since they are damaged.",
-            snapshot.uncleanable,
+            len(snapshot.uncleanable),
+        ),
+        (
+            "kafka_log_logcleanermanager_uncleanable_bytes",
+            "Bytes of these partitions.",
+            sum(each.size for each in snapshot.partitions if (each.topic, each.partition) in snapshot.uncleanable),
         ),
         ("logqueue_disk_total_bytes", "Size of the file system with the data folder.", snapshot.disk_total),
         ("logqueue_disk_free_bytes", "Free bytes of it.", snapshot.disk_free),

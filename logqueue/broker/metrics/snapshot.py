@@ -72,7 +72,7 @@ class Snapshot:
     disk_total: int
     disk_free: int
     has_failed: bool
-    uncleanable: int
+    uncleanable: frozenset[tuple[str, int]]
 
 
 def take(broker: Broker) -> Snapshot:
@@ -93,7 +93,7 @@ def take(broker: Broker) -> Snapshot:
         disk_total=disk.total,
         disk_free=disk.free,
         has_failed=broker.storage_failure is not None,
-        uncleanable=broker.uncleanable_count,
+        uncleanable=frozenset((each.topic, each.partition) for each in broker.uncleanable),
     )
 
 

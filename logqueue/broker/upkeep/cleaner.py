@@ -19,7 +19,9 @@ from logqueue.storage.compaction.cleaning import Cleaning, CompactionLimits
 from logqueue.storage.compaction.job import CompactionDone, CompactionFailed, CompactionJob
 from logqueue.storage.compaction.plan import CompactionPlan
 from logqueue.storage.environment import Environment
+from logqueue.storage.log import PartitionLog
 from logqueue.storage.log_directory import LogDirectory
+from logqueue.storage.uncleanable import write_uncleanable
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -38,8 +40,9 @@ class Cleaner:
     """Compacts up to `log.cleaner.threads` logs at once, the dirtiest first.
 
     `uncleanable` names the logs that could not be compacted because they are damaged, and why; they are left alone
-    until a restart. `in_progress` are those being compacted now, `last_done` what came of the last one that ended.
-    `compactions` and `looks` count since the start; `max_dirty_ratio` is that of the last look.
+    until a restart, and stand in a file for operators to see. `in_progress` are those being compacted now, `last_done`
+    what came of the last one that ended. `compactions` and `looks` count since the start; `max_dirty_ratio` is that of
+    the last look.
     """
 
     def __init__(self, broker: Broker, directory: LogDirectory, environment: Environment) -> None:
@@ -51,6 +54,8 @@ class Cleaner:
         self.looks = 0
         self._broker = broker
         self._directory = directory
+        self._environment = environment
+        self._given_up: dict[TopicPartition, PartitionLog] = {}  # those of `uncleanable`
         self._is_stopping = False
         self._cleaning = Cleaning(directory, environment)
         self._not_before: dict[TopicPartition, float] = {}  # loop time; of those that came to nothing
@@ -61,6 +66,7 @@ class Cleaner:
         """Look for work until `stopping` is set; then what is under way is broken off."""
         running: set[asyncio.Task[None]] = set()
         stop = asyncio.create_task(stopping.wait(), name="logqueue-cleaner-stop")
+        await self._tell_uncleanable()  # nothing is known to be damaged yet, whatever the last run has found
         try:
             while not stopping.is_set():
                 room = min(self._broker.config.log_cleaner_threads, MAX_COMPACTIONS) - len(running)
@@ -96,6 +102,7 @@ class Cleaner:
         """The dirtiest logs that are due, at most `room`. Old segments of compacted logs go here too, as in Kafka."""
         if self._directory.failure is not None:
             return []
+        await self._forget_deleted()
         due: list[tuple[float, Partition]] = []
         now, dirtiest = self._broker.loop.time(), 0.0
         for number, partition in enumerate(self._compacted()):
@@ -154,7 +161,7 @@ class Cleaner:
                 log.error("compacting %s failed, it will be tried again: %s", partition.id, error)
         except Exception as error:
             log.exception("compacting %s failed in an unforeseen way; please report this", partition.id)
-            self.uncleanable[partition.id] = repr(error)
+            await self._give_up(partition, repr(error))
         finally:
             self.in_progress.discard(partition.id)
 
@@ -196,7 +203,7 @@ class Cleaner:
             if not self._is_there(partition):
                 return False
             if isinstance(result, CompactionFailed):
-                self._note_failure(partition.id, result)
+                await self._note_failure(partition, result)
                 return False
             if isinstance(result, CompactionDone):
                 await asyncio.to_thread(self._cleaning.finish, partition.id, result)
@@ -232,11 +239,33 @@ class Cleaner:
             done.seconds,
         )
 
-    def _note_failure(self, partition: TopicPartition, failed: CompactionFailed) -> None:
+    async def _note_failure(self, partition: Partition, failed: CompactionFailed) -> None:
         if self._broker.is_stopping:
             return
         if failed.is_damage:
-            self.uncleanable[partition] = failed.reason
-            log.error("%s is not compacted any more, until a restart: %s", partition, failed.reason)
+            log.error("%s is not compacted any more, until a restart: %s", partition.id, failed.reason)
+            await self._give_up(partition, failed.reason)
         else:
-            log.warning("compacting %s failed, it will be tried again: %s", partition, failed.reason)
+            log.warning("compacting %s failed, it will be tried again: %s", partition.id, failed.reason)
+
+    # Logs that are given up
+
+    async def _give_up(self, partition: Partition, reason: str) -> None:
+        self.uncleanable[partition.id] = reason
+        self._given_up[partition.id] = partition.log
+        await self._tell_uncleanable()
+
+    async def _forget_deleted(self) -> None:
+        """A topic that was deleted may come again under its name, and undamaged."""
+        gone = [each for each, given_up in self._given_up.items() if self._directory.logs.get(each) is not given_up]
+        for partition in gone:
+            del self.uncleanable[partition], self._given_up[partition]
+        if gone:
+            await self._tell_uncleanable()
+
+    async def _tell_uncleanable(self) -> None:
+        reasons = {str(partition): reason for partition, reason in self.uncleanable.items()}
+        try:
+            await asyncio.to_thread(write_uncleanable, self._environment.fs, self._directory.folder, reasons)
+        except OSError as error:
+            log.warning("which logs are not compacted could not be noted: %s", error)
