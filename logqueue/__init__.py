@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from logqueue.jobs.app import App
     from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.context import JobContext
-    from logqueue.jobs.errors import Permanent
+    from logqueue.jobs.errors import Permanent, Snooze
+    from logqueue.jobs.limits import Limit
     from logqueue.jobs.retry import Retry
 
 _HOMES = {
@@ -22,10 +23,12 @@ _HOMES = {
     "Breaker": "logqueue.jobs.breaker",
     "JobContext": "logqueue.jobs.context",
     "Permanent": "logqueue.jobs.errors",
+    "Limit": "logqueue.jobs.limits",
     "Retry": "logqueue.jobs.retry",
+    "Snooze": "logqueue.jobs.errors",
 }
 
-__all__ = ["App", "Breaker", "JobContext", "Permanent", "Retry", "__version__"]
+__all__ = ["App", "Breaker", "JobContext", "Limit", "Permanent", "Retry", "Snooze", "__version__"]
 
 
 def __getattr__(name: str) -> object:

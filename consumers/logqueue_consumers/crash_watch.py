@@ -30,6 +30,7 @@ from logqueue.jobs.errors import ErrorClass
 from logqueue_consumers.commit_notes import MAX_NAMED, CommitNotes, Mark, Named
 
 if TYPE_CHECKING:
+    from logqueue_consumers.dispatch.dispatcher import Dispatcher
     from logqueue_consumers.job import Job
     from logqueue_consumers.partition import OwnedPartition
 
@@ -83,11 +84,11 @@ def watch_for(notes: CommitNotes, *, base: int, end: int) -> Watch | None:
 class CrashWatch:
     """All watched partitions of a worker. `is_on` is the only thing that an ordinary job ever costs."""
 
-    def __init__(self, ready: deque[Job]) -> None:
+    def __init__(self, ready: deque[Job] | Dispatcher) -> None:
         self.is_on = False
         self.wanted = asyncio.Event()
         """Set when jobs wait to be named."""
-        self._ready = ready
+        self.ready = ready
         self._partitions: set[OwnedPartition] = set()
         self._is_paused = False
         self._paused: deque[Job] = deque()
@@ -131,7 +132,7 @@ class CrashWatch:
         """A job is ready: it starts, or waits to be named."""
         watch = job.partition.watch
         if watch is None:
-            (self._paused if self._is_paused else self._ready).append(job)
+            (self._paused if self._is_paused else self.ready).append(job)
             return
         known = watch.known.get(job.offset)
         is_suspect = known is not None and known.mark in (Mark.SUSPECT, Mark.PROVEN)
@@ -153,7 +154,7 @@ class CrashWatch:
 
     def release(self, jobs: Iterable[Job]) -> None:
         """The commit that names these jobs is in the log."""
-        self._ready.extend(job for job in jobs if not job.partition.is_stopping)
+        self.ready.extend(job for job in jobs if not job.partition.is_stopping)
 
     def take_back(self, jobs: Collection[Job]) -> None:
         """The commit that names these jobs failed: they wait for the next."""
@@ -173,8 +174,9 @@ class CrashWatch:
     def pause(self) -> None:
         """Nothing starts from now on; what was named and has not started is named no more."""
         self._is_paused = True
-        while self._ready:
-            job = self._ready.pop()
+        ready = list(self.ready)
+        self.ready.clear()
+        for job in reversed(ready):
             watch = job.partition.watch
             if watch is not None:
                 watch.known.pop(job.offset, None)
@@ -209,7 +211,7 @@ class CrashWatch:
     def resume(self) -> None:
         """The others go on."""
         self._is_paused = False
-        self._ready.extend(self._paused)
+        self.ready.extend(self._paused)
         self._paused.clear()
         self.wanted.set()
         self._update()
@@ -237,7 +239,7 @@ class CrashWatch:
             return
         partition.watch = None
         self._partitions.discard(partition)
-        (self._paused if self._is_paused else self._ready).extend(watch.waiting)
+        (self._paused if self._is_paused else self.ready).extend(watch.waiting)
         self._update()
 
     def _update(self) -> None:

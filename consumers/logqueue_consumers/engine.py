@@ -13,10 +13,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from logqueue_schemas.job_status import State
+from logqueue_schemas.job_status import RANKS, State
 
 from logqueue.clock import Clock
-from logqueue.jobs.errors import JobCancelled, UnknownJobType, classify
+from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
 from logqueue.jobs.headers import first_failed_ms
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
@@ -177,8 +177,6 @@ class JobEngine:
     def _room(self, partition: OwnedPartition) -> int:
         if partition.queue in self.paused_queues:
             return 0
-        if partition.kind is TopicKind.RETRY and self._waiting.records.is_full:
-            return 0
         return partition.window.room(self._limits.max_unfinished_per_partition)
 
     def _pump_all(self) -> None:
@@ -307,10 +305,12 @@ class JobEngine:
             self._end(self._rules.parked(job, problem, now_us=self._now_us()))
 
     def _delay(self, job: Job, due_ms: int) -> None:
-        """Not yet due: wait in memory where the record is in the retry topic, else go there."""
+        """Not yet due: near times are waited for in memory (of whoever has the retry topic), far ones by a keeper."""
+        now_us = self._now_us()
+        is_near = due_ms - now_us // 1000 <= self._limits.memory_retry_delay_s * 1000
         is_kept = job.partition.kind is TopicKind.RETRY and not self._is_shadow
-        if not (is_kept and self._waiting.hold_record(job, due_ms)):
-            self._end(self._rules.scheduled(job, due_ms=due_ms, now_us=self._now_us()))
+        if not (is_kept and is_near and self._waiting.hold_record(job, due_ms)):
+            self._end(self._rules.scheduled(job, due_ms=due_ms, now_us=now_us, is_near=is_near and not is_kept))
 
     def _is_early(self, job: Job) -> bool:
         return self.may_run_early is not None and self.may_run_early(job)
@@ -353,6 +353,9 @@ class JobEngine:
         if job.cancel is not None or isinstance(error, JobCancelled):
             self._end(cancelled(job, job.cancel, error, now_us=now_us), job)
             return
+        if isinstance(error, Snooze):
+            self._snooze(job, error, now_us)
+            return
         if job.first_failed_ms is None:
             job.first_failed_ms = first_failed_ms(job.record.headers, default=now_us // 1000)
         decision = definition.retry.decide(
@@ -379,6 +382,22 @@ class JobEngine:
             return
         outcome = self._rules.retry_later(job, error, decision.error_class, due_ms=due_ms, now_us=now_us)
         self._end(outcome, job)
+
+    def _snooze(self, job: Job, error: Snooze, now_us: int) -> None:
+        """The handler wants to be called again later: a near time is waited for here, in its lane, as a retry is."""
+        due_ms = now_us // 1000 + int(error.delay_s * 1000) + 1
+        is_near = error.delay_s <= self._limits.memory_retry_delay_s
+        log.debug("job snoozed", id=job.id, type=job.type, delay_s=error.delay_s)
+        if not is_near or job.partition.is_stopping or not self._waiting.hold_retry(job, error.delay_s):
+            self._end(self._rules.snoozed(job, due_ms=due_ms, now_us=now_us), job)
+            return
+        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=False)
+        outcome.rank = RANKS[State.RUNNING]
+        outcome.due_ms = job.due_ms = due_ms
+        job.last_failure = None
+        if self.crash_watch.is_on:
+            self.crash_watch.waits(job)
+        self._write(outcome)
 
     def _wait_in_memory(self, job: Job, error: BaseException, decision: Any, delay_s: float, due_ms: int) -> bool:
         if job.partition.is_stopping or not self._waiting.hold_retry(job, delay_s):

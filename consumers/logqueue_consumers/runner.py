@@ -250,6 +250,8 @@ class RunnerPool:
         job.is_over = False
         runner.deadline_s = self._clock.monotonic() + definition.timeout_s
         runner.job = job
+        if definition.version is not None:
+            job.details = {**(job.details or {}), "version": definition.version}
         results.started(job)
         try:
             result = self._encode(await self._call(runner, definition, job))

@@ -39,10 +39,12 @@ class Shard:
 class Shards:
     """The shards of a worker."""
 
-    __slots__ = ("_shards",)
+    __slots__ = ("_shards", "version")
 
     def __init__(self) -> None:
         self._shards: dict[ShardId, Shard] = {}
+        self.version = 0
+        """Grows when a shard comes or goes."""
 
     def join(self, partition: OwnedPartition, now_s: float) -> None:
         """The worker owns this partition from now on."""
@@ -50,6 +52,7 @@ class Shards:
         if shard is None:
             shard = self._shards[partition.shard.id] = partition.shard
             shard.opened_s = now_s
+            self.version += 1
         partition.shard = shard
         shard.partitions.add(partition)
 
@@ -59,6 +62,11 @@ class Shards:
         shard.partitions.discard(partition)
         if not shard.partitions and self._shards.get(shard.id) is shard:
             del self._shards[shard.id]
+            self.version += 1
+
+    def count(self, queue: str) -> int:
+        """Of how many numbers of a queue this worker owns partitions."""
+        return sum(1 for shard in self._shards if shard.queue == queue)
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -20,10 +20,12 @@ from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
 from logqueue_consumers.definitions import definition_records
+from logqueue_consumers.dispatch.steering import Steering
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.heartbeats.health import HealthServer, keep_file
 from logqueue_consumers.heartbeats.watch import LivenessWatch
 from logqueue_consumers.heartbeats.writer import HeartbeatWriter
+from logqueue_consumers.keeper.attendance import attend_keepers
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import LiveRules
@@ -172,11 +174,18 @@ class Worker:
 
     async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group
-        specs: list[TopicSpec] = [*names.shared_specs(), names.workers_spec()]
+        specs: list[TopicSpec] = [*names.shared_specs(), names.workers_spec(), names.schedules_spec()]
         for queue in self._queues:
-            specs.append(names.jobs_spec(queue, partitions=app.queues[queue].partitions))
-            specs.extend(names.group_specs(queue, group, partitions=app.queues[queue].partitions))
+            count, classes = app.queues[queue].partitions, (None, *app.queues[queue].priority_topics)
+            specs.extend(names.jobs_spec(queue, partitions=count, priority=priority) for priority in classes)
+            specs.extend(names.group_specs(queue, group, partitions=count))
         engine = await bench.prepare(specs, definition_records(app, names, bench.clock.time_ms()))
+        if bench.control is not None:
+            counts = {queue: bench.partitions.count(names.jobs(queue)) for queue in self._queues}
+            Steering(engine, app, bench.control, partitions=counts, limits=bench.limits, clock=bench.clock)
+            control, encode_status = bench.control, bench.encode_status
+            assert encode_status is not None, "prepared"
+            bench.companions.append(lambda: attend_keepers(self._settings, control, encode_status))
         know_again(bench, engine, app, self._rules)
         roles = self._topics()
         self._member = GroupMember(
@@ -204,7 +213,9 @@ class Worker:
         names, group = self._settings.topics, self._app.group
         roles = {}
         for queue in self._queues:
-            for topic in (names.jobs(queue), names.retry(queue, group), names.parked(queue, group)):
+            classes = self._app.queues[queue].priority_topics
+            jobs = (names.jobs(queue, priority) for priority in (None, *classes))
+            for topic in (*jobs, names.retry(queue, group), names.parked(queue, group)):
                 role = names.role(topic)
                 assert role is not None, "our own names are recognised"
                 roles[topic] = role

@@ -89,13 +89,14 @@ class BulkSend:
         raise BulkSendFailed(message, confirmed=confirmed)
 
     async def _fill(self, jobs: Iterable[PreparedJob]) -> None:
-        routes: dict[str, tuple[AIOKafkaProducer, str, int]] = {}
+        routes: dict[tuple[str, str | None], tuple[AIOKafkaProducer, str, int]] = {}
         for index, job in enumerate(jobs):
             self._client.check_size(job)
-            if job.queue not in routes:
-                routes[job.queue] = await self._client.ready(job.queue)
-            producer, topic, partitions = routes[job.queue]
-            key = job.tenant.encode()
+            way = (job.queue, job.priority)
+            if way not in routes:
+                routes[way] = await self._client.ready(*way)
+            producer, topic, partitions = routes[way]
+            key = job.record_key()
             place = (topic, partition_of(key, partitions))
             batch = self._open.get(place)
             if batch is None or not batch.add(index, job, key):

@@ -76,6 +76,8 @@ class JobHandle(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     created_ms: int
     client: JobClient
+    key: str | None = None
+    """The record's key, where it is not the tenant."""
     is_keyed: bool = False
     """The job may be older than this handle, and may have ended before it was sent again."""
 

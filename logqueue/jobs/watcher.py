@@ -169,7 +169,8 @@ class StatusWatcher:
                 del self._waiters[job_id]
 
     def _partition_of(self, handle: JobHandle) -> int:
-        return partition_of(handle.tenant.encode(), self._partitions)
+        key = handle.tenant if handle.key is None else handle.key
+        return partition_of(key.encode(), self._partitions)
 
     async def _follow(self, handle: JobHandle, since_ms: int) -> _Tail:
         """The tail of the job's partition, reading (again) from before `since_ms` if that has not been seen."""

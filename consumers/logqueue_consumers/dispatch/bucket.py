@@ -41,6 +41,7 @@ class Bounds:
 
 
 PAUSED = Bounds(running=0)
+ONE = Bounds(running=1)
 
 
 class Bucket:

@@ -44,7 +44,7 @@ class Dispatcher:
     def append(self, job: Job) -> None:
         """The job could run."""
         now_s = self._clock.monotonic()
-        if self._placing.is_full:
+        if self._placing.is_stale:
             self.replace(now_s)
         self._queue.add(job, self._placing.place(job, now_s), now_s)
 
@@ -77,10 +77,10 @@ class Dispatcher:
         for job in jobs:
             self._queue.adopt(job, self._placing.place(job, now_s), now_s)
 
-    def replace(self, now_s: float, *, has_moved: bool = False) -> None:
+    def replace(self, now_s: float) -> None:
         """Limits, weights, pauses or the shares of this worker have changed: every job gets its place anew."""
         waiting, running = self._queue.drain(), self._queue.release_all()
-        self._placing.refresh(now_s, has_moved=has_moved)
+        self._placing.refresh(now_s)
         for job in running:
             self._queue.adopt(job, self._placing.place(job, now_s), now_s)
         for job in waiting:

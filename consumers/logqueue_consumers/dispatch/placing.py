@@ -14,7 +14,7 @@ A command goes before the declaration of the same scope and `by`. A pause is a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,13 +22,14 @@ import structlog
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.limits import Limit, read_limit
-from logqueue_consumers.dispatch.bucket import PAUSED, Bounds, Bucket
+from logqueue_consumers.dispatch.bucket import ONE, PAUSED, Bounds, Bucket
 from logqueue_consumers.dispatch.ready_queue import Placed
 
 if TYPE_CHECKING:
     from logqueue.jobs.control import ControlState
     from logqueue.jobs.definition import JobDefinition, Queue
     from logqueue_consumers.job import Job
+    from logqueue_consumers.shard import Shards
 
 log = structlog.get_logger(__name__)
 
@@ -101,30 +102,31 @@ def _limit(value: Mapping[str, Any], by: str) -> Limit | None:
 
 
 class Placing:
-    """Knows an app's queues and jobs; `share_of` is the share of a queue's partitions that this worker owns."""
+    """Knows an app's queues, what of them this worker owns, and the partition counts of their job topics."""
 
-    def __init__(self, queues: Mapping[str, Queue], share_of: Callable[[str], float], now_s: float) -> None:
+    def __init__(
+        self, queues: Mapping[str, Queue], shards: Shards, partitions: Mapping[str, int], now_s: float
+    ) -> None:
         self._queues = queues
+        self._shards = shards
+        self._shards_seen = shards.version
+        self._partitions = partitions
         self._since_s = now_s
         self._refresh_at = MAX_BUCKETS
-        self._share_of = share_of
         self.commands = Commands()
         self._buckets: dict[Hashable, Bucket] = {}
         self._places: dict[tuple[Any, ...], Placed] = {}
         self._arguments: dict[tuple[str, str | None], tuple[tuple[str, Hashable, Limit], ...]] = {}
 
     @property
-    def is_full(self) -> bool:
-        """Whether idle buckets should be forgotten: `refresh`."""
-        return len(self._buckets) >= self._refresh_at
+    def is_stale(self) -> bool:
+        """Whether the worker owns other shards than before, or idle buckets should be forgotten: `refresh`."""
+        return self._shards.version != self._shards_seen or len(self._buckets) >= self._refresh_at
 
-    def refresh(self, now_s: float, *, has_moved: bool = False) -> None:
-        """Every job is placed again after this (nothing runs or waits in a bucket); forgets idle buckets.
-
-        `has_moved` when this worker owns other partitions than before.
-        """
-        if has_moved:
-            self._since_s = now_s
+    def refresh(self, now_s: float) -> None:
+        """Every job is placed again after this (nothing runs or waits in a bucket); forgets idle buckets."""
+        if self._shards.version != self._shards_seen:
+            self._shards_seen, self._since_s = self._shards.version, now_s
         self._places.clear()
         self._arguments.clear()
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if not bucket.is_idle(now_s)}
@@ -153,6 +155,11 @@ class Placing:
     def is_paused(self, queue: str) -> bool:
         """Whether nothing of the queue starts."""
         return ("queue", queue) in self.commands.paused
+
+    def _share_of(self, queue: str) -> float:
+        """The share of a queue's partitions that this worker owns."""
+        count = self._partitions.get(queue, 1)
+        return min(1.0, max(1, self._shards.count(queue)) / count)
 
     def _priority(self, job: Job) -> str:
         queue = self._queues.get(job.partition.queue)
@@ -202,27 +209,37 @@ class Placing:
     def _bounds(
         self, queue: str, tenant: str, definition: JobDefinition[..., Any]
     ) -> Iterable[tuple[tuple[str, ...], Bounds]]:
-        paused, share, type_ = self.commands.paused, self._share_of(queue), definition.type
-        for scope in (("queue", queue), ("tenant", queue, tenant), ("type", type_)):
-            if scope in paused:
-                yield ("pause", *scope), PAUSED
-        own = self.commands.limits.get(("tenant", queue, tenant))
-        if own is not None:
-            yield ("tenant", queue, tenant), Bounds.of(own)
-        elif ("tenant", queue, tenant) not in self.commands.limits:
-            limit = self._queue_limits(queue).get("tenant")
-            if limit is not None:
-                yield ("tenant", queue, tenant), Bounds.of(limit)
+        yield from self._stops(queue, tenant, definition.type)
+        share = self._share_of(queue)
+        declared = self._queues.get(queue)
+        of_tenant = share if declared is not None and declared.spread > 1 else 1.0
+        yield from self._tenant_bounds(queue, tenant, of_tenant)
         for by, limit in self._queue_limits(queue).items():
             if by == "queue":
                 yield ("queue", queue), Bounds.of(limit, share=share)
             elif by == "type":
-                yield ("type", queue, type_), Bounds.of(limit, share=share)
+                yield ("type", queue, definition.type), Bounds.of(limit, share=share)
         for by, limit in self._type_limits(definition).items():
             if by == "tenant":
-                yield ("job-tenant", type_, tenant), Bounds.of(limit)
+                yield ("job-tenant", definition.type, tenant), Bounds.of(limit, share=of_tenant)
             elif by in ("type", "queue"):
-                yield ("job", type_), Bounds.of(limit, share=share)
+                yield ("job", definition.type), Bounds.of(limit, share=share)
+
+    def _stops(self, queue: str, tenant: str, type_: str) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+        for scope in (("queue", queue), ("tenant", queue, tenant), ("type", type_)):
+            if scope in self.commands.paused:
+                yield ("pause", *scope), PAUSED
+        declared = self._queues.get(queue)
+        if declared is not None and declared.priorities and declared.order == "tenant":
+            yield ("order", queue, tenant), ONE  # each class has lanes of its own
+
+    def _tenant_bounds(self, queue: str, tenant: str, share: float) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+        """A command for this one tenant goes before the limit of all tenants."""
+        key = ("tenant", queue, tenant)
+        commanded = self.commands.limits
+        limit = commanded[key] if key in commanded else self._queue_limits(queue).get("tenant")
+        if limit is not None:
+            yield key, Bounds.of(limit, share=share)
 
     def _queue_limits(self, queue: str) -> dict[str, Limit]:
         declared = self._queues[queue].limits if queue in self._queues else ()

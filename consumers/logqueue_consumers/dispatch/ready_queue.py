@@ -130,7 +130,7 @@ class ReadyQueue:
 
     def drain(self) -> list[Job]:
         """Remove and return every waiting job; each tenant's keep their order."""
-        jobs = []
+        jobs: list[Job] = []
         for found in self._classes.values():
             for flow in found.clear():
                 for bucket in flow.buckets:

@@ -70,7 +70,7 @@ def read_job_record(record: Record, queue: str) -> Job:
             partition,
             offset,
             queue,
-            read_tenant(record.key),
+            headers.tenant or read_tenant(record.key),
             NO_EXPIRY if headers.expires_ms is None else headers.expires_ms * 1000,
         ),
         Outcome(
