@@ -493,6 +493,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """The generation under which the partitions were assigned; None while none are."""
         return self._generation if self._partitions else None
 
+    def membership_over(self, membership: Membership) -> None:
+        """The group has gone on without this member: what its jobs come to waits until it has joined again."""
+        if membership is self._generation:
+            log.warning("no member any more: partitions are let go of", group=self._group)
+            self._set_away(self._partitions)
+
     def held_partitions(self) -> Collection[OwnedPartition]:
         """The partitions whose positions are known."""
         return self._partitions.values()
@@ -521,8 +527,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
-        own_id = self._transactions.transactional_id if self._transactions is not None else None
-        return await self._offsets.read(self._group, partitions, own_id=own_id)
+        return await self._offsets.read(self._group, partitions)
 
     @staticmethod
     def _named(partition: OwnedPartition, *, base: int, finished: Collection[int]) -> list[Named]:

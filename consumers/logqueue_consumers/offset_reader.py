@@ -43,20 +43,20 @@ class OffsetReader:
         self._settings = settings
         self._max_backoff_s = max_backoff_s
         self._transaction_timeout_ms = transaction_timeout_ms
+        self.own_id: str | None = None
+        """This worker's transactional id: it ends its transactions itself."""
         self._client: LogClient | None = None
         self._lock = asyncio.Lock()
 
-    async def read(
-        self, group: str, partitions: Iterable[TopicPartition], *, own_id: str | None = None
-    ) -> dict[TopicPartition, tuple[int, str]]:
+    async def read(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         """Offset and metadata of each partition, -1 and empty where nothing was committed.
 
-        Waits until none is undecided, and ends the transactions of former owners (not `own_id`) that left without a
-        word. Tries until the log answers; callers cancel when the answer is no longer of use.
+        Waits until none is undecided, and ends the transactions of former owners that left without a word. Tries until
+        the log answers; callers cancel when the answer is no longer of use.
         """
         wanted = list(partitions)
         found: dict[TopicPartition, tuple[int, str]] = {}
-        ended: set[str | None] = {None, own_id}
+        ended: set[str | None] = {None, self.own_id}
         backoff_s, unstable_backoff_s = FIRST_BACKOFF_S, UNSTABLE_BACKOFF_S
         async with self._lock:
             while wanted:

@@ -44,8 +44,11 @@ from logqueue_consumers.status_tail import StatusTail
 from logqueue_consumers.topic_partitions import TopicPartitions
 
 if TYPE_CHECKING:
+    from logqueue_schemas.job_status import JobStatus
+
     from logqueue.jobs.app import App
     from logqueue_consumers.group_member import GroupMember
+    from logqueue_consumers.job import Job
     from logqueue_consumers.transactions.exactly_once import ExactlyOnce
 
 log = structlog.get_logger(__name__)
@@ -88,10 +91,13 @@ class Workbench:
         self._random = random if random is not None else Random()
         self._producer = BatchProducer(settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
         self.engine: JobEngine | None = None
+        self.encode_status: Callable[[JobStatus], bytes] | None = None
         self.tail: StatusTail | None = None
         self.control: ControlTail | None = None
         """What operators want; None in a shadow run."""
         self.breakers: BreakerGate | None = None
+        self.replayed_effect: Callable[[Job, str], Any] | None = None
+        """What an effect answers in a replay."""
         self.companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What runs beside the engine from its start to its end; an error of one ends the worker."""
 
@@ -101,6 +107,7 @@ class Workbench:
         self.partitions.add(await ensure_topics(self.settings, wanted))
         registry = SchemaRegistry(self.settings)
         codec = await registry.status_codec()
+        self.encode_status = codec.encode
         await self._producer.start()
         await self._producer.send(list(announcements))
         status = self.settings.topics.status
@@ -146,6 +153,8 @@ class Workbench:
                 limits=self.limits,
                 clock=self.clock,
             )
+        if self.transactions is not None:
+            self.offsets.own_id = self.transactions.transactional_id
         return self.transactions or AtLeastOnce(self._producer, records, self.partitions)
 
     async def _attend(self, engine: JobEngine) -> None:
@@ -153,6 +162,7 @@ class Workbench:
         is_live = not self._rules.is_shadow
         steps = StepStore(self.settings, self._producer, group=self.group) if is_live else None
         desk = ServiceDesk(engine.outbox, self.clock, steps=steps, settings=self.settings)
+        desk.replayed_effect = self.replayed_effect
         engine.serve(desk.of)
         engine.durable_hooks.append(desk.on_durable)
         self.companions.append(desk.run)

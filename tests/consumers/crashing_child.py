@@ -35,7 +35,9 @@ def make_app(name: str, settings: Settings, side_file: str) -> App:
 
 
 async def main(bootstrap: str, name: str, side_file: str) -> None:
-    settings = Settings(bootstrap=bootstrap, topic_prefix=f"{name}.")
+    settings = Settings(
+        bootstrap=bootstrap, topic_prefix=f"{name}.", processing=os.environ.get("LOGQUEUE_TEST_PROCESSING")
+    )
     app = make_app(name, settings, side_file)
     # A static member: the next under its name need not wait for the session timeout.
     await run_worker(app, settings=settings, limits=LIMITS, instance_id=f"{name}-1")

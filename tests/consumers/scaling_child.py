@@ -33,7 +33,9 @@ def make_app(name: str, settings: Settings, side_file: str) -> App:
 
 
 async def main(bootstrap: str, name: str, side_file: str, instance_id: str | None = None) -> None:
-    settings = Settings(bootstrap=bootstrap, topic_prefix=f"{name}.")
+    settings = Settings(
+        bootstrap=bootstrap, topic_prefix=f"{name}.", processing=os.environ.get("LOGQUEUE_TEST_PROCESSING")
+    )
     app = make_app(name, settings, side_file)
     result = await run_worker(
         app,

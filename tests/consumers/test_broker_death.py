@@ -14,7 +14,7 @@ from logqueue_schemas.job_status import TERMINAL
 
 from logqueue import App
 from logqueue.jobs.settings import Settings
-from tests.consumers.conftest import Log, until, working
+from tests.consumers.conftest import PROCESSING, Log, until, working
 
 JOBS = 3_000
 
@@ -58,7 +58,7 @@ def test_a_worker_outlives_its_broker_and_loses_nothing(tmp_path: Path) -> None:
     broker = KillableBroker(tmp_path / "data")
 
     async def main() -> None:
-        settings = Settings(bootstrap=f"127.0.0.1:{broker.port}", topic_prefix="death.")
+        settings = Settings(bootstrap=f"127.0.0.1:{broker.port}", topic_prefix="death.", processing=PROCESSING)
         log = Log(settings, "death")
         app = App("death", settings=settings)
         app.queue("q", order="none", partitions=4)

@@ -38,6 +38,7 @@ from logqueue_consumers.transactions.wire import BrokerError, LogClient
 log = structlog.get_logger(__name__)
 
 STOP_TIMEOUT_S = 2.0
+FIRST_BACKOFF_S = 0.02
 MEMBER_WAIT_S = 0.02
 """How long to wait before looking again whether partitions are taken up, or gone."""
 
@@ -47,6 +48,10 @@ class Positions(Protocol):
 
     def membership(self) -> Membership | None:
         """Under which generation the partitions were assigned; None while none are."""
+        ...
+
+    def membership_over(self, membership: Membership) -> None:
+        """The group refuses this generation."""
         ...
 
     def held_partitions(self) -> Collection[OwnedPartition]:
@@ -133,10 +138,17 @@ class ExactlyOnce:
             self._max_batch_records = None
             refusals = [Refusal(place, refused.error) for place in refused.places]
             return self._refuse(now, later, records, refusals, [len(group) for group in groups])
+        except NotMember as error:
+            log.info("transaction aborted: no member of this generation", reason=str(error))
+            await self._renew()
+            if membership is not None:
+                source.membership_over(membership)
+            return after_abort(now, later)
         except Aborted as error:
             log.info("transaction aborted: it is written again", reason=str(error))
             await self._renew()
-            await self._wait_after(error)
+            self._backoff_s = min(self._limits.max_backoff_s, self._backoff_s * 2 or FIRST_BACKOFF_S)
+            await asyncio.sleep(self._backoff_s)
             return after_abort(now, later)
         except Uncertain as error:
             log.warning("transaction in doubt", reason=str(error))
@@ -172,14 +184,6 @@ class ExactlyOnce:
                 await asyncio.sleep(self._limits.max_backoff_s)
             else:
                 return
-
-    async def _wait_after(self, error: Aborted) -> None:
-        self._backoff_s = (
-            MEMBER_WAIT_S
-            if isinstance(error, NotMember)
-            else min(self._limits.max_backoff_s, self._backoff_s * 2 or MEMBER_WAIT_S)
-        )
-        await asyncio.sleep(self._backoff_s)
 
     @staticmethod
     async def _happened(source: Positions, offsets: Mapping[TopicPartition, Position]) -> bool:
