@@ -29,7 +29,7 @@ from logqueue.group.classic.joining import Joining
 from logqueue.group.classic.membership import Membership
 from logqueue.group.classic.rebalance import Rebalance
 from logqueue.group.consumer.turns import Turns
-from logqueue.group.errors import reply_code_for_failed_append
+from logqueue.group.errors import UnknownMember, reply_code_for_failed_append
 from logqueue.group.ledger import Ledger
 from logqueue.group.listing import Listing
 from logqueue.group.offsets.commits import Commits
@@ -158,6 +158,8 @@ class GroupCoordinator:
 
         try:
             self._joining.check(request, caller=caller)
+            if request.member_id:
+                raise UnknownMember(group.group_id, request.member_id)
         except KafkaError as error:
             self._joining.refuse(request, error.code, caller=caller)
         else:

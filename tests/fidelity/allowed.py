@@ -109,6 +109,13 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="which of two equal members gets the partition that is over depends on the order of a hash map in Kafka",
     ),
     Allowed(
+        action="consumer_heartbeat",
+        path=r"answer of .*",
+        when=lambda ours, theirs: ours == "<waits>" and theirs["error_code"] == 27,
+        parts=True,
+        reason="a heartbeat that is refused in the end has disturbed the classic group that it would upgrade, in Kafka",
+    ),
+    Allowed(
         action="describe_configs|describe_broker_configs",
         path=r".*\[min\.insync\.replicas\]\.(config_source|synonyms)",
         reason="Kafka stores a cluster-wide default when eligible leader replicas (KIP-966) are on; here are none",

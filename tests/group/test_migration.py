@@ -336,6 +336,14 @@ def test_an_empty_consumer_group_becomes_a_classic_one_and_keeps_its_offsets(she
     assert shell.offsets() == shell.restarted().offsets() == {("t", 1): 4}
 
 
+def test_a_member_id_that_nobody_gave_out_leaves_an_empty_consumer_group_as_it_is(shell: Shell) -> None:
+    old = ConsumerClient(shell, "a", "t")
+    settle(old)
+    old.leave()
+    assert shell.error_of(shell.join("a", protocol_type="")) is ErrorCode.UNKNOWN_MEMBER_ID
+    assert shell.listed(types=("consumer",)) == [GROUP]
+
+
 def test_leave_group_takes_out_members_of_both_protocols(shell: Shell) -> None:
     classic = classic_group(shell)
     static = ConsumerClient(shell, "b", "t", instance_id="one")
