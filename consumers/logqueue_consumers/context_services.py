@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 from logqueue_schemas.job_status import TERMINAL, State
 
 from logqueue.clock import Clock
-from logqueue.jobs.errors import StepRefused
+from logqueue.jobs.errors import EffectDenied, StepRefused
 from logqueue.jobs.payload import encode_result
 from logqueue.jobs.sending import PreparedJob
 from logqueue.jobs.settings import Settings
@@ -26,6 +27,7 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partition import Standing
+from logqueue_consumers.replaying.effects import effect_key, with_effect
 
 PUBLISH_S = 0.5
 """How often the progress and log lines of running jobs are written."""
@@ -38,6 +40,8 @@ class ServiceDesk:
 
     def __init__(self, outbox: Outbox, clock: Clock, *, steps: StepStore | None, settings: Settings) -> None:
         self._outbox = outbox
+        self.replayed_effect: Callable[[Job, str], Any] | None = None
+        """What an effect answers in a shadow run, by its key."""
         self.settings = settings
         self.clock = clock
         self.steps = steps
@@ -99,7 +103,7 @@ class ServiceDesk:
 class JobServices:
     """The services of one attempt of a job; see `logqueue.jobs.context.ContextServices`."""
 
-    __slots__ = ("_attempt", "_desk", "_follow_ups", "_job", "_steps")
+    __slots__ = ("_attempt", "_desk", "_effects", "_follow_ups", "_job", "_steps")
 
     def __init__(self, desk: ServiceDesk, job: Job) -> None:
         self._desk = desk
@@ -107,6 +111,7 @@ class JobServices:
         self._attempt = job.attempt
         self._follow_ups = FollowUps(job, desk.settings)
         self._steps: set[str] = set()
+        self._effects: Counter[str] | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -134,6 +139,26 @@ class JobServices:
         with desk.lock:
             job.details = with_line(job.details, line, attempt=self._attempt, at_ms=desk.clock.time_ms())
         desk.in_loop(lambda: desk.publish(job))
+
+    def begin_effect(self, name: str) -> str:
+        """The key of a call that touches the outside world."""
+        with self._desk.lock:
+            if self._effects is None:
+                self._effects = Counter()
+            number = self._effects[name]
+            self._effects[name] += 1
+        return effect_key(name, number)
+
+    def record_effect(self, key: str, result: object) -> None:
+        """Keep what such a call returned: it is written with the job's next status."""
+        with self._desk.lock:
+            self._job.details = with_effect(self._job.details, key, result)
+
+    def replayed_effect(self, key: str) -> Any:
+        """What such a call returns in a replay."""
+        if self._desk.replayed_effect is None:
+            raise EffectDenied(f"{key}: a replay does not touch the outside world")
+        return self._desk.replayed_effect(self._job, key)
 
     async def step(self, name: str, call: Callable[[], Any]) -> Any:
         """The kept result of a step, or that of `call`, made durable."""

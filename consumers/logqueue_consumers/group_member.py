@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -265,7 +265,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                     for tp, records in fetched.items():
                         partition = self._partitions.get(tp)
                         if partition is not None and not partition.is_stopping:
-                            engine.deliver(partition, records)
+                            self._deliver(partition, records)
                 else:
                     await self._wait_for_room(consumer)
                 errors = 0
@@ -275,6 +275,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 if errors >= MAX_ERRORS:
                     raise
                 await asyncio.sleep(0.1 * errors)
+
+    def _deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
+        self._engine.deliver(partition, records)
 
     async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
         """Nothing may be taken: poll without taking (the group must see a live member), then wait for room."""

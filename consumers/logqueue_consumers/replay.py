@@ -13,45 +13,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from logqueue_schemas.job_status import TERMINAL, JobStatus, State
 
-from logqueue.errors import LogqueueError
-from logqueue.jobs.connection import new_reader, start_client, stop_client
+from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
-from logqueue.jobs.times import to_ms
-from logqueue.jobs.topics import TopicRole, check_group
+from logqueue.jobs.topics import TopicKind, check_group
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.offset_map import Run
 from logqueue_consumers.outcome import ShadowRules
 from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.replaying.compare import Comparison, ComparisonSummary, Ending
+from logqueue_consumers.replaying.effects import Effects, replayed_effect
+from logqueue_consumers.replaying.extent import Chosen, InvalidReplay, Position, Range, checked_topic, narrowed, resolve
+from logqueue_consumers.replaying.recorded import Recorded, read_recorded
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
+    from logqueue_consumers.job import Job
+    from logqueue_consumers.outcome import Outcome
 
 log = structlog.get_logger(__name__)
 
-Position = int | datetime
-"""An offset (in every partition), or an aware time."""
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all."""
 
 PROGRESS_S = 0.1
-READ_TIMEOUT_S = 20.0
-
-
-class InvalidReplay(LogqueueError):
-    """What was asked cannot be replayed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +65,8 @@ class ReplaySummary:
     retried: int
     is_complete: bool
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    start: int
-    end: int
+    comparison: ComparisonSummary | None = None
+    """What differs from the live runs; None where that was not asked for."""
 
 
 async def run_replay(
@@ -91,11 +83,17 @@ async def run_replay(
     stop: asyncio.Event | None = None,
     hurry: asyncio.Event | None = None,
     limits: WorkerLimits | None = None,
+    chosen: Chosen | None = None,
+    effects: Effects = Effects.DENY,
+    compare: bool = False,
+    ignore: Sequence[str] = (),
 ) -> ReplaySummary:
     """Run a topic's records in [start, end) through the app's handlers; returns when all are done or `stop` is set.
 
     `start` None is the beginning, `end` None the end of the log when this began. Where the group has committed already,
-    its commit counts instead of `start`: the replay goes on. Raises InvalidReplay, and what `run_worker` raises.
+    its commit counts instead of `start`: the replay goes on. `chosen` leaves all records out but these. `effects` says
+    what `ctx.effect` does. `compare` sets what jobs come to beside how they ended live, in the app's own group;
+    `ignore` are paths of results that do not count. Raises InvalidReplay, NotRecorded, and what `run_worker` raises.
     """
     used = settings if settings is not None else app.settings
     replay = Replay(
@@ -107,6 +105,9 @@ async def run_replay(
         settings=used,
         limits=bounded(limits, concurrency=concurrency, drain_timeout=drain_timeout),
         on_progress=on_progress,
+        chosen=chosen,
+        effects=effects,
+        comparison=Comparison(ignore) if compare else None,
     )
     with stop_on_signals(stop, hurry) as (stopping, hurrying):
         return await replay.run(stopping, hurrying)
@@ -126,15 +127,22 @@ class Replay:
         settings: Settings,
         limits: WorkerLimits,
         on_progress: Progress | None = None,
+        chosen: Chosen | None = None,
+        effects: Effects = Effects.DENY,
+        comparison: Comparison | None = None,
     ) -> None:
-        self._topic, self._role = _checked_topic(app, topic, settings)
+        self._topic, self._role = checked_topic(app, topic, settings)
         if check_group(group) == app.group:
             raise InvalidReplay(f"Group {group!r} is the live group of app {app.name!r}: replay in a group of its own")
         self._bench = Workbench(app, group=group, rules=ShadowRules(), settings=settings, limits=limits)
         self._start = start
         self._end = end
         self._on_progress = on_progress
-        self._ranges: dict[TopicPartition, _Range] = {}
+        self._chosen = chosen
+        self._effects = effects
+        self._comparison = comparison
+        self._recorded: dict[str, Recorded] = {}
+        self._ranges: dict[TopicPartition, Range] = {}
         self._member: ReplayMember | None = None
 
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> ReplaySummary:
@@ -154,8 +162,15 @@ class Replay:
 
     async def _prepare(self, hurry: asyncio.Event) -> None:
         bench = self._bench
+        bench.replayed_effect = self._replayed_effect
         engine = await bench.prepare(bench.settings.topics.shared_specs())
-        self._ranges = await _resolve(bench.settings, self._topic, self._start, self._end)
+        self._ranges = await resolve(bench.settings, self._topic, self._start, self._end)
+        if self._chosen is not None:
+            self._ranges = narrowed(self._ranges, self._chosen)
+        if self._comparison is not None or self._effects is Effects.RECORDED:
+            self._recorded = await self._read_recorded()
+        if self._comparison is not None:
+            engine.ended_hooks.append(self._compare)
         assert self._role.queue is not None, "checked"
         queue = bench.app.queues[self._role.queue]
         self._member = ReplayMember(
@@ -172,6 +187,38 @@ class Replay:
             status_ends=lambda: (),
             ranges=self._ranges,
         )
+
+    async def _read_recorded(self) -> dict[str, Recorded]:
+        """How the jobs ended live. A job topic's own records are known by their places, others by their queue."""
+        bench, ranges, is_origin = self._bench, self._ranges, self._role.kind is TopicKind.JOBS
+
+        def wants(status: JobStatus) -> bool:
+            if status.group != bench.app.group or status.queue != self._role.queue:
+                return False
+            if not is_origin:
+                return True
+            extent = ranges.get(TopicPartition(status.topic, status.partition))
+            return extent is not None and extent.holds(status.offset)
+
+        codec = await SchemaRegistry(bench.settings).status_codec()
+        count = bench.partitions.count(bench.settings.topics.status)
+        return await read_recorded(bench.settings, codec, partitions=count, wants=wants)
+
+    def _replayed_effect(self, job: Job, key: str) -> Any:
+        recorded = self._recorded.get(job.id)
+        return replayed_effect(self._effects, key, None if recorded is None else recorded.details)
+
+    def _compare(self, job: Job, outcome: Outcome) -> None:
+        """An outcome of the replay."""
+        if outcome.state not in TERMINAL or self._comparison is None:
+            return
+        failure, recorded = outcome.failure, self._recorded.get(job.id)
+        replayed = Ending(
+            has_succeeded=outcome.state is State.SUCCEEDED,
+            result=outcome.result,
+            error_type=None if failure is None else failure.type,
+        )
+        self._comparison.add(job.id, job.type, recorded=recorded.ending if recorded else None, replayed=replayed)
 
     async def _replay(self, stopping: asyncio.Event) -> bool:
         member = self._member
@@ -195,7 +242,7 @@ class Replay:
 
     def _report(self, member: ReplayMember) -> None:
         if self._on_progress is not None:
-            self._on_progress(member.done_count(), sum(r.end - r.start for r in self._ranges.values()))
+            self._on_progress(member.done_count(), sum(extent.count() for extent in self._ranges.values()))
 
     def _summary(self, *, is_complete: bool, seconds: float) -> ReplaySummary:
         member, engine = self._member, self._bench.engine
@@ -203,7 +250,7 @@ class Replay:
         return ReplaySummary(
             topic=self._topic,
             group=self._bench.group,
-            records=sum(r.end - r.start for r in self._ranges.values()),
+            records=sum(extent.count() for extent in self._ranges.values()),
             resumed=member.resumed if member is not None else 0,
             succeeded=counts.succeeded if counts else 0,
             dead=counts.dead if counts else 0,
@@ -212,13 +259,14 @@ class Replay:
             retried=counts.retried if counts else 0,
             is_complete=is_complete,
             seconds=seconds,
+            comparison=None if self._comparison is None else self._comparison.summary(),
         )
 
 
 class ReplayMember(GroupMember):
     """A consumer with a group for its commits but no membership: its partitions are given to it."""
 
-    def __init__(self, *args: Any, ranges: dict[TopicPartition, _Range], **options: Any) -> None:
+    def __init__(self, *args: Any, ranges: dict[TopicPartition, Range], **options: Any) -> None:
         super().__init__(*args, **options)
         self._ranges = ranges
         self._known: dict[TopicPartition, OwnedPartition] = {}
@@ -246,9 +294,15 @@ class ReplayMember(GroupMember):
         partition.is_read = partition.window.base >= partition.end
         if is_new:
             self._known[tp] = partition
-            above = sum(run.end - run.start for run in partition.window.finished_runs())
-            self.resumed += max(0, min(partition.window.base, partition.end) - self._ranges[tp].start) + above
+            extent, runs = self._ranges[tp], partition.window.finished_runs()
+            self.resumed += extent.count(partition.window.base)
+            self.resumed += sum(extent.count(run.end) - extent.count(run.start) for run in runs)
         return partition
+
+    def _deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
+        extent = self._ranges[TopicPartition(partition.topic, partition.partition)]
+        wanted = records if extent.chosen is None else [record for record in records if extent.holds(record.offset)]
+        super()._deliver(partition, wanted)
 
     def done_count(self) -> int:
         """Records of the ranges that are finished."""
@@ -256,9 +310,8 @@ class ReplayMember(GroupMember):
         for tp, partition in self._known.items():
             end = partition.end if partition.end is not None else 0
             reached = end if partition.is_read else min(partition.window.high, end)
-            done += max(
-                0, reached - self._ranges[tp].start - partition.window.unfinished_count - len(partition.backlog)
-            )
+            in_hand = partition.window.unfinished_count + len(partition.backlog)
+            done += max(0, self._ranges[tp].count(reached) - in_hand)
         return done
 
     async def looks_done(self) -> bool:
@@ -279,62 +332,6 @@ class ReplayMember(GroupMember):
             for partition in self._partitions.values()
         )
         return self.is_complete
-
-
-def _checked_topic(app: App, topic: str, settings: Settings) -> tuple[str, TopicRole]:
-    names = settings.topics
-    for name in dict.fromkeys((topic, names.prefix + topic)):
-        role = names.role(name)
-        if role is not None and role.queue is not None:
-            if role.queue not in app.queues:
-                known = ", ".join(sorted(app.queues)) or "none"
-                raise InvalidReplay(f"App {app.name!r} has no queue {role.queue!r} to replay {name}; it has: {known}")
-            return name, role
-    raise InvalidReplay(f"{topic!r} is no topic of jobs (such as jobs.<queue> or dlq.<queue>.<group>)")
-
-
-async def _resolve(
-    settings: Settings, topic: str, start: Position | None, end: Position | None
-) -> dict[TopicPartition, _Range]:
-    """The offsets to replay in each partition, as the log is now."""
-    count = (await partition_counts(settings)).get(topic)
-    if count is None:
-        raise InvalidReplay(f"Topic {topic} does not exist at {settings.bootstrap}")
-    partitions = [TopicPartition(topic, number) for number in range(count)]
-    reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings), settings)
-    try:
-        reader.assign(partitions)
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            first = await reader.beginning_offsets(partitions)
-            last = await reader.end_offsets(partitions)
-            starts = await _offsets_at(reader, partitions, start, otherwise=first)
-            ends = await _offsets_at(reader, partitions, end, otherwise=last)
-    except (KafkaError, TimeoutError) as error:
-        raise InvalidReplay(f"The extent of topic {topic} cannot be read: {error!r}") from None
-    finally:
-        await stop_client(reader)
-    ranges = {}
-    for tp in partitions:
-        low = max(first[tp], starts.get(tp, last[tp]))
-        ranges[tp] = _Range(low, max(low, min(last[tp], ends.get(tp, last[tp]))))
-    return ranges
-
-
-async def _offsets_at(
-    reader: AIOKafkaConsumer,
-    partitions: list[TopicPartition],
-    position: Position | None,
-    *,
-    otherwise: dict[TopicPartition, int],
-) -> dict[TopicPartition, int]:
-    """The offsets of a position; partitions without records at or after a time are left out."""
-    if position is None:
-        return otherwise
-    if isinstance(position, int):
-        return dict.fromkeys(partitions, position)
-    at_ms = to_ms(position)
-    found = await reader.offsets_for_times(dict.fromkeys(partitions, at_ms))
-    return {tp: at.offset for tp, at in found.items() if at is not None}
 
 
 async def _forward(stopping: asyncio.Event, over: asyncio.Event) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
 
 import msgspec
 
 from logqueue.ids import JobId
-from logqueue.jobs.errors import JobCancelled
+from logqueue.jobs.durations import Duration
+from logqueue.jobs.errors import EffectDenied, JobCancelled, Snooze
 from logqueue.jobs.times import to_datetime
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ class ContextServices(Protocol):
 
     def step_from_thread(self, name: str, call: Callable[[], Any]) -> Any:
         """The same for a handler that runs in a thread: waits there."""
+        ...
+
+    def begin_effect(self, name: str) -> str:
+        """The key of a call that touches the outside world: its name and its place among the calls of that name."""
+        ...
+
+    def record_effect(self, key: str, result: object) -> None:
+        """Keep what such a call returned, for replays."""
+        ...
+
+    def replayed_effect(self, key: str) -> Any:
+        """What such a call returns in a replay; EffectDenied where it returns nothing."""
         ...
 
 
@@ -111,6 +124,13 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
             self._services.send(job)
         return job.id
 
+    def snooze(self, delay: Duration) -> NoReturn:
+        """End this attempt and be called again after `delay`, as if this one had not been: raises Snooze.
+
+        A job with `expires` is not begun after that.
+        """
+        raise Snooze(delay)
+
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Show how far the job has come, in `details.progress`; written at most twice a second: call it freely."""
         if self._services is not None:
@@ -139,9 +159,41 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
             result = await self._services.step(name, call)
         return result
 
+    def effect(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Touch the outside world: `await ctx.effect(mail.send, to, body)`, or without await as `function` is.
+
+        Live this calls the function; the result, if it is a small JSON value, is recorded under `details.effects`. In
+        a replay the function is not called: EffectDenied is raised, or None or the recorded result is returned, as the
+        replay was asked to (`--effects`). It does not make the call happen once: hand `job_id` on for that.
+        """
+        services, name = self._services, getattr(function, "__qualname__", type(function).__qualname__)
+        if self.replaying:
+            if services is None:
+                raise EffectDenied(f"{name}: a replay does not touch the outside world")
+            value = services.replayed_effect(services.begin_effect(name))
+            return cast(R, _ready(value)) if iscoroutinefunction(function) else cast(R, value)
+        if services is None:
+            return function(*args, **kwargs)
+        key = services.begin_effect(name)
+        found = function(*args, **kwargs)
+        if isawaitable(found):
+            return cast(R, _recorded(found, key, services))
+        services.record_effect(key, found)
+        return found
+
     def step_sync(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same for plain handlers: `order = ctx.step_sync("charge", charge, card, amount)`."""
         if self._services is None:
             return function(*args, **kwargs)
         result: R = self._services.step_from_thread(name, lambda: function(*args, **kwargs))
         return result
+
+
+async def _ready(value: Any) -> Any:
+    return value
+
+
+async def _recorded(found: Awaitable[Any], key: str, services: ContextServices) -> Any:
+    result = await found
+    services.record_effect(key, result)
+    return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from logqueue.errors import LogqueueError
+from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.http_errors import http_status, is_temporary
 
 
@@ -81,6 +82,21 @@ class JobTimeout(Exception):
 
 class JobCancelled(Exception):
     """Ends a job as `cancelled`: raised by `ctx.raise_if_cancelled()`, or by a handler that sees its job as moot."""
+
+
+class Snooze(Exception):
+    """Raised by a handler (or `ctx.snooze`) that wants to be called again after `delay`; uses up no attempt.
+
+        raise Snooze("10m")
+    """
+
+    def __init__(self, delay: Duration) -> None:
+        super().__init__(delay)
+        self.delay_s = parse_duration(delay)
+
+
+class EffectDenied(PermanentError):
+    """A replay asks a handler to leave the outside world alone: `ctx.effect` does not call its function."""
 
 
 class StepRefused(PermanentError):

@@ -17,7 +17,7 @@ class Sight:
 
     steps: int
     available: int
-    """Records behind the last one taken, in partitions that have room, and jobs that wait for a runner."""
+    """Records behind the last one taken, in partitions that have room and are not paused."""
     within_time: int
     """Running jobs whose time is not up."""
     is_member: bool

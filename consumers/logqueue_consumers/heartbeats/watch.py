@@ -82,7 +82,7 @@ class LivenessWatch:
             self._last = await self._ask(steps)
         return Sight(
             steps=steps,
-            available=self._last.available + engine.ready_count,
+            available=self._last.available,
             within_time=0,
             is_member=self._last.is_member,
             log_error=self._last.log_error,

@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from logqueue.jobs.payload import encode_result
 from logqueue.jobs.sending import PreparedJob
 from logqueue_consumers.processes.line import Line
 
@@ -53,6 +56,22 @@ class ChildServices:
     def log(self, line: str) -> None:
         """Add a line to the job's own log."""
         self._line.tell("log", line)
+
+    def begin_effect(self, name: str) -> str:
+        """The key of a call that touches the outside world."""
+        return str(self._line.ask("begin_effect", name))
+
+    def record_effect(self, key: str, result: object) -> None:
+        """Keep what such a call returned, if it has a JSON form."""
+        try:
+            value = msgspec.json.decode(encode_result(result))
+        except (TypeError, ValueError, RecursionError):
+            return
+        self._line.tell("record_effect", key, value)
+
+    def replayed_effect(self, key: str) -> Any:
+        """What such a call returns in a replay."""
+        return self._line.ask("replayed_effect", key)
 
     async def step(self, name: str, call: Callable[[], Any]) -> Any:
         """The kept result of a step, or that of `call`, made durable."""

@@ -183,10 +183,15 @@ def _tell(services: ContextServices | None, tell: frames.Tell) -> None:
     if services is None:
         return
     arguments = pickle.loads(tell.arguments)  # noqa: S301 - from our own child
-    if tell.method == "progress":
-        services.progress(*arguments)
-    else:
-        services.log(*arguments)
+    match tell.method:
+        case "progress":
+            services.progress(*arguments)
+        case "log":
+            services.log(*arguments)
+        case "record_effect":
+            services.record_effect(*arguments)
+        case _:
+            raise AssertionError(f"no service is called {tell.method}")
 
 
 async def _serve(services: ContextServices | None, ask: frames.Ask, part: Part) -> Any:
@@ -198,6 +203,9 @@ async def _serve(services: ContextServices | None, ask: frames.Ask, part: Part) 
             return services.send(*arguments) if services is not None else None
         case "step":
             return await part() if services is None else await services.step(arguments[0], part)
+        case "begin_effect" | "replayed_effect":
+            assert services is not None, "a context in a worker has services"
+            return getattr(services, ask.method)(*arguments)
         case _:
             raise AssertionError(f"no service is called {ask.method}")
 

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     output = Output(is_json=options.json)
     app = load_app(options.app)
 
-    from logqueue_consumers.replay import InvalidReplay
+    from logqueue_consumers.replaying.extent import InvalidReplay
 
     from logqueue.jobs.settings import load_settings
 

@@ -1,0 +1,1 @@
+"""What replays are made of besides the engine: chosen records, recorded outcomes, effects, comparison, export."""
