@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", help="the workload; none lists them")
     parser.add_argument("--vs", metavar="PEER", help="run a peer in turns with ours, and show the ratios (apache)")
     parser.add_argument("--runs", type=int, default=5, help="how often it runs (default 5)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="change a setting")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--save", action="store_true", help="write the text to benchmarks/results as well")
     options = parser.parse_args()
@@ -48,10 +48,11 @@ def main() -> int:
     module = load(options.name)
     settings = dict(module.SETTINGS)
     for change in options.set:
-        name, _, number = change.partition("=")
-        if name not in settings or not number.isdigit():
-            parser.error(f"--set {change}: settings of {options.name} are {', '.join(settings)}, as whole numbers")
-        settings[name] = int(number)
+        name, _, value = change.partition("=")
+        is_text = isinstance(settings.get(name), str)
+        if name not in settings or not (is_text or value.isdigit()):
+            parser.error(f"--set {change}: settings of {options.name} are {report.settings_text(settings)}")
+        settings[name] = value if is_text else int(value)
     peers = getattr(module, "PEERS", ())
     if options.vs is not None and options.vs not in peers:
         parser.error(f"--vs {options.vs}: {options.name} is compared with {', '.join(peers) or 'nobody'}")

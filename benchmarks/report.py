@@ -15,6 +15,7 @@ from typing import Any
 PACKAGES = ("logqueue-kafka", "aiokafka", "confluent-kafka", "fastapi", "uvloop")
 
 Figures = Mapping[str, float]
+Settings = Mapping[str, int | str]
 
 
 def circumstances() -> dict[str, Any]:
@@ -29,6 +30,11 @@ def circumstances() -> dict[str, Any]:
         "commit": commit.stdout.strip() or "unknown",
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def settings_text(settings: Settings) -> str:
+    """Settings as they are given on the command line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def summarise(runs: Sequence[Figures]) -> dict[str, dict[str, float]]:
@@ -56,7 +62,7 @@ def as_text(
         f"{workload}: {question}",
         f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}",
         "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
-        "  settings  " + ", ".join(f"{name}={value}" for name, value in settings.items()) + f", runs={len(runs)}",
+        f"  settings  {settings_text(settings)}, runs={len(runs)}",
         f"  {'figure':<34}{'min':>14}{'median':>14}{'max':>14}",
     ]
     for name, figure in summarise(runs).items():

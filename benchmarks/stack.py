@@ -127,11 +127,11 @@ class Running:
 
 
 @contextmanager
-def everything(*arguments: str) -> Iterator[Running]:
+def everything(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Running]:
     """`logqueue up` on a folder and ports of its own; without an app no workers run."""
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
         ports = ["--kafka-port", "0", "--http-port", "0"]
-        child = Process("up", "--data-dir", folder, *ports, *arguments)
+        child = Process("up", "--data-dir", folder, *ports, *arguments, env=env)
         try:
             run_file = Path(folder) / "run.json"
             deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -145,6 +145,11 @@ def everything(*arguments: str) -> Iterator[Running]:
             child.end()
 
 
-def worker(bootstrap: str) -> Process:
+def worker(bootstrap: str, processing: str) -> Process:
     """One more worker process of the no-op app."""
-    return Process("worker", "benchmarks.noop:app", env={"LOGQUEUE_BOOTSTRAP": bootstrap})
+    return Process("worker", "benchmarks.noop:app", env={"LOGQUEUE_BOOTSTRAP": bootstrap, **processing_env(processing)})
+
+
+def processing_env(processing: str) -> dict[str, str]:
+    """What makes workers process in one of the two ways."""
+    return {"LOGQUEUE_PROCESSING": processing}

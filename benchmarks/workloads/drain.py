@@ -8,22 +8,23 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import noop, stack
-from benchmarks.report import Figures
+from benchmarks.report import Figures, Settings
+from logqueue.jobs.settings import DEFAULT_PROCESSING
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
-SETTINGS = {"jobs": 100_000, "workers": 1}
+SETTINGS: Settings = {"jobs": 100_000, "workers": 1, "processing": DEFAULT_PROCESSING}
 POLL_SECONDS = 0.02
 LIMIT_SECONDS = 300
 
 
-def run(settings: dict[str, int]) -> Figures:
+def run(settings: Settings) -> Figures:
     """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
-    jobs = settings["jobs"]
+    jobs, count, processing = int(settings["jobs"]), int(settings["workers"]), str(settings["processing"])
     with stack.everything() as running:
         _create_topic(running.bootstrap)
         enqueue_seconds = _enqueue(running.bootstrap, jobs)
         _wait_until(running, lambda counts: counts.get("queued", 0) == jobs)
-        workers = [stack.worker(running.bootstrap) for _ in range(settings["workers"])]
+        workers = [stack.worker(running.bootstrap, processing) for _ in range(count)]
         try:
             for worker in workers:
                 worker.wait_for("ready")

@@ -8,16 +8,17 @@ import time
 import httpx
 
 from benchmarks import noop, stack
-from benchmarks.report import Figures, percentile
+from benchmarks.report import Figures, Settings, percentile
+from logqueue.jobs.settings import DEFAULT_PROCESSING
 
-SETTINGS = {"rate": 100, "seconds": 10}
+SETTINGS: Settings = {"rate": 100, "seconds": 10, "processing": DEFAULT_PROCESSING}
 WARM_UP_JOBS = 50
 
 
-def run(settings: dict[str, int]) -> Figures:
+def run(settings: Settings) -> Figures:
     """POST at the rate, and long-poll each job until it ended."""
-    with stack.everything("benchmarks.noop:app") as running:
-        return asyncio.run(_measure(running.api, **settings))
+    with stack.everything("benchmarks.noop:app", env=stack.processing_env(str(settings["processing"]))) as running:
+        return asyncio.run(_measure(running.api, rate=int(settings["rate"]), seconds=int(settings["seconds"])))
 
 
 async def _measure(api: str, *, rate: int, seconds: int) -> Figures:

@@ -69,7 +69,7 @@ class WorkerLimits:
     """Outcomes that are written without further lingering."""
     transaction_linger_s: float = 0.040
     """How long outcomes collect under load where a flush is a transaction: 50 to 100 ms with what that takes."""
-    max_transaction_records: int = 8_192
+    max_transaction_records: int = 4_096
     """Records of one transaction; an outcome that has more by itself goes alone."""
     transaction_timeout_ms: int = 10_000
     """When the log aborts a transaction that its worker left open; a successor does it at once."""
