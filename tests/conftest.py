@@ -74,6 +74,15 @@ def engine(request: pytest.FixtureRequest, start_engine: StartEngine) -> Engine:
     return start_engine(request.param)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where workers keep what they can read again: never the cache folder of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def prefix() -> str:
     """A name that no other test uses, for topics and groups on an engine that tests share."""

@@ -4,11 +4,12 @@
 |---------------------------------------------------|-----------|---------------------------------------------|
 | the handler returned                              | succeeded |                                             |
 | it failed, another attempt is due soon            | retrying  | none: the job waits in memory               |
-| it failed, another attempt is due later           | retrying  | `retry.<queue>.<group>` with its due time   |
+| it failed, another attempt is due later           | retrying  | `jobs.schedules` with its due time          |
 | it failed for good                                | dead      | `dlq.<queue>.<group>`                       |
 | the value cannot be decoded, arguments are wrong  | dead      | `dlq.<queue>.<group>`, bytes untouched      |
 | no handler has the job's type                     | parked    | `parked.<queue>.<group>`                    |
-| it must not run before a later time               | scheduled | `retry.<queue>.<group>`, attempt unchanged  |
+| it must not run before a time that is near        | scheduled | `retry.<queue>.<group>`, attempt unchanged  |
+| ... that is far, or its handler asked for later   | scheduled | `jobs.schedules`, attempt unchanged         |
 | its expiry has passed                             | expired   |                                             |
 
 A replay into a shadow group writes the same states under its own keys and no records at all.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from logqueue_schemas.job_status import State
+from logqueue_schemas.job_status import RANKS, State
 
 from logqueue.jobs.errors import ErrorClass, UnknownJobType
 from logqueue.jobs.headers import (
@@ -35,6 +36,7 @@ from logqueue.jobs.headers import (
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.job import Job
+from logqueue_consumers.keeper.job_entries import entry_headers, entry_key
 from logqueue_consumers.outgoing import Outgoing
 
 
@@ -50,7 +52,9 @@ class Outcome:
         "headers",
         "is_silent",
         "job",
+        "key",
         "more",
+        "rank",
         "result",
         "started_us",
         "state",
@@ -71,6 +75,10 @@ class Outcome:
         self.topic: str | None = None
         """Where the job's record goes on, with `headers`; None when it goes nowhere."""
         self.headers: list[tuple[str, bytes]] = []
+        self.key: bytes | None = None
+        """The key of that record, where it is not the job's own."""
+        self.rank: int | None = None
+        """The rank of the status, where it is not that of the state."""
         self.more: Sequence[Outgoing] = ()
         """Further records (follow-up jobs, ...): they exist if and only if this outcome does. See `add_records`."""
 
@@ -97,8 +105,8 @@ class LiveRules:
         outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
         outcome.failure = failure_of(error, error_class)
         outcome.due_ms = due_ms
-        self._move(outcome, self._names.retry(job.partition.queue, self._group), attempt=job.attempt + 1, due_ms=due_ms)
-        return outcome
+        self._move(outcome, self._names.schedules, attempt=job.attempt + 1, due_ms=due_ms)
+        return self._await_time(outcome, rank=RANKS[State.QUEUED])
 
     def dead(self, job: Job, error: BaseException, error_class: str, *, now_us: int) -> Outcome:
         """The job failed for good."""
@@ -114,16 +122,42 @@ class LiveRules:
         self._move(outcome, self._names.parked(job.partition.queue, self._group), attempt=job.attempt)
         return outcome
 
-    def scheduled(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
-        """The job must not run yet."""
+    def scheduled(self, job: Job, *, due_ms: int, now_us: int, is_near: bool = False) -> Outcome:
+        """The job must not run yet: where that is over soon, it waits in a worker's memory, by the retry topic."""
+        outcome = self._put_off(job, self._names.schedules, due_ms=due_ms, now_us=now_us)
+        if is_near:
+            outcome.topic = self._names.retry(job.partition.queue, self._group)
+            return outcome
+        return self._await_time(outcome, rank=RANKS[State.SCHEDULED])
+
+    def snoozed(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
+        """The handler wants to be called again later; the attempt does not count."""
+        outcome = self._put_off(job, self._names.schedules, due_ms=due_ms, now_us=now_us)
+        outcome.rank = RANKS[State.RUNNING]  # newer than the `running` status that came before
+        return self._await_time(outcome, rank=RANKS[State.RUNNING])
+
+    def _put_off(self, job: Job, topic: str, *, due_ms: int, now_us: int) -> Outcome:
         outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
         outcome.due_ms = due_ms
-        outcome.topic = self._names.retry(job.partition.queue, self._group)
+        outcome.topic = topic
         outcome.headers = moved_headers(job.record.headers, job.origin, attempt=job.attempt, due_ms=due_ms)
         return outcome
 
+    def _await_time(self, outcome: Outcome, *, rank: int) -> Outcome:
+        """The record goes to `jobs.schedules`, whose keeper sends it on, with a status of this rank."""
+        job, record = outcome.job, outcome.job.record
+        outcome.key = entry_key(group=self._group, queue=job.partition.queue, job_id=job.id)
+        assert record.value is not None, "a job without a value cannot run, so it never waits"
+        outcome.headers = entry_headers(outcome.headers, job_id=job.id, key=record.key, rank=rank)
+        return outcome
+
     def hand_on(self, job: Job, *, now_us: int) -> Outcome | None:
-        """A retry that waits in memory must leave it: `job.attempt` is due at `job.due_ms`."""
+        """A retry (or a snoozed job) that waits in memory must leave it: `job.attempt` is due at `job.due_ms`."""
+        if job.last_failure is None:
+            topic = self._names.retry(job.partition.queue, self._group)
+            outcome = self._put_off(job, topic, due_ms=job.due_ms, now_us=now_us)
+            outcome.rank = RANKS[State.RUNNING]
+            return outcome
         outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
         outcome.attempt = job.attempt - 1
         outcome.failure = job.last_failure
@@ -167,7 +201,11 @@ class ShadowRules:
         outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
         return outcome
 
-    def scheduled(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
+    def snoozed(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
+        """The handler wants to be called again later: its live group did that, this replay only notes it."""
+        return self.scheduled(job, due_ms=due_ms, now_us=now_us)
+
+    def scheduled(self, job: Job, *, due_ms: int, now_us: int, is_near: bool = False) -> Outcome:
         """The job must not run yet: its live group will run it, this replay only notes it."""
         outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
         outcome.due_ms = due_ms

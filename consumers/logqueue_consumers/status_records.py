@@ -55,7 +55,8 @@ class StatusRecords:
         assert topic is not None, "only called for records that move"
         partition = self._partitions.partition_of(topic, job.key)
         headers = outcome.headers if job.details is None else with_header(outcome.headers, job.details)
-        return Outgoing(topic, partition, record.key, record.value, headers, outcome.at_us // 1000)
+        key = record.key if outcome.key is None else outcome.key
+        return Outgoing(topic, partition, key, record.value, headers, outcome.at_us // 1000)
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
@@ -76,7 +77,7 @@ class StatusRecords:
             shadow=self._is_shadow,
             replay=job.headers.replay,
             attempt=outcome.attempt,
-            rank=RANKS[state],
+            rank=RANKS[state] if outcome.rank is None else outcome.rank,
             sequence=self._sequence,
             created_at=job.created_ms * 1000,
             started_at=outcome.started_us or None,

@@ -73,6 +73,11 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         """The partitions in hand."""
         return self._owned.keys()
 
+    def wake(self) -> None:
+        """Something that machines look at has changed: commands, ..."""
+        for kept in self._owned.values():
+            kept.wake()
+
     async def run(self) -> None:
         """Be a member until cancelled; waits as long as the log is away."""
         backoff_s = self._limits.first_backoff_s
@@ -172,7 +177,12 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _open(self, at: TopicPartition) -> None:
         spec = self._specs[at.topic]
-        place = Place(topic=at.topic, partition=at.partition, partitions=self._partitions.count(at.topic))
+        place = Place(
+            topic=at.topic,
+            partition=at.partition,
+            partitions=self._partitions.count(at.topic),
+            count_of=self._partitions.count,
+        )
         kept = KeptPartition(
             spec,
             place,

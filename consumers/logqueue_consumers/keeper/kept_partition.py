@@ -134,6 +134,10 @@ class KeptPartition:
             self.position = position
             self._changed.set()
 
+    def wake(self) -> None:
+        """Look again at what is due."""
+        self._changed.set()
+
     def _forget(self) -> None:
         self._index.clear()
         self._ahead.clear()

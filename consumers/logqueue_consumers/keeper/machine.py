@@ -62,11 +62,13 @@ class KeeperMachine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which partition a machine works for."""
+    """Which partition a machine works for, and how many partitions other topics have."""
 
     topic: str
     partition: int
     partitions: int
+    count_of: Callable[[str], int]
+    """Of a topic that the keepers were told to make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ class KeeperThread:
         self._make = make
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._keepers: Keepers | None = None
         self._has_loop = threading.Event()
         self._joined = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logqueue-keepers", daemon=True)
@@ -44,6 +45,15 @@ class KeeperThread:
         if self._thread.is_alive():
             log.warning("keepers did not end in time", seconds=STOP_TIMEOUT_S)
 
+    def wake(self) -> None:
+        """Something that the machines look at has changed; from any thread."""
+        loop, keepers = self._loop, self._keepers
+        if loop is not None and keepers is not None:
+            try:
+                loop.call_soon_threadsafe(keepers.wake)
+            except RuntimeError:
+                pass  # it has ended
+
     def wait_joined(self, timeout_s: float) -> bool:
         """Wait until the keepers have their partitions for the first time; false when time is up."""
         return self._joined.wait(timeout_s)
@@ -54,7 +64,7 @@ class KeeperThread:
     async def _main(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._has_loop.set()
-        keepers = self._make()
+        keepers = self._keepers = self._make()
         running = asyncio.create_task(keepers.run())
         joined = asyncio.create_task(keepers.has_joined.wait())
         joined.add_done_callback(lambda _: self._joined.set())

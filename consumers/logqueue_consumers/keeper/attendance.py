@@ -1,0 +1,40 @@
+"""The keepers beside a worker: started with it, in their thread, told of operators' commands, ended with it. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from logqueue_schemas.job_status import JobStatus
+
+from logqueue.jobs.control import CANCEL, RUN_NOW, Change
+from logqueue.jobs.settings import Settings
+from logqueue_consumers.control_tail import ControlTail
+from logqueue_consumers.keeper.command_board import CommandBoard
+
+
+async def attend_keepers(settings: Settings, control: ControlTail, encode_status: Callable[[JobStatus], bytes]) -> None:
+    """Run this process's keepers until cancelled."""
+    # SQLite and the machines are imported when the worker is at work already.
+    from logqueue_consumers.keeper.keepers import Keepers
+    from logqueue_consumers.keeper.specs import keeper_specs, keeper_topics
+    from logqueue_consumers.keeper.thread import KeeperThread
+
+    board = CommandBoard()
+
+    def on_changes(changes: Sequence[Change]) -> None:
+        if any(change.kind in (CANCEL, RUN_NOW) for change in changes):
+            board.hang(cancels=control.state.cancels, run_nows=control.state.run_nows)
+
+    board.hang(cancels=control.state.cancels, run_nows=control.state.run_nows)
+    thread = KeeperThread(
+        lambda: Keepers(settings, keeper_specs(settings, encode_status, board), keeper_topics(settings))
+    )
+    board.on_change = thread.wake
+    control.listeners.append(on_changes)
+    thread.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        control.listeners.remove(on_changes)
+        await thread.stop()

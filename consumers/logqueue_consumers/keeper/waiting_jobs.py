@@ -1,0 +1,166 @@
+"""Jobs that wait for their time in `jobs.schedules`, as a machine: when each is due, and what is written then. No IO.
+
+| what happens          | records in one transaction                                                    |
+|-----------------------|-------------------------------------------------------------------------------|
+| it is due             | the job to its group's retry topic, a `queued` status, the tombstone          |
+| it expires before     | an `expired` status, the tombstone                                            |
+| it is cancelled       | a `cancelled` status, the tombstone, and the command's tombstone              |
+| it is to run at once  | as if it were due now                                                         |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+import structlog
+from logqueue_schemas.job_status import JobStatus, State
+
+from logqueue.jobs.control import CANCEL, Cancel
+from logqueue.jobs.partitioning import partition_of
+from logqueue.jobs.topics import TopicNames
+from logqueue_consumers.control.notes import encode_details, read_details
+from logqueue_consumers.keeper.command_board import CommandBoard, Commands
+from logqueue_consumers.keeper.index import Index, Row
+from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
+from logqueue_consumers.keeper.machine import Kept, Place
+from logqueue_consumers.outgoing import Outgoing
+
+log = structlog.get_logger(__name__)
+
+_Stored = tuple[bytes, list[tuple[str, bytes]], int]
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
+class WaitingJobs:
+    """The waiting jobs of one partition. They are tagged with their ids, so that commands find them."""
+
+    def __init__(
+        self,
+        index: Index,
+        place: Place,
+        *,
+        names: TopicNames,
+        encode_status: Callable[[JobStatus], bytes],
+        board: CommandBoard,
+    ) -> None:
+        self._index = index
+        self._place = place
+        self._names = names
+        self._encode_status = encode_status
+        self._board = board
+        self._seen = 0
+        """The version of the board that was looked at."""
+        self._commanded: dict[bytes, None] = {}
+        """Keys of jobs that wait here and that a command concerns."""
+
+    def apply(self, record: Kept) -> None:
+        """A job begins to wait, or ends to."""
+        self._commanded.pop(record.key, None)
+        if record.value is None:
+            self._index.delete(record.key)
+            return
+        job = read_entry(record.key, record.value, record.headers)
+        if job is None:
+            log.error("no waiting job", key=repr(record.key[:200]), offset=record.offset)
+            return
+        stored = _encode((record.value, list(record.headers), record.timestamp_ms))
+        self._index.put(record.key, stored, due_ms=job.due_ms, tag=job.id.encode())
+        if self._board.stands and _concerns(self._board.commands, job, record.timestamp_ms):
+            self._commanded[record.key] = None
+
+    def next_due(self) -> int | None:
+        """The earliest due time; 0 while a command is to be carried out."""
+        self._look()
+        return 0 if self._commanded else self._index.next_due()
+
+    def due(self, now_ms: int, limit: int) -> list[Outgoing]:
+        """What to write for the jobs that are due, and for those that commands concern."""
+        self._look()
+        records: list[Outgoing] = []
+        commands = self._board.commands
+        commanded = list(self._commanded)[:limit]
+        for key in commanded:
+            row = self._index.get(key)
+            assert row is not None, "what is deleted is no longer commanded"
+            records += self._obey(row, commands, now_ms)
+        done = set(commanded)
+        for row in self._index.due(now_ms, limit):
+            if row.key not in done:
+                records += self._release(row, now_ms)
+        return records
+
+    def _look(self) -> None:
+        """Which of the jobs that wait here the commands concern that stand now."""
+        version = self._board.version
+        if version == self._seen:
+            return
+        self._seen = version
+        commands = self._board.commands
+        self._commanded = {}
+        for job_id in (*commands.cancels, *commands.run_nows):
+            for row in self._index.tagged(job_id.encode()):
+                job, since_ms = self._read(row)
+                if job is not None and _concerns(commands, job, since_ms):
+                    self._commanded[row.key] = None
+
+    def _obey(self, row: Row, commands: Commands, now_ms: int) -> list[Outgoing]:
+        job, _ = self._read(row)
+        assert job is not None, "what is commanded was read"
+        cancel = commands.cancel_of(job.id, job.read.replay)
+        return self._cancel(row, job, cancel, now_ms) if cancel is not None else self._send_on(row, job, now_ms)
+
+    def _release(self, row: Row, now_ms: int) -> list[Outgoing]:
+        job, _ = self._read(row)
+        if job is None:
+            return [self._tombstone(row, now_ms)]
+        expires_ms = job.read.expires_ms
+        if expires_ms is not None and expires_ms <= now_ms:
+            status = job.status(State.EXPIRED, now_us=now_ms * 1000)
+            return [self._status(job, status, now_ms), self._tombstone(row, now_ms)]
+        return self._send_on(row, job, now_ms)
+
+    def _send_on(self, row: Row, job: WaitingJob, now_ms: int) -> list[Outgoing]:
+        topic = self._names.retry(job.queue, job.group)
+        status = job.status(State.QUEUED, now_us=now_ms * 1000, rank=job.rank)
+        return [
+            Outgoing(topic, None, job.key, job.value, job.record_headers(now_ms=now_ms), now_ms),
+            self._status(job, status, now_ms),
+            self._tombstone(row, now_ms),
+        ]
+
+    def _cancel(self, row: Row, job: WaitingJob, cancel: Cancel, now_ms: int) -> list[Outgoing]:
+        who: Mapping[str, object] = {"by": cancel.by, "at": cancel.at_ms, "reason": cancel.reason}
+        details = encode_details({**(read_details(job.headers) or {}), "cancelled": who})
+        status = job.status(State.CANCELLED, now_us=now_ms * 1000, details=details)
+        return [
+            self._status(job, status, now_ms),
+            self._tombstone(row, now_ms),
+            Outgoing(self._names.control, 0, (CANCEL + job.id).encode(), None, [], now_ms),
+        ]
+
+    def _status(self, job: WaitingJob, status: JobStatus, now_ms: int) -> Outgoing:
+        topic = self._names.status
+        partition = partition_of(job.route, self._place.count_of(topic))
+        return Outgoing(topic, partition, status.key, self._encode_status(status), [], now_ms)
+
+    def _tombstone(self, row: Row, now_ms: int) -> Outgoing:
+        return Outgoing(self._place.topic, self._place.partition, row.key, None, [], now_ms)
+
+    @staticmethod
+    def _read(row: Row) -> tuple[WaitingJob | None, int]:
+        """The job, and since when it waits."""
+        value, headers, since_ms = _decode(row.value)
+        return read_entry(row.key, value, headers), since_ms
+
+
+def _concerns(commands: Commands, job: WaitingJob, since_ms: int) -> bool:
+    """Whether a command that stands is about this job, as it waits since then."""
+    replay = job.read.replay
+    return commands.cancel_of(job.id, replay) is not None or commands.runs_now(job.id, replay, since_ms)
+
+
+def is_waiting_job(key: bytes) -> bool:
+    """Whether a key of `jobs.schedules` is that of a waiting job."""
+    return key.startswith(PREFIX)
