@@ -40,6 +40,11 @@ _SIZE_BYTES = 4
 _CORRELATION_ID_BYTES = 4
 _SOFTWARE = "logqueue"
 
+LOOKUP_S = 5.0
+"""How long a coordinator may be missing before that is an error."""
+LOOKUP_BACKOFF_S = 0.05
+_NOT_YET = (ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+
 _CODES = frozenset(ErrorCode)
 
 UNREACHED = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, TimeoutError, OSError)
@@ -188,9 +193,14 @@ class LogClient:
         if node is None:
             await self.refresh()
             raise NodeNotReadyError("no broker is known")
-        answer = await self.send(node, FindCoordinatorRequest(key=key, key_type=kind), lowest=1, highest=3)
-        if answer.error_code:
-            raise BrokerError(ApiKey.FIND_COORDINATOR, answer.error_code, key)
+        request = FindCoordinatorRequest(key=key, key_type=kind)
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + LOOKUP_S
+        while (answer := await self.send(node, request, lowest=1, highest=3)).error_code:
+            # A new log makes its coordinators' topics when the first one is asked for.
+            if answer.error_code not in _NOT_YET or loop.time() >= deadline_s:
+                raise BrokerError(ApiKey.FIND_COORDINATOR, answer.error_code, key)
+            await asyncio.sleep(LOOKUP_BACKOFF_S)
         if self.cluster.broker_metadata(answer.node_id) is None:
             await self.refresh()
         found: int = answer.node_id
