@@ -15,6 +15,7 @@ from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.settings import Settings
 
 MAX_BACKOFF_S = 2.0
+EXPLAIN_TIMEOUT_S = 3.0  # each for connecting, TLS and an answer, once connecting has failed
 STOP_TIMEOUT_S = 10.0  # for what is still on its way when a client is closed
 BATCH_BYTES = 256 * 1024
 READ_WAIT_MS = 50  # aiokafka asks for offsets on the connection of its fetches: a long poll would hold them up
@@ -48,7 +49,7 @@ async def start_client(make: Callable[[], Client], settings: Settings) -> Client
         await stop_client(client, timeout_s=1.0)
         rest = deadline - loop.time()
         if rest <= 0:
-            raise BrokerUnreachable(_unreachable(settings, attempts, reason))
+            raise BrokerUnreachable(await _explain(settings, attempts, reason))
         await asyncio.sleep(min(backoff, rest))
         backoff = min(MAX_BACKOFF_S, backoff * 2)
 
@@ -129,6 +130,19 @@ def _reason(error: KafkaError | OSError) -> str:
     """The error's text; aiokafka's for a failed first connection only repeats the addresses, as Python values."""
     text = str(error) or type(error).__name__
     return "cannot connect" if isinstance(error, KafkaConnectionError) and "Unable to bootstrap" in text else text
+
+
+async def _explain(settings: Settings, attempts: int, reason: str) -> str:
+    """The client library hides why TLS or a login failed: one more connection, of our own, finds out."""
+    from logqueue.jobs.wire import NobodyThere, why_no_entry
+
+    failure = await asyncio.to_thread(why_no_entry, settings, patience_s=EXPLAIN_TIMEOUT_S)
+    if failure is None or isinstance(failure, NobodyThere):
+        return _unreachable(settings, attempts, reason)
+    return (
+        f"The log at {settings.bootstrap} cannot be used: {failure}. "
+        "LOGQUEUE_SECURITY_PROTOCOL, LOGQUEUE_SASL_* and LOGQUEUE_SSL_* say how to connect."
+    )
 
 
 def _unreachable(settings: Settings, attempts: int, reason: str) -> str:

@@ -23,7 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from logqueue.jobs.settings import load_settings
 from logqueue_api.cli.exits import CommandError, ExitCode
-from logqueue_api.cli.reach import RETRY_SECONDS, why_unreachable
+from logqueue_api.cli.reach import RETRY_SECONDS, check_entry, why_unreachable
 from logqueue_api.cli.stack import Stack
 
 CONNECT_ATTEMPTS = 4
@@ -73,6 +73,7 @@ class Log:
             await self.consumer.start()
         except KafkaConnectionError as error:
             await self._close()
+            await check_entry(self.settings)
             raise self._unreachable(str(error)) from error
         except BaseException:
             await self._close()

@@ -1,9 +1,13 @@
-"""Whether anything answers at a log's addresses: plain connections, a few times. Imports no client library."""
+"""Whether anything answers at a log's addresses, and lets us in. Imports no client library."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logqueue.jobs.settings import Settings
 
 CONNECT_SECONDS = 3.0
 RETRY_SECONDS = 0.25
@@ -26,6 +30,16 @@ async def why_unreachable(bootstrap: str, *, attempts: int) -> str | None:
             writer.close()
             return None
     return reason
+
+
+async def check_entry(settings: Settings) -> None:
+    """Speak TLS and log in as clients will have to, and ask for something; CommandError says what is refused."""
+    from logqueue.jobs.wire import why_no_entry
+    from logqueue_api.cli.wire import failure
+
+    error = await asyncio.to_thread(why_no_entry, settings)
+    if error is not None:
+        raise failure(error)
 
 
 def _reason(error: OSError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logqueue_api.cli.arguments import (
@@ -22,7 +23,7 @@ from logqueue_api.cli.arguments import (
     seconds,
 )
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
-from logqueue_api.cli.reach import why_unreachable
+from logqueue_api.cli.reach import check_entry, why_unreachable
 from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
 
 if TYPE_CHECKING:
@@ -98,14 +99,34 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(stack: StackRun, bootstrap: str | None) -> int:
-    """A cluster that does not answer is told before anything is started."""
-    if bootstrap is not None and (reason := await why_unreachable(bootstrap, attempts=REACH_ATTEMPTS)) is not None:
+    """A cluster that does not answer, or lets nobody in, is told before anything is started."""
+    if bootstrap is None:
+        _check_security()
+    elif (reason := await why_unreachable(bootstrap, attempts=REACH_ATTEMPTS)) is not None:
         raise CommandError(
             f"no log answers at {bootstrap}: {reason}",
             code=ExitCode.UNREACHABLE,
             hint="without --bootstrap and LOGQUEUE_BOOTSTRAP `logqueue up` starts a log of its own",
         )
+    else:
+        from logqueue.jobs.settings import load_settings
+
+        await check_entry(load_settings(bootstrap=bootstrap))
     return await stack.run()
+
+
+def _check_security() -> None:
+    """The embedded log is plain; clients that were told to encrypt or to log in would wait for it for ever."""
+    if not (set(os.environ) & {"LOGQUEUE_SECURITY_PROTOCOL", "LOGQUEUE_CONFIG"} or Path("logqueue.toml").is_file()):
+        return  # as most starts; nothing is imported for it
+    from logqueue.jobs.settings import load_settings
+
+    if (protocol := load_settings().security_protocol) != "PLAINTEXT":
+        raise UsageError(
+            f"security_protocol {protocol} is for a log of your own: the one that `logqueue up` starts is PLAINTEXT",
+            hint="name yours with --bootstrap or LOGQUEUE_BOOTSTRAP (`logqueue broker --config FILE` starts one with "
+            "TLS and SASL), or leave LOGQUEUE_SECURITY_PROTOCOL out",
+        )
 
 
 def _check(options: argparse.Namespace) -> None:
