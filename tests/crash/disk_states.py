@@ -8,7 +8,7 @@ not created equal", OSDI 2014).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from random import Random
@@ -273,6 +273,22 @@ class Disk:
         # In one folder names change in order on every journaling file system; between folders nothing is ordered.
         for index, change in enumerate(pending):
             yield State("names are lost from one change on", f"{path} {change}", kept(pending[:index]))
+
+
+def states_over_time(
+    journal: Iterable[Entry], root: Path, *, every: int, start: Image | None = None
+) -> Iterator[tuple[object, str, Image]]:
+    """What power cuts may leave of a journal, one in `every`: the last event marked before it, its kind, the image."""
+    disk, event, number = Disk(root) if start is None else Disk.of(start, root), None, 0
+    for entry in journal:
+        disk.apply(entry)
+        if entry[0] == "mark":
+            event = entry[1]
+            continue
+        for state in disk.states():
+            number += 1
+            if number % every == 0:
+                yield event, f"crash state {number} ({state}, after {entry[:2]})", state.image()
 
 
 def _new(what: str) -> File | Folder:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from logqueue.errors import LogqueueError
 from logqueue.storage import Environment
-from tests.storage.disks import Disk, HastyFileSystem, RecordingFileSystem, write_image
-from tests.storage.workload import NOW, PLAIN, batch_of, empty, open_directory
+from tests.crash.disk_states import states_over_time, write_image
+from tests.crash.recording import RecordingFileSystem
+from tests.storage.disks import HastyFileSystem
+from tests.storage.workload import NOW, PLAIN, batch_of, open_directory
 from tests.transactions_log.naive import Entry, aborted, committed_offsets, end_of, stable_offset, transactions
 from tests.transactions_log.writing import end, produce, read_committed
 
 STEPS = 110
-EVERY = 17
+EVERY = 131
 """Crash states apart that are tried."""
 
 SEED = 11
@@ -67,7 +69,7 @@ class Life:
         self._tell()
 
     def _tell(self) -> None:
-        self._fs.mark(list(self._entries), self._safe)
+        self._fs.mark((list(self._entries), self._safe))
 
 
 def check(folder: Path, written: list[Entry], safe: int) -> None:
@@ -93,26 +95,15 @@ def test_transactions_survive_a_power_cut_at_any_moment(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     Life(fs, source).run()
-    disk, number, tried = Disk(), 0, 0
-    written: list[Entry] = []
-    safe = 0
-    disk.apply(("mkdir", source))
-    disk.apply(("sync_dir", source.parent))
-    for change in fs.journal:
-        if change[0] == "mark":
-            written, safe = change[1], change[2]  # type: ignore[assignment]
-            continue
-        disk.apply(change)
-        for kind, image in disk.images():
-            number += 1
-            if number % EVERY:
-                continue
-            tried += 1
-            write_image(image, source=source, target=empty(target))
-            try:
-                check(target, written, safe)
-            except (AssertionError, LogqueueError) as error:
-                raise AssertionError(f"crash state {number} ({kind}, after {change[:2]}): {error}") from error
+    tried = 0
+    for event, name, image in states_over_time(fs.journal, source, every=EVERY):
+        tried += 1
+        written, safe = event if isinstance(event, tuple) else ([], 0)
+        write_image(image, target)
+        try:
+            check(target, written, safe)
+        except (AssertionError, LogqueueError) as error:
+            raise AssertionError(f"{name}: {error}") from error
     assert tried > 100
 
 
@@ -128,6 +119,6 @@ def test_a_new_index_is_on_the_disk_by_its_name_before_the_recovery_point_moves(
         log.flush()
         log.advance_recovery_point(force=True)
     folder, index = log.folder, log.segments[0].txn_index.path
-    synced = [change for change in fs.journal if change in (("sync", index), ("sync_dir", folder))]
+    synced = [change[:2] for change in fs.journal if change[:2] in (("sync", index), ("sync_dir", folder))]
     assert synced[-3:] == [("sync", index), ("sync_dir", folder), ("sync", index)]
     directory.close()
