@@ -24,7 +24,7 @@ from logqueue_api.cli.arguments import (
 )
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.reach import check_entry, why_unreachable
-from logqueue_api.cli.stack import check_bootstrap, outside_bootstrap
+from logqueue_api.cli.stack import DEFAULT_BOOTSTRAP, check_bootstrap, outside_bootstrap
 
 if TYPE_CHECKING:
     from logqueue_api.up.stack_run import StackRun
@@ -121,7 +121,7 @@ def _check_security() -> None:
         return  # as most starts; nothing is imported for it
     from logqueue.jobs.settings import load_settings
 
-    if (protocol := load_settings().security_protocol) != "PLAINTEXT":
+    if (protocol := load_settings(bootstrap=DEFAULT_BOOTSTRAP).security_protocol) != "PLAINTEXT":
         raise UsageError(
             f"security_protocol {protocol} is for a log of your own: the one that `logqueue up` starts is PLAINTEXT",
             hint="name yours with --bootstrap or LOGQUEUE_BOOTSTRAP (`logqueue broker --config FILE` starts one with "
