@@ -24,7 +24,7 @@ from logqueue.jobs.settings import EXACTLY_ONCE, Settings
 from logqueue.protocol.schema import Message
 
 PARTITIONS = 4
-JOB_S = 0.01
+JOB_S = 0.03
 LIMITS = WorkerLimits(session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=1.0, commit_interval_s=0.1)
 
 
