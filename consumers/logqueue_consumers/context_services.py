@@ -16,6 +16,7 @@ import msgspec
 from logqueue_schemas.job_status import TERMINAL, State
 
 from logqueue.clock import Clock
+from logqueue.jobs.effects import effect_key, with_effect
 from logqueue.jobs.errors import EffectDenied, StepRefused
 from logqueue.jobs.payload import encode_result
 from logqueue.jobs.sending import PreparedJob
@@ -27,7 +28,6 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partition import Standing
-from logqueue_consumers.replaying.effects import effect_key, with_effect
 
 PUBLISH_S = 0.5
 """How often the progress and log lines of running jobs are written."""

@@ -22,6 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from logqueue_schemas.job_status import TERMINAL, JobStatus, State
 
+from logqueue.jobs.effects import Effects, replayed_effect
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicKind, check_group
@@ -32,7 +33,6 @@ from logqueue_consumers.offset_map import Run
 from logqueue_consumers.outcome import ShadowRules
 from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.replaying.compare import Comparison, ComparisonSummary, Ending
-from logqueue_consumers.replaying.effects import Effects, replayed_effect
 from logqueue_consumers.replaying.extent import Chosen, InvalidReplay, Position, Range, checked_topic, narrowed, resolve
 from logqueue_consumers.replaying.recorded import Recorded, read_recorded
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless

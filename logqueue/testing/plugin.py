@@ -1,13 +1,16 @@
-"""The pytest plugin of the package: the fixture `logqueue_broker`. Imports nothing heavy until it is asked for."""
+"""The pytest plugin of the package: `logqueue_broker`, `logqueue_case`. Imports nothing heavy until asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from logqueue.testing.cases import Case
     from logqueue.testing.embedded import EmbeddedBroker
 
 
@@ -21,3 +24,19 @@ def logqueue_broker() -> Iterator[EmbeddedBroker]:
 
     with EmbeddedBroker(fsync=False) as broker:
         yield broker
+
+
+@pytest.fixture
+def logqueue_case() -> Callable[[str | Path], Case]:
+    """Loads a file of `logqueue export` with one job: `logqueue_case("case.jsonl").run(app)` runs its handler."""
+    from logqueue.testing.cases import load_case
+
+    return load_case
+
+
+@pytest.fixture
+def logqueue_cases() -> Callable[[str | Path], list[Case]]:
+    """Loads a file of `logqueue export` with any number of jobs."""
+    from logqueue.testing.cases import load_cases
+
+    return load_cases

@@ -9,11 +9,12 @@ import pytest
 from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.replaying import compare, effects
+from logqueue_consumers.replaying import compare
 from logqueue_consumers.replaying.compare import Comparison, Ending, Verdict, check_pointer, differences
-from logqueue_consumers.replaying.effects import Effects, effect_key, replayed_effect, with_effect
 from logqueue_consumers.replaying.extent import Range, narrowed
 
+from logqueue.jobs import effects
+from logqueue.jobs.effects import Effects, effect_key, replayed_effect, with_effect
 from logqueue.jobs.errors import EffectDenied, classify
 
 values = st.recursive(

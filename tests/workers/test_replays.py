@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 from logqueue_consumers.replay import run_replay
-from logqueue_consumers.replaying.effects import Effects
 from logqueue_schemas.job_status import JobStatus
 
 from logqueue import App
+from logqueue.jobs.effects import Effects
 from tests.consumers.conftest import FAST, Log, working
 
 

@@ -21,6 +21,7 @@ from logqueue_api.rest import (
     openapi,
     problems,
     queue_routes,
+    replay_routes,
     service_routes,
     topic_routes,
     worker_routes,
@@ -41,6 +42,7 @@ _ROUTERS: Final = (
     dlq_routes.router,
     topic_routes.router,
     worker_routes.router,
+    replay_routes.router,
     service_routes.router,
 )
 
@@ -69,6 +71,7 @@ def build_app(services: Services) -> FastAPI:
         JobRequest,
         BatchRequest,
         dlq_routes.ReplayRequest,
+        replay_routes.ReplayStart,
         control_routes.CommandRequest,
         control_routes.BulkRequest,
     )

@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from logqueue_consumers.control.operator import Operator
 from logqueue_consumers.heartbeats.tail import RosterTail
-from logqueue_consumers.view.child import FoldChild
+from logqueue_consumers.view.child import FoldChild, environment_of
 
 from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
@@ -31,6 +31,7 @@ from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
+from logqueue_api.rest.replay_runs import ReplayRuns
 from logqueue_api.rest.services import ApiOptions, Services
 from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
@@ -95,6 +96,7 @@ async def serve(
     """Serve on a listening socket until a signal, or until cancelled."""
     async with running_services(settings, view_path=view_path, limits=limits, clock=clock or SystemClock()) as services:
         services.options = options or ApiOptions()
+        services.replays.api_url = _url(listening)
         config = uvicorn.Config(
             Measured(build_app(services), services.metrics),
             log_config=None,
@@ -136,6 +138,8 @@ async def running_services(
         submission = Submission(
             client, view=view, read_definitions=read_definitions, on_new_topic=fold.discover_soon, clock=clock
         )
+        replays = ReplayRuns(clock, environment=environment_of(settings))
+        stack.push_async_callback(replays.close)
         workers = RosterTail(hasty)
         following = asyncio.create_task(workers.run(), name="heartbeats")
         stack.push_async_callback(_cancel, following)
@@ -156,6 +160,7 @@ async def running_services(
             cluster=cluster,
             metrics=ApiMetrics(),
             workers=workers,
+            replays=replays,
             operator=operator,
             operations=operations,
             control=control,

@@ -19,6 +19,7 @@ from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
+from logqueue_api.rest.replay_runs import ReplayRuns
 from logqueue_api.rest.submission import Submission
 from logqueue_api.rest.view_access import ViewAccess
 
@@ -48,6 +49,7 @@ class Services:
     cluster: Cluster
     metrics: ApiMetrics
     workers: RosterTail
+    replays: ReplayRuns
     operator: Operator
     operations: Operations
     control: ControlWatch

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from logqueue_consumers.heartbeats.beat import Heartbeat, decode
+from logqueue_consumers.heartbeats.beat import INTERVAL_S, LEASE_INTERVALS, Heartbeat, decode
 
 LOST, STUCK = "lost", "stuck"
 
@@ -19,6 +19,8 @@ MAX_WORKERS = 10_000
 """Workers remembered; the ones that were silent for longest are forgotten first."""
 STUCK_MARGIN_MS = 10_000
 """How long past its time a job may run before it is stuck: cancelling and telling take a moment."""
+LEASE_MS = int(INTERVAL_S * LEASE_INTERVALS * 1000)
+"""How long a worker may run jobs before it is heard of."""
 FORGOTTEN_MS = 3_600_000
 """Workers that were silent for this long are not listed any more."""
 
@@ -74,7 +76,11 @@ class Roster:
         `timeout_s` is its type's time limit, None if that is not known.
         """
         beat = self._beats.get(worker) if worker is not None else None
-        if beat is None or not beat.is_alive(now_ms):
+        if beat is None:
+            # Its first heartbeat may be on its way here still.
+            is_new = worker is not None and started_us is not None and now_ms - started_us // 1000 <= LEASE_MS
+            return None if is_new else LOST
+        if not beat.is_alive(now_ms):
             return LOST
         if started_us is not None and started_us // 1000 < beat.started_at:
             return LOST  # its worker ended, and another has its name (process 1 of a container, started again)

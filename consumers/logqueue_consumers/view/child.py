@@ -48,7 +48,7 @@ class FoldChild:
         on_report: Callable[[Report], None],
         limits: ChildLimits | None = None,
     ) -> None:
-        self._environment = _environment(settings)
+        self._environment = environment_of(settings)
         self._path = path
         self._on_report = on_report
         self._limits = limits or ChildLimits()
@@ -164,8 +164,8 @@ async def _hear_words(process: asyncio.subprocess.Process) -> str:
     return lines[-1] if lines else ""
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """The parent's environment with its settings spelled out, whatever file or argument they came from."""
+def environment_of(settings: Settings) -> dict[str, str]:
+    """For a child process: our environment with the settings spelled out, whatever file or argument they came from."""
     environment = {name: text for name, text in os.environ.items() if name != CONFIG_VARIABLE}
     for field in fields(Settings):
         value = getattr(settings, field.name)

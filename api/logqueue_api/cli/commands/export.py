@@ -1,0 +1,161 @@
+"""Write jobs to a file that a test can run a handler on: one job by its id, or all that match a query.
+
+    logqueue export 0198c2... -o cases/invoice-4711.jsonl
+    logqueue export --type invoice.make --since 1h --state dead -o cases/dead.jsonl
+
+In pytest the fixture `logqueue_case` loads such a file: logqueue_case("cases/invoice-4711.jsonl").run(app).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from logqueue_api.cli.api_client import ApiClient, quoted
+from logqueue_api.cli.arguments import add_stack, count
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
+from logqueue_api.cli.job_query import add_query, has_query, jobs
+from logqueue_api.cli.output import Output
+from logqueue_api.cli.stack import Stack, find_stack
+
+if TYPE_CHECKING:
+    from logqueue.jobs.case_file import CaseRecord
+    from logqueue.jobs.registry import SchemaRegistry
+
+DEFAULT_LIMIT = 100
+LARGEST = 100_000
+READ_SECONDS = 20.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID", help="jobs by their ids")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="where to write (JSON lines)")
+    parser.add_argument("-q", "--queue", metavar="QUEUE", help="jobs of this queue")
+    add_query(parser)
+    parser.add_argument("-n", "--limit", type=count, default=DEFAULT_LIMIT, help=f"how many at most ({DEFAULT_LIMIT})")
+    add_stack(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    is_query = has_query(options) or options.queue is not None
+    if bool(options.ids) == is_query:
+        raise UsageError("which jobs?", hint="ids, or a query such as --type T --since 1h; not both")
+    if options.limit > LARGEST:
+        raise UsageError(f"--limit {options.limit} is more than {LARGEST}")
+    stack = find_stack(options)
+    items = list(islice(_items(ApiClient(stack), options), options.limit))
+    if not items:
+        raise CommandError("no job matches", code=ExitCode.NOT_FOUND)
+    from logqueue_api.cli import kafka
+
+    cases, gone = kafka.run(_read(stack, items))
+    _write(options.out, cases)
+    Output(is_json=options.json).event(
+        {"file": str(options.out), "jobs": len(cases), "gone": gone},
+        f"{len(cases)} jobs written to {options.out}" + (f"; the log no longer holds {gone}" if gone else ""),
+    )
+    return ExitCode.OK if cases else ExitCode.NOT_FOUND
+
+
+def _items(api: ApiClient, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if options.ids:
+        return (api.get(f"/v1/jobs/{quoted(id_)}") for id_ in options.ids)
+    return jobs(api, options, queue=options.queue)
+
+
+async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[CaseRecord], int]:
+    """The records of these jobs with what is known of them, and how many the log no longer holds."""
+    from aiokafka import TopicPartition
+
+    from logqueue.jobs.registry import SchemaRegistry
+    from logqueue_api.cli import kafka
+
+    places: dict[TopicPartition, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for item in items:
+        places[TopicPartition(item["topic"], item["partition"])][item["offset"]] = item
+    cases: list[CaseRecord] = []
+    async with kafka.Log(stack) as log:
+        registry = SchemaRegistry(log.settings)
+        await registry.refresh()
+        for tp, wanted in places.items():
+            found = await _records(log.consumer, tp, sorted(wanted))
+            cases += [_case(record, wanted[record.offset], registry) for record in found]
+    order = {item["id"]: number for number, item in enumerate(items)}
+    return sorted(cases, key=lambda case: order[case.id]), len(items) - len(cases)
+
+
+async def _records(consumer: Any, tp: Any, offsets: Sequence[int]) -> list[Any]:
+    """The records at these offsets, as far as the log holds them."""
+    consumer.assign([tp])
+    start, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+    records: list[Any] = []
+    for offset in offsets:
+        if not start <= offset < end:
+            continue
+        consumer.seek(tp, offset)
+        async with asyncio.timeout(READ_SECONDS):
+            record = await consumer.getone(tp)
+        if record.offset == offset:
+            records.append(record)
+    return records
+
+
+def _case(record: Any, item: dict[str, Any], registry: SchemaRegistry) -> CaseRecord:
+    from logqueue.jobs.case_file import CaseEnding, CaseRecord
+
+    recorded = CaseEnding(
+        state=item["state"],
+        result=item.get("result"),
+        error=item.get("error"),
+        details=item.get("details") or {},
+        attempt=item["attempt"],
+        group=item.get("group"),
+    )
+    return CaseRecord(
+        id=item["id"],
+        type=item["type"],
+        queue=item["queue"],
+        tenant=item["tenant"],
+        created_ms=record.timestamp,
+        replay=item["replay"],
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        args=_arguments(record, registry),
+        value=record.value,
+        headers=list(record.headers),
+        recorded=recorded,
+    )
+
+
+def _arguments(record: Any, registry: SchemaRegistry) -> dict[str, Any] | None:
+    """The arguments as JSON values; None where the value cannot be decoded."""
+    import msgspec
+    from logqueue_schemas.framing import InvalidFrame, read_frame
+
+    value = record.value or b""
+    try:
+        if value[:1] != b"\x00":
+            found = msgspec.json.decode(value)
+        else:
+            schema_id, body = read_frame(value)
+            decode = registry.decoder_of(schema_id)
+            found = None if decode is None else msgspec.to_builtins(decode(body), str_keys=True)
+    except (msgspec.MsgspecError, InvalidFrame, ValueError, EOFError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, cases: Sequence[CaseRecord]) -> None:
+    from logqueue.jobs.case_file import write_line
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(write_line(case) for case in cases))
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}", code=ExitCode.FAILED) from error
