@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.context import JobContext
     from logqueue.jobs.errors import Permanent, Snooze
+    from logqueue.jobs.flows import chain, chord, group
     from logqueue.jobs.limits import Limit
     from logqueue.jobs.retry import Retry
+    from logqueue.jobs.unique import Unique
 
 _HOMES = {
+    "group": "logqueue.jobs.flows",
+    "chord": "logqueue.jobs.flows",
+    "chain": "logqueue.jobs.flows",
+    "Unique": "logqueue.jobs.unique",
     "App": "logqueue.jobs.app",
     "Breaker": "logqueue.jobs.breaker",
     "JobContext": "logqueue.jobs.context",
@@ -28,7 +34,20 @@ _HOMES = {
     "Snooze": "logqueue.jobs.errors",
 }
 
-__all__ = ["App", "Breaker", "JobContext", "Limit", "Permanent", "Retry", "Snooze", "__version__"]
+__all__ = [
+    "App",
+    "Breaker",
+    "JobContext",
+    "Limit",
+    "Permanent",
+    "Retry",
+    "Snooze",
+    "Unique",
+    "__version__",
+    "chain",
+    "chord",
+    "group",
+]
 
 
 def __getattr__(name: str) -> object:

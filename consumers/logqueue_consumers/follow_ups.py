@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from logqueue.errors import LogqueueError
+from logqueue.jobs.flow_context import WORKFLOW_NODE
 from logqueue.jobs.sending import PreparedJob, check_job_size
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.job import Job
@@ -35,18 +36,24 @@ class FollowUps:
 
     def add(self, prepared: PreparedJob) -> None:
         """Collect one. Raises JobTooLarge, TooManyFollowUps, AttemptOver; callers hold a lock."""
+        check_job_size(prepared, self._settings.max_record_bytes)
+        if prepared.headers and prepared.headers[0][0] == WORKFLOW_NODE:
+            self._add(Outgoing(self._settings.topics.flows, None, prepared.headers[0][1], prepared.value))
+            return
+        topic = self._settings.topics.jobs(prepared.queue, prepared.priority)
+        key = (prepared.key if prepared.key is not None else prepared.tenant).encode()
+        self._add(Outgoing(topic, None, key, prepared.value, prepared.headers, prepared.created_ms))
+
+    def _add(self, record: Outgoing) -> None:
         job = self._job
         if job.is_over or job.attempt != self._attempt:
-            raise AttemptOver(f"Job {prepared.id} is not sent: attempt {self._attempt} of job {job.id} has ended")
-        check_job_size(prepared, self._settings.max_record_bytes)
+            raise AttemptOver(f"Nothing is sent any more: attempt {self._attempt} of job {job.id} has ended")
         sent = job.sent if job.sent is not None else []
-        self._bytes += len(prepared.value)
+        self._bytes += len(record.value or b"")
         if len(sent) >= MAX_FOLLOW_UPS or self._bytes > MAX_FOLLOW_UP_BYTES:
             raise TooManyFollowUps(
                 f"One attempt sends at most {MAX_FOLLOW_UPS:,} jobs and {MAX_FOLLOW_UP_BYTES:,} bytes of arguments:"
                 " send jobs that send the rest"
             )
-        topic = self._settings.topics.jobs(prepared.queue, prepared.priority)
-        key = (prepared.key if prepared.key is not None else prepared.tenant).encode()
-        sent.append(Outgoing(topic, None, key, prepared.value, prepared.headers, prepared.created_ms))
+        sent.append(record)
         job.sent = sent

@@ -21,6 +21,7 @@ from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
 from logqueue_consumers.definitions import definition_records
 from logqueue_consumers.dispatch.steering import Steering
+from logqueue_consumers.flows.events import FlowEvents
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.heartbeats.health import HealthServer, keep_file
 from logqueue_consumers.heartbeats.watch import LivenessWatch
@@ -174,7 +175,12 @@ class Worker:
 
     async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group
-        specs: list[TopicSpec] = [*names.shared_specs(), names.workers_spec(), names.schedules_spec()]
+        specs: list[TopicSpec] = [
+            *names.shared_specs(),
+            names.workers_spec(),
+            names.schedules_spec(),
+            names.flows_spec(),
+        ]
         for queue in self._queues:
             count, classes = app.queues[queue].partitions, (None, *app.queues[queue].priority_topics)
             specs.extend(names.jobs_spec(queue, partitions=count, priority=priority) for priority in classes)
@@ -187,6 +193,7 @@ class Worker:
             assert encode_status is not None, "prepared"
             bench.companions.append(lambda: attend_keepers(self._settings, control, encode_status))
         know_again(bench, engine, app, self._rules)
+        engine.ended_hooks.append(FlowEvents(names.flows, group, bench.partitions.partition_of).ended)
         roles = self._topics()
         self._member = GroupMember(
             engine,

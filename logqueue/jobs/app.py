@@ -27,6 +27,8 @@ from logqueue.jobs.unique import Unique
 if TYPE_CHECKING:
     from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.client import JobClient
+    from logqueue.jobs.flow_client import FlowClient
+    from logqueue.jobs.flows import Workflow
     from logqueue.jobs.handle import JobHandle
     from logqueue.jobs.sending import PreparedJob
 
@@ -235,6 +237,18 @@ class App:
         """
         client = await self.client()
         return await client.send_many(jobs)
+
+    def workflow(self, name: str) -> Workflow:
+        """A workflow to be built: `app.workflow("onboarding").add("a", job.prepare(...)).add("b", ..., after="a")`."""
+        from logqueue.jobs.flows import Workflow
+
+        return Workflow(self, name)
+
+    async def flow_client(self) -> FlowClient:
+        """Sends workflows and waits for them, over the app's connection."""
+        from logqueue.jobs.flow_client import FlowClient
+
+        return FlowClient(await self.client(), clock=self.clock)
 
     async def close(self) -> None:
         """Wait (bounded) for what is on its way, and end the connection. The app can be used again."""

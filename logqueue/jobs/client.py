@@ -75,6 +75,13 @@ class JobClient:
         producer, partitions = await self._ready(topic, queue, priority)
         return producer, topic, partitions
 
+    async def producer(self) -> AIOKafkaProducer:
+        """A started producer."""
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await start_client(lambda: new_producer(self.settings), self.settings)
+            return self._producer
+
     @property
     def _patience_s(self) -> float:
         return min(STOP_TIMEOUT_S, self.settings.send_timeout_s)

@@ -15,6 +15,7 @@ from logqueue.jobs.errors import EffectDenied, JobCancelled, Snooze
 from logqueue.jobs.times import to_datetime
 
 if TYPE_CHECKING:
+    from logqueue.jobs.flow_context import After, Results
     from logqueue.jobs.sending import PreparedJob
 
 P = ParamSpec("P")
@@ -123,6 +124,30 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
         if self._services is not None:
             self._services.send(job)
         return job.id
+
+    @property
+    def workflow_id(self) -> str | None:
+        """The workflow that the job is a node of."""
+        from logqueue.jobs.flow_context import workflow_of
+
+        return workflow_of(self.headers)
+
+    @property
+    def results(self) -> Results:
+        """What the nodes before this one returned, by node; `.failed`, `.omitted` and `.counts` tell the rest."""
+        from logqueue.jobs.flow_context import results_of
+
+        return results_of(self.headers)
+
+    def add(self, name: str, job: PreparedJob, *, after: After = (), on_failure: str = "fail") -> JobId:
+        """Add a node to the workflow that this job belongs to: `ctx.add("page-2", fetch.prepare(n=2))`.
+
+        It exists with this attempt's success, and once: a name that is taken is left as it is. It may come after any
+        node of the workflow (see `Workflow.add`); the workflow and its callback wait for it. Returns the job's id.
+        """
+        from logqueue.jobs.flow_context import added_node
+
+        return self.send(added_node(self.headers, name, job, after=after, on_failure=on_failure))
 
     def snooze(self, delay: Duration) -> NoReturn:
         """End this attempt and be called again after `delay`, as if this one had not been: raises Snooze.

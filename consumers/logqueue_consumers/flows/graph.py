@@ -1,0 +1,337 @@
+"""What an owner knows of its workflows: the fold of `jobs.flows` into an index. No IO, no clock, no decisions.
+
+Besides the records themselves the index holds what follows from them, under keys with `~`:
+
+| key                         | value                                                      | due            |
+|-----------------------------|------------------------------------------------------------|----------------|
+| `submit/`, `event/`, ...    | the record                                                 | at once        |
+| `flow/<flow>`               | the record                                                 | to be forgotten |
+| `spec/<flow>/<node>`        | the record                                                 | if no one submits it |
+| `~edge/<flow>/<dep>/<node>` | the policy of this edge                                    |                |
+| `~need/<flow>/<node>`       | how many nodes are waited for, and what is decided         |                |
+| `~tally/<flow>`             | counts of nodes                                            |                |
+| `~ready/<flow>/<node>`      | the node is blocked and its fate is decided                | at once        |
+| `~open/<flow>`              | nodes are to be put to work                                | at once        |
+| `~stop/<flow>`              | nodes are to be told to end                                | at once        |
+| `~end/<flow>`               | every node has ended                                       | at once        |
+
+Applying a record twice changes nothing, and a record that compaction has removed is not missed.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from logqueue.jobs.flow_records import (
+    ADD,
+    CANCEL,
+    EVENT,
+    FLOW,
+    NODE,
+    SPEC,
+    SUBMIT,
+    Counts,
+    Flow,
+    FlowState,
+    Node,
+    NodeSpec,
+    OnFailure,
+    decode_flow,
+    decode_node,
+    decode_spec,
+    encode,
+    key_of,
+    split_key,
+)
+from logqueue_consumers.keeper.index import Index
+from logqueue_consumers.keeper.machine import Kept
+
+ORPHAN_MS: Final = 3_600_000
+"""Nodes whose workflow was never submitted are dropped after this."""
+RETENTION_MS: Final = 7 * 24 * 3_600_000
+"""How long a workflow that has ended is kept."""
+AT_ONCE: Final = 0
+
+EDGE: Final = b"~edge"
+NEED: Final = b"~need"
+READY: Final = b"~ready"
+TALLY: Final = b"~tally"
+OPEN: Final = b"~open"
+STOP: Final = b"~stop"
+END: Final = b"~end"
+
+BLOCKED: Final = "blocked"
+QUEUED: Final = "queued"
+SUCCEEDED: Final = "succeeded"
+CANCELLED: Final = "cancelled"
+
+RUN: Final = "run"
+DROP: Final = "drop"
+
+_ORDERS: Final = frozenset({SUBMIT, EVENT, ADD, CANCEL})
+
+
+class Need(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a node waits for: `left` nodes, unless its fate (`run` or `drop`) is decided. `cause` is who decided it."""
+
+    left: int = 0
+    fate: str = ""
+    cause: str = ""
+
+
+class Tally(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Nodes of a workflow. `unhandled` failed and no edge makes up for it."""
+
+    nodes: int = 0
+    opened: int = 0
+    counts: Counts = msgspec.field(default_factory=Counts)
+    unhandled: int = 0
+    callback: str = ""
+
+
+_decode_need = msgspec.json.Decoder(Need).decode
+_decode_tally = msgspec.json.Decoder(Tally).decode
+
+
+class FlowGraph:
+    """The workflows of one partition."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    # --- what is known ---
+
+    def flow(self, flow: str) -> Flow | None:
+        """A workflow that has begun."""
+        found = self._index.get(key_of(FLOW, flow))
+        return decode_flow(found.value) if found is not None else None
+
+    def spec(self, flow: str, node: str) -> NodeSpec | None:
+        """A node as it was sent or added."""
+        found = self._index.get(key_of(SPEC, flow, node))
+        return decode_spec(found.value) if found is not None else None
+
+    def node(self, flow: str, node: str) -> Node | None:
+        """How far a node is; None: nothing was done about it yet."""
+        found = self._index.get(key_of(NODE, flow, node))
+        return decode_node(found.value) if found is not None else None
+
+    def need(self, flow: str, node: str) -> Need:
+        """What a node waits for."""
+        found = self._index.get(key_of(NEED, flow, node))
+        return _decode_need(found.value) if found is not None else Need(fate=RUN)
+
+    def tally(self, flow: str) -> Tally:
+        """The counts of a workflow's nodes."""
+        found = self._index.get(key_of(TALLY, flow))
+        return _decode_tally(found.value) if found is not None else Tally()
+
+    def unopened(self, flow: str, limit: int) -> list[tuple[str, NodeSpec]]:
+        """Nodes that nothing was done about yet."""
+        prefix = key_of(SPEC, flow, "")
+        names = ((row.key[len(prefix) :].decode(), row.value) for row in self._index.scan(prefix))
+        found = ((name, value) for name, value in names if self._index.get(key_of(NODE, flow, name)) is None)
+        return [(name, decode_spec(value)) for name, value in islice(found, limit)]
+
+    def unstopped(self, flow: str, limit: int) -> list[tuple[str, Node]]:
+        """Nodes that have not ended, and whose job was not told to."""
+        prefix = key_of(NODE, flow, "")
+        nodes = ((row.key[len(prefix) :].decode(), decode_node(row.value)) for row in self._index.scan(prefix))
+        return list(
+            islice(((name, node) for name, node in nodes if not is_end(node.state) and not node.is_told), limit)
+        )
+
+    def keys(self, kind: bytes, flow: str, limit: int) -> list[bytes]:
+        """Keys of records about nodes of a workflow."""
+        return [row.key for row in islice(self._index.scan(key_of(kind, flow, "")), limit)]
+
+    # --- records in ---
+
+    def apply(self, record: Kept) -> None:
+        """Fold one record."""
+        kind, flow, node = split_key(record.key)
+        if kind in _ORDERS:
+            if record.value is None:
+                self._index.delete(record.key)
+            else:
+                self._index.put(record.key, record.value, due_ms=AT_ONCE)
+        elif kind == SPEC:
+            self._apply_spec(flow, node, record)
+        elif kind == NODE:
+            self._apply_node(flow, node, record)
+        elif kind == FLOW:
+            self._apply_flow(flow, record)
+
+    def _apply_spec(self, flow: str, node: str, record: Kept) -> None:
+        index, key = self._index, record.key
+        if record.value is None:
+            spec = self.spec(flow, node)
+            index.delete(key)
+            index.delete(key_of(NEED, flow, node))
+            if spec is not None:
+                for dep in spec.after:
+                    index.delete(_edge(flow, dep, node))
+                self._uncount(flow, spec)
+            return
+        begun = self.flow(flow)
+        is_known = index.get(key) is not None
+        spec = decode_spec(record.value)
+        index.put(key, record.value, due_ms=None if begun is not None else record.timestamp_ms + ORPHAN_MS)
+        if is_known:
+            return
+        index.delete(key_of(END, flow))
+        tally = self.tally(flow)
+        if spec.is_callback:
+            tally.callback = node
+        else:
+            tally.nodes += 1
+            tally.counts.total += 1
+        self._put_tally(flow, tally)
+        need = Need(left=len(spec.after))
+        for dep, policy in spec.after.items():
+            index.put(_edge(flow, dep, node), policy.encode())
+            before = self.node(flow, dep)
+            if before is not None and is_end(before.state):
+                settle(need, policy, dep, has_succeeded=before.state == SUCCEEDED)
+        if not spec.after and not spec.is_callback:
+            need.fate = RUN
+        self._put_need(flow, node, need)
+
+    def _uncount(self, flow: str, spec: NodeSpec) -> None:
+        tally = self.tally(flow)
+        if spec.is_callback:
+            tally.callback = ""
+        else:
+            tally.nodes -= 1
+        if tally.nodes or tally.callback:
+            self._put_tally(flow, tally)
+        else:
+            self._index.delete(key_of(TALLY, flow))
+
+    def _apply_flow(self, flow: str, record: Kept) -> None:
+        index = self._index
+        if record.value is None:
+            for kind in (FLOW, TALLY, OPEN, STOP, END):
+                index.delete(key_of(kind, flow))
+            return
+        new = decode_flow(record.value)
+        before = self.flow(flow)
+        if before is not None and before.is_over:
+            return
+        due_ms = None if new.ended_ms is None else new.ended_ms + RETENTION_MS
+        index.put(record.key, record.value, due_ms=due_ms)
+        if new.is_over:
+            for kind in (OPEN, STOP, END):
+                index.delete(key_of(kind, flow))
+            return
+        if before is None:
+            tally = self.tally(flow)
+            if tally.opened < tally.nodes + bool(tally.callback):
+                index.put(key_of(OPEN, flow), b"", due_ms=AT_ONCE)
+        if new.state is FlowState.CANCELLING:
+            if new.is_swept:
+                index.delete(key_of(STOP, flow))
+            elif before is None or before.state is not FlowState.CANCELLING:
+                index.put(key_of(STOP, flow), b"", due_ms=AT_ONCE)
+        self._look_for_end(flow, self.tally(flow))
+
+    def _apply_node(self, flow: str, node: str, record: Kept) -> None:
+        index, key = self._index, record.key
+        before = self.node(flow, node)
+        if record.value is None:
+            index.delete(key)
+            return
+        new = decode_node(record.value)
+        if before is not None and _rank(before) >= _rank(new):
+            return
+        index.put(key, record.value)
+        index.delete(key_of(READY, flow, node))
+        tally = self.tally(flow)
+        if before is None:
+            tally.opened += 1
+            if (spec := index.get(key_of(SPEC, flow, node))) is not None and spec.due_ms is not None:
+                index.put(spec.key, spec.value)  # no orphan
+            if tally.opened == tally.nodes + bool(tally.callback):
+                index.delete(key_of(OPEN, flow))
+        if new.state == BLOCKED and self.need(flow, node).fate:
+            index.put(key_of(READY, flow, node), b"", due_ms=AT_ONCE)
+        if is_end(new.state):
+            self._count_end(tally, flow, node, new)
+        self._put_tally(flow, tally)
+        self._look_for_end(flow, tally)
+
+    def _count_end(self, tally: Tally, flow: str, node: str, new: Node) -> None:
+        has_succeeded = new.state == SUCCEEDED
+        if node != tally.callback:
+            if has_succeeded:
+                tally.counts.succeeded += 1
+            elif new.state == CANCELLED:
+                tally.counts.cancelled += 1
+            else:
+                tally.counts.failed += 1
+        policies = self._settle_dependents(flow, node, has_succeeded=has_succeeded)
+        if not has_succeeded and (not policies or OnFailure.FAIL in policies):
+            tally.unhandled += 1
+
+    def _settle_dependents(self, flow: str, node: str, *, has_succeeded: bool) -> set[OnFailure]:
+        """Tell the nodes behind one that it has ended; returns the policies of the edges to them."""
+        prefix = key_of(EDGE, flow, node) + b"/"
+        edges = [(row.key[len(prefix) :].decode(), OnFailure(row.value.decode())) for row in self._index.scan(prefix)]
+        for dependent, policy in edges:
+            need = self.need(flow, dependent)
+            is_decided = settle(need, policy, node, has_succeeded=has_succeeded)
+            self._put_need(flow, dependent, need)
+            state = self.node(flow, dependent) if is_decided else None
+            if state is not None and state.state == BLOCKED:
+                self._index.put(key_of(READY, flow, dependent), b"", due_ms=AT_ONCE)
+        return {policy for _, policy in edges}
+
+    def _look_for_end(self, flow: str, tally: Tally) -> None:
+        """Everything has ended but the callback, or that too."""
+        if tally.counts.ended < tally.nodes or tally.opened < tally.nodes + bool(tally.callback):
+            return
+        key = key_of(END, flow)
+        begun = self.flow(flow)
+        callback = self.node(flow, tally.callback) if tally.callback else None
+        is_waiting = callback is not None and callback.state == QUEUED
+        if begun is not None and not begun.is_over and not is_waiting:
+            self._index.put(key, b"", due_ms=AT_ONCE)
+        else:
+            self._index.delete(key)
+
+    def _put_tally(self, flow: str, tally: Tally) -> None:
+        self._index.put(key_of(TALLY, flow), encode(tally))
+
+    def _put_need(self, flow: str, node: str, need: Need) -> None:
+        self._index.put(key_of(NEED, flow, node), encode(need))
+
+
+def settle(need: Need, policy: OnFailure, dep: str, *, has_succeeded: bool) -> bool:
+    """A node before this one has ended; true when that decides its fate."""
+    if need.fate:
+        return False
+    need.left -= 1
+    if not has_succeeded and policy is OnFailure.FAIL:
+        need.fate, need.cause = DROP, dep
+    elif need.left == 0 or (not has_succeeded and policy is OnFailure.CONTINUE):
+        need.fate, need.cause = RUN, dep
+    return bool(need.fate)
+
+
+def is_end(state: str) -> bool:
+    """Whether a node in this state has ended."""
+    return state not in (BLOCKED, QUEUED)
+
+
+def _rank(node: Node) -> int:
+    """A node only moves forward."""
+    if node.state == BLOCKED:
+        return 0
+    return 1 + node.is_told if node.state == QUEUED else 3
+
+
+def _edge(flow: str, dep: str, node: str) -> bytes:
+    return key_of(EDGE, flow, f"{dep}/{node}")

@@ -1,0 +1,281 @@
+"""The owner of workflows against any DAG, any order of ends, repeats, lost transactions and new owners."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from logqueue_consumers.flows.graph import ORPHAN_MS, RETENTION_MS
+from logqueue_schemas.job_status import State
+
+from logqueue.jobs.flow_records import ADD, SPEC, FlowState, NodeSpec, OnFailure, encode, key_of
+from tests.flows.flow_world import World, spec
+
+FLOW = "f1"
+ENDS = ["succeeded", "succeeded", "succeeded", "dead", "expired", "cancelled"]
+SUCCEEDED = "succeeded"
+
+
+@st.composite
+def dags(draw: st.DrawFn) -> dict[str, NodeSpec]:
+    """Nodes that come after some of those before them, with any policies; sometimes a callback."""
+    count = draw(st.integers(1, 8))
+    names = draw(st.permutations([f"n{number}" for number in range(count)]))
+    nodes: dict[str, NodeSpec] = {}
+    for place, name in enumerate(names):
+        deps = draw(st.lists(st.sampled_from(names[:place]), unique=True, max_size=3)) if place else []
+        nodes[name] = spec({dep: draw(st.sampled_from(list(OnFailure))) for dep in deps})
+    if draw(st.booleans()):
+        nodes["zz-callback"] = spec(is_callback=True)
+    return nodes
+
+
+class FlowLife(RuleBasedStateMachine):
+    """Every node is put on the log at most once, never too early, and the workflow comes to exactly one end."""
+
+    @initialize(nodes=dags())
+    def begin(self, nodes: dict[str, NodeSpec]) -> None:
+        self.world = World()
+        self.nodes = dict(nodes)
+        self.ended: dict[str, str] = {}
+        self.checked = 0
+        self.added = 0
+        self.is_cancelled = False
+        self.world.submit(FLOW, nodes)
+
+    def running(self) -> list[str]:
+        return [name for name in self.world.jobs if name not in self.ended]
+
+    @rule(is_lost=st.booleans(), limit=st.sampled_from([1, 2, 500]))
+    def act(self, is_lost: bool, limit: int) -> None:
+        self.world.act(limit=limit, is_lost=is_lost)
+
+    @rule(compacted=st.booleans())
+    def another_owner(self, compacted: bool) -> None:
+        self.world.replace_owner(compacted=compacted)
+
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), state=st.sampled_from(ENDS), repeats=st.integers(1, 2))
+    def a_job_ends(self, data: st.DataObject, state: str, repeats: int) -> None:
+        node = data.draw(st.sampled_from(self.running()))
+        self.ended[node] = state
+        for _ in range(repeats):
+            self.world.end(FLOW, node, state, b'"%s"' % node.encode())
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def an_old_job_ends_again(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from(sorted(self.ended)))
+        self.world.end(FLOW, node, self.ended[node])
+
+    @precondition(lambda self: self.added < 3 and [name for name in self.running() if name != "zz-callback"])
+    @rule(data=st.data(), state=st.sampled_from(ENDS))
+    def a_running_job_adds_a_node_and_ends(self, data: st.DataObject, state: str) -> None:
+        parent = data.draw(st.sampled_from([name for name in self.running() if name != "zz-callback"]))
+        name = f"{data.draw(st.sampled_from('az'))}{self.added}-added"
+        self.added += 1
+        policy = data.draw(st.sampled_from(list(OnFailure)))
+        added = spec(data.draw(st.sampled_from([{}, {parent: policy}])))
+        self.nodes[name] = added
+        for _ in range(2):
+            self.world.append(key_of(ADD, FLOW, name), encode(added))
+        self.ended[parent] = state
+        self.world.end(FLOW, parent, state)
+
+    @precondition(lambda self: not self.is_cancelled)
+    @rule()
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.world.cancel(FLOW)
+
+    @invariant()
+    def no_node_is_put_on_the_log_twice_or_too_early(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        assert len(set(world.jobs)) == len(world.jobs)
+        assert world.ends(FLOW) <= 1
+        final = {
+            name: node.state for name, node in world.nodes(FLOW).items() if node.state not in ("blocked", "queued")
+        }
+        for name in world.jobs[self.checked :]:
+            self.checked += 1
+            node = self.nodes[name]
+            if node.is_callback:
+                assert set(self.nodes) - {name} <= set(final)
+                continue
+            ended = {dep: final[dep] for dep in node.after if dep in final}
+            early = any(s != SUCCEEDED and node.after[d] is OnFailure.CONTINUE for d, s in ended.items())
+            whole = len(ended) == len(node.after)
+            assert early or whole, (name, node.after, ended)
+            if not early:
+                assert all(s == SUCCEEDED or node.after[d] is OnFailure.IGNORE for d, s in ended.items())
+
+    def teardown(self) -> None:
+        """When all jobs end, the workflow does, in the state that follows from its nodes."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.settle()
+        while running := self.running():
+            self.ended[running[0]] = SUCCEEDED
+            world.end(FLOW, running[0], SUCCEEDED)
+            world.settle()
+        self.no_node_is_put_on_the_log_twice_or_too_early()
+        flow, nodes = world.flow(FLOW), world.nodes(FLOW)
+        assert flow is not None
+        assert flow.is_over
+        assert not world.pending()
+        assert set(nodes) == set(self.nodes)
+        for name, node in nodes.items():
+            if name in self.ended:
+                assert node.state == self.ended[name]
+                continue
+            assert node.state == "cancelled"
+            assert self.is_cancelled or any(
+                nodes[dep].state != SUCCEEDED and policy is OnFailure.FAIL
+                for dep, policy in self.nodes[name].after.items()
+            )
+        if not self.is_cancelled:
+            assert flow.state is (FlowState.FAILED if self.has_unhandled_failure() else FlowState.SUCCEEDED)
+            assert "zz-callback" not in self.nodes or "zz-callback" in world.jobs
+        elif flow.state is not FlowState.CANCELLED:
+            assert set(world.jobs) == set(self.ended), "it was over before the order came"
+
+    def has_unhandled_failure(self) -> bool:
+        nodes = self.world.nodes(FLOW)
+        for name, node in nodes.items():
+            if node.state == SUCCEEDED:
+                continue
+            policies = {other.after[name] for other in self.nodes.values() if name in other.after}
+            if not policies or OnFailure.FAIL in policies:
+                return True
+        return False
+
+
+FlowLife.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestFlowLife = FlowLife.TestCase
+
+
+def test_results_of_the_nodes_before_are_handed_on_and_failures_named() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec(), "c": spec({"a": OnFailure.FAIL, "b": OnFailure.IGNORE})})
+    world.settle()
+    assert sorted(world.jobs) == ["a", "b"]
+    world.end(FLOW, "a", "succeeded", b'{"sum":3}')
+    world.end(FLOW, "b", "dead")
+    world.settle()
+    assert world.results("c") == {"results": {"a": {"sum": 3}}, "failed": {"b": "dead"}, "omitted": []}
+
+
+def test_a_result_that_is_too_large_is_omitted_by_name() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL})})
+    world.settle()
+    world.end(FLOW, "a", "succeeded", b'"' + b"x" * 40_000 + b'"')
+    world.settle()
+    assert world.results("b") == {"results": {}, "failed": {}, "omitted": ["a"]}
+
+
+def test_all_results_together_stay_within_what_a_record_takes() -> None:
+    world = World()
+    names = [f"n{number:03}" for number in range(30)]
+    world.submit(FLOW, {**{name: spec() for name in names}, "z": spec(dict.fromkeys(names, OnFailure.FAIL))})
+    world.settle()
+    for name in names:
+        world.end(FLOW, name, "succeeded", b'"' + b"x" * 30_000 + b'"')
+    world.settle()
+    results = world.results("z")
+    assert len(world.headers["z"]["job-workflow-results"]) < 300_000
+    assert len(results["results"]) + len(results["omitted"]) == 30  # type: ignore[arg-type]
+    assert results["omitted"]
+
+
+def test_blocked_jobs_say_what_they_wait_for_and_are_queued_after() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL})})
+    world.settle()
+    (blocked,) = world.statuses
+    assert (blocked.id, blocked.state) == (f"{FLOW}.b", State.BLOCKED)
+    assert b'"blocked_on":["a"]' in (blocked.details or b"")
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    assert world.statuses[-1].state is State.QUEUED
+    assert world.statuses[-1].version > blocked.version
+
+
+def test_a_workflow_of_which_nodes_are_missing_fails_and_runs_nothing() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec()}, claims=2)
+    world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert (flow.state, flow.reason, world.jobs) == (FlowState.FAILED, "1 of 2 nodes arrived", [])
+
+
+def test_nodes_without_a_workflow_are_dropped_after_an_hour() -> None:
+    world = World()
+    world.append(key_of(SPEC, "lost", "a"), encode(spec()))
+    world.settle()
+    assert world.log[-1].value is not None
+    world.now_ms += ORPHAN_MS
+    world.settle()
+    assert world.log[-1] == world.log[-1]._replace(key=key_of(SPEC, "lost", "a"), value=None)
+    world.catch_up()
+    assert world.index.count() == 0
+
+
+def test_a_workflow_is_forgotten_after_its_retention_and_leaves_nothing() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL})})
+    for name in ("a", "b"):
+        world.settle()
+        world.end(FLOW, name, "succeeded")
+    world.settle()
+    world.now_ms += RETENTION_MS
+    world.settle()
+    world.catch_up()
+    last = {record.key: record.value for record in world.log}
+    assert not any(value is not None for value in last.values())
+    assert world.index.count() == 0
+
+
+def test_cancelling_ends_what_waits_and_tells_what_is_on_the_log() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL}), "zz-callback": spec(is_callback=True)})
+    world.settle()
+    world.cancel(FLOW)
+    world.settle()
+    assert world.told == [f"{FLOW}.a"]
+    assert world.nodes(FLOW)["b"].state == "cancelled"
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert (flow.state, flow.by) == (FlowState.CANCELLING, "me")
+    world.end(FLOW, "a", "cancelled")
+    world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert flow.state is FlowState.CANCELLED
+    assert world.jobs == ["a"]
+
+
+def test_a_callback_is_given_the_counts() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec(), "done": spec(is_callback=True)})
+    world.settle()
+    world.end(FLOW, "a", "succeeded")
+    world.end(FLOW, "b", "dead")
+    world.settle()
+    assert world.results("done") == {"counts": {"total": 2, "succeeded": 1, "failed": 1, "cancelled": 0}}
+    world.end(FLOW, "done", "succeeded")
+    world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert flow.state is FlowState.FAILED
+
+
+def test_thousands_of_nodes_are_put_on_the_log_in_one_transaction() -> None:
+    world = World()
+    world.submit(FLOW, {f"n{number:05}": spec() for number in range(5_000)} | {"done": spec(is_callback=True)})
+    assert world.act()
+    assert len(world.jobs) == 5_000
