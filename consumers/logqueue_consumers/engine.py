@@ -22,6 +22,7 @@ from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
 from logqueue_consumers.crash_watch import CrashWatch
 from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
+from logqueue_consumers.intake import Intake
 from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
@@ -67,7 +68,7 @@ class JobEngine:
         self._refresh_schemas = refresh_schemas
         self._schema_waits: dict[int, list[Job]] = {}
         self._has_schema_waits = asyncio.Event()
-        self._partitions: set[OwnedPartition] = set()
+        self.records = Intake(reader, limits=limits, clock=clock, route=self._route, is_shadow=rules.is_shadow)
         self.shards = Shards()
         self._waiting = WaitingRoom(
             clock=clock, limits=limits, retry_due=self._turn_comes, record_due=self._route, on_due=self._room_came
@@ -98,45 +99,33 @@ class JobEngine:
         self._runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
         self._ready: deque[Job] | Dispatcher = self._runners.ready
         self.crash_watch = CrashWatch(self._ready)
-        self.paused_queues: frozenset[str] = frozenset()
-        """Nothing is taken of these."""
 
     # --- records in ---
 
     def open(self, partition: OwnedPartition) -> None:
         """Work on this partition from now on."""
-        self._partitions.add(partition)
+        self.records.partitions.add(partition)
         self.shards.join(partition, self._clock.monotonic())
         self.crash_watch.add(partition)
 
     def deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
         """Records of a partition, in the order of their offsets."""
-        if records and records[0].offset < partition.window.high:
-            # Fetching only moves forward: the log itself begins anew (its topic was deleted and made again).
-            log.warning("log starts over", topic=partition.topic, partition=partition.partition, at=records[0].offset)
-            partition.restart(records[0].offset)
+        if self.records.deliver(partition, records):
             self.crash_watch.discard(partition)
-        partition.backlog.extend(records)
-        self._pump(partition)
         self._runners.wake()
 
     def has_room(self) -> bool:
         """Whether more records should be fetched at all."""
-        return (
-            self.unfinished_count < self._limits.max_unfinished
-            and sum(partition.bytes_in_hand for partition in self._partitions) < self._limits.max_bytes_in_hand
-        )
+        return self.records.has_room()
 
     def wants(self, partition: OwnedPartition) -> bool:
         """Whether more records of this partition should be fetched."""
-        if partition.backlog or partition.is_stopping or partition.is_read:
-            return False
-        return self._room(partition) > 0
+        return self.records.wants(partition)
 
     @property
     def unfinished_count(self) -> int:
         """Records taken and not finished, those left out that wait for other code."""
-        return sum(p.window.unfinished_count - p.window.waiting_count for p in self._partitions)
+        return self.records.unfinished_count
 
     @property
     def running_count(self) -> int:
@@ -157,7 +146,7 @@ class JobEngine:
         """Grows with every record taken and every attempt that ends: a number that stands still is a standstill."""
         counts = self.counts
         ended = counts.finished + counts.retried + counts.parked + counts.scheduled + counts.interrupted
-        return ended + sum(partition.window.high for partition in self._partitions)
+        return ended + sum(partition.window.high for partition in self.records.partitions)
 
     @property
     def lost_threads(self) -> int | None:
@@ -173,35 +162,6 @@ class JobEngine:
     def ready_count(self) -> int:
         """Jobs that wait for a runner."""
         return len(self._ready)
-
-    def _room(self, partition: OwnedPartition) -> int:
-        if partition.queue in self.paused_queues:
-            return 0
-        return partition.window.room(self._limits.max_unfinished_per_partition)
-
-    def _pump_all(self) -> None:
-        """Room has come: any backlog may use it, not only that of the partition whose jobs finished."""
-        for partition in self._partitions:
-            if partition.backlog:
-                self._pump(partition)
-
-    def _pump(self, partition: OwnedPartition) -> None:
-        """Take what the window allows from the backlog."""
-        backlog = partition.backlog
-        room = min(self._room(partition), self._limits.max_unfinished - self.unfinished_count) if backlog else 0
-        window, carried, end = partition.window, partition.carried, partition.end
-        read, max_bytes = self._reader.read, self._limits.max_bytes_in_hand
-        while room > 0 and backlog and not partition.is_stopping and partition.bytes_in_hand < max_bytes:
-            record = backlog.popleft()
-            if end is not None and record.offset >= end:
-                backlog.clear()
-                return
-            if not window.take(record.offset) or record.offset in carried:
-                continue
-            room -= 1
-            job = read(record, partition)
-            partition.bytes_in_hand += job.size
-            self._route(job)
 
     def _route(self, job: Job) -> None:
         if self.intake is not None and self._gatekeeper.ask_at_intake(self.intake, job) is not Fate.GOES_ON:
@@ -241,12 +201,13 @@ class JobEngine:
         dispatcher.adopt(runner.job for runner in self._runners.busy())
         self._ready = self._runners.ready = self.crash_watch.ready = dispatcher
         self._runners.on_ended = dispatcher.ended
+        self.records.is_blocked = dispatcher.is_blocked
         dispatcher.extend(ready)
         self.wake()
 
     def pause_queues(self, queues: frozenset[str]) -> None:
         """Take no more records of these queues, and again those of the others."""
-        self.paused_queues = queues
+        self.records.paused_queues = queues
         self._room_came(True)
 
     def wake(self) -> None:
@@ -271,7 +232,7 @@ class JobEngine:
         self._ready.clear()
         for job in [*ready, *self._waiting.retries.remove(keeper.would_finish)]:
             self._turn_comes(job)
-        behind = [job for partition in self._partitions for job in partition.lanes.withdraw(keeper.would_finish)]
+        behind = [job for partition in self.records.partitions for job in partition.lanes.withdraw(keeper.would_finish)]
         for job in [*self._waiting.records.remove(keeper.would_finish), *behind]:
             keeper.ask(job)
         self._runners.wake()
@@ -323,7 +284,7 @@ class JobEngine:
 
     def _room_came(self, was_full: bool) -> None:
         if was_full:
-            self._pump_all()
+            self.records.pump_all()
             self.changed.set()
         self._runners.wake()
 
@@ -452,6 +413,9 @@ class JobEngine:
             window = partition.window
             for job in jobs:
                 partition.bytes_in_hand -= job.size
+            if (share := partition.share) is not None:
+                for job in jobs:
+                    share.finished(job.tenant, job.offset)
             offsets = [job.offset for job in jobs]
             if partition.carried:
                 for offset in offsets:
@@ -461,7 +425,7 @@ class JobEngine:
                 window.finish_many(offsets)
             if partition.watch is not None:
                 self.crash_watch.finished(partition, offsets)
-        self._pump_all()
+        self.records.pump_all()
         self._runners.wake()
         self.changed.set()
 
@@ -547,7 +511,7 @@ class JobEngine:
         partition.is_stopping = True
         partition.backlog.clear()
         partition.held.clear()
-        self._partitions.discard(partition)
+        self.records.partitions.discard(partition)
         self.shards.leave(partition)
         self.crash_watch.discard(partition)
         self.interrupt([partition], Interrupted.LOST)

@@ -222,7 +222,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         total = 0
         for tp, partition in self._partitions.items():
             end = self._consumer.highwater(tp) if self._consumer is not None else None
-            total += partition.window.unfinished_count + max(0, (end or 0) - partition.window.high)
+            total += (
+                partition.window.unfinished_count
+                + partition.window.aside_count
+                + max(0, (end or 0) - partition.window.high)
+            )
         return total
 
     # --- fetching ---
@@ -258,6 +262,9 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             wanted = [tp for tp, p in partitions.items() if engine.wants(p)] if engine.has_room() else []
             try:
                 if wanted:
+                    for tp in wanted:
+                        if partitions[tp].share is not None and (at := engine.records.turn(partitions[tp])) is not None:
+                            consumer.seek(tp, at)
                     wait_ms = POLL_ALL_MS if len(wanted) == len(partitions) else POLL_SOME_MS
                     fetched = await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=self._limits.max_fetched)
                     # A fetch may outlast a rebalance; then what it brings belongs to the partitions as they are now.
@@ -418,8 +425,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _watch(self, partition: OwnedPartition, notes: CommitNotes, *, end: int) -> None:
         window = partition.window
-        skipped = sum(run.end - run.start for run in window.finished_runs())
-        in_hand = window.base + self._limits.max_unfinished_per_partition + skipped
+        runs = window.finished_runs()
+        in_hand = (runs[-1].end if runs else window.base) + self._limits.max_unfinished_per_partition
         partition.watch = watch_for(notes, base=window.base, end=min(end, in_hand))
         if partition.watch is not None:
             for job in self._engine.running(partition):

@@ -15,6 +15,7 @@ from logqueue_consumers.shard import Shard, ShardId
 
 if TYPE_CHECKING:
     from logqueue_consumers.crash_watch import Watch
+    from logqueue_consumers.dispatch.window_share import WindowShare
     from logqueue_consumers.job import Job
     from logqueue_consumers.outcome import Outcome
 
@@ -43,6 +44,7 @@ class OwnedPartition:
         "carried",
         "committed",
         "end",
+        "has_tenants",
         "held",
         "is_read",
         "is_stopping",
@@ -53,7 +55,9 @@ class OwnedPartition:
         "partition",
         "priority",
         "queue",
+        "seek_to",
         "shard",
+        "share",
         "standing",
         "topic",
         "watch",
@@ -102,6 +106,12 @@ class OwnedPartition:
         """A replay stops below this offset; None for a partition that never ends."""
         self.is_read = False
         """Everything below `end` was fetched."""
+        self.share: WindowShare | None = None
+        """How tenants share the window, once it is crowded."""
+        self.has_tenants = False
+        """Records with keys were seen when it became crowded."""
+        self.seek_to: int | None = None
+        """Where the next fetch must begin, if that is not where the last one ended."""
 
     def reopen(self, base: int, finished: Iterable[Run], *, running: Iterable[Job], ended: Iterable[Job]) -> set[Job]:
         """The partition came back with this commit; returns the jobs that another member finished meanwhile.
@@ -139,3 +149,5 @@ class OwnedPartition:
         self.bytes_in_hand = 0
         self.carried = {}
         self.watch = None
+        self.share = None
+        self.seek_to = None

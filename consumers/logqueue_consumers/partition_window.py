@@ -6,12 +6,17 @@ Two rules bound the offset map before anything is encoded, so that intake costs 
 - run lengths fit whatever finishes next: each unfinished offset can add one gap and one run, at most `RUN_BYTES` bytes.
 
 Offsets that are never delivered (transaction markers, compacted records) count as finished.
+
+A record may be put aside: it was delivered, nobody has it in hand, and it will be read again. Offsets put aside cost
+memory and map by the run, so a flood of one tenant may be passed over however long it is.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from heapq import merge as merge_sorted
 
 from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, Run, encode, merge
 
@@ -24,6 +29,9 @@ SPAN_LIMIT = _BODY_LIMIT_BYTES * 8
 RUN_BYTES = 5
 """A gap of one unfinished offset (1 byte) and a finished run below 2**28 offsets (at most 4 bytes)."""
 
+ASIDE_RUN_BYTES = 8
+"""A gap of up to 2**28 offsets put aside and the finished run behind it (at most 4 bytes each)."""
+
 
 class PartitionWindow:
     """What one partition's owner knows: `base` is the lowest offset not known to be finished at the start.
@@ -31,7 +39,7 @@ class PartitionWindow:
     `finished` are the runs read back from the last commit's offset map; they are skipped and stay in later commits.
     """
 
-    __slots__ = ("_high", "_restored", "_unfinished", "_waiting", "base")
+    __slots__ = ("_aside", "_aside_count", "_high", "_is_sorted", "_restored", "_unfinished", "_waiting", "base")
 
     def __init__(self, base: int, finished: Iterable[Run] = ()) -> None:
         self.base = base
@@ -39,6 +47,11 @@ class PartitionWindow:
         self._restored: deque[Run] = deque(finished)
         self._unfinished: dict[int, None] = {}
         self._waiting: set[int] = set()
+        self._aside: list[Run] = []
+        """Offsets put aside, as runs that lie apart, ascending."""
+        self._aside_count = 0
+        self._is_sorted = True
+        """Whether the unfinished offsets ascend: not after some were taken again."""
 
     def take(self, offset: int) -> bool:
         """A record was delivered; true when it must run, false when it is finished already or was taken before."""
@@ -52,6 +65,37 @@ class PartitionWindow:
             return False
         self._unfinished[offset] = None
         return True
+
+    def put_aside(self, offset: int) -> None:
+        """The record taken last is not kept in hand: it is to be delivered again."""
+        assert offset == self._high - 1, "only the record taken last can be put aside"
+        del self._unfinished[offset]
+        self._aside_count += 1
+        if self._aside and self._aside[-1].end == offset:
+            self._aside[-1] = Run(self._aside[-1].start, offset + 1)
+        else:
+            self._aside.append(Run(offset, offset + 1))
+
+    def is_aside(self, offset: int) -> bool:
+        """Whether the record was put aside and has not been taken again."""
+        place = bisect_right(self._aside, (offset, self._high)) - 1
+        return place >= 0 and self._aside[place].end > offset
+
+    def take_again(self, offset: int) -> None:
+        """A record that was put aside is in hand from now on."""
+        place = bisect_right(self._aside, (offset, self._high)) - 1
+        start, end = self._aside[place]
+        assert start <= offset < end, "only what was put aside is taken again"
+        rest = [run for run in (Run(start, offset), Run(offset + 1, end)) if run.start < run.end]
+        self._aside[place : place + 1] = rest
+        self._aside_count -= 1
+        self._unfinished[offset] = None
+        self._is_sorted = False
+
+    @property
+    def aside_count(self) -> int:
+        """Records put aside."""
+        return self._aside_count
 
     def finish(self, offset: int) -> None:
         """The job's outcome is durable."""
@@ -95,8 +139,11 @@ class PartitionWindow:
 
     def commit_offset(self) -> int:
         """The lowest offset that is not finished: everything below is."""
+        self._sort()
         for offset in self._unfinished:
-            return offset
+            return min(offset, self._aside[0].start) if self._aside else offset
+        if self._aside:
+            return self._aside[0].start
         high = self._high
         restored = self._restored
         while restored and restored[0].end <= high:
@@ -114,7 +161,9 @@ class PartitionWindow:
         """A copy in which these offsets are finished."""
         copy = PartitionWindow(self.base, self._restored)
         copy._high = self._high
+        self._sort()
         copy._unfinished = self._unfinished.copy()
+        copy._aside, copy._aside_count = self._aside.copy(), self._aside_count
         copy.finish_many(offsets)
         beyond = [Run(offset, offset + 1) for offset in offsets if offset >= self._high and offset >= self.base]
         if beyond:
@@ -125,10 +174,10 @@ class PartitionWindow:
         """Finished offsets above the commit offset, ascending and apart."""
         runs: list[Run] = []
         position = self.commit_offset()
-        for offset in self._unfinished:
-            if offset > position:
-                runs.append(Run(position, offset))
-            position = offset + 1
+        for start, end in self._unfinished_runs():
+            if start > position:
+                runs.append(Run(position, start))
+            position = end
         if position < self._high:
             runs.append(Run(position, self._high))
             position = self._high
@@ -141,6 +190,16 @@ class PartitionWindow:
                 runs.append(Run(max(start, position), end))
         return runs
 
+    def _unfinished_runs(self) -> Iterator[tuple[int, int]]:
+        self._sort()
+        singles = ((offset, offset + 1) for offset in self._unfinished)
+        return merge_sorted(singles, self._aside) if self._aside else singles
+
+    def _sort(self) -> None:
+        if not self._is_sorted:
+            self._unfinished = dict.fromkeys(sorted(self._unfinished))
+            self._is_sorted = True
+
     def room(self, limit: int) -> int:
         """How many more records (at most `limit` unfinished at once) may be taken; 0 stops intake."""
         unfinished = len(self._unfinished)
@@ -150,7 +209,7 @@ class PartitionWindow:
         by_span = SPAN_LIMIT - (self._high - self.commit_offset())
         if by_span >= want:
             return want
-        by_runs = _BODY_LIMIT_BYTES // RUN_BYTES - unfinished
+        by_runs = (_BODY_LIMIT_BYTES - len(self._aside) * ASIDE_RUN_BYTES) // RUN_BYTES - unfinished
         if by_runs <= 0 and self._waiting:
             by_runs = self._room_beside_waiting()
         return max(0, min(want, max(by_span, by_runs)))

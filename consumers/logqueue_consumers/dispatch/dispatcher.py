@@ -65,6 +65,11 @@ class Dispatcher:
         """Forget every job that waits."""
         self._queue.drain()
 
+    def is_blocked(self, job: Job) -> bool:
+        """Whether a limit or a pause keeps the job from starting at the moment."""
+        now_s = self._clock.monotonic()
+        return any(not bucket.has_room(now_s) for bucket in self._placing.place(job, now_s).buckets)
+
     # --- what has happened ---
 
     def ended(self, job: Job) -> None:

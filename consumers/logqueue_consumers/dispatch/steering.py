@@ -74,6 +74,7 @@ class Steering:
         else:
             self._use()
         self._engine.pause_queues(frozenset(name for kind, name, *_ in commands.paused if kind == "queue"))
+        self._engine.records.commands_changed()
         self._engine.wake()
 
     def _apply_kills(self) -> None:
