@@ -1,152 +1,107 @@
-"""Dead letters of a group: list, show, and send round again. Shell over a group-less reader and a producer.
+"""Dead letters of a group: list, show, send round again, discard. Shell over a group-less reader and a producer.
 
 A dead letter stays in its topic for ever; what an operator did with it is an event in `jobs.control`, with the key
-`dead-letter/<topic>/<partition>/<offset>`. A letter is open until it was replayed. Replaying writes the original bytes
-to the group's own retry topic (so no other group runs it), due at once, under the same id, with `job-replay` one higher
-and the attempt reset.
+`dead-letter/<topic>/<partition>/<offset>`, and in `jobs.audit`. A letter is open until it was replayed or discarded.
+Replaying writes the original bytes to the group's own retry topic (so no other group runs it), due at once, under the
+same id, with `job-replay` one higher and the attempt reset. With `topic`, the letters are those that another system
+left in a topic of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import msgspec
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from logqueue_schemas.job_status import RANKS, JobStatus, State, StatusCodec
+from logqueue_schemas.framing import InvalidFrame, read_frame
+from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
-from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_reader, start_client, stop_client
-from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.headers import (
-    Failure,
-    Origin,
-    read_failure,
-    read_job_headers,
-    read_origin,
-    replayed_headers,
-    salvage_job_headers,
-)
-from logqueue.jobs.job_ids import id_of_position
-from logqueue.jobs.partitioning import DEFAULT_TENANT
+from logqueue.jobs.control import Command
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.batch_producer import BatchProducer, Outgoing
-from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.control.command_writer import CommandWriter
+from logqueue_consumers.control.letters import (
+    DISCARDED,
+    REPLAYED,
+    DeadLetter,
+    Deeds,
+    LetterFilter,
+    read_letter,
+    round_of,
+)
+from logqueue_consumers.control.pace import STEP_S, Pace, Tally
+from logqueue_consumers.control.rounds import Round, round_records
 from logqueue_consumers.topic_list import partition_counts
 
-log = structlog.get_logger(__name__)
+__all__ = [
+    "DeadLetter",
+    "DeadLetters",
+    "DeadLettersUnreadable",
+    "LetterFilter",
+    "LetterReplay",
+    "Pace",
+    "read_position",
+]
 
-PREVIEW_BYTES = 2_000
 MAX_LISTED = 10_000
-REPLAY_BATCH = 1_000
-"""Letters that are written together."""
+MAX_CHOSEN = 100_000
+"""Letters that one replay or discard takes: their places are kept in memory."""
+MAX_CHOSEN_BYTES = 256 * 1024 * 1024
 READ_TIMEOUT_S = 30.0
 """Longest wait for the next records of a topic that is not at its end."""
+
+Edit = Callable[[Round], Round]
 
 
 class DeadLettersUnreadable(LogqueueError):
     """The dead letters cannot be read now; the text says why."""
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """One dead letter. `partition` and `offset` name it within `topic`; times are milliseconds since the epoch."""
-
-    topic: str
-    partition: int
-    offset: int
-    id: str
-    type: str | None
-    tenant: str
-    queue: str
-    group: str
-    attempt: int
-    replay: int
-    died_ms: int
-    first_failed_ms: int | None
-    error_type: str | None
-    error_message: str | None
-    error_class: str | None
-    origin_topic: str | None
-    origin_partition: int | None
-    origin_offset: int | None
-    size: int
-    """Bytes of the value."""
-    preview: str
-    """The value's beginning as text; bytes that are no text are escaped."""
-    is_open: bool
-    """Not replayed yet."""
-    headers: dict[str, str]
-
-    @property
-    def position(self) -> str:
-        """`partition:offset`, as commands take it."""
-        return f"{self.partition}:{self.offset}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterFilter:
-    """Which letters are meant; None and empty mean any."""
-
-    ids: frozenset[str] = frozenset()
-    positions: frozenset[tuple[int, int]] = frozenset()
-    type: str | None = None
-    tenant: str | None = None
-    error_type: str | None = None
-    error_class: str | None = None
-    open_only: bool = True
-
-    def matches(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant."""
-        return (
-            (not self.ids or letter.id in self.ids)
-            and (not self.positions or (letter.partition, letter.offset) in self.positions)
-            and self.type in (None, letter.type)
-            and self.tenant in (None, letter.tenant)
-            and self.error_type in (None, letter.error_type)
-            and self.error_class in (None, letter.error_class)
-            and (letter.is_open or not self.open_only)
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LetterReplay:
-    """What a replay of dead letters did, or would do."""
+    """What a replay of dead letters did, or would do. `stopped` says why it ended before all were sent."""
 
     matched: int
     replayed: int
     is_dry_run: bool
+    succeeded: int = 0
+    """Of the replayed, as far as was known at the end."""
+    failed: int = 0
+    stopped: str | None = None
 
 
 class DeadLetters:
     """The dead letters of one queue and group."""
 
-    def __init__(self, settings: Settings, *, queue: str, group: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, queue: str, group: str, topic: str | None = None, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
         self._names = settings.topics
         self._queue = queue
         self._group = group
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self.topic = self._names.dlq(queue, group)
+        own = self._names.dlq(queue, group)
+        self.topic = own if topic is None else topic
 
     async def newest(self, where: LetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
         """The newest letters that match, newest first; empty where the topic does not exist."""
         assert 1 <= limit <= MAX_LISTED, f"limit is 1 to {MAX_LISTED}"
         wanted = where if where is not None else LetterFilter(open_only=False)
-        newest: dict[int, deque[DeadLetter]] = {}
+        newest: list[tuple[tuple[int, int, int], DeadLetter]] = []
         async for letter, _ in self._scan():
             if wanted.matches(letter):
-                newest.setdefault(letter.partition, deque(maxlen=limit)).append(letter)
-        letters = [letter for kept in newest.values() for letter in kept]
-        letters.sort(key=lambda letter: (letter.died_ms, letter.partition, letter.offset), reverse=True)
-        return letters[:limit]
+                entry = ((letter.died_ms, letter.partition, letter.offset), letter)
+                (heapq.heappush if len(newest) < limit else heapq.heappushpop)(newest, entry)
+        return [letter for _, letter in sorted(newest, key=lambda entry: entry[0], reverse=True)]
 
     async def count(self, where: LetterFilter | None = None) -> int:
         """How many letters match."""
@@ -155,85 +110,136 @@ class DeadLetters:
 
     async def show(self, id_or_position: str) -> list[tuple[DeadLetter, bytes | None]]:
         """The letters of a job id, or the one at `partition:offset`, with their whole value; oldest first."""
-        position = _position(id_or_position)
+        position = read_position(id_or_position)
         return [
             (letter, record.value)
             async for letter, record in self._scan()
             if letter.id == id_or_position or (letter.partition, letter.offset) == position
         ]
 
+    async def read_value(self, value: bytes | None) -> Any | None:
+        """The JSON form of a value in Avro with a registered schema; None for every other value."""
+        try:
+            schema_id, body = read_frame(value or b"")
+        except InvalidFrame:
+            return None
+        registry = SchemaRegistry(self._settings)
+        await registry.refresh()
+        decode = registry.decoder_of(schema_id)
+        if decode is None:
+            return None
+        try:
+            return msgspec.to_builtins(decode(memoryview(bytes(body))), str_keys=True)
+        except Exception:  # fastavro raises whatever its reading of broken bytes ends in
+            return None
+
     async def replay(
         self,
         where: LetterFilter,
         *,
+        by: str,
         limit: int | None = None,
         dry_run: bool = False,
-        on_progress: Callable[[int], None] | None = None,
+        pace: Pace | None = None,
+        edit: Edit | None = None,
+        on_progress: Callable[[LetterReplay], None] | None = None,
     ) -> LetterReplay:
-        """Send matching letters round again, oldest first; with `dry_run` only count them."""
+        """Send matching letters round again, oldest first; with `dry_run` only count them.
+
+        `pace` limits the rate and stops when too many fail again; `edit` may change each job on its way. Raises
+        DeadLettersUnreadable, BrokerUnreachable, SendFailed.
+        """
         if dry_run:
             matched = await self.count(where)
             return LetterReplay(matched=matched if limit is None else min(matched, limit), replayed=0, is_dry_run=True)
+        chosen = await self._choose(where, limit)
+        jobs = [(letter, round_of(letter, record)) for letter, record in chosen]
+        if edit is not None:
+            jobs = [(letter, edit(job)) for letter, job in jobs]
+        if not jobs:
+            return LetterReplay(matched=0, replayed=0, is_dry_run=False)
+        writer = CommandWriter(self._settings)
+        registry = SchemaRegistry(self._settings)
+        try:
+            return await self._send(
+                jobs, writer, await registry.status_codec(), pace or Pace(), by=by, on_progress=on_progress
+            )
+        finally:
+            await writer.stop()
+
+    async def discard(
+        self, where: LetterFilter, *, by: str, limit: int | None = None, dry_run: bool = False
+    ) -> LetterReplay:
+        """Close matching letters without replaying them; `replayed` of the answer counts the discarded."""
+        if dry_run:
+            return await self.replay(where, by=by, limit=limit, dry_run=True)
+        chosen = [letter for letter, _ in await self._choose(where, limit)]
+        writer = CommandWriter(self._settings)
+        try:
+            await writer.write([self._event(letter, DISCARDED, by, letter.replay) for letter in chosen])
+        finally:
+            await writer.stop()
+        return LetterReplay(matched=len(chosen), replayed=len(chosen), is_dry_run=False)
+
+    async def _choose(self, where: LetterFilter, limit: int | None) -> list[tuple[DeadLetter, Any]]:
+        most = MAX_CHOSEN if limit is None else min(limit, MAX_CHOSEN)
         chosen: list[tuple[DeadLetter, Any]] = []
+        size = 0
         async for letter, record in self._scan():
             if where.matches(letter):
                 chosen.append((letter, record))
-                if limit is not None and len(chosen) >= limit:
+                size += letter.size
+                if len(chosen) >= most or size >= MAX_CHOSEN_BYTES:
                     break
-        await self._send_round(chosen, on_progress)
-        return LetterReplay(matched=len(chosen), replayed=len(chosen), is_dry_run=False)
+        return chosen
 
-    async def _send_round(
-        self, chosen: list[tuple[DeadLetter, Any]], on_progress: Callable[[int], None] | None
-    ) -> None:
-        if not chosen:
-            return
-        specs = [*self._names.group_specs(self._queue, self._group), *self._names.shared_specs()]
-        await ensure_topics(self._settings, specs)
-        codec = await SchemaRegistry(self._settings).status_codec()
-        limits = WorkerLimits()
-        producer = BatchProducer(self._settings, batch_bytes=limits.batch_bytes, max_backoff_s=limits.max_backoff_s)
-        await producer.start()
-        try:
-            await producer.learn_partitions(*(spec.name for spec in specs))
-            for begin in range(0, len(chosen), REPLAY_BATCH):
-                part = chosen[begin : begin + REPLAY_BATCH]
-                records = [out for letter, record in part for out in self._records(producer, codec, letter, record)]
-                refusals = await producer.send(records)
-                if refusals:
-                    raise DeadLettersUnreadable(f"The log refuses a record of {self.topic}: {refusals[0].error!r}")
+    async def _send(
+        self,
+        jobs: Sequence[tuple[DeadLetter, Round]],
+        writer: CommandWriter,
+        codec: StatusCodec,
+        pace: Pace,
+        *,
+        by: str,
+        on_progress: Callable[[LetterReplay], None] | None,
+    ) -> LetterReplay:
+        names = self._names
+        specs = [*names.group_specs(self._queue, self._group), names.status_spec()]
+        partitions = await writer.learn(specs)
+        tally, sent, stopped = Tally(pace), 0, None
+        count = partitions.count(names.status)
+        async with StatusNews(self._settings, codec, tally, partitions=count) as news:
+            began_s = self._clock.monotonic()
+            while sent < len(jobs) and stopped is None:
+                part = jobs[sent : sent + pace.due(sent, self._clock.monotonic() - began_s)]
+                if part:
+                    now_ms = self._clock.time_ms()
+                    records = []
+                    for _, job in part:
+                        tally.send(job.id, job.replay)
+                        records += round_records(
+                            job, names=names, codec=codec, partition_of=partitions.partition_of, now_ms=now_ms
+                        )
+                    events = [self._event(letter, REPLAYED, by, job.replay) for letter, job in part]
+                    await writer.write(events, records=records)
+                    sent += len(part)
+                await news.read(seconds=0.0 if pace.rate is None else STEP_S)
+                stopped = tally.verdict() if sent < len(jobs) else None
+                done = LetterReplay(
+                    matched=len(jobs),
+                    replayed=sent,
+                    is_dry_run=False,
+                    succeeded=tally.succeeded,
+                    failed=tally.failed,
+                    stopped=stopped,
+                )
                 if on_progress is not None:
-                    on_progress(begin + len(part))
-        finally:
-            await producer.stop()
+                    on_progress(done)
+        return done
 
-    def _records(
-        self, producer: BatchProducer, codec: StatusCodec, letter: DeadLetter, record: Any
-    ) -> Iterable[Outgoing]:
-        """The job, the event that the letter is no longer open, and the job's new state."""
-        now_ms = self._clock.time_ms()
-        retry, status, replay = self._names.retry(self._queue, self._group), self._names.status, letter.replay + 1
-        key = record.key if record.key is not None else letter.tenant.encode()
-        headers = replayed_headers(record.headers, replay=replay)
-        yield Outgoing(retry, producer.partition_of(retry, key), record.key, record.value, headers, now_ms)
-        event = {"event": "dead-letter.replayed", "id": letter.id, "replay": replay, "at_ms": now_ms}
-        yield Outgoing(self._names.control, 0, _event_key(letter), msgspec.json.encode(event), [], now_ms)
-        queued = JobStatus(
-            id=letter.id,
-            queue=self._queue,
-            tenant=letter.tenant,
-            group=self._group,
-            state=State.QUEUED,
-            at=now_ms * 1000,
-            topic=letter.origin_topic or letter.topic,
-            partition=letter.partition if letter.origin_partition is None else letter.origin_partition,
-            offset=letter.offset if letter.origin_offset is None else letter.origin_offset,
-            type=letter.type,
-            replay=replay,
-            rank=RANKS[State.QUEUED],
-            sequence=now_ms * 1000,
-        )
-        yield Outgoing(status, producer.partition_of(status, key), queued.key, codec.encode(queued), [], now_ms)
+    def _event(self, letter: DeadLetter, event: str, by: str, replay: int) -> Command:
+        value = {"event": f"dead-letter.{event}", "id": letter.id, "replay": replay}
+        return Command(key=letter.event_key, by=by, at_ms=self._clock.time_ms(), value=value)
 
     async def _scan(self) -> AsyncIterator[tuple[DeadLetter, Any]]:
         """Every letter up to the present end of the topic, with its record."""
@@ -242,55 +248,50 @@ class DeadLetters:
             return
         reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
-            closed: set[bytes] = set()
+            deeds = Deeds()
             if self._names.control in topics:
-                prefix = f"dead-letter/{self.topic}/".encode()
                 async for record in _read_to_end(reader, self._names.control, topics[self._names.control]):
-                    if record.key is not None and record.key.startswith(prefix):
-                        (closed.add if record.value is not None else closed.discard)(record.key)
+                    deeds.apply(record.key, record.value)
             async for record in _read_to_end(reader, self.topic, topics[self.topic]):
-                yield self._letter(record, closed), record
+                yield read_letter(record, queue=self._queue, group=self._group, deeds=deeds), record
         except (KafkaError, TimeoutError) as error:
             raise DeadLettersUnreadable(f"Topic {self.topic} cannot be read now: {error!r}") from None
         finally:
             await stop_client(reader)
 
-    def _letter(self, record: Any, closed: Collection[bytes]) -> DeadLetter:
-        headers, failure, origin = record.headers, _failure(record.headers), _origin(record.headers)
-        try:
-            job = read_job_headers(headers)
-        except InvalidHeader:
-            job = salvage_job_headers(headers)
-        id_ = job.id
-        if id_ is None:
-            at = origin if origin is not None else Origin(record.topic, record.partition, record.offset, self._group)
-            id_ = id_of_position(at.topic, at.partition, at.offset)
-        value = record.value or b""
-        letter = DeadLetter(
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            id=id_,
-            type=job.type,
-            tenant=(record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace"),
-            queue=self._queue,
-            group=self._group,
-            attempt=job.attempt,
-            replay=job.replay,
-            died_ms=record.timestamp,
-            first_failed_ms=failure.first_failed_ms if failure else None,
-            error_type=failure.type if failure else None,
-            error_message=failure.message if failure else None,
-            error_class=failure.error_class if failure else None,
-            origin_topic=origin.topic if origin else None,
-            origin_partition=origin.partition if origin else None,
-            origin_offset=origin.offset if origin else None,
-            size=len(value),
-            preview=value[:PREVIEW_BYTES].decode("utf-8", "backslashreplace"),
-            is_open=True,
-            headers={name: content.decode("utf-8", "backslashreplace") for name, content in headers},
-        )
-        return letter if _event_key(letter) not in closed else msgspec.structs.replace(letter, is_open=False)
+
+class StatusNews:
+    """Reads the statuses that are written from now on into a tally: `async with StatusNews(...) as news`."""
+
+    def __init__(self, settings: Settings, codec: StatusCodec, tally: Tally, *, partitions: int) -> None:
+        self._settings = settings
+        self._codec = codec
+        self._tally = tally
+        self._partitions = [TopicPartition(settings.topics.status, number) for number in range(partitions)]
+        self._reader: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reader = reader = await start_client(lambda: new_reader(self._settings), self._settings)
+        reader.assign(self._partitions)
+        for at, end in (await reader.end_offsets(self._partitions)).items():
+            reader.seek(at, end)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._reader is not None, "entered"
+        await stop_client(self._reader)
+
+    async def read(self, *, seconds: float) -> None:
+        """Take in what there is, waiting at most this long for the first news."""
+        assert self._reader is not None, "entered"
+        for records in (await self._reader.getmany(timeout_ms=int(seconds * 1000))).values():
+            for record in records:
+                if record.value is None:
+                    continue
+                try:
+                    self._tally.note(self._codec.decode(record.value))
+                except InvalidStatus:
+                    continue  # the view's fold complains of it
 
 
 async def _read_to_end(reader: AIOKafkaConsumer, topic: str, count: int) -> AsyncIterator[Any]:
@@ -315,24 +316,7 @@ async def _read_to_end(reader: AIOKafkaConsumer, topic: str, count: int) -> Asyn
                 left.discard(tp)
 
 
-def _event_key(letter: DeadLetter) -> bytes:
-    return f"dead-letter/{letter.topic}/{letter.partition}/{letter.offset}".encode()
-
-
-def _failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
-    try:
-        return read_failure(headers)
-    except InvalidHeader:
-        return None
-
-
-def _origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
-    try:
-        return read_origin(headers)
-    except InvalidHeader:
-        return None
-
-
-def _position(text: str) -> tuple[int, int] | None:
+def read_position(text: str) -> tuple[int, int] | None:
+    """Partition and offset of `partition:offset`; None for any other text."""
     partition, separator, offset = text.partition(":")
     return (int(partition), int(offset)) if separator and partition.isdigit() and offset.isdigit() else None

@@ -44,17 +44,22 @@ class ApiClient:
         asked = {key: str(value) for key, value in (query or {}).items() if value is not None}
         return self._call("GET", path + ("?" + urlencode(asked) if asked else ""), None, seconds=seconds)
 
-    def post(self, path: str, body: object, *, seconds: float = ANSWER_SECONDS) -> Any:
-        """POST a JSON document. Only connecting is retried: a request that may have arrived is never sent twice."""
-        return self._call("POST", path, json.dumps(body).encode(), seconds=seconds)
+    def post(self, path: str, body: object, *, by: str | None = None, seconds: float = ANSWER_SECONDS) -> Any:
+        """POST a JSON document. Only connecting is retried: a request that may have arrived is never sent twice.
 
-    def _call(self, method: str, path: str, body: bytes | None, *, seconds: float) -> Any:
+        `by` says who asks for a change.
+        """
+        return self._call("POST", path, json.dumps(body).encode(), by=by, seconds=seconds)
+
+    def _call(self, method: str, path: str, body: bytes | None, *, by: str | None = None, seconds: float) -> Any:
         connection = self._connect()
         try:
             connection.timeout = seconds
             if connection.sock is not None:
                 connection.sock.settimeout(seconds)
             headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body else {})
+            if by is not None:
+                headers["X-Logqueue-Actor"] = by.encode("ascii", "backslashreplace").decode()
             connection.request(method, urlsplit(self._url).path + path, body=body, headers=headers)
             answer = connection.getresponse()
             data = answer.read(LARGEST_ANSWER_BYTES + 1)

@@ -6,42 +6,70 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
+import orjson
 from fastapi import APIRouter, Query, Request
-from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from logqueue_consumers.control.pace import MAX_RATE
+from logqueue_consumers.control.rounds import Round
+from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace, read_position
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 
+from logqueue.jobs.times import to_ms
 from logqueue.jobs.topics import TopicKind
-from logqueue_api.rest.answers import json_answer, read_body
-from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay
+from logqueue_api.rest.actor import actor_of
+from logqueue_api.rest.answers import json_answer, read_body, read_model
+from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay, TypeName
 from logqueue_api.rest.openapi import answers, body_of
-from logqueue_api.rest.problems import Problem, faults_of, invalid, not_found
+from logqueue_api.rest.operations import Operation
+from logqueue_api.rest.problems import Problem, invalid, not_found, unavailable
 from logqueue_api.rest.record_view import show_value
 from logqueue_api.rest.services import Services, ServicesOf
-from logqueue_api.rest.wire import read_json, time_text
+from logqueue_api.rest.wire import read_time_ms, time_text
 
 T = TypeVar("T")
 
 router = APIRouter(tags=["dead letters"])
 
 MAX_LETTERS = 1_000
+ANSWER_SECONDS = 20.0
+"""A replay that takes longer is answered with how far it is, and looked at as an operation."""
 MAX_REPLAYED = 10_000  # in one request; ask again for more
+TOPIC_TEXT = "A topic of dead letters that another system filled (Spring Kafka, Kafka Connect, share groups)."
 GROUP_TEXT = "The group whose dead letters are meant; needed where several groups have some of this queue."
 
 
-class ReplayRequest(BaseModel):
-    """Which dead letters to send round again, oldest first. Letters replayed before are left out unless named by id."""
+class LetterRequest(BaseModel):
+    """Which dead letters are meant, oldest first. Letters that are closed are left out unless named by id."""
 
     model_config = ConfigDict(extra="forbid")
 
     group: str | None = Field(None, description=GROUP_TEXT)
-    ids: list[str] = Field(default_factory=list, max_length=MAX_REPLAYED, description="Job ids; empty: all that match.")
+    topic: str | None = Field(None, max_length=249, description=TOPIC_TEXT)
+    ids: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_REPLAYED,
+        description="Job ids or `partition:offset`; empty: all that match.",
+    )
     type: str | None = None
     tenant: str | None = None
     error_type: str | None = None
     error_class: str | None = None
+    since: AwareDatetime | None = Field(None, description="Died at or after this time.")
+    until: AwareDatetime | None = Field(None, description="Died before this time.")
     limit: int = Field(1_000, ge=1, le=MAX_REPLAYED)
     dry_run: bool = Field(False, description="Only count.")
+
+
+class ReplayRequest(LetterRequest):
+    """Which dead letters to send round again, oldest first, how fast, and when to stop."""
+
+    rate: float | None = Field(
+        None, gt=0, le=MAX_RATE, description="Jobs a second. Default: as fast as the log takes them."
+    )
+    max_failed_share: float = Field(0.5, ge=0, le=1, description="Stop when more than this share fails again.")
+    min_sample: int = Field(20, ge=1, description="... once this many have ended or failed.")
+    args: dict[str, JsonValue] | None = Field(None, description="Other arguments, for the one job that `ids` names.")
+    as_type: TypeName | None = Field(None, description="Another job type, such as for letters that name none.")
 
 
 @router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 400, 503), summary="Where there are dead letters")
@@ -66,16 +94,29 @@ async def list_dead_letters(
     tenant: Annotated[str | None, Query(max_length=255)] = None,
     error_type: Annotated[str | None, Query(max_length=255)] = None,
     error_class: Annotated[str | None, Query(max_length=50)] = None,
-    open: Annotated[bool, Query(description="Only those not replayed yet.")] = False,  # noqa: A002 - the same
+    since: Annotated[str | None, Query(description="Died at or after this time (RFC 3339).")] = None,
+    until: Annotated[str | None, Query(description="Died before this time (RFC 3339).")] = None,
+    topic: Annotated[str | None, Query(max_length=249, description=TOPIC_TEXT)] = None,
+    open: Annotated[bool, Query(description="Only those neither replayed nor discarded.")] = False,  # noqa: A002 - the same
     limit: Annotated[int, Query()] = 50,
 ) -> Response:
     """`error_*` say why a job died; `preview` is the beginning of its value."""
     if not 1 <= limit <= MAX_LETTERS:
         raise invalid("limit", f"must be from 1 to {MAX_LETTERS}")
-    where = LetterFilter(type=type, tenant=tenant, error_type=error_type, error_class=error_class, open_only=open)
+    where = LetterFilter(
+        type=type,
+        tenant=tenant,
+        error_type=error_type,
+        error_class=error_class,
+        since_ms=None if since is None else read_time_ms("since", since),
+        until_ms=None if until is None else read_time_ms("until", until),
+        open_only=open,
+    )
     letters: list[DeadLetter] = []
-    for name in [group] if group is not None else await _groups(services, queue):
-        dead = DeadLetters(services.settings, queue=queue, group=name)
+    if topic is not None:
+        await _check_topic(services, topic)
+    for name in [group or ""] if group is not None or topic is not None else await _groups(services, queue):
+        dead = DeadLetters(services.settings, queue=queue, group=name, topic=topic)
         letters += await _aside(services, lambda dead=dead: dead.newest(where, limit=limit))  # type: ignore[misc]
     letters.sort(key=lambda letter: letter.died_ms, reverse=True)
     return json_answer({"items": [_document(letter) for letter in letters[:limit]]})
@@ -91,16 +132,19 @@ async def get_dead_letter(
     letter: str,
     services: ServicesOf,
     group: Annotated[str | None, Query(description=GROUP_TEXT)] = None,
+    topic: Annotated[str | None, Query(max_length=249, description=TOPIC_TEXT)] = None,
 ) -> Response:
     """`letter` is a job id, or `partition:offset` in the dead-letter topic."""
-    name = await _one_group(services, queue, group)
-    dead = DeadLetters(services.settings, queue=queue, group=name)
+    name = await _who(services, queue, group, topic, is_known=False)
+    dead = DeadLetters(services.settings, queue=queue, group=name, topic=topic)
     found = await _aside(services, lambda: dead.show(letter))
     if not found:
         raise not_found(f"queue {queue!r} has no dead letter {letter!r} of group {name!r}")
     items = []
     for item, data in found:
         value, value_format = show_value(data)
+        if value_format == "base64" and (arguments := await _aside(services, lambda data=data: dead.read_value(data))):  # type: ignore[misc]
+            value, value_format = arguments, "avro"
         items.append(_document(item) | {"value": value, "value_format": value_format})
     return json_answer({"items": items})
 
@@ -114,27 +158,136 @@ async def get_dead_letter(
 )
 async def replay_dead_letters(queue: str, request: Request, services: ServicesOf) -> Response:
     """Under the same id, with `replay` one higher and the attempts reset; only the group that gave up runs them."""
-    body = await read_body(request, max_bytes=services.limits.max_body_bytes)
-    asked = _read_replay(body)
-    group = await _one_group(services, queue, asked.group)
-    where = LetterFilter(
+    asked = read_model(ReplayRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
+    group = await _who(services, queue, asked.group, asked.topic, is_known=True)
+    edit = _edit_of(asked, queue, services)
+    dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
+    pace = Pace(rate=asked.rate, max_failed_share=asked.max_failed_share, min_sample=asked.min_sample)
+    by, where = actor_of(request), _where(asked)
+
+    async def work(operation: Operation) -> None:
+        def tell(done: LetterReplay) -> None:
+            _count(operation, done)
+            if services.stopping.is_set():
+                raise unavailable("the API process ends; ask again for the rest")
+
+        done = await _aside(
+            services,
+            lambda: dead.replay(
+                where, by=by, limit=asked.limit, dry_run=asked.dry_run, pace=pace, edit=edit, on_progress=tell
+            ),
+        )
+        _count(operation, done)
+        if done.stopped is not None:
+            operation.stop(done.stopped)
+
+    return await _operate(services, "dlq:replay", work, queue=queue, group=group, by=by, dry_run=asked.dry_run)
+
+
+@router.post(
+    "/v1/dlq/{queue}:discard",
+    status_code=202,
+    responses=answers(DeadLetterReplay, 400, 404, 413, 415, 503, status=202),
+    openapi_extra=body_of(LetterRequest),
+    summary="Close dead letters without replaying them",
+)
+async def discard_dead_letters(queue: str, request: Request, services: ServicesOf) -> Response:
+    """They stay in their topic and are not listed as open any more; `replayed` counts them."""
+    asked = read_model(LetterRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
+    group = await _who(services, queue, asked.group, asked.topic, is_known=True)
+    dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
+    by, where = actor_of(request), _where(asked)
+
+    async def work(operation: Operation) -> None:
+        _count(
+            operation,
+            await _aside(services, lambda: dead.discard(where, by=by, limit=asked.limit, dry_run=asked.dry_run)),
+        )
+
+    return await _operate(services, "dlq:discard", work, queue=queue, group=group, by=by, dry_run=asked.dry_run)
+
+
+async def _operate(
+    services: Services,
+    what: str,
+    work: Callable[[Operation], Coroutine[Any, Any, None]],
+    *,
+    queue: str,
+    group: str,
+    by: str,
+    dry_run: bool,
+) -> Response:
+    """Answer with the end of the work if that is soon, else with how far it is; its failure is the answer's."""
+    operation, task = services.operations.start(what, by=by, dry_run=dry_run, work=work)
+    await asyncio.wait((task,), timeout=ANSWER_SECONDS)
+    if operation.state == "failed":
+        raise operation.problem or Problem(500, operation.detail or "the API failed")
+    document = operation.document() | {"queue": queue, "group": group, "matched": 0, "replayed": 0} | operation.counts
+    headers = {"Location": f"/v1/operations/{operation.id}"}
+    return json_answer(document, status=202, headers=headers)
+
+
+def _count(operation: Operation, done: LetterReplay) -> None:
+    operation.counts = {
+        "matched": done.matched,
+        "replayed": done.replayed,
+        "succeeded": done.succeeded,
+        "failed": done.failed,
+    }
+
+
+def _where(asked: LetterRequest) -> LetterFilter:
+    places = {place for text in asked.ids if (place := read_position(text)) is not None}
+    return LetterFilter(
         ids=frozenset(asked.ids),
+        positions=frozenset(places),
         type=asked.type,
         tenant=asked.tenant,
         error_type=asked.error_type,
         error_class=asked.error_class,
+        since_ms=None if asked.since is None else to_ms(asked.since),
+        until_ms=None if asked.until is None else to_ms(asked.until),
         open_only=not asked.ids,
     )
-    dead = DeadLetters(services.settings, queue=queue, group=group)
-    done = await _aside(services, lambda: dead.replay(where, limit=asked.limit, dry_run=asked.dry_run))
-    document = {
-        "queue": queue,
-        "group": group,
-        "matched": done.matched,
-        "replayed": done.replayed,
-        "dry_run": done.is_dry_run,
-    }
-    return json_answer(document, status=202)
+
+
+def _edit_of(asked: ReplayRequest, queue: str, services: Services) -> Callable[[Round], Round] | None:
+    """What changes a job on its way; 400 for arguments that its handler does not take."""
+    if asked.args is not None and len(asked.ids) != 1:
+        raise invalid("args", "only one job can get other arguments; name it in `ids`")
+    if asked.args is None and asked.as_type is None:
+        return None
+    if asked.as_type is not None:
+        services.view.catalogue.resolve(type_=asked.as_type, queue=queue)
+    value = None if asked.args is None else orjson.dumps(asked.args)
+    catalogue = services.view.catalogue
+
+    def edit(job: Round) -> Round:
+        changed = job if asked.as_type is None else job.with_type(asked.as_type)
+        if asked.args is None or value is None:
+            return changed
+        type_ = changed.type or catalogue.default_types.get(queue)
+        if type_ is not None:
+            catalogue.check(asked.args, type_=type_, queue=queue)
+        return changed.with_arguments(value)
+
+    return edit
+
+
+async def _who(services: Services, queue: str, group: str | None, topic: str | None, *, is_known: bool) -> str:
+    """The group that is meant; for a foreign topic whichever runs the queue here (`is_known`: there has to be one)."""
+    if topic is None:
+        return await _one_group(services, queue, group)
+    await _check_topic(services, topic)
+    found = group or services.view.catalogue.group_of(None, queue=queue)
+    if found is None and is_known:
+        raise invalid("group", f"no group, or several, run queue {queue!r}; name the one that is to run these jobs")
+    return found or ""
+
+
+async def _check_topic(services: Services, topic: str) -> None:
+    if topic not in await services.cluster.topics():
+        raise not_found(f"the log has no topic {topic!r}")
 
 
 async def _aside(services: Services, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -169,17 +322,6 @@ async def _one_group(services: Services, queue: str, group: str | None) -> str:
     return groups[0]
 
 
-def _read_replay(body: bytes) -> ReplayRequest:
-    document = read_json(body) if body.strip() else {}
-    if not isinstance(document, dict):
-        raise invalid("body", "not a JSON object")
-    try:
-        return ReplayRequest.model_validate(document)
-    except ValidationError as error:
-        faults = faults_of(error)
-        raise Problem(400, "; ".join(f"{f.field}: {f.detail}" for f in faults[:5]), faults=faults) from None
-
-
 def _document(letter: DeadLetter) -> dict[str, Any]:
     error = {"type": letter.error_type, "message": letter.error_message, "class": letter.error_class}
     origin = {"topic": letter.origin_topic, "partition": letter.origin_partition, "offset": letter.origin_offset}
@@ -192,6 +334,8 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
         "attempt": letter.attempt,
         "replay": letter.replay,
         "is_open": letter.is_open,
+        "status": letter.status,
+        "system": letter.system,
         "died_at": time_text(letter.died_ms * 1000),
         "first_failed_at": None if letter.first_failed_ms is None else time_text(letter.first_failed_ms * 1000),
         "error": error if letter.error_type is not None else None,

@@ -319,7 +319,9 @@ class DeadLetterDocument(BaseModel):
     group: str
     attempt: int
     replay: int
-    is_open: bool = Field(description="Not replayed yet.")
+    is_open: bool = Field(description="Neither replayed nor discarded.")
+    status: str = Field(description="open, replayed, discarded")
+    system: str | None = Field(description="Who wrote it, if not logqueue: spring, connect, streams, share-group.")
     died_at: str
     first_failed_at: str | None
     error: JobError | None
@@ -341,7 +343,11 @@ class DeadLetterList(BaseModel):
 
 
 class DeadLetterReplay(BaseModel):
-    """What a replay did, or would do."""
+    """What a replay did, would do, or has done so far: an operation too (`/v1/operations/{id}`)."""
+
+    id: str
+    state: str = Field(description="running, done, stopped (too many failed again)")
+    detail: str | None = Field(description="Why it stopped.")
 
     queue: str
     group: str

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from logqueue.clock import Clock
-from logqueue_api.rest.problems import as_problem, unavailable
+from logqueue_api.rest.problems import Problem, as_problem, unavailable
 from logqueue_api.rest.wire import time_text
 
 MAX_KEPT: Final = 200
@@ -38,6 +38,7 @@ class Operation:
     state: str = "running"  # running, done, stopped, failed
     detail: str | None = None
     finished_ms: int | None = None
+    problem: Problem | None = None
 
     def add(self, name: str, number: int = 1) -> None:
         """Count."""
@@ -109,7 +110,7 @@ class Operations:
             problem = as_problem(error, bootstrap=self._bootstrap)
             if problem is None:
                 _log.error("an operation failed", operation=operation.what, exc_info=error)
-            operation.state = "failed"
+            operation.state, operation.problem = "failed", problem
             operation.detail = problem.detail if problem is not None else "the API failed; its log has the reason"
         finally:
             operation.finished_ms = self._clock.time_ms()

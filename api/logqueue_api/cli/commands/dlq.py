@@ -1,21 +1,28 @@
-"""Dead letters: where there are any, what they are and why, and sending them round again.
+"""Dead letters: where there are any, what they are and why, sending them round again, closing them.
 
-A replayed job keeps its id, its attempts begin again, and only the group that gave it up runs it.
+A replayed job keeps its id, its attempts begin again, and only the group that gave it up runs it. --topic reads what
+another system left: Spring Kafka, Kafka Connect, Kafka Streams, share groups.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from logqueue_api.cli.arguments import add_stack, count
+from logqueue_api.cli.actor import actor, add_by
+from logqueue_api.cli.arguments import add_stack, count, moment
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Column, Output
+from logqueue_api.cli.progress import ProgressLine
 from logqueue_api.cli.record_view import time_text, value_document
 from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
-    from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter
+    from logqueue_consumers.control.rounds import Round
+    from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay
 
     from logqueue_api.cli.kafka import Log
 
@@ -24,30 +31,59 @@ LARGEST_LIMIT = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|show|replay")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|show|replay|discard")
     ls = verbs.add_parser("ls", help="the newest dead letters of a queue; without QUEUE, how many each queue has")
     ls.add_argument("queue", nargs="?", metavar="QUEUE")
     _add_filter(ls)
-    ls.add_argument("--open", action="store_true", help="only those that were not replayed yet")
+    ls.add_argument("--open", action="store_true", help="only those neither replayed nor discarded")
     ls.add_argument("-n", "--limit", type=count, default=DEFAULT_LIMIT, help=f"how many ({DEFAULT_LIMIT})")
     add_stack(ls)
     show = verbs.add_parser("show", help="one dead letter with its headers, reason and value")
     show.add_argument("queue", metavar="QUEUE")
     show.add_argument("letter", metavar="ID", help="job id, or PARTITION:OFFSET in the dead-letter topic")
-    show.add_argument("--group", metavar="G", help="needed where several groups have dead letters of the queue")
+    _add_place(show)
     add_stack(show)
     replay = verbs.add_parser("replay", help="send dead letters round again, oldest first")
-    replay.add_argument("queue", metavar="QUEUE")
-    replay.add_argument("letters", nargs="*", metavar="ID", help="job ids, or PARTITION:OFFSET")
-    _add_filter(replay)
-    replay.add_argument("--all", action="store_true", help="every open one that matches the filters")
-    replay.add_argument("-n", "--limit", type=count, help="at most this many")
-    replay.add_argument("--dry-run", action="store_true", help="only say how many it would be")
+    _add_choice(replay)
+    replay.add_argument(
+        "--rate", type=float, metavar="N", help="jobs a second (default: as fast as the log takes them)"
+    )
+    replay.add_argument(
+        "--max-failed",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="stop when more than this share fails again (0.5)",
+    )
+    replay.add_argument("--min-sample", type=count, default=20, metavar="N", help="... once this many have ended (20)")
+    replay.add_argument("--args", metavar="JSON", help="other arguments, for the one job that is named")
+    replay.add_argument("--as-type", metavar="TYPE", help="as this job type, such as for letters that name none")
+    add_by(replay)
     add_stack(replay)
+    discard = verbs.add_parser("discard", help="close dead letters without replaying them; they stay in their topic")
+    _add_choice(discard)
+    add_by(discard)
+    add_stack(discard)
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queue", metavar="QUEUE")
+    parser.add_argument("letters", nargs="*", metavar="ID", help="job ids, or PARTITION:OFFSET")
+    _add_filter(parser)
+    parser.add_argument("--all", action="store_true", help="every open one that matches the filters")
+    parser.add_argument("-n", "--limit", type=count, help="at most this many")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many it would be")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--group", metavar="G", help="needed where several groups have dead letters of the queue")
+    parser.add_argument("--topic", metavar="TOPIC", help="dead letters that another system left in this topic")
 
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--group", metavar="G", help="needed where several groups have dead letters of the queue")
+    _add_place(parser)
+    parser.add_argument("--since", type=moment, metavar="TIME", help="died at or after (ISO 8601, or 15m ago: 15m)")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="died before")
     parser.add_argument("--type", metavar="TYPE", help="only this job type")
     parser.add_argument("--tenant", metavar="TENANT", help="only this tenant")
     parser.add_argument("--error", metavar="ERROR", help="only this type of error, such as ValueError")
@@ -62,7 +98,7 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from logqueue_api.cli import kafka
 
-    if options.verb == "replay" and not (options.letters or options.all):
+    if options.verb in ("replay", "discard") and not (options.letters or options.all):
         raise UsageError("which dead letters?", hint="name ids, or --all for every one that matches the filters")
     if (getattr(options, "limit", None) or 0) > LARGEST_LIMIT:
         raise UsageError(f"--limit {options.limit} is more than {LARGEST_LIMIT}")
@@ -75,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
                 await _queues(log, output)
                 return
             letters = await _letters(log, options)
-            verb = {"ls": _ls, "show": _show, "replay": _replay}[options.verb]
+            verb = {"ls": _ls, "show": _show, "replay": _replay, "discard": _discard}[options.verb]
             await verb(letters, options, output)
 
     kafka.run(command())
@@ -103,6 +139,12 @@ async def _letters(log: Log, options: argparse.Namespace) -> DeadLetters:
     """The dead letters of the queue; the group may be left out where only one has any."""
     from logqueue_consumers.dead_letters import DeadLetters
 
+    if options.topic is not None:
+        if options.topic not in await log.topics():
+            raise CommandError(f"the log has no topic {options.topic!r}", code=ExitCode.NOT_FOUND)
+        if options.group is None and options.verb in ("replay", "discard"):
+            raise UsageError("which group is to run these jobs?", hint="--group G")
+        return DeadLetters(log.settings, queue=options.queue, group=options.group or "", topic=options.topic)
     roles = [role for name in await log.topics() if (role := log.settings.topics.role(name)) is not None]
     groups = sorted({r.group for r in roles if r.kind.value == "dlq" and r.queue == options.queue and r.group})
     if not any(role.queue == options.queue for role in roles):
@@ -136,6 +178,8 @@ def _filter(options: argparse.Namespace, *, open_only: bool, letters: list[str])
         tenant=options.tenant,
         error_type=options.error,
         error_class=options.error_class,
+        since_ms=_ms(options.since),
+        until_ms=_ms(options.until),
         open_only=open_only,
     )
 
@@ -151,14 +195,14 @@ async def _ls(letters: DeadLetters, options: argparse.Namespace, output: Output)
     if not output.is_json:
         for item, letter in zip(items, found, strict=True):
             item["why"] = ": ".join(part for part in (letter.error_type, letter.error_message) if part)
-            item["replayed"] = "" if letter.is_open else "yes"
+            item["closed"] = "" if letter.is_open else letter.status
     columns = [
         Column("id", "ID"),
         Column("type", "TYPE"),
         Column("tenant", "TENANT"),
         Column("died_at", "DIED"),
         Column("attempt", "ATTEMPT", right=True),
-        Column("replayed", "REPLAYED"),
+        Column("closed", "CLOSED"),
         Column("why", "ERROR"),
     ]
     output.items(items, columns, empty="no dead letters")
@@ -172,7 +216,7 @@ async def _show(letters: DeadLetters, options: argparse.Namespace, output: Outpu
             code=ExitCode.NOT_FOUND,
             hint="`logqueue dlq ls` lists them",
         )
-    items = [_document(letter) | {"value": value_document(value)} for letter, value in found]
+    items = [_document(letter) | {"value": await _value(letters, value)} for letter, value in found]
     if output.is_json:
         output.document({"items": items})
         return
@@ -186,13 +230,76 @@ async def _show(letters: DeadLetters, options: argparse.Namespace, output: Outpu
 async def _replay(letters: DeadLetters, options: argparse.Namespace, output: Output) -> None:
     # A letter that is named is meant, replayed before or not.
     where = _filter(options, open_only=not options.letters, letters=options.letters)
-    done = await letters.replay(where, limit=options.limit, dry_run=options.dry_run)
+    from logqueue_consumers.dead_letters import Pace
+
+    pace = Pace(rate=options.rate, max_failed_share=options.max_failed, min_sample=options.min_sample)
+    with ProgressLine("replay") as line:
+        done = await letters.replay(
+            where,
+            by=actor(options),
+            limit=options.limit,
+            dry_run=options.dry_run,
+            pace=pace,
+            edit=_edit(options),
+            on_progress=lambda now: line.show(_counts(now)),
+        )
+    _tell(letters, done, options, output, verb="replayed")
+    if done.stopped is not None:
+        raise CommandError(f"stopped: {done.stopped}", code=ExitCode.FAILED)
+
+
+async def _discard(letters: DeadLetters, options: argparse.Namespace, output: Output) -> None:
+    where = _filter(options, open_only=not options.letters, letters=options.letters)
+    done = await letters.discard(where, by=actor(options), limit=options.limit, dry_run=options.dry_run)
+    _tell(letters, done, options, output, verb="discarded")
+
+
+def _tell(letters: DeadLetters, done: LetterReplay, options: argparse.Namespace, output: Output, *, verb: str) -> None:
     if options.letters and not done.matched:
         raise CommandError(f"{letters.topic} holds none of these letters", code=ExitCode.NOT_FOUND)
-    told = f"{done.matched} would be replayed" if done.is_dry_run else f"{done.replayed} replayed"
-    output.event(
-        {"topic": letters.topic, "matched": done.matched, "replayed": done.replayed, "dry_run": done.is_dry_run}, told
-    )
+    told = f"{done.matched} would be {verb}" if done.is_dry_run else f"{done.replayed} {verb}"
+    counts = {"matched": done.matched, verb: done.replayed, "succeeded": done.succeeded, "failed": done.failed}
+    output.event({"topic": letters.topic, **counts, "stopped": done.stopped, "dry_run": done.is_dry_run}, told)
+
+
+def _counts(done: LetterReplay) -> dict[str, int]:
+    return {
+        "matched": done.matched,
+        "replayed": done.replayed,
+        "succeeded": done.succeeded,
+        "failed again": done.failed,
+    }
+
+
+def _edit(options: argparse.Namespace) -> Callable[[Round], Round] | None:
+    """What changes a job on its way. Its handler checks the arguments when it runs."""
+    if options.args is not None and len(options.letters) != 1:
+        raise UsageError("--args is for one job", hint="name its id")
+    if options.args is None and options.as_type is None:
+        return None
+    value = None
+    if options.args is not None:
+        try:
+            if not isinstance(json.loads(options.args), dict):
+                raise UsageError("--args is no JSON object")
+        except ValueError as error:
+            raise UsageError(f"--args is no JSON: {error}") from None
+        value = options.args.encode()
+
+    def edit(job: Round) -> Round:
+        changed = job if options.as_type is None else job.with_type(options.as_type)
+        return changed if value is None else changed.with_arguments(value)
+
+    return edit
+
+
+async def _value(letters: DeadLetters, value: bytes | None) -> Any:
+    decoded = await letters.read_value(value)
+    return value_document(value) if decoded is None else decoded
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)
 
 
 def _document(letter: DeadLetter) -> dict[str, Any]:
@@ -205,6 +312,8 @@ def _document(letter: DeadLetter) -> dict[str, Any]:
         "attempt": letter.attempt,
         "replay": letter.replay,
         "is_open": letter.is_open,
+        "status": letter.status,
+        "system": letter.system,
         "died_at": time_text(letter.died_ms),
         "error": {"type": letter.error_type, "message": letter.error_message, "class": letter.error_class},
         "topic": letter.topic,

@@ -1,4 +1,4 @@
-"""Many jobs: list them by state, type, tenant, queue and time, newest first."""
+"""Many jobs: list them by state, type, tenant, queue and time, newest first; cancel, retry or discard them so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from logqueue_api.cli.api_client import ApiClient
 from logqueue_api.cli.arguments import add_stack, count, moment
 from logqueue_api.cli.exits import ExitCode
+from logqueue_api.cli.job_commands import add_many, run_many
 from logqueue_api.cli.output import Column, Output, text_of
 from logqueue_api.cli.stack import find_stack
 
@@ -16,7 +17,8 @@ LARGEST_PAGE = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|cancel|retry|discard")
+    add_many(verbs)
     ls = verbs.add_parser("ls", help="list jobs, newest first")
     ls.add_argument(
         "--state", help="queued, scheduled, blocked, running, retrying, succeeded, dead, parked, cancelled, expired"
@@ -35,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     api = ApiClient(find_stack(options))
     output = Output(is_json=options.json)
+    if options.verb != "ls":
+        return run_many(api, options, output)
     items, cursor = _pages(api, options)
     for item in items:
         item.setdefault("why", _why(item))

@@ -1,0 +1,223 @@
+"""One dead letter as a value, read from its record (ours or a foreign one); which are meant, which are open. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from logqueue.jobs.control import DEAD_LETTER, DISCARD, RETRY, read_value
+from logqueue.jobs.errors import InvalidHeader
+from logqueue.jobs.headers import Failure, Origin, read_failure, read_job_headers, read_origin, salvage_job_headers
+from logqueue.jobs.job_ids import id_of_position
+from logqueue.jobs.partitioning import DEFAULT_TENANT
+from logqueue_consumers.control.foreign_letters import ForeignLetter, read_foreign_letter
+from logqueue_consumers.control.rounds import Round
+
+PREVIEW_BYTES = 2_000
+
+OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One dead letter. `partition` and `offset` name it within `topic`; times are milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    id: str
+    type: str | None
+    tenant: str
+    queue: str
+    group: str
+    attempt: int
+    replay: int
+    died_ms: int
+    first_failed_ms: int | None
+    error_type: str | None
+    error_message: str | None
+    error_class: str | None
+    origin_topic: str | None
+    origin_partition: int | None
+    origin_offset: int | None
+    size: int
+    """Bytes of the value."""
+    preview: str
+    """The value's beginning as text; bytes that are no text are escaped."""
+    status: str
+    """open, replayed or discarded."""
+    system: str | None
+    """Who wrote it, if not we: spring, connect, streams, share-group."""
+    headers: dict[str, str]
+
+    @property
+    def is_open(self) -> bool:
+        """Neither replayed nor discarded."""
+        return self.status == OPEN
+
+    @property
+    def position(self) -> str:
+        """`partition:offset`, as commands take it."""
+        return f"{self.partition}:{self.offset}"
+
+    @property
+    def event_key(self) -> str:
+        """Key of what becomes of it, in `jobs.control`."""
+        return f"{DEAD_LETTER}{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterFilter:
+    """Which letters are meant; None and empty mean any. `since_ms` is inclusive, `until_ms` exclusive."""
+
+    ids: frozenset[str] = frozenset()
+    positions: frozenset[tuple[int, int]] = frozenset()
+    type: str | None = None
+    tenant: str | None = None
+    error_type: str | None = None
+    error_class: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    open_only: bool = True
+
+    def matches(self, letter: DeadLetter) -> bool:
+        """Whether a letter is meant."""
+        is_named = letter.id in self.ids or (letter.partition, letter.offset) in self.positions
+        return (
+            (is_named or not (self.ids or self.positions))
+            and self.type in (None, letter.type)
+            and self.tenant in (None, letter.tenant)
+            and self.error_type in (None, letter.error_type)
+            and self.error_class in (None, letter.error_class)
+            and (self.since_ms is None or letter.died_ms >= self.since_ms)
+            and (self.until_ms is None or letter.died_ms < self.until_ms)
+            and (letter.is_open or not self.open_only)
+        )
+
+
+@dataclass(slots=True)
+class Deeds:
+    """What operators did with dead letters, folded from `jobs.control`."""
+
+    letters: dict[str, str] = field(default_factory=dict)
+    """By event key: replayed or discarded."""
+    retried: dict[str, int] = field(default_factory=dict)
+    """By job id: the replay as which it was sent round again; its letters up to the one before are closed."""
+    discarded: dict[str, int] = field(default_factory=dict)
+    """By job id: its letters up to this replay are closed."""
+
+    def apply(self, key: bytes | None, value: bytes | None) -> None:
+        """Take in one record of the control topic."""
+        text = key.decode("utf-8", "replace") if key else ""
+        if text.startswith(DEAD_LETTER):
+            found = read_value(value)
+            if found is None:
+                self.letters.pop(text, None)
+            else:
+                self.letters[text] = DISCARDED if str(found.get("event", "")).endswith(DISCARDED) else REPLAYED
+        elif text.startswith(RETRY):
+            self._note(self.retried, text[len(RETRY) :], value)
+        elif text.startswith(DISCARD):
+            self._note(self.discarded, text[len(DISCARD) :], value)
+
+    def status_of(self, *, event_key: str, job_id: str, replay: int) -> str:
+        """open, replayed or discarded."""
+        if event_key in self.letters:
+            return self.letters[event_key]
+        if self.retried.get(job_id, -1) > replay:
+            return REPLAYED
+        return DISCARDED if self.discarded.get(job_id, -1) >= replay else OPEN
+
+    @staticmethod
+    def _note(table: dict[str, int], job_id: str, value: bytes | None) -> None:
+        found = read_value(value)
+        replay = found.get("replay") if found is not None else None
+        if isinstance(replay, int):
+            table[job_id] = replay
+        else:
+            table.pop(job_id, None)
+
+
+def read_letter(record: Any, *, queue: str, group: str, deeds: Deeds) -> DeadLetter:
+    """The letter of a record, whoever wrote it. Headers that cannot be read leave their fields empty."""
+    headers = record.headers
+    foreign = read_foreign_letter(headers)
+    failure, origin = _failure(headers), _origin(headers)
+    try:
+        job = read_job_headers(headers)
+    except InvalidHeader:
+        job = salvage_job_headers(headers)
+    at = first_position(record, origin, foreign, group=group)
+    id_ = job.id or id_of_position(at.topic, at.partition, at.offset)
+    value = record.value or b""
+    is_known = origin is not None or (foreign is not None and foreign.topic is not None)
+    letter = DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        id=id_,
+        type=job.type,
+        tenant=(record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace"),
+        queue=queue,
+        group=group,
+        attempt=job.attempt if foreign is None or foreign.attempts is None else foreign.attempts,
+        replay=job.replay,
+        died_ms=record.timestamp,
+        first_failed_ms=failure.first_failed_ms if failure else None,
+        error_type=failure.type if failure else foreign.error_type if foreign else None,
+        error_message=failure.message if failure else foreign.error_message if foreign else None,
+        error_class=failure.error_class if failure else None,
+        origin_topic=at.topic if is_known else None,
+        origin_partition=at.partition if is_known else None,
+        origin_offset=at.offset if is_known else None,
+        size=len(value),
+        preview=value[:PREVIEW_BYTES].decode("utf-8", "backslashreplace"),
+        status=OPEN,
+        system=foreign.system if foreign is not None and failure is None else None,
+        headers={name: (content or b"").decode("utf-8", "backslashreplace") for name, content in headers},
+    )
+    status = deeds.status_of(event_key=letter.event_key, job_id=id_, replay=job.replay)
+    return letter if status == OPEN else msgspec.structs.replace(letter, status=status)
+
+
+def round_of(letter: DeadLetter, record: Any, *, type_: str | None = None) -> Round:
+    """The next round of a dead job, as its group runs it; `type_` where the letter names none."""
+    at = first_position(record, _origin(record.headers), read_foreign_letter(record.headers), group=letter.group)
+    job = Round(
+        id=letter.id,
+        type=letter.type,
+        queue=letter.queue,
+        group=letter.group,
+        tenant=letter.tenant,
+        replay=letter.replay + 1,
+        key=record.key,
+        value=record.value,
+        headers=[(name, value) for name, value in record.headers if value is not None],
+        origin=at,
+    )
+    return job if type_ is None else job.with_type(type_)
+
+
+def first_position(record: Any, origin: Origin | None, foreign: ForeignLetter | None, *, group: str) -> Origin:
+    """Where the job began: as our headers say, as a foreign system's say, else where the letter lies."""
+    if origin is not None:
+        return origin
+    if foreign is not None and foreign.topic is not None and foreign.partition is not None:
+        return Origin(foreign.topic, foreign.partition, foreign.offset or 0, foreign.group or group)
+    return Origin(record.topic, record.partition, record.offset, group)
+
+
+def _failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
+    try:
+        return read_failure(headers)
+    except InvalidHeader:
+        return None
+
+
+def _origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
+    try:
+        return read_origin(headers)
+    except InvalidHeader:
+        return None
