@@ -32,13 +32,12 @@ from logqueue.storage.errors import DataFolderError
 from logqueue.storage.log_directory import LogDirectory
 
 if TYPE_CHECKING:
-    import ssl
-
     from logqueue.broker.coordinators.groups import Groups
     from logqueue.broker.coordinators.transactions import Transactions
     from logqueue.broker.coordinators.verification import Verification
     from logqueue.broker.metrics.meters import RequestMeters
     from logqueue.broker.metrics.server import MetricsServer
+    from logqueue.broker.network.certificates import Certificates
     from logqueue.broker.partitions.topics import Topic
     from logqueue.broker.security.control import Control
     from logqueue.broker.security.registry import Security
@@ -101,6 +100,7 @@ class Broker:
         self._security: Security | None = None
         self._control: Control | None = None
         self._metrics: MetricsServer | None = None
+        self.certificates: Certificates | None = None  # where a listener has TLS
         self._dispatcher: Dispatcher
         self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
@@ -231,15 +231,9 @@ class Broker:
         """Find out about each listener what it needs, before any of them takes a connection."""
         config, doors = self.config, self.doors
         gates: SaslGates | None = None
-        contexts: dict[bool, ssl.SSLContext] = {}
+        if any(door.endpoint.protocol.has_tls for door in doors):
+            self._load_certificates()
         for door in doors:
-            if door.endpoint.protocol.has_tls:
-                from logqueue.broker.network.tls import server_context
-
-                has_sasl = door.endpoint.protocol.has_sasl
-                if has_sasl not in contexts:
-                    contexts[has_sasl] = server_context(config, has_sasl=has_sasl)
-                door.tls = contexts[has_sasl]
             if door.endpoint.protocol.has_sasl:
                 from logqueue.broker.security.sasl_gate import SaslGates
 
@@ -250,6 +244,15 @@ class Broker:
         assert self._directory is not None
         if gates is not None or config.authorizer_class_name or self._directory.has_security:
             self._load_security()
+
+    def _load_certificates(self) -> None:
+        from logqueue.broker.network.certificates import Certificates
+
+        self.certificates = certificates = Certificates(self.doors, self.config)
+        self.on_reconfigured.append(lambda: certificates.follow(self.config))
+        certificates.watch(
+            lambda seconds, each: self.deadlines.push(self.loop.time() + seconds, each), lambda: self.config
+        )
 
     def _load_metrics(self) -> None:
         from logqueue.broker.metrics.meters import RequestMeters

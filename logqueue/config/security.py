@@ -82,7 +82,11 @@ class SecurityConfig(Properties):
         "PEM", "ssl.keystore.type", ConfigType.STRING, "Format of the key store.", choices=("PEM",)
     )
     ssl_keystore_location: str = setting(
-        "", "ssl.keystore.location", ConfigType.STRING, "PEM file with the private key and the certificate chain."
+        "",
+        "ssl.keystore.location",
+        ConfigType.STRING,
+        "PEM file with the private key and the certificate chain; when it changes, new connections get what is new.",
+        scope=Scope.PER_BROKER,
     )
     ssl_keystore_certificate_chain: str = setting(
         "", "ssl.keystore.certificate.chain", ConfigType.PASSWORD, "The certificate chain itself, as PEM."
@@ -93,7 +97,11 @@ class SecurityConfig(Properties):
         "PEM", "ssl.truststore.type", ConfigType.STRING, "Format of the trust store.", choices=("PEM",)
     )
     ssl_truststore_location: str = setting(
-        "", "ssl.truststore.location", ConfigType.STRING, "PEM file with the authorities that sign client certificates."
+        "",
+        "ssl.truststore.location",
+        ConfigType.STRING,
+        "PEM file with the authorities that sign client certificates.",
+        scope=Scope.PER_BROKER,
     )
     ssl_truststore_certificates: str = setting(
         "", "ssl.truststore.certificates", ConfigType.PASSWORD, "The authorities themselves, as PEM."
@@ -104,6 +112,7 @@ class SecurityConfig(Properties):
         ConfigType.STRING,
         "Whether clients of SSL listeners show a certificate.",
         choices=("none", "requested", "required"),
+        scope=Scope.PER_BROKER,
     )
     ssl_enabled_protocols: tuple[str, ...] = setting(
         ("TLSv1.2", "TLSv1.3"),
@@ -111,6 +120,7 @@ class SecurityConfig(Properties):
         ConfigType.LIST,
         "Versions of TLS that are spoken.",
         choices=("TLSv1.2", "TLSv1.3"),
+        scope=Scope.PER_BROKER,
     )
     ssl_principal_mapping_rules: str = setting(
         "DEFAULT",

@@ -33,7 +33,8 @@ UNKNOWN_TOPIC, INVALID_TOPIC, INVALID_CONFIG, INVALID_REQUEST = 3, 17, 40, 42
 
 # Settings whose answers differ between the engines, and why.
 STARTED_WITH = "how the engine was started"
-NOT_CHANGED_HERE = "dynamic in Kafka; here listeners, TLS and SASL are as they were at the start"
+NOT_CHANGED_HERE = "dynamic in Kafka; here listeners, SASL and the secrets of TLS are as they were at the start"
+CHANGED_HERE_TOO = ("ssl.client.auth", "ssl.enabled.protocols")
 ALLOWED = {
     "min.insync.replicas": "a new KRaft cluster with eligible leader replicas (KIP-966) stores a cluster default",
     **dict.fromkeys(
@@ -61,12 +62,13 @@ ALLOWED = {
     "group.initial.rebalance.delay.ms": "0 as in the file that Kafka ships; 3000 in its code",
     "max.connections": "bounded here, because memory is",
     "sasl.enabled.mechanisms": "GSSAPI is not offered",
-    **dict.fromkeys(("ssl.keystore.type", "ssl.truststore.type"), "PEM is what is read here"),
     **{
         name: NOT_CHANGED_HERE
         for name in BrokerConfig.properties()
-        if name.startswith(("ssl.", "listener", "max.connection"))
+        if name.startswith(("ssl.", "listener", "max.connection")) and name not in CHANGED_HERE_TOO
     },
+    **dict.fromkeys(("ssl.keystore.location", "ssl.truststore.location"), "null in Kafka where there is no file"),
+    **dict.fromkeys(("ssl.keystore.type", "ssl.truststore.type"), "PEM is what is read here"),
 }
 
 

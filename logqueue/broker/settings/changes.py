@@ -173,7 +173,9 @@ def _set_broker(broker: Broker, name: str, texts: Mapping[str, str], *, validate
     try:
         for key, text in texts.items():
             _broker_property(key).check_request(text)
-        resolve({**broker.static, **of_cluster, **own})
+        config, _ = resolve({**broker.static, **of_cluster, **own})
+        if broker.certificates is not None:
+            broker.certificates.check(config)
     except InvalidConfig as error:  # Kafka's answer to a wrong value of a topic and of a broker is not the same
         raise InvalidChange(error.detail) from None
     if validate_only:
