@@ -46,17 +46,18 @@ class AtLeastOnce:
 
         A status says that a job's record is finished, so where the job goes on must be durable before it is written.
         """
+        beside = [outcome for outcome in outcomes if outcome.topic is not None or outcome.more]
+        if not beside:
+            return outcomes
         records: list[Outgoing] = []
         owners: list[Outcome] = []
-        for outcome in outcomes:
+        for outcome in beside:
             if outcome.topic is not None:
                 records.append(self._records.moved(outcome))
                 owners.append(outcome)
             if outcome.more:
                 records.extend(outcome.more)
                 owners.extend([outcome] * len(outcome.more))
-        if not records:
-            return outcomes
         placed = await self._partitions.place(records)
         refused = complain(placed, await self._producer.send(placed))
         unwritten = {owners[place] for place in refused}

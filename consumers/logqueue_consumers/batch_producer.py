@@ -85,21 +85,23 @@ class BatchProducer:
         Waits as long as the log is away: callers bound what they have under way and cancel. A record without a
         partition belongs to a topic that does not exist (see TopicPartitions.place): it is refused.
         """
+        wanted: dict[tuple[str, int | None], list[int]] = defaultdict(list)
+        for index, record in enumerate(records):
+            wanted[record[0], record[1]].append(index)
         refusals: list[Refusal] = []
-        queues: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for index, (topic, partition, *_) in enumerate(records):
+        queues: dict[tuple[str, int], list[int]] = {}
+        for (topic, partition), places in wanted.items():
             if partition is None:
-                refusals.append(Refusal(index, UnknownTopicOrPartitionError(topic)))
+                refusals += [Refusal(index, UnknownTopicOrPartitionError(topic)) for index in places]
             else:
-                queues[topic, partition].append(index)
+                queues[topic, partition] = places
         backoff_s = FIRST_BACKOFF_S
         while queues:
             producer = self._current()
             results = await asyncio.gather(
                 *(self._send_queue(producer, records, target, queue, refusals) for target, queue in queues.items())
             )
-            rest = {target: queue for target, queue in zip(queues, results, strict=True) if queue}
-            queues = defaultdict(list, rest)
+            queues = {target: queue for target, queue in zip(queues, results, strict=True) if queue}
             if queues:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(self._max_backoff_s, backoff_s * 2)
