@@ -3,20 +3,25 @@
 What is shared out are units: the same-numbered partitions of all topics of a family, which is a queue's job topic,
 the topics of its priority classes, its retry topic and its parked one. So a tenant, whose key has the same number in
 each of them, has one owner. Every member tells in its join request which partitions it has. The leader shares out
-family by family, since they differ in load; members keep the units they have up to their share.
+family by family, since they differ in load; members keep the units they have up to their share, first those that they
+name first: where jobs run, the longest first. So a job of an hour outlives rebalances as long as its worker has no more
+partitions with running jobs than its share is.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
 from logqueue.ids import TopicPartition
+
+if TYPE_CHECKING:
+    from logqueue_consumers.engine import JobEngine
 
 _VERSION = 0
 _Owned = list[tuple[str, list[int]]]
@@ -31,14 +36,23 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     name = "logqueue-sticky"
 
-    def __init__(self, family: Family = str) -> None:
-        """By default each topic is a family of its own."""
+    def __init__(self, family: Family = str, busy: Callable[[], Iterable[TopicPartition]] = tuple) -> None:
+        """By default each topic is a family of its own. `busy` tells where jobs run, those that run longest first."""
         self._family = family
+        self._busy = busy
         self._owned: _Owned = []
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
         """This member's part of the join request."""
-        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), msgspec.json.encode(self._owned))
+        return ConsumerProtocolMemberMetadata(_VERSION, sorted(topics), msgspec.json.encode(self._claims()))
+
+    def _claims(self) -> _Owned:
+        """What this member has, in the order in which it wants to keep it."""
+        owned = {TopicPartition(topic, number) for topic, numbers in self._owned for number in numbers}
+        busy = [partition for partition in dict.fromkeys(self._busy()) if partition in owned]
+        first: _Owned = [(topic, [number]) for topic, number in busy]
+        rest = ((topic, [n for n in numbers if (topic, n) not in busy]) for topic, numbers in self._owned)
+        return [*first, *((topic, numbers) for topic, numbers in rest if numbers)]
 
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         """Remember what this member has from now on."""
@@ -55,6 +69,12 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         owned = {member: _read_owned(metadata.user_data) for member, metadata in members.items()}
         shares = share_out(partitions, subscriptions, owned, self._family)
         return {member: _assignment(share) for member, share in shares.items()}
+
+
+def busy_partitions(engine: JobEngine) -> list[TopicPartition]:
+    """Where jobs run, the ones that have run longest first."""
+    jobs = sorted((job for job, _ in engine.running_jobs()), key=lambda job: job.started_us)
+    return [TopicPartition(job.partition.topic, job.partition.partition) for job in jobs]
 
 
 def share_out(

@@ -31,7 +31,7 @@ from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import LiveRules
 from logqueue_consumers.processes.app_path import check_isolation
-from logqueue_consumers.sticky_assignor import StickyAssignor
+from logqueue_consumers.sticky_assignor import StickyAssignor, busy_partitions
 from logqueue_consumers.unique import know_again
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
@@ -199,7 +199,9 @@ class Worker:
             engine,
             lambda: bench.make_consumer(
                 group_instance_id=self._instance_id,
-                partition_assignment_strategy=(StickyAssignor(lambda topic: roles[topic].queue or topic),),
+                partition_assignment_strategy=(
+                    StickyAssignor(lambda topic: roles[topic].queue or topic, lambda: busy_partitions(engine)),
+                ),
                 session_timeout_ms=bench.limits.session_timeout_ms,
                 heartbeat_interval_ms=bench.limits.heartbeat_interval_ms,
                 rebalance_timeout_ms=bench.limits.rebalance_timeout_ms,

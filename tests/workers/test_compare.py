@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logqueue_consumers.replaying import compare
 from logqueue_consumers.replaying.compare import Comparison, Ending, Verdict, check_pointer, differences
@@ -29,6 +29,7 @@ def found(recorded: Any, replayed: Any, *ignore: str) -> list[tuple[str, str | N
     return [(d.path, d.recorded, d.replayed) for d in differences(*encoded, ignore=ignore)]
 
 
+@settings(deadline=None)
 @given(values)
 def test_a_result_does_not_differ_from_itself_in_another_order(value: Any) -> None:
     def turned(inner: Any) -> Any:
@@ -39,6 +40,7 @@ def test_a_result_does_not_differ_from_itself_in_another_order(value: Any) -> No
     assert found(value, turned(value)) == []
 
 
+@settings(deadline=None)
 @given(values, values)
 def test_what_differs_one_way_differs_the_other_way_at_the_same_paths(one: Any, other: Any) -> None:
     assert {path for path, *_ in found(one, other)} == {path for path, *_ in found(other, one)}
@@ -125,6 +127,7 @@ def test_a_replay_answers_effects_as_it_was_asked_to() -> None:
         assert classify(denied.value) == "permanent", "a denied effect is not tried again"
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 60)), st.integers(0, 60), st.integers(0, 60), st.integers(0, 70))
 def test_chosen_records_are_counted_as_a_plain_list_would(chosen: set[int], start: int, more: int, upto: int) -> None:
     tp = TopicPartition("t", 3)

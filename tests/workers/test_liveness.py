@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logqueue_consumers.heartbeats import roster as rosters
 from logqueue_consumers.heartbeats.beat import Heartbeat, decode, encode
@@ -122,6 +122,7 @@ def test_threads_that_nobody_gets_back_are_a_standstill_whatever_waits() -> None
     assert "hold all 4 threads" in str(judged(*[sight(lost_threads=4, within_time=4)] * 8)[-1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 1), st.booleans()), max_size=60))
 def test_a_worker_is_stuck_exactly_when_nothing_excused_it_for_its_patience(
     history: list[tuple[bool, int, int, bool]],

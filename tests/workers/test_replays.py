@@ -10,7 +10,7 @@ import pytest
 from logqueue_consumers.replay import run_replay
 from logqueue_schemas.job_status import JobStatus
 
-from logqueue import App
+from logqueue import App, Retry
 from logqueue.jobs.effects import Effects
 from tests.consumers.conftest import FAST, Log, working
 
@@ -23,7 +23,7 @@ def make_app(log: Log, sent: list[Any], *, version: int, bonus: int = 0) -> App:
         sent.append(to)
         return {"mail": f"m-{to}"}
 
-    @app.job("price", queue="pay", version=version)
+    @app.job("price", queue="pay", version=version, retry=Retry(attempts=1))
     async def price(ctx, *, n: int) -> dict[str, Any]:  # type: ignore[no-untyped-def]
         if n == 3 and version == 2:
             raise ValueError("three")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logqueue_api.cli.arguments import process_range
 from logqueue_api.up.child import ChildSpec, Notice
@@ -35,6 +35,7 @@ loads = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.1, 40), loads), max_size=80), st.integers(1, 4), st.integers(0, 6))
 def test_the_number_stays_in_its_bounds_and_changes_only_after_a_pause(
     history: list[tuple[float, Load]], least: int, more: int
@@ -51,6 +52,7 @@ def test_the_number_stays_in_its_bounds_and_changes_only_after_a_pause(
             changed_at, before = now, wanted
 
 
+@settings(deadline=None)
 @given(st.integers(0, 12), st.integers(1, 8))
 def test_a_constant_load_comes_to_rest_with_enough_workers(needed: int, least: int) -> None:
     """`needed` workers' worth of jobs at any time: fewer workers leave a backlog, more have nothing left to wait."""
