@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+from itertools import pairwise
 
 import pytest
 from logqueue_api.up.app_card import AppCard, JobCard, example_of
@@ -13,6 +14,8 @@ from logqueue_api.up.child import Notice
 from logqueue_api.up.counts import QueueCounts, Rates
 from logqueue_api.up.hints import hints
 from logqueue_api.up.screens import JsonScreen, LiveScreen, PlainScreen, make_screen, shown_states
+
+from logqueue.jobs.settings import Settings
 
 ADDRESSES = Addresses(
     bootstrap="127.0.0.1:9092", api="http://127.0.0.1:8080", data_dir="data", is_embedded=True, app="shop (shop.py)"
@@ -73,6 +76,36 @@ def test_the_python_line_is_python() -> None:
     line = lines()["from Python"]
     assert line.startswith("LOGQUEUE_BOOTSTRAP=127.0.0.1:7777 python3 - <<'END'\n")
     compile(line.split("\n", 1)[1].removesuffix("END"), "hint", "exec")
+
+
+def test_the_lines_for_a_log_that_wants_a_login_bring_it_along_but_never_show_a_secret() -> None:
+    settings = Settings(
+        bootstrap="b:1",
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-256",
+        sasl_username="it's me",
+        sasl_password="hidden",
+        ssl_cafile="ca.pem",
+    )
+    found = hints(card=CARD, bootstrap="b:1", api="a", logqueue="logqueue", python="p", settings=settings)
+    texts = {hint.what: hint.line for hint in found}
+    assert "hidden" not in str(texts)
+    export, ask = texts["what the lines below need to know"].splitlines()
+    assert dict(word.split("=", 1) for word in shlex.split(export)[1:]) == {
+        "LOGQUEUE_SECURITY_PROTOCOL": "SASL_SSL",
+        "LOGQUEUE_SSL_CAFILE": "ca.pem",
+        "LOGQUEUE_SASL_MECHANISM": "SCRAM-SHA-256",
+        "LOGQUEUE_SASL_USERNAME": "it's me",
+    }
+    assert ask.endswith("LOGQUEUE_SASL_PASSWORD; export LOGQUEUE_SASL_PASSWORD")
+    words = shlex.split(texts["from any Kafka client"])
+    assert [after for word, after in pairwise(words) if word == "-X"] == [
+        "security.protocol=SASL_SSL",
+        "ssl.ca.location=ca.pem",
+        "sasl.mechanism=SCRAM-SHA-256",
+        "sasl.username=it's me",
+        "sasl.password=$LOGQUEUE_SASL_PASSWORD",
+    ]
 
 
 def test_a_job_without_a_name_in_its_module_has_no_python_line() -> None:

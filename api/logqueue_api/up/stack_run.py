@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from logqueue.broker.network.listener import CannotListen, bind
 from logqueue.clock import Clock, SystemClock
@@ -27,6 +28,9 @@ from logqueue_api.up.run_file import DataFolder, DataFolderInUse, DataFolderUnus
 from logqueue_api.up.signals import Signals
 from logqueue_api.up.supervisor import ChildFailed, Supervisor
 from logqueue_api.up.workforce import Workforce, is_worker
+
+if TYPE_CHECKING:
+    from logqueue.jobs.settings import Settings
 
 LOG_DIR = "logs"
 COUNT_SECONDS = 1.0
@@ -251,7 +255,12 @@ class StackRun:
 
     def _hints(self, card: AppCard | None, run: Run) -> list[Hint]:
         found = hints(
-            card=card, bootstrap=run.bootstrap, api=run.api, logqueue=_command(self._plan), python=_python_path()
+            card=card,
+            bootstrap=run.bootstrap,
+            api=run.api,
+            logqueue=_command(self._plan),
+            python=_python_path(),
+            settings=_security(self._plan),
         )
         return [Hint(hint.what, hint.line.replace("{app}", self._plan.app or "")) for hint in found]
 
@@ -307,6 +316,16 @@ def _short(path: str) -> str:
     """Relative to the current directory where that is shorter to copy."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative
+
+
+def _security(plan: Plan) -> Settings | None:
+    """How clients get into an outside cluster that wants TLS or a login; None: they need nothing."""
+    if plan.bootstrap is None:
+        return None
+    from logqueue.jobs.settings import load_settings
+
+    settings = load_settings(environ=plan.environment, bootstrap=plan.bootstrap)
+    return None if settings.security_protocol == "PLAINTEXT" else settings
 
 
 def _workers(plan: Plan) -> str:
