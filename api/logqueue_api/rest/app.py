@@ -23,8 +23,10 @@ from logqueue_api.rest import (
     queue_routes,
     replay_routes,
     service_routes,
+    steering_routes,
     topic_routes,
     worker_routes,
+    workflow_routes,
 )
 from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
@@ -36,12 +38,14 @@ DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 _ROUTERS: Final = (
     job_routes.router,
     control_routes.router,
+    steering_routes.router,
     event_routes.router,
     job_routes.late_router,
     queue_routes.router,
     dlq_routes.router,
     topic_routes.router,
     worker_routes.router,
+    workflow_routes.router,
     replay_routes.router,
     service_routes.router,
 )
@@ -74,6 +78,7 @@ def build_app(services: Services) -> FastAPI:
         replay_routes.ReplayStart,
         control_routes.CommandRequest,
         control_routes.BulkRequest,
+        *steering_routes.MODELS,
     )
     for router in _ROUTERS:
         app.include_router(router, dependencies=[Depends(only_known_query)])

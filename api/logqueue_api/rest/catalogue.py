@@ -29,6 +29,11 @@ class PublishedJob(msgspec.Struct, frozen=True):
     retry: Any = None
     timeout: Any = None
     order: str | None = None
+    priorities: dict[str, float] = {}
+    default_priority: str = "normal"
+    spread: int = 1
+    queue_limits: list[dict[str, Any]] = []
+    limits: list[dict[str, Any]] = []
 
 
 class Catalogue:
@@ -73,6 +78,13 @@ class Catalogue:
         if queue not in queues:
             raise invalid(where + "queue", f"type {type_!r} runs from {', '.join(queues)}, not from {queue!r}")
         return type_, queue
+
+    def classes(self, *, type_: str, queue: str) -> tuple[dict[str, float], str, int]:
+        """The priority classes of a queue, the default one, and over how many keys its tenants are spread."""
+        for job in self.jobs:
+            if job.type == type_ and job.queue == queue:
+                return job.priorities, job.default_priority, job.spread
+        return {}, "normal", 1
 
     def group_of(self, type_: str | None, *, queue: str) -> str | None:
         """The one group that has published this type (or any of the queue, if None); None if several or none have."""

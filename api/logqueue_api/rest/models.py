@@ -36,6 +36,7 @@ class JobRequest(BaseModel):
     run_at: AwareDatetime | None = Field(None, description="Not before this time (excludes `delay`).")
     expires_in: DurationText | None = Field(None, description="Not begun any more after this long from now.")
     expires_at: AwareDatetime | None = Field(None, description="Not begun any more after this time.")
+    priority: str | None = Field(None, max_length=32, description="A priority class of the queue.")
 
 
 class BatchRequest(BaseModel):

@@ -15,7 +15,7 @@ from logqueue.jobs.client import JobClient
 from logqueue.jobs.durations import InvalidDuration, parse_duration
 from logqueue.jobs.errors import InvalidArguments, JobTooLarge
 from logqueue.jobs.handle import JobHandle
-from logqueue.jobs.sending import PreparedJob, prepare_job
+from logqueue.jobs.sending import PreparedJob, check_class, prepare_job
 from logqueue.jobs.times import MAX_MS, to_ms
 from logqueue_api.rest.models import BatchRequest, JobRequest
 from logqueue_api.rest.problems import FieldFault, Problem, faults_of, invalid, unavailable
@@ -98,6 +98,7 @@ class Submission:
             raise unavailable(f"the view is not complete yet, so this may not be so: {problem.detail}") from None
         catalogue.check(request.args, type_=type_, queue=queue, where=where)
         now_ms = self._clock.time_ms()
+        classes, default_class, spread = catalogue.classes(type_=type_, queue=queue)
         try:
             return prepare_job(
                 type=type_,
@@ -111,6 +112,8 @@ class Submission:
                 expires_ms=_instant(
                     now_ms, request.expires_in, request.expires_at, (where + "expires_in", where + "expires_at")
                 ),
+                priority=check_class(request.priority, classes, default=default_class, queue=queue),
+                spread=spread,
             )
         except InvalidArguments as error:
             raise invalid(where + (error.field or "job"), str(error)) from None

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--args", metavar="JSON", help="the arguments as one JSON object; - reads it from standard input"
     )
     parser.add_argument("--tenant", help="whose job it is (default: the API's)")
+    parser.add_argument("--priority", metavar="CLASS", help="a priority class of the queue")
     parser.add_argument("-q", "--queue", help="only where the type is in several queues")
     parser.add_argument("--id", help="an id of your own")
     parser.add_argument("--delay", type=seconds, metavar="T", help="not before this much time has passed")
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     body: dict[str, Any] = {"type": options.type, "args": _arguments(options)}
-    for name in ("tenant", "queue", "id"):
+    for name in ("tenant", "queue", "id", "priority"):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
     if options.delay is not None:
