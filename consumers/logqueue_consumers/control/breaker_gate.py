@@ -75,7 +75,7 @@ class BreakerGate:
         if (timer := self._timers.get(name)) is not None:
             timer.cancel()
         self._timers[name] = loop.call_later(breaker.open_for_s, self._recheck, name)
-        loop.call_soon(self._engine.review)  # jobs that are ready to start wait instead
+        self._engine.review()  # jobs that are ready to start wait instead
 
     def _recheck(self, name: str) -> None:
         if self._circuits[name].state(self._clock.monotonic()) is BreakerState.CLOSED:
