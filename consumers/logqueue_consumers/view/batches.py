@@ -11,12 +11,13 @@ from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.topics import TopicKind, TopicNames
+from logqueue_consumers.view.flows import FlowRecord
 from logqueue_consumers.view.job import Job
 from logqueue_consumers.view.records import Record, read_job_record, read_status
 from logqueue_consumers.view.store import Batch
 
 DEFINITION_PREFIX: Final = "definition/"
-_FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL})
+_FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL, TopicKind.FLOWS})
 # After this many complaints about unreadable statuses only every thousandth is logged.
 _LOGGED_UNREADABLE: Final = 20
 
@@ -54,6 +55,7 @@ class BatchReader:
         """The batch of all these records; positions are behind the last record of each partition."""
         pieces: list[Job] = []
         definitions: dict[str, bytes | None] = {}
+        flows: list[FlowRecord] = []
         positions: dict[TopicPartition, int] = {}
         for at, found in records:
             role = self._topics.role(at.topic)
@@ -64,10 +66,12 @@ class BatchReader:
                 pieces += [read_job_record(record, queue) for record in found]
             elif role.kind is TopicKind.STATUS:
                 pieces += self._read_statuses(found)
+            elif role.kind is TopicKind.FLOWS:
+                flows += [FlowRecord(record.key or b"", record.value) for record in found]
             else:
                 definitions.update(_read_definitions(found))
             positions[at] = found[-1].offset + 1
-        return Batch(pieces=pieces, definitions=definitions, positions=positions)
+        return Batch(pieces=pieces, definitions=definitions, flows=flows, positions=positions)
 
     def _read_statuses(self, records: list[Record]) -> list[Job]:
         pieces = []

@@ -10,7 +10,17 @@ from typing import Final, NamedTuple, Self
 
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
+from logqueue.jobs.flow_records import node_job_id
 from logqueue_consumers.view import rows, schema
+from logqueue_consumers.view.flows import (
+    FlowFilter,
+    FlowRow,
+    NodeRow,
+    count_nodes,
+    list_flows,
+    read_flow,
+    read_nodes,
+)
 from logqueue_consumers.view.job import INCOMPLETE_STATES, Job, State
 from logqueue_consumers.view.listing import list_page
 from logqueue_consumers.view.names import NO_NAME, Names
@@ -98,6 +108,23 @@ class ViewReader:
             (id_, number),
         ).fetchone()
         return None if found is None else rows.read_row(found, self._names)
+
+    def flow(self, id_: str) -> FlowRow | None:
+        """The workflow with this id, or None."""
+        return read_flow(self._db, id_)
+
+    def flows(self, where: FlowFilter, *, limit: int) -> list[tuple[FlowRow, dict[str, int]]]:
+        """Workflows, newest first, with their nodes by state."""
+        found = list_flows(self._db, where, limit=limit)
+        counts = count_nodes(self._db, [row.id for row in found])
+        return [(row, counts[row.id]) for row in found]
+
+    def flow_nodes(
+        self, flow: str, *, after: str, state: str | None, limit: int
+    ) -> tuple[dict[str, int], list[tuple[NodeRow, Job | None]]]:
+        """Nodes of a workflow by state, and some of them with their jobs."""
+        found = read_nodes(self._db, flow, after=after, state=state, limit=limit)
+        return count_nodes(self._db, [flow])[flow], [(row, self.job(node_job_id(flow, row.node))) for row in found]
 
     def jobs(
         self,

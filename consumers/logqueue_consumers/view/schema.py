@@ -23,7 +23,7 @@ from typing import Final
 
 # "lqvw": the file says what it is (SQLite's application_id); the version says which layout.
 APPLICATION_ID: Final = 0x6C717677
-VERSION: Final = 2
+VERSION: Final = 3
 
 SORT_TIE_BITS: Final = 20
 _PARTITION_BITS: Final = 5

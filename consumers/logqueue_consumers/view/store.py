@@ -14,7 +14,8 @@ from typing import Any, Final, Self
 
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
-from logqueue_consumers.view import rows, schema
+from logqueue_consumers.view import flows, rows, schema
+from logqueue_consumers.view.flows import FlowRecord, apply_flows
 from logqueue_consumers.view.job import Job, JobKey, State, fold, join
 from logqueue_consumers.view.names import Names
 
@@ -42,6 +43,7 @@ class Batch:
 
     pieces: Sequence[Job] = ()
     definitions: Mapping[str, bytes | None] = field(default_factory=dict)  # None: withdrawn
+    flows: Sequence[FlowRecord] = ()
     positions: Mapping[TopicPartition, int] = field(default_factory=dict)  # the next offset to read
 
 
@@ -94,6 +96,8 @@ class ViewStore:
             changes = self._apply_jobs(fold(batch.pieces)) if batch.pieces else []
             if batch.definitions:
                 self._apply_definitions(batch.definitions)
+            if batch.flows:
+                apply_flows(self._db, batch.flows)
             self._db.executemany(schema.SET_POSITION, [(*at, offset) for at, offset in batch.positions.items()])
         return Applied(changes=changes, has_new_definitions=bool(batch.definitions))
 
@@ -265,7 +269,7 @@ def _create(path: Path, cluster_id: str) -> sqlite3.Connection:
     _delete(draft)
     db = sqlite3.connect(draft, isolation_level=None)
     try:
-        db.executescript(f"PRAGMA application_id = {schema.APPLICATION_ID}; BEGIN; {schema.TABLES}")
+        db.executescript(f"PRAGMA application_id = {schema.APPLICATION_ID}; BEGIN; {schema.TABLES} {flows.TABLES}")
         db.executemany(
             "INSERT INTO meta (key, value) VALUES (?, ?)",
             [("cluster_id", cluster_id), ("generation", secrets.token_hex(8))],
