@@ -108,3 +108,14 @@ async def told_async(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def]
         return n * n
 
     return await ctx.step("square", square)
+
+
+@app.job("wait", **ISOLATED)
+def wait(*, file: str) -> str:
+    """Wait the first time, end at once the second time."""
+    path = Path(file)
+    is_first = not path.exists()
+    path.write_text(str(os.getpid()))
+    while is_first:
+        time.sleep(0.01)
+    return "waited"

@@ -9,17 +9,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from logqueue_consumers.definitions import definition_records
+from logqueue_consumers.heartbeats.beat import Heartbeat, encode
+from logqueue_schemas.job_status import RANKS, JobStatus, State
 
+from logqueue.clock import SystemClock
+from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.case_file import InvalidCase
 from logqueue.jobs.errors import EffectDenied
+from logqueue.jobs.registry import SchemaRegistry
 from logqueue.testing.cases import load_case, load_cases
-from tests.consumers.conftest import FAST, PATIENCE_S, Log, until, working
+from tests.consumers.conftest import Log, until, working
 from tests.workers.pricing_app import make
 
 APP = Path(__file__).with_name("pricing_app.py")
@@ -168,46 +173,72 @@ def known_to(http: httpx.Client, count: int) -> Any:
 
 
 @pytest.mark.timeout(180)
-def test_a_worker_that_vanishes_leaves_its_running_job_lost(log: Log, tmp_path: Path) -> None:
-    app = log.app()
-    app.queue("slow", partitions=1)
-    shell = Shell(log, tmp_path)
+def test_running_jobs_whose_worker_is_gone_are_lost_and_those_past_their_time_stuck(log: Log, tmp_path: Path) -> None:
+    shell, names = Shell(log, tmp_path), log.settings.topics
+    now_ms = SystemClock().time_ms()
 
-    @app.job("wait", queue="slow", timeout="1h")
-    async def wait() -> None:
-        await asyncio.Event().wait()
+    async def tell() -> None:
+        """As workers would: one that writes no more, and one that has a job past its time."""
+        app = make(log.name, bonus=0, version=1)
+        await ensure_topics(log.settings, [*names.shared_specs(), names.workers_spec()])
+        for definition in definition_records(app, names, now_ms):
+            await log.produce(definition.topic, definition.value, key=definition.key)
+        codec = await SchemaRegistry(log.settings).status_codec()
+        for number, (worker, interval_s) in enumerate({"gone:1": 0.1, "late:2": 600.0}.items()):
+            beat = Heartbeat(
+                worker=worker,
+                at=now_ms - 1_000,
+                started_at=now_ms - 9_000_000,
+                app=log.name,
+                group=log.name,
+                host="h",
+                pid=number,
+                interval_s=interval_s,
+                queues=("pay",),
+                concurrency=4,
+                running=1,
+            )
+            await log.produce(names.workers, encode(beat), key=worker.encode())
+            status = JobStatus(
+                id=f"job-{worker}",
+                queue="pay",
+                tenant="t",
+                group=log.name,
+                state=State.RUNNING,
+                at=now_ms * 1000,
+                topic=names.jobs("pay"),
+                partition=0,
+                offset=number,
+                type="price",
+                shadow=False,
+                replay=0,
+                attempt=1,
+                rank=RANKS[State.RUNNING],
+                sequence=1,
+                created_at=now_ms * 1000,
+                started_at=(now_ms - 3_600_000) * 1000,
+                worker=worker,
+            )
+            await log.produce(names.status, codec.encode(status), key=status.key)
 
-    async def main(http: httpx.Client) -> None:
-        async def queue() -> dict[str, Any]:
-            items = http.get("/v1/queues").json()["items"]
-            found: dict[str, Any] = next((item for item in items if item["queue"] == "slow"), {"counts": {}})
-            return found
-
-        async def workers() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = http.get("/v1/workers", params={"group": app.group}).json()["items"]
-            return found
-
-        running = working(app, limits=replace(FAST, heartbeat_s=0.2, drain_timeout_s=0.0))
-        worker = await running.__aenter__()
-        try:
-            job = await wait.send()
-            await until(queue, lambda found: found["counts"].get("running") == 1, patience_s=40)
-            assert http.get(f"/v1/jobs/{job.id}").json()["condition"] is None
-            (item,) = await until(workers, lambda found: bool(found) and bool(found[0]["oldest"]))
-            assert (item["state"], item["queues"], item["oldest"][0]["id"]) == ("running", ["slow"], job.id)
-            assert http.get(f"/v1/workers/{item['worker']}").json()["group"] == app.group
-            assert http.get("/v1/workers/nobody:1").status_code == 404
-            assert worker.task is not None
-            worker.task.cancel()  # as a power cut would
-            await asyncio.wait((worker.task,), timeout=PATIENCE_S)
-            found = await until(queue, lambda found: found.get("lost") == 1)
-            assert (found["counts"]["running"], found["stuck"]) == (1, 0)
-            assert http.get(f"/v1/jobs/{job.id}").json()["condition"] == "lost"
-            code, document, _ = await asyncio.to_thread(shell.run, "worker", "ls")
-            assert (code, [item["state"] for item in document["items"]]) == (0, ["lost"])
-        finally:
-            await asyncio.gather(running.__aexit__(None, None, None), return_exceptions=True)
-            await app.close()
-
+    asyncio.run(tell())
     with shell.api() as http:
-        asyncio.run(main(http))
+
+        async def queue() -> dict[str, Any]:
+            items = http.get("/v1/queues").json().get("items", ())  # the view may not be there yet
+            found: dict[str, Any] = next((item for item in items if item["queue"] == "pay"), {})
+            return found
+
+        found = asyncio.run(until(queue, lambda found: found.get("lost") == 1 and found["stuck"] == 1, patience_s=40))
+        assert found["counts"]["running"] == 2
+        assert http.get("/v1/jobs/job-gone:1").json()["condition"] == "lost"
+        assert http.get("/v1/jobs/job-late:2").json()["condition"] == "stuck"
+        workers = http.get("/v1/workers", params={"group": log.name}).json()["items"]
+        assert [(item["worker"], item["state"], item["load"]) for item in workers] == [
+            ("gone:1", "lost", 0.25),
+            ("late:2", "running", 0.25),
+        ]
+        assert http.get("/v1/workers/late:2").json()["pid"] == 1
+        assert http.get("/v1/workers/nobody:1").status_code == 404
+        code, document, _ = shell.run("worker", "ls", "--group", log.name)
+        assert (code, [item["state"] for item in document["items"]]) == (0, ["lost", "running"])
