@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from logqueue_consumers.view.job import STATE_NAMES, State
 from logqueue_consumers.view.reader import QueueSummary
@@ -11,6 +12,15 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLoad:
+    """Jobs of a queue that a group has not finished: commits and their offset maps tell."""
+
+    group: str
+    queue: str
+    incomplete: int
 
 
 class ApiMetrics:
@@ -45,9 +55,18 @@ class ApiMetrics:
         self._caught_up.set(is_caught_up)
         self._restarts.set(restarts)
 
-    def render(self, queues: Sequence[QueueSummary], *, now_ms: int) -> bytes:
-        """The text that Prometheus reads."""
+    def render(
+        self,
+        queues: Sequence[QueueSummary],
+        *,
+        now_ms: int,
+        groups: Sequence[GroupLoad] = (),
+        workers: Mapping[tuple[str, str], int] | None = None,
+        conditions: Mapping[tuple[str, str], int] | None = None,
+    ) -> bytes:
+        """The text that Prometheus reads. `workers` by group and state, `conditions` by queue and lost or stuck."""
         self._queues.queues, self._queues.now_ms = queues, now_ms
+        self._queues.groups, self._queues.workers, self._queues.conditions = groups, workers or {}, conditions or {}
         return generate_latest(self._registry)
 
 
@@ -56,6 +75,9 @@ class _QueueCollector(Collector):
 
     def __init__(self) -> None:
         self.queues: Sequence[QueueSummary] = ()
+        self.groups: Sequence[GroupLoad] = ()
+        self.workers: Mapping[tuple[str, str], int] = {}
+        self.conditions: Mapping[tuple[str, str], int] = {}
         self.now_ms = 0
 
     def collect(self) -> Iterable[Metric]:
@@ -66,4 +88,28 @@ class _QueueCollector(Collector):
                 jobs.add_metric((summary.queue, STATE_NAMES[state]), count)
             oldest = summary.oldest_ms.get(State.QUEUED)
             age.add_metric((summary.queue,), 0 if oldest is None else max(self.now_ms - oldest, 0) / 1000)
-        return (jobs, age)
+        return (jobs, age, *self._groups(), *self._workers())
+
+    def _groups(self) -> Iterable[Metric]:
+        """What autoscalers scale by: lag would mislead, since jobs finish out of order."""
+        labels = ("group", "queue")
+        incomplete = GaugeMetricFamily("logqueue_group_incomplete", "Jobs a group has not finished.", labels=labels)
+        age = GaugeMetricFamily("logqueue_group_oldest_queued_seconds", "Age of its oldest queued job.", labels=labels)
+        oldest = {summary.queue: summary.oldest_ms.get(State.QUEUED) for summary in self.queues}
+        for load in self.groups:
+            incomplete.add_metric((load.group, load.queue), load.incomplete)
+            since = oldest.get(load.queue) if load.incomplete else None
+            seconds = 0 if since is None else max(self.now_ms - since, 0) / 1000
+            age.add_metric((load.group, load.queue), seconds)
+        return (incomplete, age)
+
+    def _workers(self) -> Iterable[Metric]:
+        workers = GaugeMetricFamily("logqueue_workers", "Worker processes.", labels=("group", "state"))
+        for labels, count in self.workers.items():
+            workers.add_metric(labels, count)
+        wrong = GaugeMetricFamily(
+            "logqueue_jobs_in_trouble", "Running jobs, lost or stuck.", labels=("queue", "condition")
+        )
+        for labels, count in self.conditions.items():
+            wrong.add_metric(labels, count)
+        return (workers, wrong)

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Collection
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter
-from logqueue_consumers.view.reader import QueueSummary, ViewUnavailable
+from logqueue_consumers.view.reader import QueueSummary, RunningRow, ViewUnavailable
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from logqueue.errors import LogqueueError
+from logqueue.jobs.topics import TopicKind
 from logqueue.version import __version__
 from logqueue_api.rest.answers import json_answer
+from logqueue_api.rest.conditions import MAX_JUDGED, count_conditions
+from logqueue_api.rest.metrics import GroupLoad
 from logqueue_api.rest.openapi import problems
 from logqueue_api.rest.problems import Problem
 from logqueue_api.rest.services import Services, ServicesOf
+from logqueue_api.rest.worker_routes import state_of
 
 router = APIRouter(tags=["service"])
 
 CHECK_SECONDS: Final = 3.0
+MAX_GROUPS: Final = 100  # asked about at one scrape
 
 
 @router.get("/healthz", responses=problems(503), summary="Whether this process lives")
@@ -56,12 +65,47 @@ async def metrics(services: ServicesOf) -> Response:
     if latest is not None:
         services.metrics.view(lag=latest.lag, is_caught_up=latest.is_caught_up, restarts=services.fold.restarts)
     queues: list[QueueSummary] = []
+    running: list[RunningRow] = []
     try:
-        queues = await services.view.query(lambda reader: reader.queues())
+        queues, running = await services.view.query(lambda reader: (reader.queues(), reader.running(limit=MAX_JUDGED)))
     except ViewUnavailable:
         pass  # the other figures are all the more wanted
-    text = services.metrics.render(queues, now_ms=services.clock.time_ms())
+    now_ms = services.clock.time_ms()
+    text = services.metrics.render(
+        queues,
+        now_ms=now_ms,
+        groups=await group_loads(services),
+        workers=Counter((beat.group, state_of(beat, now_ms)) for beat in services.workers.roster.workers(now_ms)),
+        conditions=count_conditions(running, services),
+    )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def group_loads(services: Services) -> list[GroupLoad]:
+    """What each group that workers have told of has not finished; without those that the log does not answer for."""
+    queues = {(job.group, job.queue) for job in services.view.catalogue.jobs}
+    groups = sorted({group for group, _ in queues})[:MAX_GROUPS]
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            found = await asyncio.gather(*(_group_load(services, group, queues) for group in groups))
+    except TimeoutError:
+        return []
+    return [load for loads in found for load in loads]
+
+
+async def _group_load(services: Services, group: str, queues: Collection[tuple[str, str]]) -> list[GroupLoad]:
+    names = services.settings.topics
+    try:
+        wanted = {names.jobs(queue): queue for of, queue in sorted(queues) if of == group}
+        progress = (await services.cluster.group(group, topics=wanted)).progress
+    except (Problem, KafkaError, LogqueueError, OSError):
+        return []  # unknown to the log, or the log is away: the other figures tell
+    incomplete = Counter(dict.fromkeys(wanted.values(), 0))
+    for at in progress:
+        role = names.role(at.at.topic)
+        if role is not None and role.kind is TopicKind.JOBS and role.queue is not None:
+            incomplete[role.queue] += at.incomplete
+    return [GroupLoad(group, queue, count) for queue, count in incomplete.items()]
 
 
 async def _check_log(services: Services) -> str | None:

@@ -41,14 +41,20 @@ async def get_worker(worker: str, services: ServicesOf) -> Response:
     return json_answer(worker_document(beat, now_ms=services.clock.time_ms()))
 
 
+def state_of(beat: Heartbeat, now_ms: int) -> str:
+    """What people are told a worker does: what it says, unless that is too long ago or nothing gets on."""
+    if not beat.is_alive(now_ms):
+        return LOST
+    return STUCK if beat.problem is not None else beat.state
+
+
 def worker_document(beat: Heartbeat, *, now_ms: int) -> dict[str, Any]:
     """A worker as the API shows it."""
-    state = LOST if not beat.is_alive(now_ms) else STUCK if beat.problem is not None else beat.state
     return {
         "worker": beat.worker,
         "app": beat.app,
         "group": beat.group,
-        "state": state,
+        "state": state_of(beat, now_ms),
         "problem": beat.problem,
         "host": beat.host,
         "pid": beat.pid,
@@ -71,6 +77,7 @@ def worker_document(beat: Heartbeat, *, now_ms: int) -> dict[str, Any]:
         "interrupted": beat.interrupted,
         "load": round(beat.running / beat.concurrency, 3) if beat.concurrency else 0.0,
         "partitions": beat.partitions,
+        "breakers": beat.breakers,
         "versions": beat.versions,
         "oldest": [
             {
