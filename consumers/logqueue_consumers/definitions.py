@@ -22,15 +22,20 @@ def definition_key(app: str, type_: str) -> bytes:
 
 
 def definition_records(app: App, names: TopicNames, now_ms: int) -> list[Outgoing]:
-    """One control record per job of the app."""
+    """One control record per job of the app, and one record with all its schedules (none: those of before end)."""
+    schedules = msgspec.json.encode(dict(app.schedules)) if app.schedules else None
+    declared = Outgoing(names.schedules, 0, f"declared/{app.name}".encode(), schedules, [], now_ms)
     return [
-        Outgoing(
-            names.control,
-            0,
-            definition_key(app.name, str(description["type"])),
-            msgspec.json.encode(description),
-            [("content-type", b"application/json")],
-            now_ms,
-        )
-        for description in app.describe()
+        declared,
+        *(
+            Outgoing(
+                names.control,
+                0,
+                definition_key(app.name, str(description["type"])),
+                msgspec.json.encode(description),
+                [("content-type", b"application/json")],
+                now_ms,
+            )
+            for description in app.describe()
+        ),
     ]

@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from logqueue_schemas.job_status import RANKS, State
+from logqueue_schemas.job_status import RANKS, TERMINAL, State
 
 from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
@@ -386,6 +386,8 @@ class JobEngine:
         self._write(outcome)
 
     def _write(self, outcome: Outcome) -> None:
+        if outcome.job.headers.holds is not None and outcome.state in TERMINAL:
+            self._rules.release_schedule(outcome)
         self.outbox.add(outcome)
         if self.ended_hooks:
             for hook in self.ended_hooks:

@@ -33,6 +33,7 @@ from logqueue.jobs.headers import (
     Origin,
     failed_headers,
 )
+from logqueue.jobs.schedules import PARTITION, Mark, encode, ended_key
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.job import Job
@@ -136,6 +137,18 @@ class LiveRules:
         outcome.rank = RANKS[State.RUNNING]  # newer than the `running` status that came before
         return self._await_time(outcome, rank=RANKS[State.RUNNING])
 
+    def release_schedule(self, outcome: Outcome) -> None:
+        """A run of a schedule has ended whose next one may wait for that."""
+        job = outcome.job
+        assert job.headers.holds is not None, "only such runs are told of"
+        outcome.add_records(
+            [
+                ended_record(
+                    self._names, job.headers.holds, job_id=job.id, state=outcome.state, at_ms=outcome.at_us // 1000
+                )
+            ]
+        )
+
     def _put_off(self, job: Job, topic: str, *, due_ms: int, now_us: int) -> Outcome:
         outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
         outcome.due_ms = due_ms
@@ -201,6 +214,9 @@ class ShadowRules:
         outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
         return outcome
 
+    def release_schedule(self, outcome: Outcome) -> None:
+        """A shadow run holds nothing up."""
+
     def snoozed(self, job: Job, *, due_ms: int, now_us: int) -> Outcome:
         """The handler wants to be called again later: its live group did that, this replay only notes it."""
         return self.scheduled(job, due_ms=due_ms, now_us=now_us)
@@ -214,6 +230,12 @@ class ShadowRules:
     def hand_on(self, job: Job, *, now_us: int) -> Outcome | None:
         """A retry that waits in memory must leave it: nothing is written, the replay takes it up again."""
         return None
+
+
+def ended_record(names: TopicNames, schedule: str, *, job_id: str, state: State, at_ms: int) -> Outgoing:
+    """Tells a schedule that one of its runs has ended."""
+    key, value = ended_key(schedule, job_id), encode(Mark(at=at_ms, state=str(state)))
+    return Outgoing(names.schedules, PARTITION, key, value, [], at_ms)
 
 
 def failure_of(error: BaseException, error_class: str) -> Failure:

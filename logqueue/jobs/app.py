@@ -19,6 +19,7 @@ from logqueue.jobs.definition import (
 from logqueue.jobs.durations import Duration
 from logqueue.jobs.errors import InvalidDefinition, UnknownJobType
 from logqueue.jobs.limits import Limit
+from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue.jobs.retry import Retry
 from logqueue.jobs.settings import PROCESSINGS, Settings, load_settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec, check_group, unique_specs
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from logqueue.jobs.flow_client import FlowClient
     from logqueue.jobs.flows import Workflow
     from logqueue.jobs.handle import JobHandle
+    from logqueue.jobs.schedules import Schedule
     from logqueue.jobs.sending import PreparedJob
 
 P = ParamSpec("P")
@@ -72,6 +74,7 @@ class App:
         self._settings = settings
         self._jobs: dict[str, JobDefinition[..., Any]] = {}
         self._queues: dict[str, Queue] = {}
+        self._schedules: dict[str, Schedule] = {}
         self._client: JobClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -176,6 +179,56 @@ class App:
             return definition
 
         return register
+
+    def schedule(
+        self,
+        name: str,
+        *,
+        job: JobDefinition[..., Any],
+        cron: str | None = None,
+        every: Duration | None = None,
+        tz: str = "UTC",
+        tenant: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        missed: str = "latest",
+        cap: int = 100,
+        overlap: str = "allow",
+        jitter: Duration = 0,
+    ) -> Schedule:
+        """Run a job again and again: `app.schedule("nightly", cron="0 3 * * *", tz="Europe/Berlin", job=clean_up)`.
+
+        `cron` has five fields (six with seconds first), `every` is a duration counted from 1970. Workers publish the
+        schedules at start; names are unique on the log. For `missed`, `cap`, `overlap` and `jitter` see `Schedule`. The
+        handler finds the time of its run in `ctx.scheduled_at`. Raises InvalidDefinition, InvalidArguments.
+        """
+        from logqueue.jobs.schedules import new_schedule
+        from logqueue.jobs.sending import check_tenant
+
+        if name in self._schedules:
+            raise InvalidDefinition(f"Schedule {name!r} is declared twice in app {self.name!r}")
+        given = dict(arguments or {})
+        job.codec.encode(given)
+        declared = self._schedules[name] = new_schedule(
+            name,
+            type=job.type,
+            queue=job.queue,
+            arguments=given,
+            tenant=check_tenant(tenant) if tenant is not None else DEFAULT_TENANT,
+            app=self.name,
+            cron=cron,
+            every=every,
+            timezone=tz,
+            missed=missed,
+            cap=cap,
+            overlap=overlap,
+            jitter=jitter,
+        )
+        return declared
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """The schedules by name."""
+        return MappingProxyType(self._schedules)
 
     def find(self, type_: str | None, *, queue: str) -> JobDefinition[..., Any]:
         """The handler of a record of `queue`; `type_` None means the queue's default type. UnknownJobType if none."""

@@ -12,7 +12,8 @@ import msgspec
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration
 from logqueue.jobs.errors import EffectDenied, JobCancelled, Snooze
-from logqueue.jobs.times import to_datetime
+from logqueue.jobs.headers import SCHEDULED_AT
+from logqueue.jobs.times import parse_time, to_datetime
 
 if TYPE_CHECKING:
     from logqueue.jobs.flow_context import After, Results
@@ -94,6 +95,12 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
     def created_at(self) -> datetime:
         """When the job was made (UTC)."""
         return to_datetime(self.created_ms)
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """The time of this run of its schedule (UTC), which may be earlier than now; None for a job of no schedule."""
+        found = self.headers.get(SCHEDULED_AT)
+        return None if found is None else to_datetime(parse_time(found.decode()))
 
     @property
     def is_last_attempt(self) -> bool:

@@ -19,6 +19,8 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 | `job-tenant` | the tenant, where the key is one of several that its jobs are spread over; absent: the key |
 | `job-workflow` | `<workflow id>/<node>/<group>`: the job is a node of a workflow that this group runs |
 | `job-workflow-results` | JSON object: what the nodes before it returned |
+| `job-schedule`, `job-scheduled-at` | the schedule that made the job, and the time (RFC 3339) of this run of it |
+| `job-holds` | the schedule that is to be told when the job has ended, as its next run may wait for that |
 | `job-error-type`, `-message`, `-class` | the failure that brought a retry, dead-letter or parked record here |
 | `job-first-failed-at` | RFC 3339; set by the first failure, then kept |
 | `job-details` | JSON object: progress, log lines, ... that later statuses tell again |
@@ -62,6 +64,9 @@ PRIORITY = "job-priority"
 TENANT = "job-tenant"
 WORKFLOW = "job-workflow"
 WORKFLOW_RESULTS = "job-workflow-results"
+SCHEDULE = "job-schedule"
+SCHEDULED_AT = "job-scheduled-at"
+HOLDS = "job-holds"
 ERROR_TYPE = "job-error-type"
 ERROR_MESSAGE = "job-error-message"
 ERROR_CLASS = "job-error-class"
@@ -75,6 +80,7 @@ ORIGIN_GROUP = "job-origin-group"
 OWN_HEADERS = frozenset(
     {CE_SPECVERSION, CE_ID, CE_TYPE, CE_SOURCE, CE_TIME, CONTENT_TYPE, ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY}
     | {IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, WORKFLOW_RESULTS}
+    | {SCHEDULE, SCHEDULED_AT, HOLDS}
     | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT, DETAILS}
     | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP}
 )
@@ -96,6 +102,7 @@ class JobHeaders(msgspec.Struct, frozen=True, gc=False):
     workflow: str | None = None
     priority: str | None = None
     tenant: str | None = None
+    holds: str | None = None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +142,7 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         _text(WORKFLOW, workflow, MAX_WORKFLOW_CHARS) if (workflow := get(WORKFLOW)) else None,
         _shared_text(PRIORITY, priority) if (priority := get(PRIORITY)) else None,
         _shared_text(TENANT, tenant) if (tenant := get(TENANT)) else None,
+        _shared_text(HOLDS, holds) if (holds := get(HOLDS)) else None,
     )
 
 

@@ -66,6 +66,8 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         self._owned: dict[TopicPartition, KeptPartition] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._cluster_id = ""
+        self._changing = asyncio.Lock()
+        """Held while partitions are opened and closed: rebalances, failures and the end overlap."""
         self.has_joined = asyncio.Event()
 
     @property
@@ -103,7 +105,7 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             self._cluster_id = (await admin.describe_cluster()).get("cluster_id") or ""
         finally:
             await stop_client(admin)
-        self._consumer = await start_client(
+        self._consumer = consumer = await start_client(
             lambda: AIOKafkaConsumer(
                 **settings.connection(),
                 group_id=self._group,
@@ -117,7 +119,7 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             ),
             settings,
         )
-        self._consumer.subscribe(list(self._specs), listener=self)
+        consumer.subscribe(list(self._specs), listener=self)
 
     async def _read(self) -> None:
         """Hand records to their partitions until something breaks."""
@@ -163,11 +165,14 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Give up what is gone, open what is new, read on everywhere from where the index stands."""
         wanted = set(assigned)
-        await self._close([at for at in self._owned if at not in wanted])
-        for at in wanted:
-            if at not in self._owned:
-                self._open(at)
-            self._seek(at)
+        async with self._changing:
+            if self._consumer is None:
+                return  # a rebalance that overlaps with leaving
+            await self._close([at for at in self._owned if at not in wanted])
+            for at in wanted:
+                if at not in self._owned:
+                    self._open(at)
+                self._seek(at)
         self.has_joined.set()
         log.debug("keepers assigned", partitions=[f"{at.topic}-{at.partition}" for at in sorted(wanted)])
 
@@ -210,14 +215,17 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _reopen(self, at: TopicPartition, error: BaseException | None) -> None:
         """The index is of no use, or a machine has a bug: begin anew from the topic."""
         log.error("keeper begins anew", topic=at.topic, partition=at.partition, error=repr(error), exc_info=error)
-        path = self._owned[at].index_path
-        await self._close([at])
-        if path is not None:
-            path.unlink(missing_ok=True)
-        await asyncio.sleep(self._limits.reopen_s)
-        if self._consumer is not None and at in self._consumer.assignment():
-            self._open(at)
-            self._seek(at)
+        async with self._changing:
+            if at not in self._owned:
+                return  # it was given up meanwhile
+            path = self._owned[at].index_path
+            await self._close([at])
+            if path is not None:
+                path.unlink(missing_ok=True)
+            await asyncio.sleep(self._limits.reopen_s)
+            if self._consumer is not None and at in self._consumer.assignment():
+                self._open(at)
+                self._seek(at)
 
     async def _close(self, gone: Sequence[TopicPartition]) -> None:
         tasks = [self._tasks.pop(at) for at in gone]
@@ -231,8 +239,9 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         await asyncio.gather(*(self._owned.pop(at).close() for at in gone))
 
     async def _leave(self) -> None:
-        await self._close(list(self._owned))
         consumer, self._consumer = self._consumer, None
+        async with self._changing:
+            await self._close(list(self._owned))
         if consumer is not None:
             await stop_client(consumer, timeout_s=STOP_TIMEOUT_S)
 

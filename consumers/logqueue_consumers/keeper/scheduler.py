@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from logqueue_schemas.job_status import JobStatus
 
+from logqueue.jobs.schedules import PARTITION
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.keeper.command_board import CommandBoard
+from logqueue_consumers.keeper.cron_schedules import CronSchedules, is_cron
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
-from logqueue_consumers.keeper.waiting_jobs import WaitingJobs
+from logqueue_consumers.keeper.waiting_jobs import WaitingJobs, is_waiting_job
 from logqueue_consumers.outgoing import Outgoing
 
 LAYOUT = 1
@@ -19,20 +21,30 @@ LAYOUT = 1
 class Scheduler:
     """One partition of `jobs.schedules`."""
 
-    def __init__(self, jobs: WaitingJobs) -> None:
+    def __init__(self, jobs: WaitingJobs, schedules: CronSchedules | None) -> None:
+        """`schedules` only where the partition has them."""
         self._jobs = jobs
+        self._schedules = schedules
 
     def apply(self, record: Kept) -> None:
         """Fold a record."""
-        self._jobs.apply(record)
+        if is_waiting_job(record.key):
+            self._jobs.apply(record)
+        elif self._schedules is not None and is_cron(record.key):
+            self._schedules.apply(record)
 
     def next_due(self) -> int | None:
         """When something is due."""
-        return self._jobs.next_due()
+        jobs = self._jobs.next_due()
+        schedules = self._schedules.next_due() if self._schedules is not None else None
+        if jobs is None or schedules is None:
+            return schedules if jobs is None else jobs
+        return min(jobs, schedules)
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         """What is to be written now."""
-        return self._jobs.due(now_ms, limit)
+        records = self._jobs.due(now_ms, limit)
+        return records if self._schedules is None else [*self._schedules.due(now_ms, limit), *records]
 
     def events_since(self) -> int | None:
         """It needs no events."""
@@ -47,6 +59,8 @@ def scheduler_spec(names: TopicNames, encode_status: Callable[[JobStatus], bytes
     """The keeper of `jobs.schedules`."""
 
     def make(index: Index, place: Place) -> Scheduler:
-        return Scheduler(WaitingJobs(index, place, names=names, encode_status=encode_status, board=board))
+        jobs = WaitingJobs(index, place, names=names, encode_status=encode_status, board=board)
+        has_schedules = place.partition == PARTITION
+        return Scheduler(jobs, CronSchedules(index, place, names=names) if has_schedules else None)
 
     return KeeperSpec(topic=names.schedules, make=make, layout=LAYOUT)

@@ -24,6 +24,7 @@ from logqueue_consumers.keeper.command_board import CommandBoard, Commands
 from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
 from logqueue_consumers.keeper.machine import Kept, Place
+from logqueue_consumers.outcome import ended_record
 from logqueue_consumers.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -118,7 +119,7 @@ class WaitingJobs:
         expires_ms = job.read.expires_ms
         if expires_ms is not None and expires_ms <= now_ms:
             status = job.status(State.EXPIRED, now_us=now_ms * 1000)
-            return [self._status(job, status, now_ms), self._tombstone(row, now_ms)]
+            return [self._status(job, status, now_ms), self._tombstone(row, now_ms), *self._ended(job, status, now_ms)]
         return self._send_on(row, job, now_ms)
 
     def _send_on(self, row: Row, job: WaitingJob, now_ms: int) -> list[Outgoing]:
@@ -138,7 +139,14 @@ class WaitingJobs:
             self._status(job, status, now_ms),
             self._tombstone(row, now_ms),
             Outgoing(self._names.control, 0, (CANCEL + job.id).encode(), None, [], now_ms),
+            *self._ended(job, status, now_ms),
         ]
+
+    def _ended(self, job: WaitingJob, status: JobStatus, now_ms: int) -> list[Outgoing]:
+        """A schedule may wait for the end of this job. Its partition may be another one: it is named."""
+        if job.read.holds is None:
+            return []
+        return [ended_record(self._names, job.read.holds, job_id=job.id, state=status.state, at_ms=now_ms)]
 
     def _status(self, job: WaitingJob, status: JobStatus, now_ms: int) -> Outgoing:
         topic = self._names.status
