@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logqueue_consumers.commit_notes import MAX_BOOKMARK_CHARS, MAX_NAMED, Mark, Named, read_notes, write_notes
 from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, METADATA_LIMIT_BYTES, Run, decode, encode
+from logqueue_consumers.transactions.opening import transactional_id_of
 
 positions = st.lists(st.integers(0, 2**62), min_size=1, max_size=16)
 names = st.lists(
@@ -30,6 +31,25 @@ def test_what_is_named_and_marked_fits_beside_the_largest_map() -> None:
     jobs = [Named(2**24 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
     text = write_notes("", base=0, bookmark=[2**40] * 24, named=jobs, is_handover=True)
     assert len(text) <= METADATA_LIMIT_BYTES - MAP_LIMIT_BYTES
+
+
+def test_an_owner_fits_beside_the_largest_map_and_is_read_back() -> None:
+    jobs = [Named(2**24 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
+    owner = transactional_id_of("p" * 100, "g" * 100, "one")
+    text = write_notes("", base=0, owner=f"{2**40:x}.{owner}", named=jobs, is_handover=True)
+    assert len(text) <= METADATA_LIMIT_BYTES - MAP_LIMIT_BYTES
+    notes = read_notes(text, base=0)
+    assert (notes.owner, notes.named, notes.bookmark) == (owner, tuple(jobs), None)
+    assert not notes.has_crashed
+    assert read_notes(write_notes("", base=0, owner=f"1.{owner}"), base=0).has_crashed
+
+
+def test_a_transactional_id_is_that_of_the_static_member_or_of_the_process() -> None:
+    assert transactional_id_of("", "shop", "host-1") == transactional_id_of("", "shop", "host-1")
+    assert transactional_id_of("", "shop", "host-1") != transactional_id_of("", "shop", "host-2")
+    assert transactional_id_of("", "shop", None) != transactional_id_of("", "shop", None)
+    long = [transactional_id_of("p" * 100, "g" * 99 + last, "one") for last in "ab"]
+    assert long[0] != long[1]
 
 
 @given(positions)

@@ -40,6 +40,8 @@ NEEDED = {
 IMPLICIT = {ApiKey.PRODUCE: 12, ApiKey.TXN_OFFSET_COMMIT: 5, ApiKey.END_TXN: 5}
 """... and KIP-890."""
 SUFFIX_CHARS = 16
+MAX_NAME_CHARS = 120
+"""Of prefix and group: the id stands in each commit's metadata, beside an offset map that may fill it."""
 
 
 async def open_transactions(
@@ -113,7 +115,10 @@ def transactional_id_of(prefix: str, group: str, instance_id: str | None) -> str
         if instance_id is not None
         else secrets.token_hex(SUFFIX_CHARS // 2)
     )
-    return f"{prefix}{group}-{suffix}"
+    name = f"{prefix}{group}"
+    if len(name) > MAX_NAME_CHARS:
+        name = name[:MAX_NAME_CHARS] + hashlib.sha256(name.encode()).hexdigest()[:SUFFIX_CHARS]
+    return f"{name}-{suffix}"
 
 
 def _highest(versions: ApiVersionsResponse) -> dict[int, int]:
