@@ -157,7 +157,7 @@ class JobDefinition(Generic[P, R]):
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
-            spread=self.app.queues[self.queue].spread,
+            spread=self.app.queues[self.queue].spread if self.unique is None else 1,
         )
 
     def with_(
@@ -211,7 +211,7 @@ class JobDefinition(Generic[P, R]):
             "order": queue.order,
             "priorities": dict(queue.priorities),
             "default_priority": queue.default_priority,
-            "spread": queue.spread,
+            "spread": queue.spread if self.unique is None else 1,
             "queue_limits": [limit.describe() for limit in queue.limits],
             "limits": [limit.describe() for limit in self.limits],
             "unique": None if self.unique is None else self.unique.describe(),

@@ -173,7 +173,7 @@ class Sending(Generic[P, R]):
             headers=check_extra_headers(headers.items()),
             idempotency_key=check_key(idempotency_key) if idempotency_key is not None else None,
             priority=check_class(priority, queue.priorities, default=queue.default_priority, queue=queue.name),
-            spread=queue.spread if spread is None else check_spread(spread, order=queue.order),
+            spread=_spread(definition, queue.spread if spread is None else check_spread(spread, order=queue.order)),
         )
 
     def prepare(self, **arguments: Any) -> PreparedJob:
@@ -220,6 +220,11 @@ def check_spread(spread: object, *, order: str) -> int:
     if spread > 1 and order != "none":
         raise InvalidArguments('Only jobs of a queue with order="none" can be spread', field="spread")
     return spread
+
+
+def _spread(definition: JobDefinition[..., Any], spread: int) -> int:
+    """Unique jobs are not spread: one owner has to see all of a tenant's."""
+    return spread if definition.unique is None else 1
 
 
 def check_tenant(tenant: object) -> str:

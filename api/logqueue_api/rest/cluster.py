@@ -159,6 +159,11 @@ class Cluster:
             async with self._reader() as reader:
                 return await _read_slice(reader, KafkaPartition(*at), choose, limit, max_bytes)
 
+    async def value_at(self, at: TopicPartition, offset: int) -> bytes | None:
+        """The value of one record; None if the log no longer has it."""
+        found = await self.read(at, choose=lambda start, end: offset, limit=1, max_bytes=1)
+        return next((record.value for record in found.records if record.offset == offset), None)
+
     async def _ends(
         self, committed: Iterable[TopicPartition], topics: Collection[str]
     ) -> Mapping[TopicPartition, tuple[int, int]]:

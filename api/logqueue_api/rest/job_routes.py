@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from logqueue_consumers.view.job import STATES_BY_NAME, TERMINAL_STATES, Job, JobKey, State
 from logqueue_consumers.view.place import JobFilter, decode_cursor, encode_cursor
 from starlette.responses import Response
@@ -30,22 +30,32 @@ POSITION_TEXT = "Answer only from a view that holds this record: `position` of a
 @router.post(
     "/v1/jobs",
     status_code=202,
-    responses=answers(Receipt, 400, 413, 415, 503, status=202),
+    responses=answers(Receipt, 400, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(JobRequest),
     summary="Put a job on the log",
 )
-async def post_job(request: Request, services: ServicesOf) -> Response:
-    """Answers once the job is durable. Arguments are checked against what workers have published first."""
+async def post_job(
+    request: Request,
+    services: ServicesOf,
+    idempotency_key: Annotated[str | None, Header(description="The same key is the same job.")] = None,
+) -> Response:
+    """Answers once the job is durable. Arguments are checked against what workers have published first.
+
+    With an Idempotency-Key that came before nothing is sent: 200 with the job as it is now, its result included; 409 if
+    its arguments were others.
+    """
     body = await read_body(request, max_bytes=services.limits.max_body_bytes)
-    receipt = await services.submission.submit(read_json(body))
-    services.metrics.submitted(1)
-    return json_answer(receipt, status=202, headers={"Location": f"/v1/jobs/{quote(receipt['id'], safe='')}"})
+    receipt = await services.submission.submit(read_json(body), key=idempotency_key)
+    is_new = not receipt.get("duplicate")
+    services.metrics.submitted(int(is_new))
+    location = f"/v1/jobs/{quote(receipt['id'], safe='')}"
+    return json_answer(receipt, status=202 if is_new else 200, headers={"Location": location})
 
 
 @router.post(
     "/v1/jobs:batch",
     status_code=202,
-    responses=answers(BatchReceipt, 400, 413, 415, 503, status=202),
+    responses=answers(BatchReceipt, 400, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(BatchRequest),
     summary="Put many jobs on the log",
 )
@@ -53,7 +63,7 @@ async def post_batch(request: Request, services: ServicesOf) -> Response:
     """All jobs are checked before the first is sent. After a 503 some may be on the log: give ids to tell."""
     body = await read_body(request, max_bytes=services.limits.max_batch_body_bytes)
     document = await services.submission.submit_batch(read_json(body), max_jobs=services.limits.max_batch_jobs)
-    services.metrics.submitted(len(document["items"]))
+    services.metrics.submitted(sum(not item.get("duplicate") for item in document["items"]))
     return json_answer(document, status=202)
 
 

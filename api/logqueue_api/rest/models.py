@@ -36,6 +36,9 @@ class JobRequest(BaseModel):
     run_at: AwareDatetime | None = Field(None, description="Not before this time (excludes `delay`).")
     expires_in: DurationText | None = Field(None, description="Not begun any more after this long from now.")
     expires_at: AwareDatetime | None = Field(None, description="Not begun any more after this time.")
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=255, description="The same key (of a tenant, queue and type) is the same job."
+    )
     priority: str | None = Field(None, max_length=32, description="A priority class of the queue.")
 
 
@@ -59,6 +62,8 @@ class Receipt(BaseModel):
     offset: int
     position: str
     created_at: str
+    duplicate: bool | None = Field(None, description="True: the idempotency key came before, nothing was sent.")
+    job: JobDocument | None = Field(None, description="Of a duplicate: the job as it is now, its result included.")
 
 
 class BatchReceipt(BaseModel):
@@ -203,6 +208,7 @@ class WorkerDocument(BaseModel):
     interrupted: int
     load: float = Field(description="Share of the concurrency in use.")
     partitions: dict[str, list[int]]
+    breakers: dict[str, str] = Field(description="closed, open or half-open, by name")
     versions: dict[str, str]
     oldest: list[WorkerJob]
 

@@ -136,7 +136,12 @@ async def running_services(
             await view.wait_for(await cluster.last_offsets(settings.topics.control), timeout=limits.position_wait_s)
 
         submission = Submission(
-            client, view=view, read_definitions=read_definitions, on_new_topic=fold.discover_soon, clock=clock
+            client,
+            view=view,
+            read_definitions=read_definitions,
+            on_new_topic=fold.discover_soon,
+            read_value=cluster.value_at,
+            clock=clock,
         )
         replays = ReplayRuns(clock, environment=environment_of(settings))
         stack.push_async_callback(replays.close)

@@ -17,6 +17,7 @@ from logqueue.jobs.errors import InvalidArguments, JobTooLarge
 from logqueue.jobs.handle import JobHandle
 from logqueue.jobs.sending import PreparedJob, check_class, prepare_job
 from logqueue.jobs.times import MAX_MS, to_ms
+from logqueue_api.rest.known_keys import KnownKeys, ReadValue
 from logqueue_api.rest.models import BatchRequest, JobRequest
 from logqueue_api.rest.problems import FieldFault, Problem, faults_of, invalid, unavailable
 from logqueue_api.rest.view_access import ViewAccess
@@ -30,7 +31,7 @@ class Submission:
 
     The view has the definitions; where it lacks one, `read_definitions` lets it catch up with the log first, so that
     what a worker published before the request counts. `on_new_topic` is told when a job goes to a topic that none of
-    the jobs before it went to.
+    the jobs before it went to. `read_value` reads the value of one record.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Submission:
         view: ViewAccess,
         read_definitions: Callable[[], Awaitable[None]],
         on_new_topic: Callable[[], None],
+        read_value: ReadValue,
         clock: Clock,
     ) -> None:
         self._client = client
@@ -48,13 +50,28 @@ class Submission:
         self._on_new_topic = on_new_topic
         self._clock = clock
         self._topics: set[str] = set()
+        self._keys = KnownKeys(find=view.job, read_value=read_value, clock=clock)
 
-    async def submit(self, document: Any) -> dict[str, Any]:
-        """Send the one job of a POST body; its receipt."""
+    async def submit(self, document: Any, *, key: str | None = None) -> dict[str, Any]:
+        """Send the one job of a POST body; its receipt. `key` is the Idempotency-Key header."""
         request = _read(JobRequest, document)
+        if key is not None:
+            if request.idempotency_key not in (None, key):
+                raise invalid("idempotency_key", "differs from the Idempotency-Key header")
+            request.idempotency_key = key
         await self._know([request])
         job = self._prepare(request, where="")
         self._client.check_size(job)
+        if not job.is_keyed:
+            return await self._send(job)
+        async with self._keys.alone(job):
+            if (existing := await self._keys.existing(job)) is not None:
+                return existing
+            receipt = await self._send(job)
+            self._keys.remember(job, receipt)
+            return receipt
+
+    async def _send(self, job: PreparedJob) -> dict[str, Any]:
         handle = await self._client.send(job)
         self._note(handle.topic)
         return _receipt(handle)
@@ -78,10 +95,20 @@ class Submission:
             except JobTooLarge as error:
                 fault = FieldFault(f"jobs.{number}", "too large")
                 raise Problem(413, f"jobs.{number}: {error}", faults=[fault]) from None
-        handles = await self._client.send_many(prepared)
+        known = {
+            job.id: receipt
+            for number, job in enumerate(prepared)
+            if job.is_keyed and (receipt := await self._keys.existing(job, where=f"jobs.{number}.")) is not None
+        }
+        new = [job for job in prepared if job.id not in known]
+        handles = await self._client.send_many(new)
         for topic in {handle.topic for handle in handles}:
             self._note(topic)
-        return {"items": [_receipt(handle) for handle in handles], "min_position": _last_positions(handles)}
+        receipts = known | {handle.id: _receipt(handle) for handle in handles}
+        for job in new:
+            if job.is_keyed:
+                self._keys.remember(job, receipts[job.id])
+        return {"items": [receipts[job.id] for job in prepared], "min_position": _last_positions(handles)}
 
     async def _know(self, requests: Sequence[JobRequest]) -> None:
         """Catch up with the log's definitions if any of these jobs is not among those known."""
@@ -114,6 +141,7 @@ class Submission:
                 ),
                 priority=check_class(request.priority, classes, default=default_class, queue=queue),
                 spread=spread,
+                idempotency_key=request.idempotency_key,
             )
         except InvalidArguments as error:
             raise invalid(where + (error.field or "job"), str(error)) from None

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--priority", metavar="CLASS", help="a priority class of the queue")
     parser.add_argument("-q", "--queue", help="only where the type is in several queues")
     parser.add_argument("--id", help="an id of your own")
+    parser.add_argument("--key", help="an idempotency key: the same key is the same job")
     parser.add_argument("--delay", type=seconds, metavar="T", help="not before this much time has passed")
     parser.add_argument("--wait", action="store_true", help="wait for the end; exit code 1 if it is not a success")
     parser.add_argument("--timeout", type=seconds, default=DEFAULT_WAIT_SECONDS, metavar="T", help="of --wait (30s)")
@@ -46,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     for name in ("tenant", "queue", "id", "priority"):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
+    if options.key is not None:
+        body["idempotency_key"] = options.key
     if options.delay is not None:
         body["delay"] = f"{round(options.delay * 1000)}ms"
     api = ApiClient(find_stack(options))
