@@ -10,6 +10,7 @@ from logqueue_schemas.framing import HEADER_BYTES, frame_header
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.ids import TopicPartition
+from logqueue.jobs.schedules import DECLARED, PAUSE, SCHEDULE, STATE
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue_consumers.view.flows import FlowRecord
 from logqueue_consumers.view.job import Job
@@ -17,7 +18,8 @@ from logqueue_consumers.view.records import Record, read_job_record, read_status
 from logqueue_consumers.view.store import Batch
 
 DEFINITION_PREFIX: Final = "definition/"
-_FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL, TopicKind.FLOWS})
+_FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL, TopicKind.FLOWS, TopicKind.SCHEDULES})
+_SCHEDULE_KEYS: Final = tuple(prefix.encode() for prefix in (DECLARED, SCHEDULE, PAUSE, STATE))
 # After this many complaints about unreadable statuses only every thousandth is logged.
 _LOGGED_UNREADABLE: Final = 20
 
@@ -56,6 +58,7 @@ class BatchReader:
         pieces: list[Job] = []
         definitions: dict[str, bytes | None] = {}
         flows: list[FlowRecord] = []
+        schedules: dict[str, bytes | None] = {}
         positions: dict[TopicPartition, int] = {}
         for at, found in records:
             role = self._topics.role(at.topic)
@@ -68,10 +71,12 @@ class BatchReader:
                 pieces += self._read_statuses(found)
             elif role.kind is TopicKind.FLOWS:
                 flows += [FlowRecord(record.key or b"", record.value) for record in found]
+            elif role.kind is TopicKind.SCHEDULES:
+                schedules.update(_read_schedules(found))
             else:
                 definitions.update(_read_definitions(found))
             positions[at] = found[-1].offset + 1
-        return Batch(pieces=pieces, definitions=definitions, flows=flows, positions=positions)
+        return Batch(pieces=pieces, definitions=definitions, flows=flows, schedules=schedules, positions=positions)
 
     def _read_statuses(self, records: list[Record]) -> list[Job]:
         pieces = []
@@ -104,3 +109,12 @@ def _read_definitions(records: list[Record]) -> dict[str, bytes | None]:
         if key.startswith(DEFINITION_PREFIX):
             found[key] = record.value
     return found
+
+
+def _read_schedules(records: list[Record]) -> dict[str, bytes | None]:
+    """The cron schedules and their states; the jobs that wait beside them are known by their statuses."""
+    return {
+        record.key.decode("utf-8", "replace"): record.value
+        for record in records
+        if record.key and record.key.startswith(_SCHEDULE_KEYS)
+    }

@@ -189,6 +189,10 @@ class ViewReader:
         """What workers have published of their job definitions: key in `jobs.control` -> JSON."""
         return dict(self._db.execute("SELECT key, value FROM definitions").fetchall())
 
+    def schedules(self) -> dict[str, bytes]:
+        """The cron schedules, pauses and states: key in `jobs.schedules` -> JSON."""
+        return dict(self._db.execute("SELECT key, value FROM schedules").fetchall())
+
     def _oldest(self, shadow: int, queue: int, counts: Mapping[State, int]) -> dict[State, int]:
         oldest: dict[State, int] = {}
         for state in INCOMPLETE_STATES:

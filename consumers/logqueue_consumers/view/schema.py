@@ -23,7 +23,7 @@ from typing import Final
 
 # "lqvw": the file says what it is (SQLite's application_id); the version says which layout.
 APPLICATION_ID: Final = 0x6C717677
-VERSION: Final = 3
+VERSION: Final = 4
 
 SORT_TIE_BITS: Final = 20
 _PARTITION_BITS: Final = 5
@@ -57,6 +57,8 @@ CREATE TABLE positions (
 ) WITHOUT ROWID;
 
 CREATE TABLE definitions (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE schedules (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE counters (
     shadow INTEGER NOT NULL,

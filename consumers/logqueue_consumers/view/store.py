@@ -43,6 +43,7 @@ class Batch:
 
     pieces: Sequence[Job] = ()
     definitions: Mapping[str, bytes | None] = field(default_factory=dict)  # None: withdrawn
+    schedules: Mapping[str, bytes | None] = field(default_factory=dict)
     flows: Sequence[FlowRecord] = ()
     positions: Mapping[TopicPartition, int] = field(default_factory=dict)  # the next offset to read
 
@@ -95,7 +96,9 @@ class ViewStore:
         with self._transaction():
             changes = self._apply_jobs(fold(batch.pieces)) if batch.pieces else []
             if batch.definitions:
-                self._apply_definitions(batch.definitions)
+                self._apply_keyed("definitions", batch.definitions)
+            if batch.schedules:
+                self._apply_keyed("schedules", batch.schedules)
             if batch.flows:
                 apply_flows(self._db, batch.flows)
             self._db.executemany(schema.SET_POSITION, [(*at, offset) for at, offset in batch.positions.items()])
@@ -181,11 +184,12 @@ class ViewStore:
                 known[job.key] = (row[0], job)
         return known
 
-    def _apply_definitions(self, definitions: Mapping[str, bytes | None]) -> None:
-        gone = [(key,) for key, value in definitions.items() if value is None]
-        kept = [(key, value) for key, value in definitions.items() if value is not None]
-        self._db.executemany("DELETE FROM definitions WHERE key = ?", gone)
-        self._db.executemany("INSERT OR REPLACE INTO definitions (key, value) VALUES (?, ?)", kept)
+    def _apply_keyed(self, table: str, changes: Mapping[str, bytes | None]) -> None:
+        """Set and remove entries of a table that mirrors a compacted topic."""
+        gone = [(key,) for key, value in changes.items() if value is None]
+        kept = [(key, value) for key, value in changes.items() if value is not None]
+        self._db.executemany(f"DELETE FROM {table} WHERE key = ?", gone)  # noqa: S608 - a name of ours
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} (key, value) VALUES (?, ?)", kept)  # noqa: S608
 
 
 def _count(counts: dict[tuple[str, str, State], int], job: Job, jobs: int) -> None:
