@@ -82,6 +82,8 @@ class Wire:
             raise NobodyThere(f"the log at {self.address} says nothing: {self._reason(error)}") from None
         except (OSError, EOFError) as error:
             spoken = self._settings.security_protocol
+            if spoken == "SSL" and self._settings.ssl_certfile is None:
+                spoken += " without a certificate of ours"
             text = f"the log at {self.address} ended the connection, on which we spoke {spoken}: {self._reason(error)}"
             raise WireError(text) from None
         return read_response(message.api_key, version, answer)[1]

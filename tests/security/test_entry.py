@@ -63,7 +63,11 @@ def test_who_fits_is_let_in_by_any_address_that_works(broker: EmbeddedBroker, au
         ({"sasl_mechanism": "PLAIN"}, LoginRefused, "does not take PLAIN, but SCRAM-SHA-256, SCRAM-SHA-512"),
         ({"bootstrap": FREE_PORT}, NobodyThere, "no log answers at 127.0.0.1:1: Connection refused"),
         ({"security_protocol": "PLAINTEXT"}, WireError, "ended the connection, on which we spoke PLAINTEXT"),
-        ({"security_protocol": "SSL"}, WireError, "ended the connection, on which we spoke SSL"),
+        (
+            {"security_protocol": "SSL"},
+            WireError,
+            "ended the connection, on which we spoke SSL without a certificate of ours",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(

@@ -108,6 +108,17 @@ def test_the_lines_for_a_log_that_wants_a_login_bring_it_along_but_never_show_a_
     ]
 
 
+def test_a_client_certificate_and_its_key_may_be_one_file() -> None:
+    settings = Settings(bootstrap="b:1", security_protocol="SSL", ssl_certfile="me.pem")
+    found = hints(card=None, bootstrap="b:1", api="a", logqueue="logqueue", python="p", settings=settings)
+    words = shlex.split(found[-1].line)
+    assert [after for word, after in pairwise(words) if word == "-X"] == [
+        "security.protocol=SSL",
+        "ssl.certificate.location=me.pem",
+        "ssl.key.location=me.pem",
+    ]
+
+
 def test_a_job_without_a_name_in_its_module_has_no_python_line() -> None:
     anonymous = AppCard(
         name="x",

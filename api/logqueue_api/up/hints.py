@@ -105,7 +105,7 @@ def _kcat_security(settings: Settings) -> str:
         "security.protocol": settings.security_protocol,
         "ssl.ca.location": settings.ssl_cafile,
         "ssl.certificate.location": settings.ssl_certfile,
-        "ssl.key.location": settings.ssl_keyfile,
+        "ssl.key.location": settings.ssl_keyfile or settings.ssl_certfile,  # one file may hold both
     }
     secrets = {"ssl.key.password": "ssl_key_password"}
     if settings.security_protocol.startswith("SASL"):
