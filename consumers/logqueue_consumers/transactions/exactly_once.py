@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -111,54 +112,60 @@ class ExactlyOnce:
         if not now.count:
             await asyncio.sleep(MEMBER_WAIT_S)
             return Delivered((), later)
-        own = [self._records.running(job) for job in now.started]
         groups = [self._of_outcome(outcome) for outcome in now.outcomes]
-        flat = [*own, *now.emitted, *(record for group in groups for record in group)]
-        records = await self._partitions.place(flat)
-        unplaced = [Refusal(place, Aborted("no such topic")) for place, r in enumerate(records) if r.partition is None]
-        if unplaced:
-            return self._refuse(now, later, records, unplaced, [len(group) for group in groups])
-        finished = finishing(now.outcomes)
-        for job in now.started:
-            finished.setdefault(job.partition, [])
-        self._number += 1
+        sizes = [len(group) for group in groups]
+        own = (self._records.running(job) for job in now.started)
+        records = await self._partitions.place([*own, *now.emitted, *chain.from_iterable(groups)])
+        homeless = [Refusal(place, Aborted("no such topic")) for place, r in enumerate(records) if r.partition is None]
+        if homeless:
+            return _refuse(now, later, records, homeless, sizes)
+        finished = finishing(now)
         # No await up to the request: positions and membership must tell of the same moment.
-        if source.membership() != membership or not set(finished) <= set(source.held_partitions()):
+        if source.membership() != membership or not finished.keys() <= set(source.held_partitions()):
             return Delivered((), now + later)
+        self._number += 1
         offsets = source.positions(finished, owner=self.owner_note())
         transaction = Transaction(records=records, offsets=offsets, membership=membership if offsets else None)
+        try:
+            is_committed = await self._write(source, transaction)
+        except Refused as refused:
+            refusals = [Refusal(place, refused.error) for place in refused.places]
+            return _refuse(now, later, records, refusals, sizes)
+        return after_commit(now, later) if is_committed else after_abort(now, later)
+
+    async def _write(self, source: Positions, transaction: Transaction) -> bool:
+        """Write a transaction; false when it did not happen. Raises Refused where it never will with these records."""
         try:
             await self._producer.write(transaction, max_batch_records=self._max_batch_records)
         except Refused as refused:
             await self._renew()
-            if not refused.is_exact:
-                log.warning("a batch is too large for its topic: its records go one by one", error=str(refused))
-                self._max_batch_records = 1
-                return after_abort(now, later)
-            self._max_batch_records = None
-            refusals = [Refusal(place, refused.error) for place in refused.places]
-            return self._refuse(now, later, records, refusals, [len(group) for group in groups])
+            if refused.is_exact:
+                self._max_batch_records = None
+                raise
+            log.warning("a batch is too large for its topic: its records go one by one", error=str(refused))
+            self._max_batch_records = 1
+            return False
         except NotMember as error:
             log.info("transaction aborted: no member of this generation", reason=str(error))
             await self._renew()
-            if membership is not None:
-                source.membership_over(membership)
-            return after_abort(now, later)
+            assert transaction.membership is not None, "nobody else is told so"
+            source.membership_over(transaction.membership)
+            return False
         except Aborted as error:
-            log.info("transaction aborted: it is written again", reason=str(error))
+            log.warning("transaction aborted: it is written again", reason=str(error))
             await self._renew()
             self._backoff_s = min(self._limits.max_backoff_s, self._backoff_s * 2 or FIRST_BACKOFF_S)
             await asyncio.sleep(self._backoff_s)
-            return after_abort(now, later)
+            return False
         except Uncertain as error:
             log.warning("transaction in doubt", reason=str(error))
             await self._renew()
-            if not await self._happened(source, offsets):
-                return after_abort(now, later)
+            if not await _happened(source, transaction.offsets):
+                return False
         self._backoff_s = 0.0
         self._max_batch_records = None
-        source.positions_written(offsets)
-        return after_commit(now, later)
+        source.positions_written(transaction.offsets)
+        return True
 
     def owner_note(self) -> str:
         """Names the transaction and its owner in a commit's metadata: no two commits have the same."""
@@ -185,26 +192,27 @@ class ExactlyOnce:
             else:
                 return
 
-    @staticmethod
-    async def _happened(source: Positions, offsets: Mapping[TopicPartition, Position]) -> bool:
-        """Whether a transaction was committed: its positions, which no other commit has, are in the log then."""
-        if not offsets:
-            return False
-        found = await source.committed(list(offsets))
-        return any(tuple(found[tp]) == tuple(position) for tp, position in offsets.items())
 
-    def _refuse(
-        self, now: Pending, later: Pending, records: Sequence[Outgoing], refusals: list[Refusal], sizes: list[int]
-    ) -> Delivered:
-        """Find out whose records these are."""
-        places = complain(records, refusals)
-        first = len(now.started)
-        emitted = {place - first for place in places if first <= place < first + len(now.emitted)}
-        jobs = {job for place, job in enumerate(now.started) if place in places}
-        outcomes = set()
-        position = first + len(now.emitted)
-        for outcome, size in zip(now.outcomes, sizes, strict=True):
-            if any(place in places for place in range(position, position + size)):
-                outcomes.add(outcome)
-            position += size
-        return after_refusal(now, later, outcomes=outcomes, jobs=jobs, emitted=emitted)
+async def _happened(source: Positions, offsets: Mapping[TopicPartition, Position]) -> bool:
+    """Whether a transaction was committed: its positions, which no other commit has, are in the log then."""
+    if not offsets:
+        return False
+    found = await source.committed(list(offsets))
+    return any(tuple(found[tp]) == tuple(position) for tp, position in offsets.items())
+
+
+def _refuse(
+    now: Pending, later: Pending, records: Sequence[Outgoing], refusals: list[Refusal], sizes: list[int]
+) -> Delivered:
+    """Find out whose records these are: they come as starts, emitted ones, and groups of `sizes` for each outcome."""
+    places = complain(records, refusals)
+    first = len(now.started)
+    emitted = {place - first for place in places if first <= place < first + len(now.emitted)}
+    jobs = {job for place, job in enumerate(now.started) if place in places}
+    outcomes = set()
+    position = first + len(now.emitted)
+    for outcome, size in zip(now.outcomes, sizes, strict=True):
+        if any(place in places for place in range(position, position + size)):
+            outcomes.add(outcome)
+        position += size
+    return after_refusal(now, later, outcomes=outcomes, jobs=jobs, emitted=emitted)

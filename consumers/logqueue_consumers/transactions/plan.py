@@ -80,10 +80,10 @@ def after_refusal(
     return after_abort(rest, later)
 
 
-def finishing(outcomes: Iterable[Outcome]) -> dict[OwnedPartition, list[int]]:
-    """The offsets that these outcomes finish, by partition; a partition of which none is finished has an empty list."""
-    found: dict[OwnedPartition, list[int]] = {}
-    for outcome in outcomes:
+def finishing(pending: Pending) -> dict[OwnedPartition, list[int]]:
+    """Of each partition that this speaks of, the offsets that it finishes (which may be none)."""
+    found: dict[OwnedPartition, list[int]] = {job.partition: [] for job in pending.started}
+    for outcome in pending.outcomes:
         offsets = found.setdefault(outcome.job.partition, [])
         if outcome.finishes:
             offsets.append(outcome.job.offset)

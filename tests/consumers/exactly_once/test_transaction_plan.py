@@ -94,7 +94,7 @@ class Flushes(RuleBasedStateMachine):
         if held == set(self.partitions) and pending.count:
             assert now.count, "there is progress"
         delivered = self._end(verdict, now, later, data)
-        for partition, offsets in finishing(delivered.durable).items():
+        for partition, offsets in finishing(Pending(delivered.durable)).items():
             partition.window.finish_many(offsets)
         self.pending = delivered.again
 
