@@ -30,6 +30,12 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     error_class: str | None
     status: JobStatus
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What few jobs have: `progress`, `log`, `cancelled`, ... as JSON values."""
+        found = msgspec.json.decode(self.status.details) if self.status.details else {}
+        return found if isinstance(found, dict) else {}
+
     @classmethod
     def of(cls, status: JobStatus) -> JobState:
         """The state that a status record tells."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.context_services import encode_step
-from logqueue_consumers.control.step_store import MAX_RESULT_BYTES
+from logqueue_consumers.control.step_store import MAX_RESULT_BYTES, StepStore
+from logqueue_consumers.limits import WorkerLimits
 
 from logqueue import Retry
 from logqueue.jobs.context import JobContext
@@ -149,3 +153,42 @@ async def test_without_a_worker_steps_just_run() -> None:
 def test_results_that_have_no_bounded_json_are_refused(result: object) -> None:
     with pytest.raises(StepRefused):
         encode_step("s", result)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_worker_finds_what_any_other_has_kept(log: Log, seed: int) -> None:
+    """Random lives of a few jobs that two stores take turns with, beside a dictionary."""
+    rng = Random(seed)
+
+    async def main() -> None:
+        limits = WorkerLimits()
+        producer = BatchProducer(log.settings, batch_bytes=limits.batch_bytes, max_backoff_s=1.0)
+        await producer.start()
+        stores = [StepStore(log.settings, producer, group="g") for _ in range(2)]
+        other = StepStore(log.settings, producer, group="other")
+        kept: dict[tuple[str, str], bytes] = {}
+        try:
+            for _ in range(60):
+                store, job = rng.choice(stores), job_of(f"job-{rng.randrange(5)}")
+                steps = [f"s{n}" for n in range(rng.randrange(1, 4))]
+                for place, step in enumerate(steps):  # one attempt
+                    found = await store.find(job, step, is_first=place == 0)
+                    assert found == kept.get((job.id, step))
+                    assert await other.find(job, step, is_first=place == 0) is None
+                    if found is None:
+                        kept[job.id, step] = b"%d" % rng.randrange(1000)
+                        await store.keep(job, step, kept[job.id, step])
+                if rng.random() < 0.3:
+                    await store.withdraw([job])
+                    kept = {key: value for key, value in kept.items() if key[0] != job.id}
+        finally:
+            for store in (*stores, other):
+                await store.stop()
+            await producer.stop()
+
+    asyncio.run(main())
+
+
+def job_of(job_id: str) -> Any:
+    """As much of a job as a store looks at."""
+    return SimpleNamespace(id=job_id, key=job_id.encode())

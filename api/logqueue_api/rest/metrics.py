@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+_OPENNESS = {"open": 1, "half-open": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,13 @@ class ApiMetrics:
         groups: Sequence[GroupLoad] = (),
         workers: Mapping[tuple[str, str], int] | None = None,
         conditions: Mapping[tuple[str, str], int] | None = None,
+        breakers: Mapping[tuple[str, str], str] | None = None,
     ) -> bytes:
-        """The text that Prometheus reads. `workers` by group and state, `conditions` by queue and lost or stuck."""
+        """The text that Prometheus reads.
+
+        `workers` by group and state, `conditions` by queue and lost or stuck, `breakers` (their states) by worker and name.
+        """
+        self._queues.breakers = breakers or {}
         self._queues.queues, self._queues.now_ms = queues, now_ms
         self._queues.groups, self._queues.workers, self._queues.conditions = groups, workers or {}, conditions or {}
         return generate_latest(self._registry)
@@ -78,6 +84,7 @@ class _QueueCollector(Collector):
         self.groups: Sequence[GroupLoad] = ()
         self.workers: Mapping[tuple[str, str], int] = {}
         self.conditions: Mapping[tuple[str, str], int] = {}
+        self.breakers: Mapping[tuple[str, str], str] = {}
         self.now_ms = 0
 
     def collect(self) -> Iterable[Metric]:
@@ -112,4 +119,9 @@ class _QueueCollector(Collector):
         )
         for labels, count in self.conditions.items():
             wrong.add_metric(labels, count)
-        return (workers, wrong)
+        open_ = GaugeMetricFamily(
+            "logqueue_breaker_open", "1 while open, 0.5 half-open, 0 closed.", labels=("worker", "breaker")
+        )
+        for labels, state in self.breakers.items():
+            open_.add_metric(labels, _OPENNESS.get(state, 0))
+        return (workers, wrong, open_)

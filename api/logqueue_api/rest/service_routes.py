@@ -77,6 +77,11 @@ async def metrics(services: ServicesOf) -> Response:
         groups=await group_loads(services),
         workers=Counter((beat.group, state_of(beat, now_ms)) for beat in services.workers.roster.workers(now_ms)),
         conditions=count_conditions(running, services),
+        breakers={
+            (beat.worker, name): state
+            for beat in services.workers.roster.living(now_ms)
+            for name, state in beat.breakers.items()
+        },
     )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

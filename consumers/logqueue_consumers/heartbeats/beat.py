@@ -63,6 +63,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     partitions: dict[str, list[int]] = {}
     versions: dict[str, str] = {}
     oldest: tuple[RunningJob, ...] = ()
+    breakers: dict[str, str] = {}
+    """closed, open or half-open, by name."""
     problem: str | None = None
     """Why it gets on with nothing though there is work; None when it does, or when there is none."""
 
@@ -108,4 +110,5 @@ def counts_of(metrics: WorkerMetrics) -> dict[str, Any]:
         "dead": metrics.dead,
         "retried": metrics.retried,
         "interrupted": metrics.interrupted,
+        "breakers": dict(metrics.breakers),
     }
