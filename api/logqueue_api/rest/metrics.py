@@ -68,7 +68,7 @@ class ApiMetrics:
     ) -> bytes:
         """The text that Prometheus reads.
 
-        `workers` by group and state, `conditions` by queue and lost or stuck, `breakers` (their states) by worker and name.
+        `workers` by group and state, `conditions` by queue and lost or stuck, `breakers` (states) by worker and name.
         """
         self._queues.breakers = breakers or {}
         self._queues.queues, self._queues.now_ms = queues, now_ms
