@@ -91,7 +91,11 @@ def offset_fetch(
         if member is not None:
             state = s.members[group, member]
             wanted[-1] |= {"member_id": state.member_id, "member_epoch": state.generation}
-    return s.tell("offset_fetch", version, again=UNSETTLED, groups=wanted, require_stable=stable)
+    answer = s.ask("offset_fetch", version, again=UNSETTLED, groups=wanted, require_stable=stable)
+    if not isinstance(answer, str):
+        for group_answer in answer.groups:  # in the order of a hash map in Kafka; ids say nothing of the order
+            group_answer.topics.sort(key=lambda each: (each.name, str(s.plain(each.partitions))))
+    return s.plain(answer)
 
 
 @action(

@@ -11,7 +11,7 @@ from logqueue.protocol.api import ApiKey
 from logqueue.records.batch import parse_header
 from tests.fidelity.actions.batches import BATCHES, batch
 from tests.fidelity.actions.slots import ANY_TOPIC, FIRST_TIME_MS, PARTITIONS, TOPICS
-from tests.fidelity.messages import NO_UUID, Plain
+from tests.fidelity.messages import CLOCK_SINCE_MS, NO_UUID, Plain
 from tests.fidelity.session import CLOSED, UNSETTLED, Producer, Session
 from tests.fidelity.steps import action, mostly, versions
 
@@ -168,7 +168,11 @@ def list_offsets(
     at = times[timestamp] if isinstance(timestamp, str) else timestamp
     wanted = [{"partition_index": partition, "timestamp": at, "current_leader_epoch": epoch}]
     topics = [{"name": s.name(topic), "partitions": wanted}]
-    return s.tell("list_offsets", version, replica_id=-1, isolation_level=int(committed), topics=topics)
+    answer = s.ask("list_offsets", version, replica_id=-1, isolation_level=int(committed), topics=topics)
+    if not isinstance(answer, str):
+        for part in (part for each in answer.topics for part in each.partitions):
+            part.timestamp = min(part.timestamp, CLOCK_SINCE_MS)  # a marker has the time of its broker
+    return s.plain(answer)
 
 
 @action(
