@@ -191,6 +191,14 @@ def test_a_worker_runs_jobs_and_what_failed_can_be_replayed(shell: Shell) -> Non
     assert shell.json("dlq", "replay", "sums", "--all", "--dry-run")["matched"] == 2
     assert shell.json("dlq", "replay", "sums", failed["id"])["replayed"] == 1
     assert [letter["is_open"] for letter in shell.json("dlq", "ls", "sums", "--open")["items"]] == [True]
+    assert shell.json("dlq", "discard", "sums", "--all", "--dry-run", "--by", "ann")["matched"] == 1
+    assert shell.json("dlq", "discard", "sums", "--all", "--by", "ann")["discarded"] == 1
+    assert shell.json("dlq", "ls", "sums", "--open")["items"] == []
+    assert {letter["status"] for letter in shell.json("dlq", "ls", "sums")["items"]} == {"replayed", "discarded"}
+    edit = ("dlq", "replay", "sums", failed["id"])
+    assert shell.run(*edit, "--args", "[1]").returncode == 2
+    assert shell.json(*edit, "--args", '{"a": 4}', "--rate", "50", "--by", "ann")["replayed"] == 1
+    assert shell.run("dlq", "replay", "sums", "--all", "--rate", "-1").returncode == 2
     assert shell.run("dlq", "show", "sums", "no-such-id").returncode == 4
     assert shell.run("dlq", "ls", "no-such-queue").returncode == 4
 
