@@ -201,7 +201,6 @@ class JobEngine:
         dispatcher.adopt(runner.job for runner in self._runners.busy())
         self._ready = self._runners.ready = self.crash_watch.ready = dispatcher
         self._runners.on_ended = dispatcher.ended
-        self.records.is_blocked = dispatcher.is_blocked
         dispatcher.extend(ready)
         self.wake()
 

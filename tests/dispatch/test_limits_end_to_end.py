@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from logqueue_consumers.limits import WorkerLimits
 
-from logqueue import App, Limit
+from logqueue import App, Limit, Retry
 from logqueue.jobs.control import Command
 from tests.consumers.conftest import Log, log, until, working  # noqa: F401 - a fixture
 
@@ -284,5 +285,42 @@ def test_a_flooding_tenant_of_an_unordered_queue_slows_only_itself(log: Log) -> 
         assert last_quiet < 900
         first_quiet = order.index("quiet")
         assert last_quiet - first_quiet <= 30
+
+    asyncio.run(main())
+
+
+def test_a_tenants_limit_is_exact_over_workers_and_retries_because_it_has_one_owner(log: Log) -> None:  # noqa: F811
+    limits = replace(LIMITS, memory_retry_delay_s=0.0)  # every retry goes through the retry topic
+
+    async def main() -> None:
+        apps = [log.app(), log.app()]
+        running: dict[str, int] = {}
+        most = 0
+        attempts = 0
+
+        async def step(ctx, *, n: int) -> None:  # type: ignore[no-untyped-def]
+            nonlocal most, attempts
+            attempts += 1
+            running[ctx.tenant] = running.get(ctx.tenant, 0) + 1
+            most = max(most, running[ctx.tenant])
+            await asyncio.sleep(0.003)
+            running[ctx.tenant] -= 1
+            if ctx.attempt == 1 and n % 2:
+                raise ConnectionError("again")
+
+        for app in apps:
+            app.queue("work", order="none", partitions=4, limits=[Limit(by="tenant", running=1)])
+            app.job("step", queue="work", retry=Retry(first="1ms", jitter=0.0))(step)
+        async with working(apps[0], limits=limits) as one, working(apps[1], limits=limits) as two:
+
+            async def owned() -> list[int]:
+                return [worker.metrics().partitions for worker in (one, two)]
+
+            await until(owned, lambda counts: min(counts) > 0)
+            send = apps[0].jobs["step"]
+            await apps[0].send_many(send.prepare(tenant=f"t{n % 6}", n=n) for n in range(60))
+            await log.terminal(count=60)
+        assert attempts == 90
+        assert most == 1
 
     asyncio.run(main())

@@ -57,7 +57,7 @@ class Dispatcher:
         """The job to start now; None when none may. It counts as running until `ended`."""
         now_s = self._clock.monotonic()
         job = self._queue.take(now_s)
-        if job is None or self._timer is None:
+        if self._queue.waits_for_time and (job is None or self._timer is None):
             self._set_timer(now_s)
         return job
 

@@ -26,6 +26,7 @@ from logqueue_consumers.dispatch.bucket import ONE, PAUSED, Bounds, Bucket
 from logqueue_consumers.dispatch.ready_queue import Placed
 
 if TYPE_CHECKING:
+    from logqueue.jobs.app import App
     from logqueue.jobs.control import ControlState
     from logqueue.jobs.definition import JobDefinition, Queue
     from logqueue_consumers.job import Job
@@ -131,6 +132,16 @@ class Placing:
         self._arguments.clear()
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if not bucket.is_idle(now_s)}
         self._refresh_at = max(MAX_BUCKETS, 2 * len(self._buckets))
+
+    def has_bounds(self, app: App, queues: Iterable[str]) -> bool:
+        """Whether anything may keep a job of these queues from starting."""
+        names = set(queues)
+        return bool(
+            self.commands.limits
+            or self.commands.paused
+            or any(self._queues[name].limits or self._queues[name].priorities for name in names)
+            or any(definition.limits for definition in app.jobs.values() if definition.queue in names)
+        )
 
     def place(self, job: Job, now_s: float) -> Placed:
         """Where the job belongs."""

@@ -114,6 +114,11 @@ class ReadyQueue:
             bucket.end()
         self._wake(buckets, now_s)
 
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether there may be flows that a bucket without tokens holds back."""
+        return bool(self._timed)
+
     def fill(self, now_s: float) -> None:
         """Time has passed: flows whose buckets have tokens again may go on."""
         self._wake(tuple(self._timed), now_s)

@@ -46,6 +46,8 @@ class Steering:
         self._engine = engine
         self._control = control
         self._clock = clock
+        self._app = app
+        self._queues = tuple(partitions)
         self._placing = Placing(app.queues, engine.shards, partitions, clock.monotonic())
         self._dispatcher = Dispatcher(self._placing, concurrency=limits.concurrency, clock=clock, wake=engine.wake)
         self._kills = KillSwitches()
@@ -73,6 +75,7 @@ class Steering:
             self._dispatcher.replace(self._clock.monotonic())
         else:
             self._use()
+        self._look_for_bounds()
         self._engine.pause_queues(frozenset(name for kind, name, *_ in commands.paused if kind == "queue"))
         self._engine.records.commands_changed()
         self._engine.wake()
@@ -89,6 +92,12 @@ class Steering:
     def _use(self) -> None:
         self._is_used = True
         self._engine.use(self._dispatcher)
+        self._look_for_bounds()
+
+    def _look_for_bounds(self) -> None:
+        """Where nothing can block a job, nobody has to ask."""
+        has_bounds = self._placing.has_bounds(self._app, self._queues)
+        self._engine.records.is_blocked = self._dispatcher.is_blocked if has_bounds else None
 
 
 def needs_dispatcher(app: App, queue: str) -> bool:
