@@ -43,23 +43,11 @@ EVICTIONS_TOLD: Final = 1_000
 class IdMemory:
     """The last ids of a partition with offset and hash of the value: two generations of a dict, no list to keep."""
 
-    __slots__ = ("_before", "_now")
+    __slots__ = ("before", "now")
 
     def __init__(self) -> None:
-        self._now: dict[str, tuple[int, int]] = {}
-        self._before: dict[str, tuple[int, int]] = {}
-
-    def known(self, id_: str, offset: int, value: bytes | None) -> tuple[int, int] | None:
-        """What is known of an id; None when it was new, or came from this very record."""
-        now = self._now
-        found = now.get(id_) or self._before.get(id_)
-        if found is None:
-            if len(now) >= REMEMBERED_IDS:
-                self._before, now = now, {}
-                self._now = now
-            now[id_] = (offset, hash(value))
-            return None
-        return None if found[0] == offset else found
+        self.now: dict[str, tuple[int, int]] = {}
+        self.before: dict[str, tuple[int, int]] = {}
 
 
 class ShardPlaces:
@@ -125,25 +113,32 @@ class UniqueGate:
         self._recheck = recheck
         self._replaced = replaced
         self._first_use: Callable[[UniqueGate], None] | None = first_use
+        self._loading: set[Shard] = set()
 
     def check(self, job: Job, now_ms: int) -> Verdict | None:
         """Whether the job is another one's double, or may go on."""
-        definition, headers = job.definition, job.headers
+        definition = job.definition
         if definition is None or job.problem is not None:
             return None
-        partition = job.partition
-        notes = partition.shard.notes
-        if headers.idempotency_key is not None or definition.unique is not None:
+        headers, partition = job.headers, job.partition
+        if definition.unique is not None or headers.idempotency_key is not None:
             return self._check_places(job, now_ms)
-        if notes.get(NOTE) is not None and not notes[NOTE].is_loaded:
+        if self._loading and partition.shard in self._loading:
             return Hold((NOTE, partition.shard.id))
-        if headers.id is None or partition.kind is not TopicKind.JOBS or headers.attempt != 1 or headers.replay:
+        id_ = headers.id
+        if id_ is None or partition.kind is not TopicKind.JOBS or headers.attempt != 1 or headers.replay:
             return None
+        notes = partition.shard.notes
         memory = notes.get(partition.topic)
         if memory is None:
             memory = notes[partition.topic] = IdMemory()
-        found = memory.known(headers.id, job.offset, job.record.value)
-        return None if found is None else self._check_double(job, found, now_ms)
+        if id_ in memory.now or id_ in memory.before:
+            found = memory.now.get(id_) or memory.before[id_]
+            return None if found[0] == job.offset else self._check_double(job, found, now_ms)
+        memory.now[id_] = (job.offset, hash(job.record.value))
+        if len(memory.now) > REMEMBERED_IDS:
+            memory.before, memory.now = memory.now, {}
+        return None
 
     def _check_double(self, job: Job, found: tuple[int, int], now_ms: int) -> Verdict | None:
         """The id came before in this topic, with another record."""
@@ -211,10 +206,12 @@ class UniqueGate:
             }
         places.windows = {partition.topic: partition.window for partition in shard.partitions}
         shard.notes[NOTE] = places
+        self._loading = {loading for loading in self._loading if loading.partitions} | {shard}
         self._load(shard)
 
     def loaded(self, shard: Shard, records: Sequence[tuple[str, bytes | None]]) -> None:
         """The records of a shard's places, in the order of the log."""
+        self._loading.discard(shard)
         places: ShardPlaces | None = shard.notes.get(NOTE)
         if places is None or places.is_loaded:
             return

@@ -8,6 +8,7 @@ jobs; jobs that are under way need no record, because a worker that takes over m
 |--------------|-------------------------------------------------------------------------------------------------|
 | a key        | until its job has ended and the window (24 h) after that is over                                |
 | a unique job | until its job has ended; with a window until that is over, if the state it ended in holds it     |
+| either       | while its job waits in a retry topic until an hour after it was due                            |
 | any          | while there are at most `MAX_PLACES` of them in the partition: then the oldest ended ones go     |
 
 Time is that of the jobs' creation, never later than now: a backlog that is worked off late is judged as if in time.
@@ -147,7 +148,11 @@ class UniqueIndex:
         passes, replaced = False, None
         for claim in wanted:
             holder = self._holders.get(claim.place)
-            if holder is None or holder.is_job(job) or self._is_free(holder, claim, job):
+            if holder is None or self._is_free(holder, claim, job):
+                continue
+            if holder.is_job(job):
+                if claim.on_conflict != "replace":
+                    holder.away_until_ms = 0  # it is back
                 continue
             fate = _fate(job, claim, holder)
             if fate is Fate.PASSES:
@@ -212,8 +217,10 @@ class UniqueIndex:
 
     def _is_free(self, holder: Holder, claim: Claim, job: Claimant) -> bool:
         """Whether the place is free for a later job; an earlier one never takes it from a later one."""
-        if not holder.is_older_than(job):
+        if holder.is_job(job) or not holder.is_older_than(job):
             return False
+        if 0 < holder.away_until_ms <= job.created_ms and holder.state not in TERMINAL:
+            return True  # it was cancelled where it waited, or is lost
         if holder.until_ms is None:
             return False
         return job.created_ms >= holder.until_ms or (

@@ -134,13 +134,15 @@ def test_cancelling_ends_blocked_jobs_and_tells_the_one_that_runs(log: Log) -> N
 
         async with running(app):
             flow = app.workflow("long").add("a", slow.prepare()).add("b", after.prepare(), after="a")
+            flow.add("c", after.with_(delay="30d").prepare())
             sent = await flow.send(tenant="acme")
             await begun.wait()
             assert await log.states(sent.job_id("b")) == ["blocked"]
+            await until(lambda: log.states(sent.job_id("c")), lambda states: states == ["scheduled"])
             await sent.cancel(by="tester")
             state = await sent.wait()
             assert state.state == "cancelled"
-            assert state.nodes == {"a": "cancelled", "b": "cancelled"}
+            assert state.nodes == {"a": "cancelled", "b": "cancelled", "c": "cancelled"}
 
     asyncio.run(main())
 

@@ -212,3 +212,19 @@ def test_a_replaced_job_is_known_when_it_comes_back_though_its_successor_has_end
         other.load(place, value)
     assert other.claim(claimant(0, 1_000), [claim]).fate is Fate.REPLACED
     assert other.claim(claimant(2, 5_000), [claim]).fate is Fate.TAKES
+
+
+def test_a_place_is_free_an_hour_after_a_job_that_waited_elsewhere_was_due_and_did_not_come() -> None:
+    index, claim = UniqueIndex(), CLAIMS["passing"]
+    index.claim(claimant(0, 1_000), [claim])
+    index.ended(claimant(0, 1_000), [claim], State.SCHEDULED, at_ms=1_000, due_ms=9_000)
+    assert index.claim(claimant(1, 9_000 + AWAY_MARGIN_MS - 1), [claim]).fate is Fate.LOSES
+    assert index.claim(claimant(2, 9_000 + AWAY_MARGIN_MS), [claim]).fate is Fate.TAKES
+
+
+def test_a_job_that_came_back_keeps_its_place_however_long_it_runs() -> None:
+    index, claim = UniqueIndex(), CLAIMS["passing"]
+    index.claim(claimant(0, 1_000), [claim])
+    index.ended(claimant(0, 1_000), [claim], State.SCHEDULED, at_ms=1_000, due_ms=9_000)
+    assert index.claim(claimant(0, 1_000), [claim]).fate is Fate.TAKES
+    assert index.claim(claimant(1, 9_000 + 10 * AWAY_MARGIN_MS), [claim]).fate is Fate.LOSES

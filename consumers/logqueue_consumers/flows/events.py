@@ -49,7 +49,7 @@ class FlowEvents:
 
 
 def flow_event(
-    workflow: str, *, group: str, topic: str, partition: int, state: State, result: bytes | None, at_ms: int
+    workflow: str, *, group: str, topic: str, partition: int, state: State, at_ms: int, result: bytes | None = None
 ) -> Outgoing | None:
     """The record that tells of a job's end; `workflow` is its `job-workflow` header. None if it is another group's."""
     place = read_workflow_header(workflow)

@@ -20,6 +20,7 @@ from logqueue.jobs.control import CANCEL, Cancel
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.control.notes import encode_details, read_details
+from logqueue_consumers.flows.events import flow_event
 from logqueue_consumers.keeper.command_board import CommandBoard, Commands
 from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
@@ -143,10 +144,18 @@ class WaitingJobs:
         ]
 
     def _ended(self, job: WaitingJob, status: JobStatus, now_ms: int) -> list[Outgoing]:
-        """A schedule may wait for the end of this job. Its partition may be another one: it is named."""
-        if job.read.holds is None:
-            return []
-        return [ended_record(self._names, job.read.holds, job_id=job.id, state=status.state, at_ms=now_ms)]
+        """A schedule or a workflow may wait for the end of this job. Its partition may be another one: it is named."""
+        records: list[Outgoing] = []
+        if job.read.holds is not None:
+            records.append(ended_record(self._names, job.read.holds, job_id=job.id, state=status.state, at_ms=now_ms))
+        if job.read.workflow is not None:
+            topic = self._names.flows
+            partition = partition_of(job.route, self._place.count_of(topic))
+            event = flow_event(
+                job.read.workflow, group=job.group, topic=topic, partition=partition, state=status.state, at_ms=now_ms
+            )
+            records += [event] if event is not None else []
+        return records
 
     def _status(self, job: WaitingJob, status: JobStatus, now_ms: int) -> Outgoing:
         topic = self._names.status
