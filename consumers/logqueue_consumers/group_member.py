@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 
 from logqueue.jobs.connection import stop_client
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.topics import TopicRole
-from logqueue_consumers.commit_notes import CommitNotes, Named, read_notes, write_notes
-from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S, named_in, watch_for
+from logqueue_consumers.commit_notes import CommitNotes, read_notes
+from logqueue_consumers.commits import Commits
+from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S, watch_for
 from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.heartbeats.pulse import Identity
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.offset_map import Run, decode, merge
 from logqueue_consumers.offset_reader import OffsetReader
@@ -38,7 +40,7 @@ from logqueue_consumers.status_tail import Finished, StatusTail
 
 if TYPE_CHECKING:
     from logqueue_consumers.transactions.exactly_once import ExactlyOnce
-    from logqueue_consumers.transactions.transaction import Membership, Position
+    from logqueue_consumers.transactions.values import Membership
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +79,6 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     ) -> None:
         self._engine = engine
         self._make_consumer = make_consumer
-        self._offsets = offsets
         self._group = group
         self._topics = topics
         self._orders = orders
@@ -85,9 +86,6 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._hurry = hurry
         self._on_ready = on_ready
         self._tail = tail
-        self._status_ends = status_ends
-        self._status_floor: list[int] = []
-        """Where the status topic ended when the partitions were taken up."""
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: dict[TopicPartition, OwnedPartition] = {}
         self._away: dict[TopicPartition, OwnedPartition] = {}
@@ -96,10 +94,17 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._transactions = transactions
         self._generation: Membership | None = None
         """The one under which the partitions in hand were assigned."""
-        # A commit between the plan and the end of a transaction would take back what that commits.
-        self._commit_lock = asyncio.Lock() if transactions is None else engine.outbox.lock
+        self._commits = Commits(
+            offsets,
+            group=group,
+            timeout_s=limits.flush_timeout_s,
+            # A commit between the plan and the end of a transaction would take back what that commits.
+            lock=asyncio.Lock() if transactions is None else engine.outbox.lock,
+            status_ends=status_ends,
+            transactions=transactions,
+        )
         if transactions is not None:
-            transactions.source = self
+            transactions.bind(self, self._commits)
 
     # --- life ---
 
@@ -206,6 +211,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """What the group calls this member; None while it has not joined."""
         coordinator = self._consumer._coordinator if self._consumer is not None else None
         return getattr(coordinator, "member_id", None) or None
+
+    def identity(self) -> Identity | None:
+        """Who sends the group's heartbeats; None while this member has not joined."""
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        if coordinator is None or self.member_id is None:
+            return None
+        return Identity(self.member_id, coordinator.generation)
 
     async def position(self, tp: TopicPartition) -> int:
         """Where the consumer is in an assigned partition: behind markers too, which nobody takes."""
@@ -360,14 +372,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 return
 
     async def _take_up_all(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
-        committed = await self.committed(assigned)
+        committed = await self._commits.read(assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         notes = {tp: read_notes(committed[tp][1], base=committed[tp][0]) for tp in assigned}
         written: Finished = {}
         if self._tail is not None:
             marks = [note.bookmark for note in notes.values() if note.bookmark is not None]
             if marks or self._transactions is None:
-                written, self._status_floor = await self._tail.read(marks)
+                written, self._commits.status_floor = await self._tail.read(marks)
         left = [tp for tp, note in notes.items() if note.has_crashed]
         if left:
             log.warning("partitions taken over from a worker that did not give them up", partitions=len(left))
@@ -444,60 +456,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         except (KafkaError, TimeoutError) as error:
             log.error("last commit failed", group=self._group, error=repr(error))
 
-    async def _commit(
-        self,
-        partitions: Mapping[TopicPartition, OwnedPartition],
-        *,
-        is_first: bool = False,
-        is_last: bool = False,
-        is_handover: bool = False,
-    ) -> None:
-        """Commit what changed, or everything: with the first bookmark, or with none because nothing is open.
+    async def _commit(self, partitions: Mapping[TopicPartition, OwnedPartition], **kind: bool) -> None:
+        """Commit, where there is a consumer to do it with; see Commits.write."""
+        if self._consumer is not None:
+            await self._commits.write(self._consumer, partitions, **kind)
 
-        `is_handover` when the partitions are given up, though jobs may go on running.
-        """
-        consumer = self._consumer
-        if consumer is None:
-            return
-        async with asyncio.timeout(self._limits.flush_timeout_s), self._commit_lock:
-            # No await up to the request: maps and bookmark must tell of the same moment.
-            is_open = not is_last
-            bookmark = self._bookmark() if is_open and self._transactions is None else None
-            owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
-            changes, metadata = {}, {}
-            for tp, partition in partitions.items():
-                if partition.standing is not Standing.OWNED:
-                    continue
-                offset, map_text = partition.window.commit()
-                named = named_in(partition.watch, base=offset, is_last=is_handover)
-                commit = offset, write_notes(map_text, base=offset, named=named)
-                if is_first or is_handover or commit != partition.committed:
-                    changes[tp] = commit
-                    text = write_notes(
-                        map_text,
-                        base=offset,
-                        bookmark=bookmark,
-                        owner=owner,
-                        named=named,
-                        is_handover=is_handover and not is_last,
-                    )
-                    metadata[tp] = (offset, text)
-            if not changes:
-                return
-            try:
-                await consumer.commit(metadata)
-            except IllegalStateError as error:
-                log.warning("not committed: partitions are no longer assigned", group=self._group, error=str(error))
-                return
-            for tp, commit in changes.items():
-                partitions[tp].committed = commit
-
-    def _bookmark(self) -> list[int]:
-        """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""
-        ends = self._status_ends()
-        return [max(floor, end or 0) for floor, end in zip(self._status_floor, ends, strict=False)]
-
-    # --- commits in transactions (see `transactions.exactly_once.Positions`) ---
+    # --- membership, as transactions ask for it (see `transactions.exactly_once.Member`) ---
 
     def membership(self) -> Membership | None:
         """The generation under which the partitions were assigned; None while none are."""
@@ -513,43 +477,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         """The partitions whose positions are known."""
         return self._partitions.values()
 
-    def positions(
-        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
-    ) -> dict[TopicPartition, Position]:
-        """What to commit for these partitions when these offsets are finished too."""
-        from logqueue_consumers.transactions.transaction import Position
-
-        found = {}
-        for partition, offsets in finished.items():
-            offset, map_text = partition.window.commit(offsets)
-            named = self._named(partition, base=offset, finished=offsets)
-            text = write_notes(map_text, base=offset, owner=owner, named=named)
-            found[TopicPartition(partition.topic, partition.partition)] = Position(offset, text)
-        return found
-
-    def positions_written(self, positions: Mapping[TopicPartition, Position]) -> None:
-        """These positions are in the log: the next regular commit has nothing to add to them."""
-        for tp, (offset, text) in positions.items():
-            partition = self._partitions.get(tp)
-            if partition is not None:
-                notes = read_notes(text, base=offset)
-                partition.committed = offset, write_notes(notes.map_text, base=offset, named=notes.named)
-
-    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-        """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
-        return await self._offsets.read(self._group, partitions)
-
-    @staticmethod
-    def _named(partition: OwnedPartition, *, base: int, finished: Collection[int]) -> list[Named]:
-        if partition.watch is None:
-            return []
-        return [job for job in named_in(partition.watch, base=base, is_last=False) if job.offset not in finished]
-
     def _membership_of(self, consumer: AIOKafkaConsumer) -> Membership | None:
         """Who this member is in the group, as aiokafka's coordinator has it; None where nobody asks."""
         if self._transactions is None:
             return None
-        from logqueue_consumers.transactions.transaction import Membership
+        from logqueue_consumers.transactions.values import Membership
 
         coordinator = consumer._coordinator
         return Membership(self._group, coordinator.member_id, coordinator.generation, consumer._group_instance_id)

@@ -56,6 +56,9 @@ class WorkerLimits:
 
     heartbeat_s: float = 3.0
     """How often a worker tells of itself in `jobs.workers`."""
+    blocked_loop_s: float = 240.0
+    """How long a thread keeps the worker in its group while a handler blocks the event loop; below the 300 s after
+    which aiokafka leaves by itself."""
     stuck_after_s: float = 60.0
     """A worker that moves nothing for so long although there is work for it has a problem, and says so."""
 

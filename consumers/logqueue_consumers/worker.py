@@ -24,6 +24,7 @@ from logqueue_consumers.dispatch.steering import Steering
 from logqueue_consumers.flows.events import FlowEvents
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.heartbeats.health import HealthServer, keep_file
+from logqueue_consumers.heartbeats.pulse import Pulse
 from logqueue_consumers.heartbeats.watch import LivenessWatch
 from logqueue_consumers.heartbeats.writer import HeartbeatWriter
 from logqueue_consumers.keeper.attendance import attend_keepers
@@ -123,6 +124,7 @@ class Worker:
         self._health = health if health is not None else Health()
         self._member: GroupMember | None = None
         self._watch: LivenessWatch | None = None
+        self.pulse: Pulse | None = None
         self.health_port: int | None = None
         """Where GET /healthz is answered; None when it was not asked for."""
 
@@ -158,7 +160,7 @@ class Worker:
         writer = HeartbeatWriter(
             bench, member, watch, queues=self._queues, instance_id=self._instance_id, stopping=stopping
         )
-        bench.companions += [watch.run, writer.run]
+        bench.companions += [watch.run, writer.run, self._make_pulse(member).run]
         if self._health.file is not None:
             file = self._health.file
             bench.companions.append(lambda: keep_file(file, self.report))
@@ -172,6 +174,20 @@ class Worker:
             log.warning("the log does not take a farewell: this worker is listed as lost for a while")
         finally:
             await server.stop()
+
+    def _make_pulse(self, member: GroupMember) -> Pulse:
+        bench, limits = self._bench, self._bench.limits
+        assert bench.engine is not None, "prepared"
+        engine = bench.engine
+        self.pulse = Pulse(
+            self._settings,
+            group=bench.group,
+            identity=member.identity,
+            running_types=lambda: sorted({str(job.type) for job, _ in engine.running_jobs()}),
+            session_timeout_s=limits.session_timeout_ms / 1000,
+            blocked_loop_s=limits.blocked_loop_s,
+        )
+        return self.pulse
 
     async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,5 +148,35 @@ def test_cpu_bound_plain_handlers_do_not_cost_a_worker_its_membership(log: Log) 
                 assert (await job.wait(timeout=60)).attempt == 1
             assert running.worker._member.member_id == member
         assert len([status for status in await log.statuses() if status.is_terminal]) == 12
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_an_async_handler_that_blocks_the_loop_does_not_cost_a_worker_its_membership(log: Log) -> None:
+    """A thread sends the group's heartbeats for longer than the session timeout, then the loop goes on as before."""
+
+    async def main() -> None:
+        app = log.app()
+        app.queue("long", partitions=PARTITIONS)
+        limits = replace(FAST, session_timeout_ms=6_000)
+
+        @app.job("compute", queue="long")
+        async def compute(*, seconds: float) -> int:
+            until_s, turns = time.monotonic() + seconds, 0
+            while time.monotonic() < until_s:
+                turns += 1
+            return turns
+
+        async with working(app, limits=limits) as running:
+            assert running.worker is not None and running.worker._member is not None
+            assert running.worker.pulse is not None
+            before = running.worker._member.identity()
+            job = await compute.send(seconds=limits.session_timeout_ms / 1000 + 1.5)
+            assert (await job.wait(timeout=60)).attempt == 1
+            assert running.worker.pulse.beats >= 2
+            await (await compute.send(seconds=0.0)).wait(timeout=20)
+            assert running.worker._member.identity() == before, "the same member in the same generation"
+        assert [str(s.state) for s in await log.statuses() if s.is_terminal] == ["succeeded", "succeeded"]
 
     asyncio.run(main())
