@@ -16,6 +16,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from logqueue_consumers.at_least_once import complain
+from logqueue_consumers.commits import Commits
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing, Refusal
@@ -24,14 +25,14 @@ from logqueue_consumers.pending import Delivered, Pending
 from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.topic_partitions import TopicPartitions
 from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing
-from logqueue_consumers.transactions.transaction import (
+from logqueue_consumers.transactions.transaction import TransactionalProducer
+from logqueue_consumers.transactions.values import (
     Aborted,
     Membership,
     NotMember,
     Position,
     Refused,
     Transaction,
-    TransactionalProducer,
     Uncertain,
 )
 from logqueue_consumers.transactions.wire import BrokerError, LogClient
@@ -44,8 +45,8 @@ MEMBER_WAIT_S = 0.02
 """How long to wait before looking again whether partitions are taken up, or gone."""
 
 
-class Positions(Protocol):
-    """Who knows what the worker owns and what has to be committed for it (the group member)."""
+class Member(Protocol):
+    """Who knows what the worker owns."""
 
     def membership(self) -> Membership | None:
         """Under which generation the partitions were assigned; None while none are."""
@@ -57,20 +58,6 @@ class Positions(Protocol):
 
     def held_partitions(self) -> Collection[OwnedPartition]:
         """The partitions whose positions are known."""
-        ...
-
-    def positions(
-        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
-    ) -> dict[TopicPartition, Position]:
-        """What to commit for these partitions when these offsets are finished too."""
-        ...
-
-    def positions_written(self, positions: Mapping[TopicPartition, Position]) -> None:
-        """These positions are in the log."""
-        ...
-
-    async def committed(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, tuple[int, str]]:
-        """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
         ...
 
 
@@ -94,8 +81,12 @@ class ExactlyOnce:
         self._number = 0
         self._backoff_s = 0.0
         self._max_batch_records: int | None = None
-        self.source: Positions | None = None
-        """Set by the member before the first record is taken."""
+        self._member: Member | None = None
+        self._commits: Commits | None = None
+
+    def bind(self, member: Member, commits: Commits) -> None:
+        """Whose transactions these are; comes before the first record is taken."""
+        self._member, self._commits = member, commits
 
     @property
     def transactional_id(self) -> str:
@@ -104,10 +95,10 @@ class ExactlyOnce:
 
     async def deliver(self, pending: Pending) -> Delivered:
         """Write one transaction; what it has no room for, and what was aborted, comes back."""
-        source = self.source
-        assert source is not None, "the member comes first"
-        membership = source.membership()
-        ready = source.held_partitions() if membership is not None else ()
+        member, commits = self._member, self._commits
+        assert member is not None and commits is not None, "bind() comes first"
+        membership = member.membership()
+        ready = member.held_partitions() if membership is not None else ()
         now, later = cut(pending, self._limits.max_transaction_records, ready)
         if not now.count:
             await asyncio.sleep(MEMBER_WAIT_S)
@@ -121,19 +112,22 @@ class ExactlyOnce:
             return _refuse(now, later, records, homeless, sizes)
         finished = finishing(now)
         # No await up to the request: positions and membership must tell of the same moment.
-        if source.membership() != membership or not finished.keys() <= set(source.held_partitions()):
+        if member.membership() != membership or not finished.keys() <= set(member.held_partitions()):
             return Delivered((), now + later)
         self._number += 1
-        offsets = source.positions(finished, owner=self.owner_note())
+        offsets = commits.positions(finished, owner=self.owner_note())
         transaction = Transaction(records=records, offsets=offsets, membership=membership if offsets else None)
         try:
-            is_committed = await self._write(source, transaction)
+            is_committed = await self._write(member, commits, transaction)
         except Refused as refused:
             refusals = [Refusal(place, refused.error) for place in refused.places]
             return _refuse(now, later, records, refusals, sizes)
-        return after_commit(now, later) if is_committed else after_abort(now, later)
+        if not is_committed:
+            return after_abort(now, later)
+        commits.written(finished, offsets)
+        return after_commit(now, later)
 
-    async def _write(self, source: Positions, transaction: Transaction) -> bool:
+    async def _write(self, member: Member, commits: Commits, transaction: Transaction) -> bool:
         """Write a transaction; false when it did not happen. Raises Refused where it never will with these records."""
         try:
             await self._producer.write(transaction, max_batch_records=self._max_batch_records)
@@ -149,7 +143,7 @@ class ExactlyOnce:
             log.info("transaction aborted: no member of this generation", reason=str(error))
             await self._renew()
             assert transaction.membership is not None, "nobody else is told so"
-            source.membership_over(transaction.membership)
+            member.membership_over(transaction.membership)
             return False
         except Aborted as error:
             log.warning("transaction aborted: it is written again", reason=str(error))
@@ -160,11 +154,10 @@ class ExactlyOnce:
         except Uncertain as error:
             log.warning("transaction in doubt", reason=str(error))
             await self._renew()
-            if not await _happened(source, transaction.offsets):
+            if not await _happened(commits, transaction.offsets):
                 return False
         self._backoff_s = 0.0
         self._max_batch_records = None
-        source.positions_written(transaction.offsets)
         return True
 
     def owner_note(self) -> str:
@@ -193,11 +186,11 @@ class ExactlyOnce:
                 return
 
 
-async def _happened(source: Positions, offsets: Mapping[TopicPartition, Position]) -> bool:
+async def _happened(commits: Commits, offsets: Mapping[TopicPartition, Position]) -> bool:
     """Whether a transaction was committed: its positions, which no other commit has, are in the log then."""
     if not offsets:
         return False
-    found = await source.committed(list(offsets))
+    found = await commits.read(list(offsets))
     return any(tuple(found[tp]) == tuple(position) for tp, position in offsets.items())
 
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
@@ -38,8 +37,8 @@ from logqueue.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitRequestTopic,
 )
 from logqueue.protocol.schema import Message
-from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.transactions.batches import Batch, Session, build_batches
+from logqueue_consumers.transactions.values import Aborted, NotMember, Refused, Transaction, Uncertain
 from logqueue_consumers.transactions.wire import GROUP as GROUP_COORDINATOR
 from logqueue_consumers.transactions.wire import TRANSACTION, UNREACHED, BrokerError, LogClient
 
@@ -83,54 +82,6 @@ _NOT_MEMBER = frozenset(
         ErrorCode.STALE_MEMBER_EPOCH,
     }
 )
-
-
-class Membership(NamedTuple):
-    """Who commits: the coordinator refuses those whose generation is over (KIP-447)."""
-
-    group: str
-    member_id: str
-    generation: int
-    instance_id: str | None
-
-
-class Position(NamedTuple):
-    """A committed offset with its metadata."""
-
-    offset: int
-    metadata: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transaction:
-    """Everything that one transaction writes. Records have their partitions."""
-
-    records: Sequence[Outgoing]
-    offsets: Mapping[TopicPartition, Position]
-    membership: Membership | None
-    """None only where there are no offsets."""
-
-
-class Aborted(Exception):
-    """The transaction did not happen."""
-
-
-class NotMember(Aborted):
-    """It did not happen because the group has gone on without this member: partitions are about to be lost."""
-
-
-class Refused(Aborted):
-    """It did not happen because of these records (by place). `is_exact` unless they were refused as a batch."""
-
-    def __init__(self, places: Sequence[int], error: BrokerError, *, is_exact: bool) -> None:
-        super().__init__(str(error))
-        self.places = places
-        self.error = error
-        self.is_exact = is_exact
-
-
-class Uncertain(Exception):
-    """Its end was asked for, and no answer can tell any more whether it happened."""
 
 
 class TransactionalProducer:

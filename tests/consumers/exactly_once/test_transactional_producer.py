@@ -15,14 +15,14 @@ from logqueue_consumers.commit_notes import write_notes
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.transactions.opening import is_implicit, what_is_missing
-from logqueue_consumers.transactions.transaction import (
+from logqueue_consumers.transactions.transaction import TransactionalProducer
+from logqueue_consumers.transactions.values import (
     Aborted,
     Membership,
     NotMember,
     Position,
     Refused,
     Transaction,
-    TransactionalProducer,
     Uncertain,
 )
 from logqueue_consumers.transactions.wire import LogClient

@@ -1,0 +1,139 @@
+"""What a member commits: offset, offset map and notes, by themselves or in a transaction. Shell over the request.
+
+By themselves: regularly, to name jobs that may end the process, when partitions are taken up and when they are given
+up. With exactly-once processing positions go with the outcomes that they follow from (`transactions.exactly_once`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError
+
+from logqueue_consumers.commit_notes import Named, read_notes, write_notes
+from logqueue_consumers.crash_watch import named_in
+from logqueue_consumers.offset_reader import OffsetReader
+from logqueue_consumers.partition import OwnedPartition, Standing
+
+if TYPE_CHECKING:
+    from logqueue_consumers.transactions.exactly_once import ExactlyOnce
+    from logqueue_consumers.transactions.values import Position
+
+log = structlog.get_logger(__name__)
+
+
+class Commits:
+    """The commits of one group by one member."""
+
+    def __init__(
+        self,
+        offsets: OffsetReader,
+        *,
+        group: str,
+        timeout_s: float,
+        lock: asyncio.Lock,
+        status_ends: Callable[[], Sequence[int | None]],
+        transactions: ExactlyOnce | None,
+    ) -> None:
+        """`lock` is held by whoever commits; `status_ends` are the ends of what this process has written."""
+        self._offsets = offsets
+        self._group = group
+        self._timeout_s = timeout_s
+        self._lock = lock
+        self._status_ends = status_ends
+        self._transactions = transactions
+        self.status_floor: list[int] = []
+        """Where the status topic ended when the partitions were taken up."""
+
+    async def read(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
+        """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
+        return await self._offsets.read(self._group, partitions)
+
+    async def write(
+        self,
+        consumer: AIOKafkaConsumer,
+        partitions: Mapping[TopicPartition, OwnedPartition],
+        *,
+        is_first: bool = False,
+        is_last: bool = False,
+        is_handover: bool = False,
+    ) -> None:
+        """Commit what changed, or everything: with the first bookmark, or with none because nothing is open.
+
+        `is_handover` when the partitions are given up, though jobs may go on running. Raises TimeoutError and
+        aiokafka's errors.
+        """
+        async with asyncio.timeout(self._timeout_s), self._lock:
+            # No await up to the request: maps and bookmark must tell of the same moment.
+            is_open = not is_last
+            bookmark = self._bookmark() if is_open and self._transactions is None else None
+            owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
+            changes, metadata = {}, {}
+            for tp, partition in partitions.items():
+                if partition.standing is not Standing.OWNED:
+                    continue
+                offset, map_text = partition.window.commit()
+                named = named_in(partition.watch, base=offset, is_last=is_handover)
+                commit = offset, write_notes(map_text, base=offset, named=named)
+                if is_first or is_handover or commit != partition.committed:
+                    changes[tp] = commit
+                    text = write_notes(
+                        map_text,
+                        base=offset,
+                        bookmark=bookmark,
+                        owner=owner,
+                        named=named,
+                        is_handover=is_handover and not is_last,
+                    )
+                    metadata[tp] = (offset, text)
+            if not changes:
+                return
+            try:
+                await consumer.commit(metadata)
+            except IllegalStateError as error:
+                log.warning("not committed: partitions are no longer assigned", group=self._group, error=str(error))
+                return
+            for tp, commit in changes.items():
+                partitions[tp].committed = commit
+
+    def positions(
+        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
+    ) -> dict[TopicPartition, Position]:
+        """What a transaction commits for these partitions when these offsets are finished too."""
+        from logqueue_consumers.transactions.values import Position
+
+        found = {}
+        for partition, offsets in finished.items():
+            offset, map_text = partition.window.commit(offsets)
+            named = _named(partition, base=offset, finished=offsets)
+            text = write_notes(map_text, base=offset, owner=owner, named=named)
+            found[_place(partition)] = Position(offset, text)
+        return found
+
+    def written(
+        self, partitions: Iterable[OwnedPartition], positions: Mapping[TopicPartition, tuple[int, str]]
+    ) -> None:
+        """A transaction committed these positions: the next commit has nothing to add to them."""
+        for partition in partitions:
+            offset, text = positions[_place(partition)]
+            notes = read_notes(text, base=offset)
+            partition.committed = offset, write_notes(notes.map_text, base=offset, named=notes.named)
+
+    def _bookmark(self) -> list[int]:
+        """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""
+        ends = self._status_ends()
+        return [max(floor, end or 0) for floor, end in zip(self.status_floor, ends, strict=False)]
+
+
+def _place(partition: OwnedPartition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.partition)
+
+
+def _named(partition: OwnedPartition, *, base: int, finished: Collection[int]) -> list[Named]:
+    if partition.watch is None:
+        return []
+    return [job for job in named_in(partition.watch, base=base, is_last=False) if job.offset not in finished]
