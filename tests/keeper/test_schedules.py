@@ -57,10 +57,10 @@ def test_a_declared_schedule_makes_a_job_per_run_with_its_time(log: Log) -> None
 
 def test_a_schedule_that_is_no_longer_declared_ends_with_the_next_start(log: Log) -> None:
     async def scenario() -> None:
-        app, seen = app_with_ticks(log, cron="* * * * * *")
+        app, _ = app_with_ticks(log, cron="* * * * * *")
         async with working(app, limits=FAST):
             await log.terminal(count=1)
-        app, seen = app_with_ticks(log)
+        app, _ = app_with_ticks(log)
         async with working(app, limits=FAST):
             await until(lambda: latest(log, "state/ticks"), lambda value: value is None)
         assert await latest(log, f"declared/{app.name}") is None

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "job": "one job: get, wait, log, cancel, retry, run-now, discard",
     "jobs": "many jobs: ls, cancel, retry, discard",
     "workflow": "workflows: ls, show, cancel",
+    "schedule": "cron schedules: ls, show, set, pause, resume, run-now, rm",
     "dlq": "dead letters: ls, show, replay, discard",
     "replay": "run history again in a shadow group",
     "export": "write jobs to a file that tests run handlers on",

@@ -22,6 +22,7 @@ from logqueue_api.rest import (
     problems,
     queue_routes,
     replay_routes,
+    schedule_routes,
     service_routes,
     steering_routes,
     topic_routes,
@@ -47,6 +48,7 @@ _ROUTERS: Final = (
     worker_routes.router,
     workflow_routes.router,
     replay_routes.router,
+    schedule_routes.router,
     service_routes.router,
 )
 
@@ -79,6 +81,7 @@ def build_app(services: Services) -> FastAPI:
         control_routes.CommandRequest,
         control_routes.BulkRequest,
         *steering_routes.MODELS,
+        *schedule_routes.MODELS,
     )
     for router in _ROUTERS:
         app.include_router(router, dependencies=[Depends(only_known_query)])

@@ -1,38 +1,29 @@
 """The cron schedules as a machine: folds their records, and makes the jobs of runs that are due. No IO.
 
-A run is one transaction: its job, and the state that says it was made. Schedules are few (`MAX_SCHEDULES`) and are held
-in memory; the index has their records, so that a restart need not read the topic.
+A run is one transaction: its job, and the state that says it was made. Schedules are few and are held in
+memory; the index has their records, so that a restart need not read the topic.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 import structlog
 
 from logqueue.jobs.headers import HOLDS, IDEMPOTENCY_KEY, SCHEDULE, SCHEDULED_AT, job_headers
 from logqueue.jobs.payload import encode_result
+from logqueue.jobs.schedule_book import ScheduleBook
 from logqueue.jobs.schedules import (
     CRON_PREFIXES,
-    DECLARED,
     ENDED,
     PAUSE,
     RUN,
     STATE,
     Mark,
-    Override,
     Schedule,
-    State,
     basis_of,
-    decode_declared,
     decode_mark,
-    decode_override,
-    decode_state,
     encode,
 )
-from logqueue.jobs.schedules import SCHEDULE as SET
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.keeper.cron_plan import Run, plan, wake_of
@@ -42,9 +33,6 @@ from logqueue_consumers.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
-V = TypeVar("V")
-
-MAX_SCHEDULES = 10_000
 _PREFIXES = tuple(prefix.encode() for prefix in CRON_PREFIXES)
 
 
@@ -60,10 +48,7 @@ class CronSchedules:
         self._index = index
         self._place = place
         self._names = names
-        self._declared: dict[str, dict[str, Schedule]] = {}
-        self._set: dict[str, Override] = {}
-        self._pauses: dict[str, Mark] = {}
-        self._states: dict[str, State] = {}
+        self._book = ScheduleBook()
         self._runs: dict[str, dict[str, Mark]] = {}
         self._ended: dict[str, dict[str, Mark]] = {}
         self._wakes: dict[str, int] = {}
@@ -71,7 +56,7 @@ class CronSchedules:
         for prefix in _PREFIXES:
             for row in index.scan(prefix):
                 self._fold(row.key, row.value)
-        self._review(self._names_known())
+        self._review(self._book.names().union(self._runs, self._ended))
 
     def apply(self, record: Kept) -> None:
         """Fold a record."""
@@ -96,28 +81,17 @@ class CronSchedules:
         runs, ended = self._runs.get(name, {}), self._ended.get(name, {})
         gone = [self._tombstone(f"{RUN}{name}/{run}", now_ms) for run in runs]
         gone += [self._tombstone(f"{ENDED}{name}/{job_id}", now_ms) for job_id in ended]
-        schedule = self.schedule(name)
+        schedule = self._book.schedule(name)
         if schedule is None:
-            if name in self._pauses:
+            if name in self._book.pauses:
                 gone.append(self._tombstone(PAUSE + name, now_ms))
-            if name in self._states:
+            if name in self._book.states:
                 gone.append(self._tombstone(STATE + name, now_ms))
             return gone
-        planned = plan(
-            schedule, self._states.get(name), now_ms, is_paused=name in self._pauses, ended=ended, run_now=runs
-        )
+        is_paused, known = name in self._book.pauses, self._book.states.get(name)
+        planned = plan(schedule, known, now_ms, is_paused=is_paused, ended=ended, run_now=runs)
         state = self._own((STATE + name).encode(), encode(planned.state), now_ms)
         return [*(self._job(schedule, run, now_ms) for run in planned.runs), state, *gone]
-
-    def schedule(self, name: str) -> Schedule | None:
-        """The schedule that holds under a name."""
-        override = self._set.get(name)
-        if override is not None:
-            return override.schedule
-        for app in sorted(self._declared):
-            if name in self._declared[app]:
-                return self._declared[app][name]
-        return None
 
     def _job(self, schedule: Schedule, run: Run, now_ms: int) -> Outgoing:
         extra = [
@@ -146,40 +120,22 @@ class CronSchedules:
 
     # --- folding ---
 
-    def _names_known(self) -> set[str]:
-        known = {name for schedules in self._declared.values() for name in schedules}
-        return known.union(self._set, self._pauses, self._states, self._runs, self._ended)
-
     def _fold(self, key: bytes, value: bytes | None) -> set[str]:
         """Take a record in; returns the schedules that it is about."""
         try:
             kind, _, subject = key.decode().partition("/")
-            return self._fold_kind(kind + "/", subject, value)
-        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
-            log.error("no schedule", key=repr(key[:200]), error=str(error))
-            return set()
-
-    def _fold_kind(self, kind: str, subject: str, value: bytes | None) -> set[str]:
-        if kind == DECLARED:
-            before = self._declared.pop(subject, {})
-            if value is not None:
-                self._declared[subject] = _bounded(decode_declared(value))
-            return {*before, *self._declared.get(subject, {})}
-        if kind in (RUN, ENDED):
+            if kind + "/" not in (RUN, ENDED):
+                return self._book.apply(kind + "/", subject, value)
             name, _, mark = subject.partition("/")
-            marks = (self._runs if kind == RUN else self._ended).setdefault(name, {})
+            marks = (self._runs if kind + "/" == RUN else self._ended).setdefault(name, {})
             if value is not None:
                 marks[mark] = decode_mark(value)
             else:
                 marks.pop(mark, None)
-            return {name}
-        if kind == SET:
-            _keep(self._set, subject, value, decode_override)
-        elif kind == PAUSE:
-            _keep(self._pauses, subject, value, decode_mark)
-        else:
-            _keep(self._states, subject, value, decode_state)
-        return {subject}
+        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+            log.error("no schedule", key=repr(key[:200]), error=str(error))
+            return set()
+        return {name}
 
     def _review(self, names: set[str]) -> None:
         """When these want to be looked at."""
@@ -193,22 +149,9 @@ class CronSchedules:
     def _wake(self, name: str) -> int | None:
         if self._runs.get(name) or self._ended.get(name):
             return 0
-        schedule, state = self.schedule(name), self._states.get(name)
+        schedule, state = self._book.schedule(name), self._book.states.get(name)
         if schedule is None:
-            return None if state is None and name not in self._pauses else 0
-        if state is None or state.basis != basis_of(schedule, is_paused=name in self._pauses):
+            return None if state is None and name not in self._book.pauses else 0
+        if state is None or state.basis != basis_of(schedule, is_paused=name in self._book.pauses):
             return 0
         return wake_of(schedule, state)
-
-
-def _keep(known: dict[str, V], subject: str, value: bytes | None, decode: Callable[[bytes], V]) -> None:
-    known.pop(subject, None)
-    if value is not None:
-        known[subject] = decode(value)
-
-
-def _bounded(schedules: dict[str, Schedule]) -> dict[str, Schedule]:
-    if len(schedules) > MAX_SCHEDULES:
-        log.error("too many schedules: the rest is left out", schedules=len(schedules), limit=MAX_SCHEDULES)
-        return dict(list(schedules.items())[:MAX_SCHEDULES])
-    return schedules
