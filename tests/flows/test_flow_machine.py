@@ -191,6 +191,19 @@ def test_all_results_together_stay_within_what_a_record_takes() -> None:
     assert results["omitted"]
 
 
+def test_results_leave_room_for_large_arguments() -> None:
+    world = World()
+    before = {f"n{number}": OnFailure.FAIL for number in range(9)}
+    large = NodeSpec(type="work", queue="q", value=b"x" * 740_000, headers=[], after=before)
+    world.submit(FLOW, {**{name: spec() for name in before}, "z": large})
+    world.settle()
+    for number in range(9):
+        world.end(FLOW, f"n{number}", "succeeded", b'"' + b"x" * 30_000 + b'"')
+    world.settle()
+    assert len(large.value) + len(world.headers["z"]["job-workflow-results"]) < 1_000_000
+    assert world.results("z")["omitted"]
+
+
 def test_blocked_jobs_say_what_they_wait_for_and_are_queued_after() -> None:
     world = World()
     world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL})})

@@ -11,12 +11,15 @@ from typing import Any, Final
 from logqueue.jobs.flow_records import MAX_RESULTS_BYTES, NodeSpec, encode
 from logqueue_consumers.flows.graph import SUCCEEDED, FlowGraph, is_end
 
+MAX_RECORD_BYTES: Final = 1_000_000 - 64 * 1024
+"""Of a job record with results, less what the owner adds to it: brokers take 1 MiB by default."""
+HEADER_BYTES: Final = 12
 MAX_NAMED: Final = 100
 """Failed or omitted nodes that are named."""
 
 
 def results_header(graph: FlowGraph, flow: str, spec: NodeSpec) -> bytes | None:
-    """The value of `job-workflow-results`, or None where nothing came before."""
+    """The value of `job-workflow-results`, or None where nothing came before. The job's record stays one that fits."""
     if spec.is_callback:
         counts = graph.tally(flow).counts
         return encode(
@@ -34,7 +37,8 @@ def results_header(graph: FlowGraph, flow: str, spec: NodeSpec) -> bytes | None:
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
     omitted: list[str] = []
-    room = MAX_RESULTS_BYTES
+    rest = sum(len(name) + len(value) + HEADER_BYTES for name, value in spec.headers)
+    room = min(MAX_RESULTS_BYTES, MAX_RECORD_BYTES - len(spec.value) - rest)
     for dep in spec.after:
         node = graph.node(flow, dep)
         if node is None or not is_end(node.state):
