@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from logqueue_consumers.keeper.command_board import CommandBoard
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.job_entries import entry_headers, entry_key
-from logqueue_consumers.keeper.machine import Kept, KeeperMachine, Place
+from logqueue_consumers.keeper.machine import KeeperMachine, Kept, Place
 from logqueue_consumers.keeper.scheduler import scheduler_spec
 from logqueue_consumers.outgoing import Outgoing
 from logqueue_schemas.job_status import JobStatus
