@@ -16,6 +16,7 @@ from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.worker import Health
 
 from logqueue import Retry
+from logqueue.clock import SystemClock
 from tests.consumers.conftest import FAST, Log, until, working
 
 QUICK = replace(FAST, heartbeat_s=0.2, stuck_after_s=1.0)
@@ -137,5 +138,75 @@ def test_threads_held_for_good_fail_the_health_check_and_use_up_no_attempts(log:
                 assert [str(status.state) for status in states].count("succeeded") == 2
         finally:
             let_go.set()
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_lives_but_does_not_consume_says_so_until_it_does(log: Log) -> None:
+    """Its fetches end without an answer, as after a broker's hiccup; heartbeats to the group go on."""
+
+    async def main() -> None:
+        app = log.app()
+        app.queue("mail", partitions=1)
+
+        @app.job("send", queue="mail")
+        async def send(*, n: int) -> int:
+            return n
+
+        async with working(app, limits=QUICK, health=Health(host="127.0.0.1", port=0)) as running:
+            assert running.worker is not None and running.worker.health_port is not None
+            port, member = running.worker.health_port, running.worker._member
+            assert member is not None and member._consumer is not None
+            await (await send.send(n=1)).wait(timeout=20)
+            fetch, is_deaf = member._consumer.getmany, True
+
+            async def hang(*partitions: Any, **options: Any) -> Any:
+                if is_deaf:
+                    await asyncio.sleep(0.05)
+                    return {}
+                return await fetch(*partitions, **options)
+
+            member._consumer.getmany = hang
+            jobs = [await send.send(n=n) for n in (2, 3)]
+            _, document = await until(lambda: get(port), lambda found: found[0] == 503)
+            assert "records wait" in document["problem"]
+            tail = RosterTail(log.settings)
+            following = asyncio.create_task(tail.run())
+            now_ms = SystemClock().time_ms
+
+            async def problems() -> Any:
+                return list(tail.roster.problems(now_ms()))
+
+            found = await until(problems, bool)
+            assert found[0][0] == running.metrics().worker
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            is_deaf = False
+            for job in jobs:
+                await job.wait(timeout=20)
+            await until(lambda: get(port), lambda found: found[0] == 200)
+
+    asyncio.run(main())
+
+
+def test_an_idle_worker_is_healthy_and_the_log_confirms_it(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+
+        @app.job("noop")
+        async def noop() -> None: ...
+
+        async with working(app, limits=replace(QUICK, stuck_after_s=0.4)) as running:
+            assert running.worker is not None
+            watch = running.worker._watch
+            assert watch is not None
+
+            async def asked() -> Any:
+                return watch._asked_at_s
+
+            await until(asked, bool)
+            seen = await watch._ask(0)
+            assert (seen.available, seen.is_member, seen.log_error) == (0, True, None)
+            assert running.worker.report()["problem"] is None
 
     asyncio.run(main())
