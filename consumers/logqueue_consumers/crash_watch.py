@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from logqueue.jobs.errors import ErrorClass
@@ -111,6 +111,21 @@ class CrashWatch:
                 partition.watch.waiting.clear()
                 partition.watch.suspects.clear()
         self._paused = deque(job for job in self._paused if not job.partition.is_stopping)
+
+    def withdraw(self, is_gone: Callable[[Job], bool]) -> list[Job]:
+        """Remove and return the waiting jobs for which `is_gone` holds: cancelled ones need not be run alone first."""
+        gone: list[Job] = []
+
+        def without(jobs: deque[Job]) -> deque[Job]:
+            ending = [job for job in jobs if is_gone(job)]
+            gone.extend(ending)
+            return deque(job for job in jobs if job not in ending) if ending else jobs
+
+        for partition in self._partitions:
+            if (watch := partition.watch) is not None:
+                watch.waiting, watch.suspects = without(watch.waiting), without(watch.suspects)
+        self._paused = without(self._paused)
+        return gone
 
     # --- jobs that could start ---
 

@@ -31,6 +31,7 @@ from logqueue_consumers.outbox import Outbox, by_partition
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_of
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.runner import Interrupted, RunnerPool
+from logqueue_consumers.schema_waits import SchemaWaits
 from logqueue_consumers.shard import Shards
 from logqueue_consumers.waiting import WaitingRoom
 
@@ -59,15 +60,12 @@ class JobEngine:
         group: str,
         refresh_schemas: Callable[[], Awaitable[None]],
     ) -> None:
-        self._reader = reader
         self._rules = rules
         self._is_shadow = rules.is_shadow
         self._limits = limits
         self._clock = clock
         self._random = random
-        self._refresh_schemas = refresh_schemas
-        self._schema_waits: dict[int, list[Job]] = {}
-        self._has_schema_waits = asyncio.Event()
+        self._schemas = SchemaWaits(reader, refresh_schemas, self._route)
         self.records = Intake(reader, limits=limits, clock=clock, route=self._route, is_shadow=rules.is_shadow)
         self.shards = Shards()
         self._waiting = WaitingRoom(
@@ -113,19 +111,6 @@ class JobEngine:
         if self.records.deliver(partition, records):
             self.crash_watch.discard(partition)
         self._runners.wake()
-
-    def has_room(self) -> bool:
-        """Whether more records should be fetched at all."""
-        return self.records.has_room()
-
-    def wants(self, partition: OwnedPartition) -> bool:
-        """Whether more records of this partition should be fetched."""
-        return self.records.wants(partition)
-
-    @property
-    def unfinished_count(self) -> int:
-        """Records taken and not finished, those left out that wait for other code."""
-        return self.records.unfinished_count
 
     @property
     def running_count(self) -> int:
@@ -229,7 +214,8 @@ class JobEngine:
         keeper.recheck_all()
         ready = list(self._ready)
         self._ready.clear()
-        for job in [*ready, *self._waiting.retries.remove(keeper.would_finish)]:
+        suspects = self.crash_watch.withdraw(keeper.would_finish) if self.crash_watch.is_on else []
+        for job in [*ready, *self._waiting.retries.remove(keeper.would_finish), *suspects]:
             self._turn_comes(job)
         behind = [job for partition in self.records.partitions for job in partition.lanes.withdraw(keeper.would_finish)]
         for job in [*self._waiting.records.remove(keeper.would_finish), *behind]:
@@ -253,8 +239,7 @@ class JobEngine:
     def _reject(self, job: Job, problem: Exception) -> None:
         """The job cannot run here."""
         if isinstance(problem, SchemaNotRead):
-            self._schema_waits.setdefault(problem.schema_id, []).append(job)
-            self._has_schema_waits.set()
+            self._schemas.add(job, problem.schema_id)
         elif not isinstance(problem, UnknownJobType):
             self._end(self._rules.dead(job, problem, classify(problem), now_us=self._now_us()))
         elif job.partition.kind is TopicKind.PARKED and not self._is_shadow:
@@ -461,17 +446,7 @@ class JobEngine:
 
         The task of an `async` or isolated handler is cancelled. A thread cannot be: its job's context says so.
         """
-        stopped: set[Job] = set()
-        for runner in self._runners.busy():
-            job: Job = runner.job
-            if job.cancel is None and (cancel := find(job)) is not None:
-                job.cancel = cancel
-                stopped.add(job)
-        cancellable = {
-            job for job in stopped if job.definition and (job.definition.is_async or job.definition.is_isolated)
-        }
-        self._runners.interrupt_jobs(cancellable, Interrupted.CANCELLED)
-        return len(stopped)
+        return self._runners.cancel(find)
 
     def serve(self, make_services: Callable[[Job], ContextServices]) -> None:
         """What the contexts of handlers are made with."""
@@ -517,25 +492,12 @@ class JobEngine:
         self.crash_watch.discard(partition)
         self.interrupt([partition], Interrupted.LOST)
 
-    async def _read_schemas(self) -> None:
-        """Read the schema topic again for jobs whose schema is unknown, then judge these."""
-        while True:
-            await self._has_schema_waits.wait()
-            self._has_schema_waits.clear()
-            waits, self._schema_waits = self._schema_waits, {}
-            await self._refresh_schemas()
-            for jobs in waits.values():
-                for job in jobs:
-                    if not job.partition.is_stopping:
-                        self._route(self._reader.read(job.record, job.partition, is_last_try=True))
-            self._runners.wake()
-
     async def run(self) -> None:
         """Run the outbox and the runners until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.outbox.run())
-                tasks.create_task(self._read_schemas())
+                tasks.create_task(self._schemas.run(self.wake))
                 tasks.create_task(self._runners.run())
         finally:
             self._gatekeeper.stop()

@@ -205,3 +205,11 @@ def test_a_partition_that_stops_gives_nothing_out() -> None:
     assert admitted == jobs
     assert not bench.ready
     assert bench.crash_watch.admit() == []
+
+
+def test_waiting_jobs_and_suspects_that_somebody_cancels_are_not_run_first() -> None:
+    bench = after(after(CRASHED).commit())
+    first, second, third = bench.arrive(3, 4, 5)
+    assert bench.crash_watch.withdraw(lambda job: job in (first, third)) == [first, third]
+    assert bench.crash_watch.withdraw(lambda job: job in (first, third)) == []
+    assert bench.crash_watch.admit() == [second]
