@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from logqueue_consumers.worker import run_worker
+from logqueue_schemas.job_status import State
 
 from logqueue import App, Retry
 from logqueue.jobs.context import JobContext
@@ -156,6 +157,21 @@ def test_a_job_that_no_worker_has_says_that_its_cancel_was_asked_for(api: ApiPro
     api.until(lambda: "cancel_requested" in api.job(job_id)["details"], "asked for")
     assert api.job(job_id)["state"] == "queued"
     assert api.job(job_id)["details"]["cancel_requested"]["by"] == "ann"
+
+
+def test_a_job_whose_record_is_another_ones_by_now_is_not_run_again(api: ApiProcess, kafka: Kafka) -> None:
+    partition, offset = kafka.send("jobs.push", b"{}", key="t", headers={"ce_type": "push.send", "ce_id": "somebody"})
+    kafka.send_status(
+        id="gone", queue="push", tenant="t", group="g", state=State.DEAD, at=1, topic=f"{kafka.prefix}jobs.push",
+        partition=partition, offset=offset, type="push.send", rank=5, sequence=1,
+    )  # fmt: skip
+    api.job("gone")
+    answer = post(api, "/v1/jobs/gone:retry")
+    assert answer.status_code == 409 and "no longer holds the record" in answer.json()["detail"]
+    bulk = post(api, "/v1/jobs:retry", {"queue": "push", "dry_run": False}).json()
+    api.until(lambda: api.http.get(f"/v1/operations/{bulk['id']}").json()["state"] == "done", "the operation done")
+    counts = api.http.get(f"/v1/operations/{bulk['id']}").json()["counts"]
+    assert counts["impossible"] == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from logqueue.clock import Clock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.control import Command, cancel_command, discard_command, retry_command, run_now_command
-from logqueue.jobs.headers import Origin
+from logqueue.jobs.errors import InvalidHeader
+from logqueue.jobs.headers import Origin, read_job_headers, salvage_job_headers
+from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.command_writer import CommandWriter
@@ -119,7 +121,7 @@ class Operator:
         if not runner:
             raise NoGroup(f"job {job.key.id!r} has not been run yet: it is not known which group would run it again")
         record = await self._read(identity.topic, identity.partition, identity.offset)
-        if record is None:
+        if record is None or not _is_record_of(job.key.id, record):
             raise RecordGone(
                 f"the log no longer holds the record of job {job.key.id!r}"
                 f" ({identity.topic}-{identity.partition}@{identity.offset})"
@@ -160,6 +162,15 @@ class Operator:
                 self._reader = None
                 await stop_client(reader, timeout_s=1.0)
                 raise
+
+
+def _is_record_of(job_id: str, record: Any) -> bool:
+    """Whether a record is the job's: what the view knows of a place may be older than the topic there."""
+    try:
+        named = read_job_headers(record.headers).id
+    except InvalidHeader:
+        named = salvage_job_headers(record.headers).id
+    return job_id == (named or id_of_position(record.topic, record.partition, record.offset))
 
 
 def _command(verb: Verb, job: Job, *, by: str, at_ms: int, reason: str | None) -> Command:
