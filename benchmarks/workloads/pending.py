@@ -1,0 +1,120 @@
+"""With a million jobs waiting for next year: how late does a due job begin, and what does it cost a worker?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks import late, stack
+from benchmarks.report import Figures, Settings
+from logqueue.jobs.times import format_time
+from logqueue.jobs.topics import JOBS_PARTITIONS, SCHEDULES_PARTITIONS
+
+SETTINGS: Settings = {"jobs": 1_000_000, "due": 300}
+YEAR_MS = 365 * 86_400_000
+SPACING_MS = 100
+LIMIT_SECONDS = 900
+TENANTS = 1_000
+
+
+def run(settings: Settings) -> Figures:
+    """Fill, then time jobs that fall due one after the other beside those that wait; then kill -9 and start again."""
+    jobs, due = int(settings["jobs"]), int(settings["due"])
+    with tempfile.TemporaryDirectory() as folder, stack.broker() as (_, bootstrap):
+        file = Path(folder) / "late"
+        env = {
+            late.FILE: str(file),
+            "LOGQUEUE_BOOTSTRAP": bootstrap,
+            "LOGQUEUE_CACHE_DIR": str(Path(folder) / "cache"),
+        }
+        _create_topic(bootstrap)
+        worker = _worker(env)
+        try:
+            empty_mib = worker.rss_mib()
+            began = time.perf_counter()
+            _send(bootstrap, [int(time.time() * 1000) + YEAR_MS + number for number in range(jobs)])
+            _wait(lambda: _waiting(bootstrap) >= jobs)
+            filled = time.perf_counter() - began
+            time.sleep(5)  # what is read ahead is indexed, and the collector has had its turn
+            full_mib = worker.rss_mib()
+            start_ms = int(time.time() * 1000) + 35_000  # beyond what waits in memory
+            _send(bootstrap, [start_ms + number * SPACING_MS for number in range(due)])
+            _wait(lambda: _count(file) >= due)
+            delays = sorted(float(line) for line in file.read_text().split())
+            os.kill(worker.pid, signal.SIGKILL)
+            again = time.perf_counter()
+            worker.end()
+            _send(bootstrap, [int(time.time() * 1000) + 100])
+            worker = _worker(env)
+            _wait(lambda: _count(file) > due)
+            took_over = time.perf_counter() - again
+        finally:
+            worker.end()
+    return {
+        "moved to wait jobs/s": jobs / filled,
+        "late p50 ms": statistics.median(delays),
+        "late p99 ms": delays[int(len(delays) * 0.99)],
+        "late max ms": delays[-1],
+        "earliest ms": delays[0],
+        "worker RSS MiB": full_mib,
+        "worker RSS before MiB": empty_mib,
+        "s from kill -9 to the next due job": took_over,
+    }
+
+
+def _worker(env: dict[str, str]) -> stack.Process:
+    process = stack.Process("worker", "benchmarks.late:app", env=env)
+    process.wait_for("ready")
+    return process
+
+
+def _count(file: Path) -> int:
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def _create_topic(bootstrap: str) -> None:
+    topic = NewTopic(f"jobs.{late.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for done in admin.create_topics([topic]).values():
+        done.result(timeout=30)
+
+
+def _waiting(bootstrap: str) -> int:
+    """Records in jobs.schedules, as far as they are committed."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench", "isolation.level": "read_committed"})
+    try:
+        partitions = [TopicPartition("jobs.schedules", number) for number in range(SCHEDULES_PARTITIONS)]
+        return sum(consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in partitions)
+    finally:
+        consumer.close()
+
+
+def _send(bootstrap: str, times_ms: list[int]) -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "partitioner": "murmur2_random"})
+    for number, due_ms in enumerate(times_ms):
+        headers = [("job-not-before", format_time(due_ms).encode())]
+        while True:
+            try:
+                key = f"tenant-{number % TENANTS}"
+                producer.produce(f"jobs.{late.QUEUE}", key=key, value=b"{}", headers=headers)
+                break
+            except BufferError:
+                producer.poll(0.01)
+    if left := producer.flush(300):
+        raise RuntimeError(f"{left} jobs were not acknowledged")
+
+
+def _wait(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not is_reached():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not reached within {LIMIT_SECONDS} s")
+        time.sleep(0.1)
