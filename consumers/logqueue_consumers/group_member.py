@@ -266,16 +266,17 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _fetch(self, stopping: asyncio.Event) -> None:
         consumer, engine = self._consumer, self._engine
+        intake = engine.records
         assert consumer is not None, "joined before"
         errors = 0
         while not stopping.is_set():
             engine.changed.clear()
             partitions = self._partitions
-            wanted = [tp for tp, p in partitions.items() if records.wants(p)] if records.has_room() else []
+            wanted = [tp for tp, p in partitions.items() if intake.wants(p)] if intake.has_room() else []
             try:
                 if wanted:
                     for tp in wanted:
-                        if partitions[tp].share is not None and (at := records.turn(partitions[tp])) is not None:
+                        if partitions[tp].share is not None and (at := intake.turn(partitions[tp])) is not None:
                             consumer.seek(tp, at)
                     wait_ms = POLL_ALL_MS if len(wanted) == len(partitions) else POLL_SOME_MS
                     fetched = await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=self._limits.max_fetched)

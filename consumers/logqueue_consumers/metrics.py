@@ -90,7 +90,7 @@ def measure(bench: Workbench, member: GroupMember | None) -> WorkerMetrics:
         running=engine.running_count if engine is not None else 0,
         ready=engine.ready_count if engine is not None else 0,
         delayed=engine.delayed_count if engine is not None else 0,
-        unfinished=engine.unfinished_count if engine is not None else 0,
+        unfinished=engine.records.unfinished_count if engine is not None else 0,
         lag=member.lag() if member is not None else 0,
         breakers={} if bench.breakers is None else dict(bench.breakers.states()),
     )

@@ -33,6 +33,7 @@ from logqueue_consumers.threads import ThreadPool
 if TYPE_CHECKING:
     import msgspec
 
+    from logqueue.jobs.control import Cancel
     from logqueue.jobs.definition import JobDefinition
     from logqueue_consumers.dispatch.dispatcher import Dispatcher
     from logqueue_consumers.processes.isolated import IsolatedJobs
@@ -177,6 +178,20 @@ class RunnerPool:
                 self._cancel(runner)
                 count += 1
         return count
+
+    def cancel(self, find: Callable[[Job], Cancel | None]) -> int:
+        """Cancel the running jobs for which there is a cancel; see `JobEngine.cancel_running`."""
+        stopped: set[Job] = set()
+        for runner in self.busy():
+            job: Job = runner.job
+            if job.cancel is None and (cancel := find(job)) is not None:
+                job.cancel = cancel
+                stopped.add(job)
+        cancellable = {
+            job for job in stopped if job.definition and (job.definition.is_async or job.definition.is_isolated)
+        }
+        self.interrupt_jobs(cancellable, Interrupted.CANCELLED)
+        return len(stopped)
 
     async def wait_idle(self, partitions: set[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
         """Wait until no job of these partitions runs; false when time is up or `hurry` was set."""

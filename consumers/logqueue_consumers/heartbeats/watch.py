@@ -103,7 +103,7 @@ class LivenessWatch:
         """Records behind the last ones taken, in partitions that have room."""
         engine, settings = self._bench.engine, self._bench.settings
         assert engine is not None, "prepared"
-        wanted = [tp for tp, partition in self._member.partitions.items() if engine.wants(partition)]
+        wanted = [tp for tp, partition in self._member.partitions.items() if engine.records.wants(partition)]
         if not wanted:
             return 0
         positions = {tp: await self._member.position(tp) for tp in wanted}
