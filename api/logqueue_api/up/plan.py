@@ -156,7 +156,9 @@ def _logqueue(*arguments: str) -> list[str]:
 
 def _environment(plan: Plan, **addresses: str) -> dict[str, str]:
     found = {f"LOGQUEUE_{name.upper()}": value for name, value in addresses.items()}
-    return {**plan.environment, "LOGQUEUE_DATA_DIR": str(plan.data_dir), "PYTHONUNBUFFERED": "1", **found}
+    found["LOGQUEUE_DATA_DIR"] = str(plan.data_dir)
+    found["LOGQUEUE_CACHE_DIR"] = plan.environment.get("LOGQUEUE_CACHE_DIR", str(plan.data_dir / "cache"))
+    return {**plan.environment, "PYTHONUNBUFFERED": "1", **found}
 
 
 def _machine(data_dir: Path) -> str:
