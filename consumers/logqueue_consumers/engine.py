@@ -153,7 +153,7 @@ class JobEngine:
             return
         headers = job.headers
         if headers.expires_ms is not None and not self._is_shadow and headers.expires_ms <= self._clock.time_ms():
-            self._expire(job)
+            self._end(Outcome(job, State.EXPIRED, self._now_us(), finishes=True))
         elif job.problem is not None:
             self._reject(job, job.problem)
         elif (
@@ -162,11 +162,9 @@ class JobEngine:
             and not self._is_early(job)
         ):
             self._delay(job, headers.not_before_ms)
-        elif not self.gates or self._gatekeeper.ask(job) is Fate.GOES_ON:
-            self._make_ready(job)
-
-    def _make_ready(self, job: Job) -> None:
-        if job.lane is None or job.partition.lanes.enter(job.lane, job):
+        elif (not self.gates or self._gatekeeper.ask(job) is Fate.GOES_ON) and (
+            job.lane is None or job.partition.lanes.enter(job.lane, job)
+        ):
             self._hand_out(job)
 
     def _hand_out(self, job: Job) -> None:
@@ -231,10 +229,6 @@ class JobEngine:
                     self._hand_out(job)
                 return
             job = self._next_of_lane(job)
-
-    def _expire(self, job: Job) -> None:
-        outcome = Outcome(job, State.EXPIRED, self._now_us(), finishes=True)
-        self._end(outcome)
 
     def _reject(self, job: Job, problem: Exception) -> None:
         """The job cannot run here."""

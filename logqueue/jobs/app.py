@@ -245,10 +245,20 @@ class App:
         for job in self._jobs.values():
             if job.breaker is not None and breakers.setdefault(job.breaker.name, job.breaker) != job.breaker:
                 raise InvalidDefinition(f"Job {job.type!r}: its breaker {job.breaker.name!r} is another one elsewhere")
+            self._check_dispatch(job)
         for queue in self._queues.values():
             default = queue.default_type
             if default is not None and (default not in self._jobs or self._jobs[default].queue != queue.name):
                 raise InvalidDefinition(f"Queue {queue.name!r}: its default type {default!r} is no job of this queue")
+
+    def _check_dispatch(self, job: JobDefinition[..., Any]) -> None:
+        if job.unique is not None and self._queues[job.queue].spread > 1:
+            raise InvalidDefinition(
+                f"Job {job.type!r} is unique per tenant, and queue {job.queue!r} spreads a tenant over several owners"
+            )
+        for limit in job.limits:
+            if limit.argument is not None and limit.argument not in job.args_type.__struct_fields__:
+                raise InvalidDefinition(f"Job {job.type!r} has no argument {limit.argument!r} to be limited by")
 
     def topic_specs(self, queues: Iterable[str] | None = None) -> list[TopicSpec]:
         """Every topic that the app (or some of its queues) needs."""
