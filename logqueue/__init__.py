@@ -15,15 +15,11 @@ if TYPE_CHECKING:
     from logqueue.jobs.breaker import Breaker
     from logqueue.jobs.context import JobContext
     from logqueue.jobs.errors import Permanent, Snooze
-    from logqueue.jobs.flows import chain, chord, group
     from logqueue.jobs.limits import Limit
     from logqueue.jobs.retry import Retry
     from logqueue.jobs.unique import Unique
 
 _HOMES = {
-    "group": "logqueue.jobs.flows",
-    "chord": "logqueue.jobs.flows",
-    "chain": "logqueue.jobs.flows",
     "Unique": "logqueue.jobs.unique",
     "App": "logqueue.jobs.app",
     "Breaker": "logqueue.jobs.breaker",
@@ -44,9 +40,6 @@ __all__ = [
     "Snooze",
     "Unique",
     "__version__",
-    "chain",
-    "chord",
-    "group",
 ]
 
 

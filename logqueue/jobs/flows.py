@@ -8,6 +8,8 @@
     sent = await flow.send(tenant="acme")
     state = await sent.wait(timeout="5m")
 
+`chain`, `group` and `chord` (from this module: `logqueue.group` is another thing) build the usual shapes.
+
 A workflow belongs to one tenant, and so to one owner. Its jobs are on the log when the nodes before them have ended;
 until then they are `blocked`. What those returned is in `ctx.results`.
 """

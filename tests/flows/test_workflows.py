@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from logqueue_schemas.job_status import State
 
-from logqueue import App, Retry, chain, chord, group
+from logqueue import App, Retry
 from logqueue.jobs.errors import InvalidDefinition, Permanent
+from logqueue.jobs.flows import chain, chord, group
 from tests.consumers.conftest import Log, until, working
 
 
