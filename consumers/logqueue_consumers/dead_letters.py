@@ -89,8 +89,7 @@ class DeadLetters:
         self._queue = queue
         self._group = group
         self._clock: Clock = clock if clock is not None else SystemClock()
-        own = self._names.dlq(queue, group)
-        self.topic = own if topic is None else topic
+        self.topic = self._names.dlq(queue, group) if topic is None else topic
 
     async def newest(self, where: LetterFilter | None = None, *, limit: int = 100) -> list[DeadLetter]:
         """The newest letters that match, newest first; empty where the topic does not exist."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.rest.conftest import ApiProcess, Kafka
@@ -88,3 +89,82 @@ def test_with_dead_letters_of_several_groups_a_replay_must_name_one(api: ApiProc
     assert api.http.post("/v1/dlq/mail:replay", json={"group": "third"}).status_code == 404
     listed = {item["group"] for item in letters(api)}
     assert {"shop", "other"} <= listed
+
+
+def replay(api: ApiProcess, verb: str = "replay", **body: Any) -> Any:
+    return api.http.post(f"/v1/dlq/mail:{verb}", json={"group": "shop", **body}, headers={"X-Logqueue-Actor": "ann"})
+
+
+def test_discarded_letters_are_not_open_any_more(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "moot", error="Moot")
+    tried = replay(api, "discard", error_type="Moot", dry_run=True).json()
+    assert (tried["matched"], tried["replayed"], tried["dry_run"]) == (1, 0, True)
+    assert replay(api, "discard", error_type="Moot").json()["matched"] == 1
+    assert [letter["status"] for letter in letters(api, error_type="Moot")] == ["discarded"]
+    assert letters(api, error_type="Moot", open="true") == []
+    assert replay(api, error_type="Moot").json()["matched"] == 0
+    entries = api.http.get("/v1/audit", params={"limit": 5}).json()["items"]
+    assert any(item["by"] == "ann" and item["value"].get("id") == "moot" for item in entries)
+
+
+def test_a_letter_is_edited_within_what_its_handler_takes(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "typo", error="Typo")
+    wrong = replay(api, ids=["typo"], args={"to": 5})
+    assert wrong.status_code == 400 and wrong.json()["errors"][0]["field"] == "args.to"
+    assert [letter["status"] for letter in letters(api, error_type="Typo")] == ["open"], "nothing was sent"
+    assert replay(api, args={"to": "x"}).status_code == 400, "which one?"
+    assert replay(api, ids=["typo"], as_type="push.send").status_code == 400, "of another queue"
+    done = replay(api, ids=["typo"], args={"to": "x@y.z"}, rate=100).json()
+    assert (done["state"], done["replayed"]) == ("done", 1)
+    records = api.http.get(f"/v1/topics/{kafka.prefix}retry.mail.shop").json()
+    found = []
+    for part in records["partitions"]:
+        page = api.http.get(
+            f"/v1/topics/{kafka.prefix}retry.mail.shop/records", params={"partition": part["partition"]}
+        )
+        found += [item["value"] for item in page.json()["items"]]
+    assert {"to": "x@y.z"} in found
+
+
+def test_letters_are_filtered_by_the_time_of_their_death(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "timed", error="Timed")
+    assert len(letters(api, error_type="Timed", since="2020-01-01T00:00:00Z")) == 1
+    assert letters(api, error_type="Timed", until="2020-01-01T00:00:00Z") == []
+    assert api.http.get("/v1/dlq/mail", params={"since": "yesterday"}).status_code == 400
+
+
+def test_letters_of_another_system_are_listed_from_its_topic(api: ApiProcess, kafka: Kafka) -> None:
+    headers = {
+        "__connect.errors.topic": "orders",
+        "__connect.errors.partition": "1",
+        "__connect.errors.offset": "5",
+        "__connect.errors.exception.class.name": "a.b.DataException",
+    }
+    kafka.send("sink-dlq", b'{"to": "x"}', key="acme", headers=headers)
+    (letter,) = letters(api, topic=f"{kafka.prefix}sink-dlq")
+    assert (letter["id"], letter["system"], letter["error"]["type"]) == ("orders-1-5", "connect", "DataException")
+    shown = api.http.get("/v1/dlq/mail/orders-1-5", params={"topic": f"{kafka.prefix}sink-dlq"}).json()["items"]
+    assert shown[0]["value"] == {"to": "x"}
+    done = replay(api, topic=f"{kafka.prefix}sink-dlq", as_type="mail.send").json()
+    assert (done["replayed"], done["group"]) == (1, "shop")
+    assert [item["status"] for item in letters(api, topic=f"{kafka.prefix}sink-dlq")] == ["replayed"]
+    assert api.http.get("/v1/dlq/mail", params={"topic": "nowhere"}).status_code == 404
+
+
+def test_values_in_avro_are_shown_decoded(api: ApiProcess, kafka: Kafka) -> None:
+    schema = {"type": "record", "name": "Mail", "fields": [{"name": "to", "type": "string"}]}
+    value = json.dumps({"subject": "mail", "version": 1, "id": 77, "schema": json.dumps(schema), "deleted": False})
+    kafka.send("_schemas", value.encode(), key='{"keytype":"SCHEMA","subject":"mail","version":1,"magic":1}')
+    kafka.send("dlq.mail.shop", b"\x00\x00\x00\x00\x4d\x06a@b", key="acme", headers={"ce_id": "avro-1"}, partition=0)
+    (shown,) = api.http.get("/v1/dlq/mail/avro-1", params={"group": "shop"}).json()["items"]
+    assert (shown["value"], shown["value_format"]) == ({"to": "a@b"}, "avro")
+
+
+def test_every_body_of_a_dead_letter_route_is_in_the_document(api: ApiProcess) -> None:
+    document = api.http.get("/openapi.json").json()
+    models = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            if "$ref" in body:
+                assert body["$ref"].rpartition("/")[2] in models, path

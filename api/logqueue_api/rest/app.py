@@ -76,10 +76,12 @@ def build_app(services: Services) -> FastAPI:
         app,
         JobRequest,
         BatchRequest,
+        dlq_routes.LetterRequest,
         dlq_routes.ReplayRequest,
         replay_routes.ReplayStart,
         control_routes.CommandRequest,
         control_routes.BulkRequest,
+        workflow_routes.CancelRequest,
         *steering_routes.MODELS,
         *schedule_routes.MODELS,
     )
