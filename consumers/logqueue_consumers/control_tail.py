@@ -111,6 +111,8 @@ class ControlTail:
         return [Change(kind, subject, False) for kind, subject in keys]
 
     def _make(self) -> AIOKafkaConsumer:
+        # Not read_committed: a command must not wait for a transaction that a dead worker left open. What is aborted
+        # here are withdrawals of commands that were obeyed, and what a keeper decides again.
         return AIOKafkaConsumer(
             **self._settings.connection(),
             group_id=None,

@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-import orjson
 from fastapi import APIRouter, Query, Request
-from logqueue_consumers.control.pace import MAX_RATE
-from logqueue_consumers.control.rounds import Round
-from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace, read_position
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace
 from starlette.responses import Response
 
-from logqueue.jobs.times import to_ms
 from logqueue.jobs.topics import TopicKind
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import json_answer, read_body, read_model
-from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay, TypeName
+from logqueue_api.rest.letter_requests import (
+    GROUP_TEXT,
+    TOPIC_TEXT,
+    LetterRequest,
+    ReplayRequest,
+    edit_of,
+    filter_of,
+)
+from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.operations import Operation
 from logqueue_api.rest.problems import Problem, invalid, not_found, unavailable
@@ -33,43 +36,6 @@ router = APIRouter(tags=["dead letters"])
 MAX_LETTERS = 1_000
 ANSWER_SECONDS = 20.0
 """A replay that takes longer is answered with how far it is, and looked at as an operation."""
-MAX_REPLAYED = 10_000  # in one request; ask again for more
-TOPIC_TEXT = "A topic of dead letters that another system filled (Spring Kafka, Kafka Connect, share groups)."
-GROUP_TEXT = "The group whose dead letters are meant; needed where several groups have some of this queue."
-
-
-class LetterRequest(BaseModel):
-    """Which dead letters are meant, oldest first. Letters that are closed are left out unless named by id."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    group: str | None = Field(None, description=GROUP_TEXT)
-    topic: str | None = Field(None, max_length=249, description=TOPIC_TEXT)
-    ids: list[str] = Field(
-        default_factory=list,
-        max_length=MAX_REPLAYED,
-        description="Job ids or `partition:offset`; empty: all that match.",
-    )
-    type: str | None = None
-    tenant: str | None = None
-    error_type: str | None = None
-    error_class: str | None = None
-    since: AwareDatetime | None = Field(None, description="Died at or after this time.")
-    until: AwareDatetime | None = Field(None, description="Died before this time.")
-    limit: int = Field(1_000, ge=1, le=MAX_REPLAYED)
-    dry_run: bool = Field(False, description="Only count.")
-
-
-class ReplayRequest(LetterRequest):
-    """Which dead letters to send round again, oldest first, how fast, and when to stop."""
-
-    rate: float | None = Field(
-        None, gt=0, le=MAX_RATE, description="Jobs a second. Default: as fast as the log takes them."
-    )
-    max_failed_share: float = Field(0.5, ge=0, le=1, description="Stop when more than this share fails again.")
-    min_sample: int = Field(20, ge=1, description="... once this many have ended or failed.")
-    args: dict[str, JsonValue] | None = Field(None, description="Other arguments, for the one job that `ids` names.")
-    as_type: TypeName | None = Field(None, description="Another job type, such as for letters that name none.")
 
 
 @router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 400, 503), summary="Where there are dead letters")
@@ -160,10 +126,10 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
     """Under the same id, with `replay` one higher and the attempts reset; only the group that gave up runs them."""
     asked = read_model(ReplayRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
     group = await _who(services, queue, asked.group, asked.topic, is_known=True)
-    edit = _edit_of(asked, queue, services)
+    edit = edit_of(asked, queue, services)
     dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
     pace = Pace(rate=asked.rate, max_failed_share=asked.max_failed_share, min_sample=asked.min_sample)
-    by, where = actor_of(request), _where(asked)
+    by, where = actor_of(request), filter_of(asked)
 
     async def work(operation: Operation) -> None:
         def tell(done: LetterReplay) -> None:
@@ -196,7 +162,7 @@ async def discard_dead_letters(queue: str, request: Request, services: ServicesO
     asked = read_model(LetterRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
     group = await _who(services, queue, asked.group, asked.topic, is_known=True)
     dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
-    by, where = actor_of(request), _where(asked)
+    by, where = actor_of(request), filter_of(asked)
 
     async def work(operation: Operation) -> None:
         _count(
@@ -234,44 +200,6 @@ def _count(operation: Operation, done: LetterReplay) -> None:
         "succeeded": done.succeeded,
         "failed": done.failed,
     }
-
-
-def _where(asked: LetterRequest) -> LetterFilter:
-    places = {place for text in asked.ids if (place := read_position(text)) is not None}
-    return LetterFilter(
-        ids=frozenset(asked.ids),
-        positions=frozenset(places),
-        type=asked.type,
-        tenant=asked.tenant,
-        error_type=asked.error_type,
-        error_class=asked.error_class,
-        since_ms=None if asked.since is None else to_ms(asked.since),
-        until_ms=None if asked.until is None else to_ms(asked.until),
-        open_only=not asked.ids,
-    )
-
-
-def _edit_of(asked: ReplayRequest, queue: str, services: Services) -> Callable[[Round], Round] | None:
-    """What changes a job on its way; 400 for arguments that its handler does not take."""
-    if asked.args is not None and len(asked.ids) != 1:
-        raise invalid("args", "only one job can get other arguments; name it in `ids`")
-    if asked.args is None and asked.as_type is None:
-        return None
-    if asked.as_type is not None:
-        services.view.catalogue.resolve(type_=asked.as_type, queue=queue)
-    value = None if asked.args is None else orjson.dumps(asked.args)
-    catalogue = services.view.catalogue
-
-    def edit(job: Round) -> Round:
-        changed = job if asked.as_type is None else job.with_type(asked.as_type)
-        if asked.args is None or value is None:
-            return changed
-        type_ = changed.type or catalogue.default_types.get(queue)
-        if type_ is not None:
-            catalogue.check(asked.args, type_=type_, queue=queue)
-        return changed.with_arguments(value)
-
-    return edit
 
 
 async def _who(services: Services, queue: str, group: str | None, topic: str | None, *, is_known: bool) -> str:
