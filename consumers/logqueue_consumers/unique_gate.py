@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 from logqueue_schemas.job_status import State
 
@@ -77,7 +78,10 @@ class ShardPlaces:
         """Know what the topic says, less what has changed since it was read."""
         index, before = UniqueIndex(), self.index
         for place, value in records:
-            index.load(place, value)
+            try:
+                index.load(place, value)
+            except (msgspec.MsgspecError, ValueError) as error:
+                log.warning("no record of a taken place", place=place[:100], error=str(error))
         for place in self.ended_meanwhile:
             index.override(place, before.holder(place))
         for claimant, claims in self.claims.values():

@@ -97,6 +97,6 @@ async def _read_all(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
     left = {at for at in partitions if starts[at] < ends[at]}
     while left:
         for at, records in (await consumer.getmany(*left, timeout_ms=READ_WAIT_MS)).items():
-            places[at].extend((record.key.decode(), record.value) for record in records)
+            places[at].extend((record.key.decode("utf-8", "replace"), record.value) for record in records if record.key)
         left = {at for at in left if await consumer.position(at) < ends[at]}
     return dict(places)

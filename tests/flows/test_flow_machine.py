@@ -153,7 +153,7 @@ class FlowLife(RuleBasedStateMachine):
         return False
 
 
-FlowLife.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+FlowLife.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestFlowLife = FlowLife.TestCase
 
 
@@ -285,6 +285,17 @@ def test_a_callback_is_given_the_counts() -> None:
     flow = world.flow(FLOW)
     assert flow is not None
     assert flow.state is FlowState.FAILED
+
+
+def test_large_nodes_are_put_to_work_in_several_transactions() -> None:
+    world = World()
+    large = NodeSpec(type="work", queue="q", value=b"x" * 500_000, headers=[])
+    world.submit(FLOW, {f"n{number:02}": large for number in range(40)})
+    assert world.act()
+    while len(world.jobs) < 40:
+        before = len(world.jobs)
+        assert world.act(limit=1)
+        assert len(world.jobs) - before <= 30
 
 
 def test_thousands_of_nodes_are_put_on_the_log_in_one_transaction() -> None:

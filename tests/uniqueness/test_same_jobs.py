@@ -111,6 +111,26 @@ def test_a_key_is_known_to_the_next_worker_while_its_job_waits_and_after_it_has_
     asyncio.run(main())
 
 
+def test_records_that_are_no_places_are_passed_over(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+
+        @app.job("work")
+        async def work() -> int:
+            return 1
+
+        async with working(app):
+            assert (await (await work.with_(idempotency_key="a").send()).wait()).result == 1
+        topic = log.settings.topics.unique("default", app.group)
+        for number in range(16):
+            await log.produce(topic, b"junk", key=b"k/1", partition=number)
+        async with working(app):
+            assert (await (await work.with_(idempotency_key="a").send()).wait()).result == 1
+            assert (await (await work.with_(idempotency_key="b").send()).wait()).result == 1
+
+    asyncio.run(main())
+
+
 def test_a_record_that_its_producer_wrote_twice_runs_once(log: Log) -> None:
     async def main() -> None:
         app = log.app()

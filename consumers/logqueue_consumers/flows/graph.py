@@ -129,12 +129,18 @@ class FlowGraph:
         found = self._index.get(key_of(TALLY, flow))
         return _decode_tally(found.value) if found is not None else Tally()
 
-    def unopened(self, flow: str, limit: int) -> list[tuple[str, NodeSpec]]:
-        """Nodes that nothing was done about yet."""
+    def unopened(self, flow: str, limit: int, *, max_bytes: int) -> list[tuple[str, NodeSpec]]:
+        """Nodes that nothing was done about yet, at most so many or so large together, but at least one."""
         prefix = key_of(SPEC, flow, "")
         names = ((row.key[len(prefix) :].decode(), row.value) for row in self._index.scan(prefix))
         found = ((name, value) for name, value in names if self._index.get(key_of(NODE, flow, name)) is None)
-        return [(name, decode_spec(value)) for name, value in islice(found, limit)]
+        specs: list[tuple[str, NodeSpec]] = []
+        for name, value in islice(found, limit):
+            specs.append((name, decode_spec(value)))
+            max_bytes -= len(value)
+            if max_bytes <= 0:
+                break
+        return specs
 
     def unstopped(self, flow: str, limit: int) -> list[tuple[str, Node]]:
         """Nodes that have not ended, and whose job was not told to."""

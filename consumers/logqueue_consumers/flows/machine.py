@@ -73,6 +73,7 @@ log = structlog.get_logger(__name__)
 LAYOUT: Final = 1
 MAX_OPENED: Final = 10_000
 """Nodes of a workflow that are put to work in one transaction."""
+MAX_OPENED_BYTES: Final = 16 * 1024 * 1024
 MAX_TOLD: Final = 2_000
 """Jobs that are told to end in one transaction."""
 MAX_FORGOTTEN: Final = 2_000
@@ -203,7 +204,7 @@ class FlowMachine:
     def _open(self, flow: str, node: str, value: bytes) -> None:
         begun = self._graph.flow(flow)
         assert begun is not None, "only a workflow that has begun is opened"
-        for name, spec in self._graph.unopened(flow, MAX_OPENED):
+        for name, spec in self._graph.unopened(flow, MAX_OPENED, max_bytes=MAX_OPENED_BYTES):
             self._open_node(flow, name, spec, begun)
 
     def _open_node(self, flow: str, node: str, spec: NodeSpec, begun: Flow) -> None:
