@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from logqueue_consumers.keeper.cron_plan import Plan, plan, wake_of
 
@@ -139,6 +139,7 @@ def test_jitter_is_the_same_for_every_owner_and_within_its_bound() -> None:
     assert times(at(schedule, state, due)) == [1]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["skip", "latest", "all"]),
     st.sampled_from(["allow", "skip", "buffer"]),

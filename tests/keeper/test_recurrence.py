@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logqueue.jobs.errors import InvalidDefinition
@@ -72,9 +72,10 @@ def test_an_interval_counts_from_1970() -> None:
     assert after(recurrence(every="10m"), "2026-01-01T00:03:07Z", 2) == ["2026-01-01T00:10", "2026-01-01T00:20"]
 
 
-@given(st.sampled_from(RHYTHMS), YEARS, st.integers(0, 40 * 86_400_000), st.integers(1, 30))
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(RHYTHMS), YEARS, st.integers(0, 10 * 86_400_000), st.integers(1, 30))
 def test_the_latest_occurrences_are_the_last_of_all(rhythm: Recurrence, start: int, span: int, limit: int) -> None:
-    span = min(span, 86_400_000) if rhythm.key.startswith("*/20") else span
+    span = min(span, 7_200_000) if rhythm.key.startswith("*/20") else span
     all_of_them, at = [], start
     while (following := rhythm.next_after(at)) is not None and following <= start + span:
         assert following > at
@@ -83,6 +84,7 @@ def test_the_latest_occurrences_are_the_last_of_all(rhythm: Recurrence, start: i
     assert rhythm.latest(after=start, until=start + span, limit=limit) == all_of_them[-limit:]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(RHYTHMS), YEARS, st.integers(0, 3 * 3_600_000))
 def test_an_occurrence_does_not_depend_on_when_it_is_asked_for(rhythm: Recurrence, start: int, back: int) -> None:
     found = rhythm.next_after(start)

@@ -217,4 +217,4 @@ class SchedulerHistories(RuleBasedStateMachine):
 
 
 TestSchedulerHistories = SchedulerHistories.TestCase
-TestSchedulerHistories.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestSchedulerHistories.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
