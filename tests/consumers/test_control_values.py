@@ -228,3 +228,13 @@ def test_commands_are_swept_when_their_job_has_ended_or_was_never_heard_of() -> 
         "went-on": Known(1, False),
     }
     assert stale_keys(state, now_ms=now, look=known.get) == ["cancel/ended", "cancel/never", "run-now/went-on"]
+
+
+@pytest.mark.parametrize(
+    ("value", "offset"),
+    [(struct.pack(">q", 77), 77), (struct.pack(">i", 77), 77), (b"77", 77), (b"1234", 1234), (b"-1", None), (b"", None),
+     (struct.pack(">q", -1), None), (b"123", 123), (b"abc", None)],
+)  # fmt: skip
+def test_numbers_of_spring_are_read_as_it_writes_them_and_as_others_do(value: bytes, offset: int | None) -> None:
+    found = read_foreign_letter([("kafka_dlt-original-topic", b"t"), ("kafka_dlt-original-offset", value)])
+    assert found is not None and found.offset == offset

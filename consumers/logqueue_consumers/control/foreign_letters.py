@@ -89,9 +89,13 @@ def _text(found: dict[str, bytes], name: str) -> str | None:
 
 
 def _binary(found: dict[str, bytes], name: str) -> int | None:
-    """A header as Java's ByteBuffer writes numbers."""
+    """A header as Java's ByteBuffer writes numbers, or in digits, as other clients do."""
     value = found.get(name)
-    if value is None or len(value) not in _BINARY_SIZES:
+    if value is None:
+        return None
+    if value.isdigit():  # four or eight bytes that are all digits would be a partition or offset beyond any log
+        return _number(value.decode())
+    if len(value) not in _BINARY_SIZES:
         return None
     number = int.from_bytes(value, "big", signed=True)
     return number if number >= 0 else None
