@@ -42,11 +42,8 @@ class OffsetIndex(IndexFile):
 
     def last(self) -> tuple[int, int] | None:
         """(offset, position) of the last entry."""
-        entries = self._entries()
-        if not entries:
-            return None
-        offset, position = self._read(entries, len(entries) // ENTRY.size - 1)
-        return offset + self._base_offset, position
+        entry = self._last()
+        return None if entry is None else (entry[0] + self._base_offset, entry[1])
 
 
 def is_sane(entries: bytes, *, log_size: int) -> bool:

@@ -211,6 +211,8 @@ class Segment:
         last = self.time_index.last()
         if last is not None:
             self.max_timestamp, self.offset_of_max_timestamp = last
+        self.offset_index.shed()
+        self.time_index.shed()
 
     def forget_indexes(self) -> None:
         """Start the indexes and the figures kept with them anew, before they are rebuilt."""

@@ -56,11 +56,8 @@ class TimeIndex(IndexFile):
 
     def last(self) -> TimeEntry | None:
         """The entry with the largest time."""
-        entries = self._entries()
-        if not entries:
-            return None
-        timestamp, offset = self._read(entries, len(entries) // ENTRY.size - 1)
-        return TimeEntry(timestamp, offset + self._base_offset)
+        entry = self._last()
+        return None if entry is None else TimeEntry(entry[0], entry[1] + self._base_offset)
 
 
 def is_sane(entries: bytes) -> bool:
