@@ -215,10 +215,15 @@ class UniqueGate:
 
     def loaded(self, shard: Shard, records: Sequence[tuple[str, bytes | None]]) -> None:
         """The records of a shard's places, in the order of the log."""
-        self._loading.discard(shard)
         places: ShardPlaces | None = shard.notes.get(NOTE)
-        if places is None or places.is_loaded:
+        if places is None or places.is_loaded or not shard.partitions:
             return
+        windows = {partition.topic: partition.window for partition in shard.partitions}
+        if any(places.windows.get(topic) is not window for topic, window in windows.items()):
+            places.windows = windows  # there was a rebalance meanwhile: another worker may have written since
+            self._load(shard)
+            return
+        self._loading.discard(shard)
         places.load(records)
         self._recheck((NOTE, shard.id))
 
