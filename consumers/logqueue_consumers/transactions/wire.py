@@ -214,5 +214,6 @@ class LogClient:
         )
         try:
             return await sending
-        except asyncio.IncompleteReadError as error:
-            raise KafkaConnectionError(str(error)) from None
+        except (asyncio.IncompleteReadError, KeyError) as error:
+            # KeyError: aiokafka looks a connection up again that was closed while it waited for it.
+            raise KafkaConnectionError(f"connection to node {node} lost: {error!r}") from None
