@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
@@ -17,8 +16,10 @@ PARTITIONS = 4
 IMPATIENT = replace(FAST, revoke_grace_s=0.1)
 
 
-@pytest.mark.parametrize(("partition", "expected_runs"), [(0, 1), (PARTITIONS - 1, 2)], ids=["stays", "goes"])
-def test_a_long_job_ends_once_through_a_rebalance(log: Log, partition: int, expected_runs: int) -> None:
+@pytest.mark.parametrize(("earlier", "expected_runs"), [(0, 1), (PARTITIONS // 2, 2)], ids=["stays", "goes"])
+def test_a_long_job_ends_once_through_a_rebalance(log: Log, earlier: int, expected_runs: int) -> None:
+    """A worker keeps its share of partitions, first those where jobs run longest: `earlier` others began before."""
+
     async def main() -> None:
         runs: Counter[int] = Counter()
         interruptions: list[str] = []
@@ -32,7 +33,7 @@ def test_a_long_job_ends_once_through_a_rebalance(log: Log, partition: int, expe
             async def work(*, n: int) -> str:
                 runs[n] += 1
                 try:
-                    if n == 0:
+                    if n <= 0:
                         await release.wait()
                 except asyncio.CancelledError:
                     interruptions.append(name)
@@ -42,8 +43,12 @@ def test_a_long_job_ends_once_through_a_rebalance(log: Log, partition: int, expe
             return app
 
         first, second = make("first"), make("second")
-        tenant = next(t for t in map(str, count()) if partition_of(t.encode(), PARTITIONS) == partition)
+        tenants = {partition_of(str(n).encode(), PARTITIONS): str(n) for n in range(200)}
         async with working(first, limits=IMPATIENT) as one:
+            for number in range(earlier):
+                await first.jobs["work"].send(tenant=tenants[number], n=-1 - number)
+                await until(_value(lambda: runs[-1 - number]), bool)  # noqa: B023
+            tenant = tenants[PARTITIONS - 1]
             long = await first.jobs["work"].send(tenant=tenant, n=0)
             await first.send_many(first.jobs["work"].prepare(tenant=f"t{n}", n=n) for n in range(1, 40))
             await log.terminal(count=39)
@@ -56,8 +61,8 @@ def test_a_long_job_ends_once_through_a_rebalance(log: Log, partition: int, expe
                 await until(shared, lambda owned: owned == 5)
                 await until(_value(lambda: runs[0]), lambda number: number == expected_runs)
                 release.set()
-                statuses = await log.terminal(count=40)
-                await until(lambda: log.done(log.name, "q"), lambda done: done == 40)
+                statuses = await log.terminal(count=40 + earlier)
+                await until(lambda: log.done(log.name, "q"), lambda done: done == 40 + earlier)
         (status,) = [status for status in statuses if status.id == long.id]
         assert status.result == (b'"first"' if expected_runs == 1 else b'"second"')
         assert interruptions == ([] if expected_runs == 1 else ["first"])
