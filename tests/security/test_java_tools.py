@@ -98,6 +98,7 @@ def _config(folder: Path, authority: Authority, person: Person) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # a dozen Java programs, each 1.2 s of a processor that others may want as well
 def test_users_topics_rights_records_and_groups_by_kafkas_tools(desks: tuple[Desk, Desk]) -> None:
     boss, clerk = desks
     hired = ("--alter", "--entity-type", "users", "--entity-name", CLERK.name)
