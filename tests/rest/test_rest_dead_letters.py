@@ -118,7 +118,7 @@ def test_a_letter_is_edited_within_what_its_handler_takes(api: ApiProcess, kafka
     assert (done["state"], done["replayed"]) == ("done", 1)
     records = api.http.get(f"/v1/topics/{kafka.prefix}retry.mail.shop").json()
     found = []
-    for part in records["partitions"]:
+    for part in (part for part in records["partitions"] if part["start"] < part["end"]):
         page = api.http.get(
             f"/v1/topics/{kafka.prefix}retry.mail.shop/records", params={"partition": part["partition"]}
         )
