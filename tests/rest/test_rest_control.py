@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_consumers.worker import run_worker
 from logqueue_schemas.job_status import State
 
-from logqueue import App, Retry
+from logqueue import App, Breaker, Retry
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.settings import Settings
 from tests.consumers.conftest import FAST
@@ -35,7 +36,7 @@ class WorkerThread:
                 raise ConnectionError("the bank is away")
             return n
 
-        @app.job("long", queue="long")
+        @app.job("long", queue="long", breaker=Breaker("bank"))
         async def long(ctx: JobContext) -> None:
             ctx.log("waiting")
             await asyncio.Event().wait()
@@ -195,3 +196,21 @@ def test_what_is_wrong_with_a_command_is_told(api: ApiProcess, path: str, body: 
 
 def test_a_command_needs_a_json_content_type(api: ApiProcess) -> None:
     assert api.http.post("/v1/jobs/x:cancel", content=b"").status_code == 415
+
+
+def test_breakers_are_figures_for_prometheus() -> None:
+    states = {("host:1", "bank"): "open", ("host:2", "bank"): "half-open", ("host:3", "bank"): "closed"}
+    text = ApiMetrics().render([], now_ms=0, breakers=states).decode()
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("logqueue_breaker_open{"))
+    assert found == {
+        'logqueue_breaker_open{breaker="bank",worker="host:1"}': "1.0",
+        'logqueue_breaker_open{breaker="bank",worker="host:2"}': "0.5",
+        'logqueue_breaker_open{breaker="bank",worker="host:3"}': "0.0",
+    }
+
+
+def test_a_worker_tells_its_breakers_in_its_heartbeats(api: ApiProcess, worker: WorkerThread) -> None:
+    api.until(
+        lambda: any(item["breakers"] == {"bank": "closed"} for item in api.http.get("/v1/workers").json()["items"]),
+        "the breaker shown",
+    )
