@@ -145,6 +145,26 @@ def test_required_client_certificates_are_required(authority: Authority, tmp_pat
                     wire.call(9, MetadataRequest(topics=[]))
 
 
+def test_a_client_that_speaks_before_it_is_refused_reads_why(authority: Authority, tmp_path: Path) -> None:
+    with EmbeddedBroker(
+        fsync=False,
+        listeners=("SSL://127.0.0.1:0",),
+        ssl_keystore_location=str(authority.issue("localhost", hosts=("localhost",))),
+        ssl_truststore_location=str(authority.path),
+        ssl_client_auth="required",
+    ) as broker:
+        context = ssl.create_default_context(cafile=str(authority.path))
+        host, port = broker.bootstrap.split(":")
+        for _ in range(20):
+            with socket.create_connection((host, int(port))) as raw:
+                raw.settimeout(10)
+                # With TLS 1.3 the client's half of the handshake is through before the broker has judged it.
+                with context.wrap_socket(raw, server_hostname="localhost") as early:
+                    early.sendall(struct.pack(">i", 70_000) + bytes(70_000))
+                    with pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"):
+                        early.recv(1)
+
+
 def test_a_required_certificate_is_not_asked_for_where_clients_log_in(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

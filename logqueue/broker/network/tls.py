@@ -12,7 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from socket import socket
+from socket import SHUT_WR, socket
 
 from logqueue.broker.network import limits
 from logqueue.broker.network.connection import Connection
@@ -97,7 +97,7 @@ def _reason(error: Exception) -> str:
 class TlsConnection(Connection):
     """The socket half of a connection with TLS."""
 
-    __slots__ = ("_has_shaken_hands", "_tls", "_wire")
+    __slots__ = ("_has_shaken_hands", "_is_parting", "_tls", "_wire")
 
     def __init__(
         self,
@@ -111,9 +111,13 @@ class TlsConnection(Connection):
         self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         super().__init__(self._tls, poller=poller, ready=ready, on_closed=on_closed)
         self._has_shaken_hands = False
+        self._is_parting = False  # the handshake failed; nothing is read any more, but for the end
         self._wire: bytes | memoryview | None = None  # what OpenSSL has begun to send, and wants to be given again
 
     def on_readable(self) -> None:
+        if self._is_parting:
+            self._discard()
+            return
         if self._fd < 0 or (not self._has_shaken_hands and not self._shake_hands()):
             return
         super().on_readable()
@@ -140,7 +144,7 @@ class TlsConnection(Connection):
             return False
         except (OSError, ValueError) as error:  # SSLError is an OSError
             log.info("TLS with %s failed: %s", self.session.peer, _reason(error))
-            self.close("TLS handshake failed")
+            self._part()
             return False
         self._has_shaken_hands = True
         self._poll(READABLE)
@@ -152,6 +156,30 @@ class TlsConnection(Connection):
             if subject:
                 session.principal = f"User:{subject}"
         return True
+
+    def _part(self) -> None:
+        """Say no more, and wait for the client to end the connection, within the time that it has for authentication.
+
+        With TLS 1.3 a client sends its first request before it learns that its certificate was refused. A close with
+        that unread would reset the connection, and the client would see the reset instead of the alert (RFC 8446, 6.2).
+        """
+        try:
+            self._tls.shutdown(SHUT_WR)  # what is read from here on is as the client sent it
+        except OSError:
+            self.close("TLS handshake failed")
+            return
+        self._is_parting = True
+        self._poll(READABLE)
+
+    def _discard(self) -> None:
+        try:
+            if self._tls.recv(limits.TLS_CHUNK_BYTES):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset: as good an end as any
+        self.close("TLS handshake failed")
 
     def _poll(self, events: int) -> None:
         if events != self._events:
