@@ -23,7 +23,6 @@ from logqueue.jobs.settings import Settings
 from logqueue.protocol.api import ApiKey
 from logqueue.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestTopic
 from logqueue_consumers.commit_notes import read_notes
-from logqueue_consumers.transactions.transaction import init_session
 from logqueue_consumers.transactions.wire import GROUP, BrokerError, LogClient
 
 log = structlog.get_logger(__name__)
@@ -110,6 +109,8 @@ class OffsetReader:
         return committed, [tp for tp, part in parts if part.error_code]
 
     async def _end_transactions(self, client: LogClient, committed: Committed, ended: set[str | None]) -> None:
+        from logqueue_consumers.transactions.transaction import init_session  # seldom needed; start-up is imports
+
         for offset, metadata in committed.values():
             notes = read_notes(metadata, base=offset)
             if not notes.has_crashed or notes.owner in ended:
