@@ -148,6 +148,14 @@ ALLOWED: tuple[Allowed, ...] = (
         reason="the same: to a member of a group that is there, its id is what is unknown",
     ),
     Allowed(
+        action="join",
+        path=r".*\.error_code",
+        when=lambda ours, theirs: (ours, theirs) == (25, 23),
+        after=_has_too_long_metadata,
+        parts=True,
+        reason="the same: a group that is there looks at the protocol first",
+    ),
+    Allowed(
         action="describe_groups",
         path=r".*\.(error_code|group_state)",
         when=lambda ours, theirs: theirs in (69, "Dead"),
