@@ -14,7 +14,7 @@ from logqueue import JobContext, Retry, Snooze
 from logqueue.jobs.control import cancel_command, run_now_command
 from tests.consumers.conftest import FAST, Log, until, working
 
-IMPATIENT = replace(FAST, memory_retry_delay_s=0.1)
+IMPATIENT = replace(FAST, memory_retry_delay_s=0.35)
 """Everything that waits longer than this goes to the keeper."""
 
 

@@ -10,6 +10,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from logqueue_consumers.keeper.job_entries import LEAD_MS
+
 from logqueue.jobs.headers import NOT_BEFORE, SCHEDULED_AT
 from logqueue.jobs.times import parse_time
 from tests.consumers.conftest import Log, until
@@ -67,7 +69,8 @@ def test_a_killed_owner_leaves_nothing_undone_and_nothing_done_twice(log: Log, t
             await app.close()
         assert Counter(await released()) == Counter(dict.fromkeys(ids, 1))
         for record in await log.read(retry):
-            assert record.timestamp >= parse_time(dict(record.headers)[NOT_BEFORE].decode())
+            assert record.timestamp >= parse_time(dict(record.headers)[NOT_BEFORE].decode()) - LEAD_MS
+        assert "early" not in ran.read_text()
         ticks = [dict(record.headers) for record in await log.read(jobs) if SCHEDULED_AT in dict(record.headers)]
         times = sorted(parse_time(headers[SCHEDULED_AT].decode()) for headers in ticks)
         assert times == list(range(times[0], times[-1] + 1, 1000)), "every second once, also those of the change"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from logqueue_consumers.keeper.command_board import CommandBoard
 from logqueue_consumers.keeper.index import Index
-from logqueue_consumers.keeper.job_entries import entry_headers, entry_key
+from logqueue_consumers.keeper.job_entries import LEAD_MS, entry_headers, entry_key
 from logqueue_consumers.keeper.machine import KeeperMachine, Kept, Place
 from logqueue_consumers.keeper.scheduler import scheduler_spec
 from logqueue_consumers.outgoing import Outgoing
@@ -183,8 +183,8 @@ class SchedulerHistories(RuleBasedStateMachine):
         if record.topic == RETRY:
             read = read_job_headers(record.headers)
             assert read.id is not None and read.not_before_ms is not None
-            assert read.not_before_ms <= self.now, "early by what its header says"
-            assert self.waiting[read.id] <= self.now, "early"
+            assert read.not_before_ms == self.waiting[read.id], "its worker waits for the rest"
+            assert self.waiting[read.id] <= self.now + LEAD_MS, "early"
             self.came[read.id] += 1
         elif record.topic == NAMES.status and record.value is not None:
             job_id, state = record.value.decode().split()

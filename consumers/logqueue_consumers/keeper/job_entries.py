@@ -33,6 +33,8 @@ from logqueue.jobs.times import format_time
 PREFIX = b"job/"
 KEY = "wait-key"
 RANK = "wait-rank"
+LEAD_MS = 250
+"""How long before their time jobs are sent on: what a transaction and a fetch take is then no lateness."""
 _OWN = frozenset({KEY, RANK})
 _DEFAULT_KEY = DEFAULT_TENANT.encode()
 
@@ -73,15 +75,20 @@ class WaitingJob(NamedTuple):
         """What decides the partition of everything that is written about the job."""
         return self.key if self.key is not None else _DEFAULT_KEY
 
-    @property
-    def due_ms(self) -> int:
-        """When something is to be done: it may run, or it has expired."""
+    def release_ms(self, *, since_ms: int) -> int:
+        """When something is to be done with a job that waits since then: it is sent on, or it has expired.
+
+        It is sent on a little before its time, which it then waits for in its worker's memory. One that has not long
+        to wait came back from there, since that was full: it is sent on when it is due.
+        """
         due = self.read.not_before_ms or 0
+        if due - since_ms > 2 * LEAD_MS:
+            due -= LEAD_MS
         expires = self.read.expires_ms
         return due if expires is None else min(due, expires)
 
-    def record_headers(self, *, now_ms: int) -> list[tuple[str, bytes]]:
-        """Headers of the record that goes on: where it is sent on before its time, that time is now."""
+    def hurried_headers(self, *, now_ms: int) -> list[tuple[str, bytes]]:
+        """Headers of a record that is sent on before its time: that time is now."""
         if (self.read.not_before_ms or 0) <= now_ms:
             return self.headers
         kept = [pair for pair in self.headers if pair[0] != NOT_BEFORE]

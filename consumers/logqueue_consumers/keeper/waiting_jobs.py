@@ -2,7 +2,7 @@
 
 | what happens          | records in one transaction                                                    |
 |-----------------------|-------------------------------------------------------------------------------|
-| it is due             | the job to its group's retry topic, a `queued` status, the tombstone          |
+| it is due very soon   | the job to its group's retry topic, a `queued` status, the tombstone          |
 | it expires before     | an `expired` status, the tombstone                                            |
 | it is cancelled       | a `cancelled` status, the tombstone, and the command's tombstone              |
 | it is to run at once  | as if it were due now                                                         |
@@ -24,7 +24,7 @@ from logqueue_consumers.flows.events import flow_event
 from logqueue_consumers.keeper.command_board import CommandBoard, Commands
 from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
-from logqueue_consumers.keeper.machine import Kept, Place
+from logqueue_consumers.keeper.machine import Headers, Kept, Place
 from logqueue_consumers.outcome import ended_record
 from logqueue_consumers.outgoing import Outgoing
 
@@ -68,7 +68,7 @@ class WaitingJobs:
             log.error("no waiting job", key=repr(record.key[:200]), offset=record.offset)
             return
         stored = _encode((record.value, list(record.headers), record.timestamp_ms))
-        self._index.put(record.key, stored, due_ms=job.due_ms, tag=job.id.encode())
+        self._index.put(record.key, stored, due_ms=job.release_ms(since_ms=record.timestamp_ms), tag=job.id.encode())
         if self._board.stands and _concerns(self._board.commands, job, record.timestamp_ms):
             self._commanded[record.key] = None
 
@@ -111,7 +111,11 @@ class WaitingJobs:
         job, _ = self._read(row)
         assert job is not None, "what is commanded was read"
         cancel = commands.cancel_of(job.id, job.read.replay)
-        return self._cancel(row, job, cancel, now_ms) if cancel is not None else self._send_on(row, job, now_ms)
+        return (
+            self._cancel(row, job, cancel, now_ms)
+            if cancel is not None
+            else self._send_on(row, job, job.hurried_headers(now_ms=now_ms), now_ms)
+        )
 
     def _release(self, row: Row, now_ms: int) -> list[Outgoing]:
         job, _ = self._read(row)
@@ -121,13 +125,13 @@ class WaitingJobs:
         if expires_ms is not None and expires_ms <= now_ms:
             status = job.status(State.EXPIRED, now_us=now_ms * 1000)
             return [self._status(job, status, now_ms), self._tombstone(row, now_ms), *self._ended(job, status, now_ms)]
-        return self._send_on(row, job, now_ms)
+        return self._send_on(row, job, job.headers, now_ms)
 
-    def _send_on(self, row: Row, job: WaitingJob, now_ms: int) -> list[Outgoing]:
+    def _send_on(self, row: Row, job: WaitingJob, headers: Headers, now_ms: int) -> list[Outgoing]:
         topic = self._names.retry(job.queue, job.group)
         status = job.status(State.QUEUED, now_us=now_ms * 1000, rank=job.rank)
         return [
-            Outgoing(topic, None, job.key, job.value, job.record_headers(now_ms=now_ms), now_ms),
+            Outgoing(topic, None, job.key, job.value, list(headers), now_ms),
             self._status(job, status, now_ms),
             self._tombstone(row, now_ms),
         ]
