@@ -50,7 +50,7 @@ class IdleEngine:
     """No job runs; what it is told of partitions is not what is tested here."""
 
     def __init__(self) -> None:
-        self.outbox = self
+        self.outbox = self.records = self
         self.changed = asyncio.Event()
 
     def stop(self, partitions: Any) -> None:
