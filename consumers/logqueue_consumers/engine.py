@@ -391,8 +391,7 @@ class JobEngine:
             if partition.standing is Standing.LOST:
                 continue
             window = partition.window
-            for job in jobs:
-                partition.bytes_in_hand -= job.size
+            partition.bytes_in_hand -= sum(job.size for job in jobs)
             if (share := partition.share) is not None:
                 for job in jobs:
                     share.finished(job.tenant, job.offset)
