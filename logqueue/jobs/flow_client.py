@@ -163,8 +163,10 @@ class FlowClient:
         try:
             reader.assign([at])
             since_ms = max(0, handle.created_ms - CLOCK_MARGIN_MS)
+            # The end comes first: a record that is written between the two questions must not lie before it.
+            end = (await reader.end_offsets([at]))[at]
             found = (await reader.offsets_for_times({at: since_ms}))[at]
-            reader.seek(at, found.offset if found is not None else (await reader.end_offsets([at]))[at])
+            reader.seek(at, found.offset if found is not None else end)
             yield reader, at
         finally:
             await stop_client(reader, timeout_s=2.0)

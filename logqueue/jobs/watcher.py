@@ -195,8 +195,10 @@ class StatusWatcher:
 
     async def _rewind(self, reader: AIOKafkaConsumer, partition: int, since_ms: int) -> _Tail:
         place = TopicPartition(self._topic, partition)
+        # The end comes first: a status that is written between the two questions must not lie before it.
+        end = (await reader.end_offsets([place]))[place]
         found = (await reader.offsets_for_times({place: max(0, since_ms)}))[place]
-        offset = found.offset if found is not None else (await reader.end_offsets([place]))[place]
+        offset = found.offset if found is not None else end
         tail = self._tails.get(partition)
         if tail is None:
             tail = self._tails[partition] = _Tail(floor_ms=since_ms, position=offset)
