@@ -126,4 +126,5 @@ def test_a_policy_is_a_value_and_describes_itself() -> None:
         "on": ["OSError"],
         "never": [],
         "crashes": 3,
+        "within": None,
     }

@@ -31,6 +31,7 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 def test_every_setting_can_be_given_in_environment_and_file(tmp_path: Path) -> None:
     texts = {"float": "1500ms", "int": "7", "str": "PLAINTEXT"}
     special = {"bootstrap": "h:1", "topic_prefix": "p", "sasl_mechanism": "PLAIN", "compression": "lz4"}
+    special["processing"] = "at_least_once"
     for field in dataclasses.fields(Settings):
         kind = str(field.type).split(" ")[0]
         text = special.get(field.name, texts[kind])
