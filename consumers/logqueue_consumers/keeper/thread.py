@@ -25,7 +25,6 @@ class KeeperThread:
         self._stopping: asyncio.Event | None = None
         self._keepers: Keepers | None = None
         self._has_loop = threading.Event()
-        self._joined = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logqueue-keepers", daemon=True)
 
     def start(self) -> None:
@@ -54,10 +53,6 @@ class KeeperThread:
             except RuntimeError:
                 pass  # it has ended
 
-    def wait_joined(self, timeout_s: float) -> bool:
-        """Wait until the keepers have their partitions for the first time; false when time is up."""
-        return self._joined.wait(timeout_s)
-
     def _run(self) -> None:
         asyncio.run(self._main())
 
@@ -66,12 +61,10 @@ class KeeperThread:
         self._has_loop.set()
         keepers = self._keepers = self._make()
         running = asyncio.create_task(keepers.run())
-        joined = asyncio.create_task(keepers.has_joined.wait())
-        joined.add_done_callback(lambda _: self._joined.set())
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, joined, stopped):
+        for task in (running, stopped):
             task.cancel()
-        await asyncio.wait((running, joined, stopped))
+        await asyncio.wait((running, stopped))
         if not running.cancelled() and (error := running.exception()) is not None:
             log.error("keepers ended", error=repr(error), exc_info=error)
