@@ -87,7 +87,7 @@ class JobCancelled(Exception):
 class Snooze(Exception):
     """Raised by a handler (or `ctx.snooze`) that wants to be called again after `delay`; uses up no attempt.
 
-        raise Snooze("10m")
+    raise Snooze("10m")
     """
 
     def __init__(self, delay: Duration) -> None:
