@@ -27,7 +27,7 @@ COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
 EXACTLY_ONCE = "exactly_once"
 AT_LEAST_ONCE = "at_least_once"
 PROCESSINGS = (EXACTLY_ONCE, AT_LEAST_ONCE)
-DEFAULT_PROCESSING = AT_LEAST_ONCE
+DEFAULT_PROCESSING = EXACTLY_ONCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
