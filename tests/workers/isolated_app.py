@@ -110,6 +110,23 @@ async def told_async(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def]
     return await ctx.step("square", square)
 
 
+@app.job("steps-beside", **ISOLATED)
+async def steps_beside(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def]
+    """Two steps beside each other, which use the context, and one of them has a step of its own."""
+    first_is_over = asyncio.Event()
+
+    async def first() -> int:
+        ctx.progress(n, 10, "in a step")
+        first_is_over.set()
+        return n
+
+    async def second() -> list[object]:
+        await first_is_over.wait()
+        return [ctx.cancelled, await ctx.step("within", first)]
+
+    return await asyncio.gather(ctx.step("second", second), ctx.step("first", first))
+
+
 @app.job("wait", **ISOLATED)
 def wait(*, file: str) -> str:
     """Wait the first time, end at once the second time."""

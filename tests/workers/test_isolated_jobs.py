@@ -159,6 +159,17 @@ def test_the_context_works_in_a_process() -> None:
     asyncio.run(main())
 
 
+def test_the_context_works_within_steps_and_in_steps_beside_each_other() -> None:
+    async def main() -> None:
+        services = Services()
+        async with pool() as jobs:
+            assert await call(jobs, "steps-beside", services=services, n=5) == [[False, 5], 5]
+        assert services.said == [(5, 10, "in a step")] * 2
+        assert services.kept == {"second": [False, 5], "first": 5, "within": 5}
+
+    asyncio.run(main())
+
+
 def test_a_stopped_job_cleans_up_and_leaves_its_process(tmp_path: Path) -> None:
     async def main() -> None:
         file = tmp_path / "pid"

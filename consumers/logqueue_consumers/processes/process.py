@@ -51,6 +51,8 @@ class ChildProcess:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._parts: dict[int, frames.PartRan] = {}
+        """What functions of steps came to; steps of one job may run beside each other."""
 
     @classmethod
     async def start(cls, app: AppPath, settings: Settings) -> ChildProcess:
@@ -100,12 +102,10 @@ class ChildProcess:
                     return message.result
                 case frames.Raised():
                     raise unpack(message)
-                case frames.Tell():
-                    _tell(services, message)
-                case frames.Ask():
-                    await self._answer(services, message)
                 case None:
                     raise ProcessDied(f"the job's process ended while it ran: {_describe(await self._exit_code())}")
+                case _:
+                    await self._serve(services, message)
 
     def ask_to_stop(self, *, is_hard: bool) -> None:
         """Ask the job to end; hard: raise in it."""
@@ -121,26 +121,36 @@ class ChildProcess:
         except TimeoutError:
             log.error("a killed process is not gone", pid=self.pid)
 
+    async def _serve(self, services: ContextServices | None, message: frames.ToWorker) -> None:
+        """Something that the running job wants of its context."""
+        match message:
+            case frames.Tell():
+                _tell(services, message)
+            case frames.Ask():
+                await self._answer(services, message)
+            case frames.PartRan():
+                self._parts[message.number] = message
+
     async def _answer(self, services: ContextServices | None, ask: frames.Ask) -> None:
         try:
-            value = await _serve(services, ask, lambda: self._run_part(ask.number))
+            value = await _value(services, ask, lambda: self._run_part(services, ask.number))
             answer = frames.Answer(ask.number, pickle.dumps(value))
         except Exception as error:
             answer = frames.Answer(ask.number, b"", pack(error))
         self._send(answer)
 
-    async def _run_part(self, number: int) -> Any:
-        """Have the function of an Ask run in the child."""
+    async def _run_part(self, services: ContextServices | None, number: int) -> Any:
+        """Have the function of a step run in the child, and serve what it asks for meanwhile."""
         self._send(frames.RunPart(number))
-        while True:
+        while number not in self._parts:
             message = await self._receive()
-            if isinstance(message, frames.PartRan) and message.number == number:
-                break
-            if not isinstance(message, frames.Tell):
-                raise ProcessDied("the job's process ended in the middle of a step")
-        if message.error is not None:
-            raise unpack(message.error)
-        return pickle.loads(message.value)  # noqa: S301 - from our own child
+            if message is None or isinstance(message, frames.Done | frames.Raised):
+                raise ProcessDied("the job ended in the middle of a step")
+            await self._serve(services, message)
+        ran = self._parts.pop(number)
+        if ran.error is not None:
+            raise unpack(ran.error)
+        return pickle.loads(ran.value)  # noqa: S301 - from our own child
 
     def _send(self, message: frames.Message) -> None:
         if not self._writer.is_closing():
@@ -194,7 +204,7 @@ def _tell(services: ContextServices | None, tell: frames.Tell) -> None:
             raise AssertionError(f"no service is called {tell.method}")
 
 
-async def _serve(services: ContextServices | None, ask: frames.Ask, part: Part) -> Any:
+async def _value(services: ContextServices | None, ask: frames.Ask, part: Part) -> Any:
     arguments = pickle.loads(ask.arguments)  # noqa: S301 - from our own child
     match ask.method:
         case "cancelled":
