@@ -119,6 +119,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _queues(log: Log, output: Output) -> None:
+    """Where there are dead letters, with the topics' lengths (markers of transactions count, KIP-98)."""
     topics = await log.topics()
     roles = {name: role for name in topics if (role := log.settings.topics.role(name)) and role.kind.value == "dlq"}
     ranges = await log.ranges({name: topics[name] for name in sorted(roles)})
