@@ -40,7 +40,7 @@ ANSWER_SECONDS = 20.0
 
 @router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 400, 503), summary="Where there are dead letters")
 async def list_dead_letter_queues(services: ServicesOf) -> Response:
-    """Each dead-letter topic with its length: replayed records count, and so do the markers of transactions (KIP-98)."""
+    """Each dead-letter topic with its length: replayed records count, and so do markers of transactions (KIP-98)."""
     names = services.settings.topics
     roles = {topic: role for topic in await services.cluster.topics() if (role := names.role(topic)) is not None}
     counts = await services.cluster.record_counts([t for t, role in roles.items() if role.kind is TopicKind.DLQ])
