@@ -91,7 +91,10 @@ def jobs_in(path: Path) -> list[Job]:
 
 
 def counted(path: Path) -> int:
-    reader = ViewReader.open(path)
+    try:
+        reader = ViewReader.open(path)
+    except ViewUnavailable:  # it is being made anew
+        return -1
     try:
         return sum(sum(queue.counts.values()) for queue in reader.queues())
     finally:
