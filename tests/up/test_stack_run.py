@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import select
@@ -218,8 +219,20 @@ def test_a_killed_up_leaves_no_child_and_a_run_json_that_is_not_believed(tmp_pat
     assert (data_dir / "run.json").exists()
     assert run_file.read(data_dir) is None
     with up(data_dir, "--app", app) as again:
-        until(lambda: run_file.read(data_dir) is not None, again.process)
+        until(
+            lambda: (run := run_file.read(data_dir)) is not None and run.supervisor == again.process.pid, again.process
+        )
         assert again.run_json()["pids"]["up"] == again.process.pid
+
+
+def test_a_run_json_of_another_than_who_holds_the_folder_is_not_believed(tmp_path: Path) -> None:
+    folder = run_file.DataFolder(tmp_path)
+    run = run_file.Run(bootstrap="127.0.0.1:1", api="http://127.0.0.1:2", broker=1, api_process=2)
+    folder.publish(dataclasses.replace(run, supervisor=run.supervisor + 1))
+    assert run_file.read(tmp_path) is None, "left by a killed run, and not yet removed by this one"
+    folder.publish(run)
+    assert run_file.read(tmp_path) == run
+    folder.release()
 
 
 def _text(path: Path) -> str:

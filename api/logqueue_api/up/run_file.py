@@ -110,7 +110,8 @@ def read(path: Path) -> Run | None:
         run = Run.from_json(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return run if _is_held(path) else None
+    # The lock may be another run's that has not yet removed what a killed one left.
+    return run if _is_held(path) and _holder_of(path) == str(run.supervisor) else None
 
 
 def _is_held(path: Path) -> bool:
@@ -140,8 +141,13 @@ def _locked_exclusively(descriptor: int) -> bool:
 
 
 def _holder(path: Path) -> str:
+    text = _holder_of(path)
+    return f" (process {text})" if text.isdecimal() else ""
+
+
+def _holder_of(path: Path) -> str:
+    """The process id that whoever took the lock last has written."""
     try:
-        text = (path / LOCK_FILE).read_text().strip()
+        return (path / LOCK_FILE).read_text().strip()
     except OSError:
         return ""
-    return f" (process {text})" if text.isdecimal() else ""
