@@ -40,6 +40,9 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.keeper.job_entries import entry_headers, entry_key
 from logqueue_consumers.outgoing import Outgoing
 
+MAX_MESSAGE_CHARS = 2_000
+"""Of an error's text in a status; the whole trace belongs into logs."""
+
 
 class Outcome:
     """One change of a job's state, to be made durable."""
@@ -239,8 +242,8 @@ def ended_record(names: TopicNames, schedule: str, *, job_id: str, state: State,
 
 
 def failure_of(error: BaseException, error_class: str) -> Failure:
-    """Why a job failed, for people and headers."""
-    return Failure(type=type(error).__name__, message=str(error), error_class=str(error_class))
+    """Why a job failed, for people and headers: a message is cut, since no record may grow too large by it."""
+    return Failure(type=type(error).__name__, message=str(error)[:MAX_MESSAGE_CHARS], error_class=str(error_class))
 
 
 def moved_headers(

@@ -148,4 +148,5 @@ class Fold:
             is_caught_up=self._progress.is_caught_up,
             unreadable=self._reader.unreadable,
         )
-        self._reporter.add(report, positions=batch.positions.items(), changes=applied.changes)
+        positions = {**batch.positions, **self._follower.passed()}
+        self._reporter.add(report, positions=positions.items(), changes=applied.changes)

@@ -49,6 +49,8 @@ class Follower:
         self._wanted = wanted
         self._limits = limits
         self._positions: dict[TopicPartition, int] = {}
+        self._passed: dict[TopicPartition, int] = {}
+        """Positions behind markers of transactions (KIP-98), which are read but handed to nobody."""
         self._has_partitions = asyncio.Event()
         self._clients = AsyncExitStack()
         self._admin: Any = None
@@ -88,6 +90,7 @@ class Follower:
     def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read on from these offsets; partitions that are not named are read from their start. `discover` begins."""
         self._positions = dict(positions)
+        self._passed = {}
         self._consumer.unsubscribe()
         self._has_partitions.clear()
 
@@ -145,7 +148,14 @@ class Follower:
             except TimeoutError:
                 return None  # it is being looked up again, after records at its start were deleted
             lag += max(end - position, 0)
+            at = TopicPartition(*partition)
+            if position > max(self._positions.get(at, 0), self._passed.get(at, 0)):
+                self._passed[at] = position
         return lag
+
+    def passed(self) -> Mapping[TopicPartition, int]:
+        """Positions further than those of the records handed out, as `lag` found them: markers lie between."""
+        return {at: position for at, position in self._passed.items() if position > self._positions.get(at, 0)}
 
     async def _partitions(self) -> set[TopicPartition]:
         topics = await self._admin.describe_topics()
