@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from logqueue_api.cli.main import main
+
+from tests.cli.scripted_api import scripted_api
 
 JOB: dict[str, Any] = {
     "id": "j1",
@@ -39,39 +40,16 @@ class Api:
 def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
     fake = Api()
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            parts = urlsplit(self.path)
-            length = int(self.headers.get("Content-Length", 0))
-            body = json.loads(self.rfile.read(length)) if length else None
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            fake.asked.append((self.command, parts.path, query, body))
-            status, document = fake.answers.pop(0)
-            data = document if isinstance(document, bytes) else json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def respond(request: BaseHTTPRequestHandler, body: Any) -> tuple[int, Any]:
+        parts = urlsplit(request.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        fake.asked.append((request.command, parts.path, query, body))
+        return fake.answers.pop(0)
 
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("LOGQUEUE_API", fake.url)
-    monkeypatch.chdir(tmp_path)
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with scripted_api(respond) as fake.url:
+        monkeypatch.setenv("LOGQUEUE_API", fake.url)
+        monkeypatch.chdir(tmp_path)
+        yield fake
 
 
 def test_words_are_json_where_they_are_json_and_text_elsewhere(api: Api) -> None:

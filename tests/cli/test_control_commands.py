@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from logqueue_api.cli.main import main
+
+from tests.cli.scripted_api import scripted_api
 
 
 class Api:
@@ -25,36 +26,14 @@ class Api:
 def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
     fake = Api()
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            body = json.loads(self.rfile.read(length)) if length else None
-            fake.asked.append((self.command, self.path, self.headers.get("X-Logqueue-Actor"), body))
-            status, document = fake.answers.pop(0)
-            data = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def respond(request: BaseHTTPRequestHandler, body: Any) -> tuple[int, Any]:
+        fake.asked.append((request.command, request.path, request.headers.get("X-Logqueue-Actor"), body))
+        return fake.answers.pop(0)
 
-        def do_GET(self) -> None:
-            self.answer()
-
-        def do_POST(self) -> None:
-            self.answer()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setenv("LOGQUEUE_API", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.chdir(tmp_path)
-    yield fake
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with scripted_api(respond) as url:
+        monkeypatch.setenv("LOGQUEUE_API", url)
+        monkeypatch.chdir(tmp_path)
+        yield fake
 
 
 def receipt(verb: str, *, accepted: bool = True) -> dict[str, Any]:
