@@ -131,6 +131,10 @@ class JobTooLarge(SendFailed):
     """The record is larger than the log takes."""
 
 
+class RegistrationFailed(LogqueueError):
+    """A schema could not be registered; the text says why."""
+
+
 class WaitTimeout(LogqueueError, TimeoutError):
     """`wait` ended before the job did; the job goes on."""
 
