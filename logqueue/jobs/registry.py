@@ -83,6 +83,24 @@ class SchemaRegistry:
         except (KafkaError, TimeoutError) as error:
             raise RegistrationFailed(f"Schema {subject} was not registered: {error!r}") from None
 
+    async def check(self, subject: str, schema: Any) -> Registration | None:
+        """The registration of a schema, None if it could be made; SchemaRefused if it could not."""
+        await self.refresh()
+        found = self._table.find(subject, schema)
+        if found is None:
+            self._check(subject, schema)
+        return found
+
+    async def versions(self, subject: str) -> list[Registration]:
+        """The versions of a subject, oldest first; empty if there is none."""
+        await self.refresh()
+        return self._table.versions(subject)
+
+    async def subjects(self) -> list[str]:
+        """The subjects that have a version."""
+        await self.refresh()
+        return self._table.subjects()
+
     async def change(self, decide: Callable[[SchemaTable], Sequence[Pair]]) -> None:
         """Write the records that `decide` makes of what the topic says at this moment, and read them.
 
