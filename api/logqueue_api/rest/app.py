@@ -95,7 +95,8 @@ def build_app(services: Services) -> FastAPI:
     async def dashboard() -> Response:
         return FileResponse(DASHBOARD / "index.html", headers={"Cache-Control": "no-cache"})
 
-    app.mount("/registry", RegistryRoutes(RegistryDesk(services.client.settings)).app(), name="registry")
+    if services.settings.schema_registry_url is None:
+        app.mount("/registry", RegistryRoutes(RegistryDesk(services.client.settings)).app(), name="registry")
     app.mount("/dashboard", StaticFiles(directory=DASHBOARD), name="dashboard")
     return app
 
