@@ -153,12 +153,13 @@ class JobDefinition(Generic[P, R]):
 
     def prepare(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
         """The job without sending it, for `App.send_many`; InvalidArguments names the field that is wrong."""
+        codec = self.codec
         return prepare_job(
             type=self.type,
             queue=self.queue,
-            value=self.codec.encode(one_of(model, arguments)),
-            content_type=self.codec.content_type,
-            schema=self.codec.schema,
+            value=codec.encode(arguments if model is None else one_of(model, arguments)),
+            content_type=codec.content_type,
+            schema=codec.schema,
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
