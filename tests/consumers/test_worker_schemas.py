@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from logqueue_schemas.avro import content_id
 from logqueue_schemas.framing import read_frame
+from logqueue_schemas.job_status import SCHEMA, SUBJECT_SUFFIX
 
 from logqueue import App
 from logqueue.jobs.errors import InvalidArguments
@@ -124,6 +125,25 @@ def test_a_worker_whose_schema_cannot_read_older_jobs_does_not_start(log: Log, t
             await changed.send(to="Ann", cc="Bob")
         assert len(await log.read(log.settings.topics.jobs("emails"))) == 1
         await new.close()
+
+    asyncio.run(main())
+
+
+def test_a_worker_whose_statuses_older_readers_could_not_read_does_not_start(log: Log) -> None:
+    """FULL_TRANSITIVE: the version before lacks nothing that the new one wants, but wants what the new one lacks."""
+    older = {**SCHEMA, "fields": [*SCHEMA["fields"], {"name": "lost", "type": "string"}]}
+
+    async def main() -> None:
+        subject = log.settings.topics.status + SUBJECT_SUFFIX
+        await SchemaRegistry(log.settings).register(subject, older)
+        app = log.app()
+
+        @app.job("n")
+        async def n() -> None: ...
+
+        with pytest.raises(SchemaRefused, match=r"FULL_TRANSITIVE.*field 'lost'.*version 1 cannot read"):
+            async with working(app):
+                pytest.fail("it started")
 
     asyncio.run(main())
 

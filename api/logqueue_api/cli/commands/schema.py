@@ -132,7 +132,10 @@ async def _register(stack: Any, options: argparse.Namespace, output: Output) -> 
     except (OSError, UnicodeDecodeError, InvalidSchema) as error:
         raise UsageError(f"{options.file}: {error}") from None
     registry, _ = _open(stack)
-    made = await registry.register(options.subject, schema)
+    try:
+        made = await registry.register(options.subject, schema)
+    except InvalidSchema as error:
+        raise CommandError(f"{options.file}: {error}", code=ExitCode.FAILED) from None
     if output.is_json:
         output.document({"subject": made.subject, "version": made.version, "id": made.id})
     else:
