@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,7 +23,7 @@ from logqueue.jobs.sending import PreparedJob
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.notes import with_line, with_progress
 from logqueue_consumers.control.step_store import MAX_NAME_CHARS, MAX_RESULT_BYTES, MAX_STEPS, StepStore
-from logqueue_consumers.follow_ups import FollowUps
+from logqueue_consumers.follow_ups import FollowUps, with_schema_id
 from logqueue_consumers.job import Job
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import Outcome
@@ -43,6 +43,8 @@ class ServiceDesk:
         self.replayed_effect: Callable[[Job, str], Any] | None = None
         """What an effect answers in a shadow run, by its key."""
         self.settings = settings
+        self.schema_ids: Mapping[tuple[str, str], int] = {}
+        """The ids of the schemas that the app's jobs declare, by queue and type."""
         self.clock = clock
         self.steps = steps
         self.lock = threading.Lock()
@@ -121,6 +123,8 @@ class JobServices:
     def send(self, job: PreparedJob) -> None:
         """Put a follow-up job on the log if this attempt succeeds; a shadow run's goes nowhere."""
         if self._desk.steps is not None:
+            if job.schema is not None:
+                job = with_schema_id(job, self._desk.schema_ids)
             with self._desk.lock:
                 self._follow_ups.add(job)
 

@@ -25,7 +25,7 @@ from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.control import Command
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.letters import (
@@ -122,7 +122,7 @@ class DeadLetters:
             schema_id, body = read_frame(value or b"")
         except InvalidFrame:
             return None
-        registry = SchemaRegistry(self._settings)
+        registry = open_registry(self._settings)
         await registry.refresh()
         decode = registry.decoder_of(schema_id)
         if decode is None:
@@ -158,7 +158,7 @@ class DeadLetters:
         if not jobs:
             return LetterReplay(matched=0, replayed=0, is_dry_run=False)
         writer = CommandWriter(self._settings)
-        registry = SchemaRegistry(self._settings)
+        registry = open_registry(self._settings)
         try:
             return await self._send(
                 jobs, writer, await registry.status_codec(), pace or Pace(), by=by, on_progress=on_progress

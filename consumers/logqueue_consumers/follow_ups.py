@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 from logqueue.errors import LogqueueError
+from logqueue.jobs.argument_schema import framed
+from logqueue.jobs.errors import InvalidArguments
 from logqueue.jobs.flow_context import WORKFLOW_NODE
+from logqueue.jobs.flow_records import NodeSpec, encode
 from logqueue.jobs.sending import PreparedJob, check_job_size
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.job import Job
@@ -20,6 +27,24 @@ class TooManyFollowUps(LogqueueError):
 
 class AttemptOver(LogqueueError):
     """A handler that goes on after its attempt has ended (a thread after a timeout) wants to send a job."""
+
+
+def with_schema_id(job: PreparedJob, ids: Mapping[tuple[str, str], int]) -> PreparedJob:
+    """A job with an Avro schema as it may be written; InvalidArguments if this worker has not registered its schema."""
+    schema = job.schema
+    assert schema is not None, "only jobs with a schema ask"
+    schema_id = ids.get(schema.key)
+    if schema_id is None:
+        raise InvalidArguments(
+            f"Job {job.type!r} of queue {job.queue!r} declares an Avro schema and belongs to another app: send it over"
+            " that app's own connection"
+        )
+    if schema_id == schema.content_id:
+        return job
+    if job.headers and job.headers[0][0] == WORKFLOW_NODE:
+        node = framed(msgspec.json.decode(job.value, type=NodeSpec), schema_id)
+        return msgspec.structs.replace(job, value=encode(node))
+    return framed(job, schema_id)
 
 
 class FollowUps:

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 from logqueue_schemas.job_status import TERMINAL, JobStatus, State
 
 from logqueue.jobs.effects import Effects, replayed_effect
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicKind, check_group
 from logqueue_consumers.group_member import GroupMember
@@ -200,7 +200,7 @@ class Replay:
             extent = ranges.get(TopicPartition(status.topic, status.partition))
             return extent is not None and extent.holds(status.offset)
 
-        codec = await SchemaRegistry(bench.settings).status_codec()
+        codec = await open_registry(bench.settings).status_codec()
         count = bench.partitions.count(bench.settings.topics.status)
         return await read_recorded(bench.settings, codec, partitions=count, wants=wants)
 

@@ -21,7 +21,8 @@ from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import InvalidSetting
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_rules import job_subject
+from logqueue.jobs.schema_source import Registry, open_registry
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
 from logqueue.jobs.topics import TopicSpec
 from logqueue_consumers.at_least_once import AtLeastOnce
@@ -98,6 +99,7 @@ class Workbench:
         self.breakers: BreakerGate | None = None
         self.replayed_effect: Callable[[Job, str], Any] | None = None
         """What an effect answers in a replay."""
+        self._schema_ids: dict[tuple[str, str], int] = {}  # by queue and type
         self.companions: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What runs beside the engine from its start to its end; an error of one ends the worker."""
 
@@ -105,8 +107,9 @@ class Workbench:
         """Everything that must be there before the first record is taken; `announcements` are written at once."""
         wanted = list(specs)
         self.partitions.add(await ensure_topics(self.settings, wanted))
-        registry = SchemaRegistry(self.settings)
+        registry = open_registry(self.settings)
         codec = await registry.status_codec()
+        await self._register_schemas(registry)
         self.encode_status = codec.encode
         await self._producer.start()
         await self._producer.send(list(announcements))
@@ -138,6 +141,14 @@ class Workbench:
         await self._attend(self.engine)
         return self.engine
 
+    async def _register_schemas(self, registry: Registry) -> None:
+        """The schemas that jobs declare; SchemaRefused for one that could not read all older jobs."""
+        for job in self.app.jobs.values():
+            if (schema := job.codec.schema) is not None:
+                subject = job_subject(self.settings.topics, queue=job.queue, type_=job.type)
+                registration = await registry.register(subject, schema.value)
+                self._schema_ids[schema.key] = registration.id
+
     async def _open_delivery(self, records: StatusRecords) -> Delivery:
         wanted = self._processing if self._processing is not None else DEFAULT_PROCESSING
         if wanted == EXACTLY_ONCE:
@@ -162,6 +173,7 @@ class Workbench:
         is_live = not self._rules.is_shadow
         steps = StepStore(self.settings, self._producer, group=self.group) if is_live else None
         desk = ServiceDesk(engine.outbox, self.clock, steps=steps, settings=self.settings)
+        desk.schema_ids = self._schema_ids
         desk.replayed_effect = self.replayed_effect
         engine.serve(desk.of)
         engine.durable_hooks.append(desk.on_durable)
@@ -173,7 +185,7 @@ class Workbench:
             JobControl(engine, control, topic=self.settings.topics.control, clock=self.clock)
             self.companions.append(control.run)
 
-    async def _refresh(self, registry: SchemaRegistry) -> None:
+    async def _refresh(self, registry: Registry) -> None:
         """Read the schema topic to its end; tries until the log answers."""
         backoff_s = 0.1
         while True:

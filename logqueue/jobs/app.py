@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -145,6 +147,7 @@ class App:
         unique: Unique | None = None,
         limits: Iterable[Limit] = (),
         breaker: Breaker | None = None,
+        arguments: builtins.type[Any] | str | Path | None = None,
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
@@ -156,6 +159,10 @@ class App:
         kept with every status, so that a replay can ask for what ran under it. `unique` keeps one of equal jobs.
         `limits` bound what runs of this type, beside those of its queue. `breaker` pauses the type, and all that name
         the same breaker, while what they depend on fails.
+
+        `arguments` is a pydantic or msgspec model that the handler takes as its one parameter (its annotation alone
+        does too), or the name of an `.avsc` file beside the handler's, whose fields are its parameters: such jobs are
+        sent as Avro, and their schema may only change so that all older jobs can be read.
         """
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
@@ -173,6 +180,7 @@ class App:
                 unique=unique,
                 limits=limits,
                 breaker=breaker,
+                arguments=arguments,
             )
             self._jobs[type] = definition
             self._queues.setdefault(queue, Queue(name=queue))
@@ -257,7 +265,7 @@ class App:
                 f"Job {job.type!r} is unique per tenant, and queue {job.queue!r} spreads a tenant over several owners"
             )
         for limit in job.limits:
-            if limit.argument is not None and limit.argument not in job.args_type.__struct_fields__:
+            if limit.argument is not None and limit.argument not in job.codec.names:
                 raise InvalidDefinition(f"Job {job.type!r} has no argument {limit.argument!r} to be limited by")
 
     def topic_specs(self, queues: Iterable[str] | None = None) -> list[TopicSpec]:

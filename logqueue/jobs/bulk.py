@@ -92,6 +92,8 @@ class BulkSend:
         routes: dict[tuple[str, str | None], tuple[AIOKafkaProducer, str, int]] = {}
         for index, job in enumerate(jobs):
             self._client.check_size(job)
+            if job.schema is not None:
+                job = await self._client.with_schema(job)
             way = (job.queue, job.priority)
             if way not in routes:
                 routes[way] = await self._client.ready(*way)

@@ -11,11 +11,14 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from logqueue.clock import Clock, SystemClock
 from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.argument_schema import ArgumentSchema, framed
 from logqueue.jobs.bulk import BulkSend
 from logqueue.jobs.connection import STOP_TIMEOUT_S, new_producer, start_client, stop_client
 from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
+from logqueue.jobs.schema_rules import job_subject
+from logqueue.jobs.schema_source import Registry, open_registry
 from logqueue.jobs.sending import PreparedJob, check_job_size
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
@@ -41,15 +44,21 @@ class JobClient:
         self._topics: dict[str, int] = {}  # partitions of the topics known to exist
         self._pending = asyncio.Semaphore(settings.max_pending_records)
         self._stopping: set[asyncio.Task[None]] = set()
+        self._registry: Registry | None = None
+        self._registering = asyncio.Lock()
+        self._schema_ids: dict[tuple[str, str], tuple[ArgumentSchema, int]] = {}  # by queue and type
         self._watcher = StatusWatcher(settings, clock=clock if clock is not None else SystemClock())
 
     async def send(self, job: PreparedJob) -> JobHandle:
         """Put one job on the log; returns when it is durable (acks=all).
 
-        Raises JobTooLarge (nothing sent), BrokerUnreachable, SendFailed. After a SendFailed for want of an answer the
+        The Avro schema of a job is registered before the first of its jobs. Raises JobTooLarge, RegistrationFailed,
+        SchemaRefused (nothing sent), BrokerUnreachable, SendFailed. After a SendFailed for want of an answer the
         job may still arrive: send it again under the same id if it must not be there twice.
         """
         self.check_size(job)
+        if job.schema is not None:
+            job = await self.with_schema(job)
         producer, topic, partitions = await self.ready(job.queue, job.priority)
         key = job.record_key()
         partition = partition_of(key, partitions)
@@ -68,6 +77,23 @@ class JobClient:
     async def status(self, handle: JobHandle) -> JobState | None:
         """The newest state on the log, or None."""
         return await self._watcher.status(handle)
+
+    async def with_schema(self, job: PreparedJob) -> PreparedJob:
+        """The job as it may be sent: its schema is registered, and its frame has the id of that."""
+        return job if job.schema is None else framed(job, await self.schema_id(job.schema))
+
+    async def schema_id(self, schema: ArgumentSchema) -> int:
+        """The id under which a schema is registered; it is, if it was not. Asked of the registry once."""
+        known = self._schema_ids.get(schema.key)
+        if known is not None and known[0] is schema:
+            return known[1]
+        async with self._registering:
+            if self._registry is None:
+                self._registry = open_registry(self.settings)
+            subject = job_subject(self._names, queue=schema.queue, type_=schema.type)
+            registration = await self._registry.register(subject, schema.value)
+        self._schema_ids[schema.key] = schema, registration.id
+        return registration.id
 
     async def ready(self, queue: str, priority: str | None = None) -> tuple[AIOKafkaProducer, str, int]:
         """A started producer, the topic of a queue's class (created if missing), and its number of partitions."""

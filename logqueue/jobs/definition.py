@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
+from logqueue.jobs.arguments import Arguments, declare_arguments, one_of
 from logqueue.jobs.breaker import Breaker
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.durations import Duration, format_duration, parse_duration
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-ArgumentsType = type[msgspec.Struct]
+ArgumentsType = type[Any]
 
 DEFAULT_QUEUE = "default"
 DEFAULT_TIMEOUT_S = 300.0
@@ -41,10 +42,6 @@ DEFAULT_PRIORITY = "normal"
 MIN_WEIGHT, MAX_WEIGHT = 0.01, 1000.0
 MAX_VERSION_CHARS = 64
 CONTEXT_NAME = "ctx"
-RESERVED_ARGUMENTS = frozenset({"tenant"})  # `send` takes it for itself
-
-_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_MUTABLE = (list, dict, set, bytearray)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +103,8 @@ class JobDefinition(Generic[P, R]):
     """A handler under its job type. A plain call runs the function here; `send` puts a job on the log.
 
     `takes_context` says whether the first parameter is the JobContext; `codec` turns arguments into bytes and back,
-    `args_type` is the msgspec.Struct made from the signature, `timeout_s` the time that one attempt may take.
+    `args_type` is the msgspec.Struct made from the signature (or the model that the handler takes, `takes_model`),
+    `timeout_s` the time that one attempt may take.
     `is_isolated` says that it runs in a process of its own, `version` is what its statuses say of the code that ran
     (None: they say nothing).
     """
@@ -127,33 +125,41 @@ class JobDefinition(Generic[P, R]):
     unique: Unique | None = None
     breaker: Breaker | None = None
     limits: tuple[Limit, ...] = ()
+    takes_model: bool = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any queue."""
         return self.handler(*args, **kwargs)
 
-    def invoke(self, ctx: JobContext, arguments: msgspec.Struct) -> R:
+    def invoke(self, ctx: JobContext, arguments: Any) -> R:
         """Run the function with decoded arguments; the coroutine of an async handler."""
         handler: Callable[..., R] = self.handler
+        if self.takes_model:
+            return handler(ctx, arguments) if self.takes_context else handler(arguments)
         if self.takes_context:
             return handler(ctx, **msgspec.structs.asdict(arguments))
         return handler(**msgspec.structs.asdict(arguments))
 
-    async def send(self, *, tenant: str | None = None, **arguments: Any) -> JobHandle:
+    async def send(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> JobHandle:
         """Put one job on the log; returns once it is durable there (acks=all).
 
-        Raises InvalidArguments (field named, nothing sent), JobTooLarge, BrokerUnreachable, SendFailed.
+        Where the handler takes a model, an instance of it may be given instead of its fields.
+        Raises InvalidArguments (field named, nothing sent), JobTooLarge, BrokerUnreachable, SendFailed; where the job
+        declares an Avro schema also RegistrationFailed and SchemaRefused.
         """
-        job = self.prepare(tenant=tenant, **arguments)
+        job = self.prepare(model, tenant=tenant, **arguments)
         client = await self.app.client()
         return await client.send(job)
 
-    def prepare(self, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
+    def prepare(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
         """The job without sending it, for `App.send_many`; InvalidArguments names the field that is wrong."""
+        codec = self.codec
         return prepare_job(
             type=self.type,
             queue=self.queue,
-            value=self.codec.encode(arguments),
+            value=codec.encode(arguments if model is None else one_of(model, arguments)),
+            content_type=codec.content_type,
+            schema=codec.schema,
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
@@ -232,6 +238,7 @@ def define_job(
     unique: Unique | None = None,
     limits: Iterable[Limit] = (),
     breaker: Breaker | None = None,
+    arguments: Arguments = None,
 ) -> JobDefinition[P, R]:
     """Build the definition of a handler; InvalidDefinition says what about it cannot work."""
     where = f"Job {check_type(type_)!r} ({getattr(handler, '__qualname__', handler)!s})"
@@ -249,9 +256,17 @@ def define_job(
     parameters = list(inspect.signature(handler).parameters.values())
     hints = _hints(handler, where)
     takes_context = _takes_context(parameters, hints)
-    args_type = _args_type(parameters[1:] if takes_context else parameters, hints, where, type_)
+    declared = declare_arguments(
+        handler,
+        parameters[1:] if takes_context else parameters,
+        hints,
+        arguments,
+        where=where,
+        type_=type_,
+        queue=queue,
+    )
     if unique is not None:
-        unique.check_fields(args_type.__struct_fields__, where)
+        unique.check_fields(declared.codec.names, where)
     return JobDefinition(
         app=app,
         type=type_,
@@ -262,9 +277,10 @@ def define_job(
         breaker=None if breaker is None else breaker.named(type_),
         takes_context=takes_context,
         is_async=inspect.iscoroutinefunction(handler),
-        args_type=args_type,
-        codec=_codec(args_type, where),
-        args_schema=_schema(args_type, where),
+        args_type=declared.type,
+        codec=declared.codec,
+        args_schema=declared.schema,
+        takes_model=declared.is_model,
         is_isolated=isolation is not None,
         version=_version(version, where),
         unique=unique,
@@ -304,49 +320,3 @@ def _takes_context(parameters: list[inspect.Parameter], hints: dict[str, Any]) -
         return False
     first = parameters[0]
     return first.name == CONTEXT_NAME or hints.get(first.name) is JobContext
-
-
-def _args_type(
-    parameters: list[inspect.Parameter], hints: dict[str, Any], where: str, type_: str
-) -> type[msgspec.Struct]:
-    fields: list[Any] = []
-    for parameter in parameters:
-        if parameter.kind not in _KINDS:
-            raise InvalidDefinition(f"{where}: parameter {parameter} has no name that a job's arguments could carry")
-        if parameter.name in RESERVED_ARGUMENTS:
-            raise InvalidDefinition(f"{where}: an argument cannot be called {parameter.name!r} (it is ctx.tenant)")
-        if parameter.name.startswith("__"):
-            raise InvalidDefinition(f"{where}: an argument cannot be called {parameter.name!r}")
-        annotation = hints.get(parameter.name, Any)
-        if annotation is JobContext:
-            raise InvalidDefinition(f"{where}: the context is the first parameter")
-        fields.append(_field(parameter, annotation))
-    name = "".join(part.capitalize() for part in type_.replace("-", ".").replace("_", ".").split(".") if part)
-    try:
-        return msgspec.defstruct(f"{name}Args", fields, forbid_unknown_fields=True, kw_only=True, frozen=True)
-    except (TypeError, ValueError) as error:
-        raise InvalidDefinition(f"{where}: {error}") from None
-
-
-def _field(parameter: inspect.Parameter, annotation: Any) -> tuple[Any, ...]:
-    default = parameter.default
-    if default is inspect.Parameter.empty:
-        return (parameter.name, annotation)
-    if isinstance(default, _MUTABLE):
-        return (parameter.name, annotation, msgspec.field(default_factory=lambda: default.copy()))
-    return (parameter.name, annotation, default)
-
-
-def _codec(args_type: type[msgspec.Struct], where: str) -> ArgumentCodec:
-    try:
-        return ArgumentCodec(args_type)
-    except TypeError as error:
-        raise InvalidDefinition(f"{where}: its arguments cannot be read from JSON: {error}") from None
-
-
-def _schema(args_type: type[msgspec.Struct], where: str) -> Mapping[str, Any]:
-    try:
-        schema: Mapping[str, Any] = msgspec.json.schema(args_type)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise InvalidDefinition(f"{where}: its arguments have no JSON form: {str(error).strip()}") from None
-    return schema

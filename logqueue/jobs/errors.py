@@ -131,6 +131,14 @@ class JobTooLarge(SendFailed):
     """The record is larger than the log takes."""
 
 
+class RegistrationFailed(LogqueueError):
+    """A schema could not be registered; the text says why."""
+
+
+class RegistryUnreachable(BrokerUnreachable):
+    """The schema registry elsewhere does not answer, or answers with an error of its own."""
+
+
 class WaitTimeout(LogqueueError, TimeoutError):
     """`wait` ended before the job did; the job goes on."""
 

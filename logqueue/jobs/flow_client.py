@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from logqueue.clock import Clock
 from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.argument_schema import framed
 from logqueue.jobs.connection import READ_WAIT_MS, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, JobTooLarge, SendFailed, WaitTimeout
 from logqueue.jobs.flow_records import (
@@ -39,6 +40,7 @@ from logqueue.jobs.watcher import CLOCK_MARGIN_MS
 
 if TYPE_CHECKING:
     from logqueue.ids import JobId
+    from logqueue.jobs.argument_schema import ArgumentSchema
     from logqueue.jobs.client import JobClient
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,10 @@ class FlowClient:
         self._topic = client.settings.topics.flows
         self._clock = clock
         self._partitions = 0
+
+    async def with_schema(self, spec: NodeSpec, schema: ArgumentSchema) -> NodeSpec:
+        """The node as it may be sent: the schema of its job is registered, and its frame has the id of that."""
+        return framed(spec, await self._client.schema_id(schema))
 
     async def send(self, flow: str, submission: Submission, nodes: Mapping[str, NodeSpec]) -> None:
         """Put the records on the log; the owner begins when the last one is there."""

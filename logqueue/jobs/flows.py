@@ -47,6 +47,7 @@ from logqueue.jobs.sending import PreparedJob, check_tenant
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
+    from logqueue.jobs.argument_schema import ArgumentSchema
     from logqueue.jobs.flow_client import FlowClient
 
 MAX_FLOW_NAME_CHARS = 255
@@ -64,6 +65,7 @@ class Workflow:
         self._app = app
         self.name = name
         self._nodes: dict[str, NodeSpec] = {}
+        self._schemas: dict[str, ArgumentSchema] = {}
         self._tenants: set[str] = set()
         self._edges = 0
 
@@ -106,6 +108,8 @@ class Workflow:
         if self._edges > MAX_EDGES:
             raise InvalidDefinition(f"A workflow has at most {MAX_EDGES:,} edges")
         self._nodes[name] = spec
+        if job.schema is not None:
+            self._schemas[name] = job.schema
         if job.tenant != DEFAULT_TENANT:
             self._tenants.add(job.tenant)
 
@@ -115,9 +119,11 @@ class Workflow:
         `tenant` is that of all its jobs (default: the one they were prepared for, else "default"). Raises
         InvalidDefinition, JobTooLarge, BrokerUnreachable, SendFailed.
         """
-        submission, nodes = self.submission(tenant), self._nodes
+        submission, nodes = self.submission(tenant), dict(self._nodes)
         flow = check_flow_id(id) if id is not None else _IDS.next()
         client = await self._app.flow_client()
+        for name, schema in self._schemas.items():
+            nodes[name] = await client.with_schema(nodes[name], schema)
         await client.send(flow, submission, nodes)
         return WorkflowHandle(
             id=flow, name=self.name, tenant=submission.tenant, created_ms=submission.created_ms, client=client

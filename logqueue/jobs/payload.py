@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from logqueue_schemas.framing import MAGIC, InvalidFrame, read_frame
 
 from logqueue.jobs.errors import InvalidArguments, Undecodable
 
+if TYPE_CHECKING:
+    from logqueue.jobs.argument_schema import ArgumentSchema
+
 JSON_TYPE = "application/json"
 AVRO_TYPES = frozenset({"application/avro", "avro/binary", "application/vnd.confluent.avro"})
 
 # What a writer's schema id means: a decoder of the Avro body that follows the frame, or None if no one registered it.
-AvroLookup = Callable[[int], "Callable[[memoryview], Any] | None"]
+# A reader's schema may be given to it beside the body.
+AvroLookup = Callable[[int], "Callable[..., Any] | None"]
 
 _encode = msgspec.json.Encoder().encode
 _FIELD = re.compile(r"(?:required|unknown) field `([^`]*)`")
@@ -25,22 +29,34 @@ _PATH = re.compile(r" - at `\$\.?([^`]*)`")
 class ArgumentCodec:
     """Arguments <-> bytes for one type of arguments (a msgspec.Struct made from a handler's signature)."""
 
-    __slots__ = ("_decode", "_type")
+    __slots__ = ("_decode", "_type", "names")
+
+    content_type = JSON_TYPE
+    """Of what `encode` makes."""
+    schema: ArgumentSchema | None = None
+    """The Avro schema of what `encode` makes, which has to be registered before it is sent."""
 
     def __init__(self, type_: type[msgspec.Struct]) -> None:
         self._type = type_
         self._decode = msgspec.json.Decoder(type_).decode
+        self.names: tuple[str, ...] = type_.__struct_fields__
 
-    def encode(self, arguments: dict[str, Any]) -> bytes:
-        """JSON of keyword arguments, checked exactly as the worker will check it; InvalidArguments names the field."""
-        try:
-            value = _encode(arguments)
-        except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-            raise InvalidArguments(f"Arguments have no JSON form: {error}") from None
+    def encode(self, arguments: Any) -> bytes:
+        """The value of keyword arguments, checked exactly as the worker will check it.
+
+        InvalidArguments names the field that is wrong.
+        """
+        if not isinstance(arguments, dict):
+            raise InvalidArguments(f"Arguments are given by their names, not as a {type(arguments).__name__}")
+        value = json_of(arguments)
         self.decode_json(value)
         return value
 
-    def decode(self, value: bytes | None, content_type: str | None, avro: AvroLookup | None = None) -> msgspec.Struct:
+    def encode_json(self, arguments: Any) -> bytes:
+        """JSON of decoded arguments, for `decode_json`."""
+        return _encode(arguments)
+
+    def decode(self, value: bytes | None, content_type: str | None, avro: AvroLookup | None = None) -> Any:
         """Arguments of a record's value.
 
         `content_type` None means JSON unless the value starts with the Confluent magic byte (no JSON text starts with
@@ -56,7 +72,7 @@ class ArgumentCodec:
             )
         return self.decode_json(value)
 
-    def decode_json(self, value: bytes) -> msgspec.Struct:
+    def decode_json(self, value: bytes) -> Any:
         """Arguments of JSON text; errors as `decode`."""
         try:
             return self._decode(value)
@@ -67,7 +83,7 @@ class ArgumentCodec:
         except RecursionError:
             raise Undecodable("The value is not JSON that can be read: nested too deeply") from None
 
-    def _decode_avro(self, value: bytes, avro: AvroLookup | None) -> msgspec.Struct:
+    def _decode_avro(self, value: bytes, avro: AvroLookup | None) -> Any:
         try:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:
@@ -76,13 +92,35 @@ class ArgumentCodec:
         if decode is None:
             raise Undecodable(f"The value is Avro of schema id {schema_id}, which is not registered")
         try:
-            arguments = decode(body)
+            arguments = self._read(decode, body)
         except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
             raise Undecodable(f"The value is not Avro of schema id {schema_id}: {error!r}") from None
+        return self._convert(arguments)
+
+    def _read(self, decode: Callable[..., Any], body: memoryview) -> Any:
+        return decode(body)
+
+    def _convert(self, arguments: Any) -> Any:
         try:
             return msgspec.convert(arguments, self._type)
         except msgspec.ValidationError as error:
             raise invalid_arguments(error) from None
+
+
+def json_of(arguments: Any) -> bytes:
+    """JSON of arguments; InvalidArguments if they have none."""
+    try:
+        return _encode(arguments)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidArguments(f"Arguments have no JSON form: {error}") from None
+
+
+def argument_values(arguments: Any) -> dict[str, Any]:
+    """Decoded arguments by their names, as values that have a JSON form."""
+    if isinstance(arguments, msgspec.Struct):
+        return {name: getattr(arguments, name) for name in arguments.__struct_fields__}
+    values: dict[str, Any] = arguments.model_dump(mode="json")
+    return values
 
 
 def invalid_arguments(error: msgspec.ValidationError) -> InvalidArguments:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import fastavro
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from logqueue_schemas.job_status import SCHEMA, SUBJECT_SUFFIX, StatusCodec
-from logqueue_schemas.registry import Registration, SchemaTable
+from logqueue_schemas.registry import SchemaTable
+from logqueue_schemas.schema_records import Pair, Registration
 
-from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
-from logqueue.jobs.connection import new_producer, new_reader, start_client, stop_client
+from logqueue.jobs.avro_decoding import AvroDecoder, Decoders
+from logqueue.jobs.connection import READ_WAIT_MS, new_producer, new_reader, start_client, stop_client
+from logqueue.jobs.errors import RegistrationFailed
+from logqueue.jobs.schema_rules import check_next, level_of, mode_of
 from logqueue.jobs.settings import Settings
 
 MAX_ROUNDS = 30  # records that one registration writes before it gives up
 READ_TIMEOUT_S = 20.0
-
-
-class RegistrationFailed(LogqueueError):
-    """A schema could not be registered; the text says why."""
 
 
 class SchemaRegistry:
@@ -39,7 +36,7 @@ class SchemaRegistry:
         self._table = SchemaTable()
         self._position = 0
         self._lock = asyncio.Lock()
-        self._decoders: dict[int, Callable[[memoryview], Any]] = {}
+        self._decoders = Decoders(self.schema_of)
 
     @property
     def table(self) -> SchemaTable:
@@ -50,15 +47,9 @@ class SchemaRegistry:
         """The schema of an id as far as read, or None: `refresh` and ask again."""
         return self._table.schema_of(schema_id)
 
-    def decoder_of(self, schema_id: int) -> Callable[[memoryview], Any] | None:
+    def decoder_of(self, schema_id: int) -> AvroDecoder | None:
         """A decoder of Avro bodies of that schema id, or None (see `schema_of`)."""
-        if schema_id not in self._decoders:
-            schema = self._table.schema_of(schema_id)
-            if schema is None:
-                return None
-            parsed: Any = fastavro.parse_schema(schema)
-            self._decoders[schema_id] = lambda body: fastavro.schemaless_reader(BytesIO(body), parsed, None)
-        return self._decoders[schema_id]
+        return self._decoders.of(schema_id)
 
     async def refresh(self) -> None:
         """Read the schema topic up to its present end (nothing if the topic does not exist)."""
@@ -70,24 +61,63 @@ class SchemaRegistry:
                 await stop_client(reader)
 
     async def register(self, subject: str, schema: Any) -> Registration:
-        """The registration of a schema under a subject, made if there is none.
+        """The registration of a schema under a subject, made if there is none and the subject's level allows it.
 
-        Raises BrokerUnreachable or RegistrationFailed.
+        Raises BrokerUnreachable, RegistrationFailed, SchemaRefused or InvalidSchema.
         """
         await ensure_topics(self._settings, [self._settings.topics.schemas_spec()])
-        async with self._lock:
-            reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
-            try:
-                await self._read_to_end(reader)
-                if self._table.missing(subject, schema):
-                    await self._write(reader, subject, schema)
-                found = self._table.find(subject, schema)
-                assert found is not None, "what is not missing is found"
-                return found
-            except (KafkaError, TimeoutError) as error:
-                raise RegistrationFailed(f"Schema {subject} was not registered: {error!r}") from None
-            finally:
-                await stop_client(reader)
+        try:
+            async with self._lock:
+                reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+                try:
+                    await self._read_to_end(reader)
+                    if self._table.find(subject, schema) is None:
+                        self._check(subject, schema)
+                    if self._table.missing(subject, schema):
+                        await self._register(reader, subject, schema)
+                    found = self._table.find(subject, schema)
+                    assert found is not None, "what is not missing is found"
+                    return found
+                finally:
+                    await stop_client(reader)
+        except (KafkaError, TimeoutError) as error:
+            raise RegistrationFailed(f"Schema {subject} was not registered: {error!r}") from None
+
+    async def check(self, subject: str, schema: Any) -> Registration | None:
+        """The registration of a schema, None if it could be made; SchemaRefused if it could not."""
+        await self.refresh()
+        found = self._table.find(subject, schema)
+        if found is None:
+            self._check(subject, schema)
+        return found
+
+    async def versions(self, subject: str) -> list[Registration]:
+        """The versions of a subject, oldest first; empty if there is none."""
+        await self.refresh()
+        return self._table.versions(subject)
+
+    async def subjects(self) -> list[str]:
+        """The subjects that have a version."""
+        await self.refresh()
+        return self._table.subjects()
+
+    async def change(self, decide: Callable[[SchemaTable], Sequence[Pair]]) -> None:
+        """Write the records that `decide` makes of what the topic says at this moment, and read them.
+
+        What it raises is raised here, and nothing is written. Raises BrokerUnreachable or RegistrationFailed.
+        """
+        await ensure_topics(self._settings, [self._settings.topics.schemas_spec()])
+        try:
+            async with self._lock:
+                reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+                try:
+                    await self._read_to_end(reader)
+                    await self._write(decide(self._table))
+                    await self._read_to_end(reader)
+                finally:
+                    await stop_client(reader)
+        except (KafkaError, TimeoutError) as error:
+            raise RegistrationFailed(f"The schema topic took no change: {error!r}") from None
 
     async def status_codec(self) -> StatusCodec:
         """The codec of status records, its schema registered under `<status topic>-value`."""
@@ -95,23 +125,31 @@ class SchemaRegistry:
         registration = await self.register(subject, SCHEMA)
         return StatusCodec(registration.id, schema_of=self.schema_of)
 
-    async def _write(self, reader: AIOKafkaConsumer, subject: str, schema: Any) -> None:
+    def _check(self, subject: str, schema: Any) -> None:
+        if (mode := mode_of(self._table, subject)) == "READONLY":
+            raise RegistrationFailed(f"Schema {subject} was not registered: the subject is in mode {mode}")
+        level = level_of(self._table, self._settings.topics, subject)
+        check_next(subject, schema, self._table.versions(subject), level)
+
+    async def _register(self, reader: AIOKafkaConsumer, subject: str, schema: Any) -> None:
         """Write what is missing, one record at a time, reading after each what others wrote meanwhile."""
+        for _ in range(MAX_ROUNDS):
+            missing = self._table.missing(subject, schema)
+            if not missing:
+                return
+            proposal = self._table.propose(subject, missing[0])
+            await self._write([(proposal.key(), proposal.value())])
+            await self._read_to_end(reader)
+        raise RegistrationFailed(f"Schema {subject} was not registered: others interfered {MAX_ROUNDS} times")
+
+    async def _write(self, pairs: Sequence[Pair]) -> None:
         producer: AIOKafkaProducer = await start_client(lambda: new_producer(self._settings), self._settings)
         try:
-            for _ in range(MAX_ROUNDS):
-                missing = self._table.missing(subject, schema)
-                if not missing:
-                    return
-                proposal = self._table.propose(subject, missing[0])
-                async with asyncio.timeout(self._settings.send_timeout_s):
-                    await producer.send_and_wait(
-                        self._partition.topic, key=proposal.key(), value=proposal.value(), partition=0
-                    )
-                await self._read_to_end(reader)
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                for key, value in pairs:
+                    await producer.send_and_wait(self._partition.topic, key=key, value=value, partition=0)
         finally:
             await stop_client(producer)
-        raise RegistrationFailed(f"Schema {subject} was not registered: others interfered {MAX_ROUNDS} times")
 
     async def _read_to_end(self, reader: AIOKafkaConsumer) -> None:
         if not await reader_has_topic(reader, self._partition.topic):
@@ -121,7 +159,7 @@ class SchemaRegistry:
         async with asyncio.timeout(READ_TIMEOUT_S):
             end = (await reader.end_offsets([self._partition]))[self._partition]
             while self._position < end:
-                batches = await reader.getmany(timeout_ms=500)
+                batches = await reader.getmany(timeout_ms=READ_WAIT_MS)
                 for record in batches.get(self._partition, ()):
                     self._table.apply(record.key, record.value)
                 self._position = await reader.position(self._partition)

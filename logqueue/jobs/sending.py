@@ -11,6 +11,7 @@ from zlib import crc32
 import msgspec
 
 from logqueue.ids import JobId
+from logqueue.jobs.arguments import one_of
 from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import InvalidArguments, JobTooLarge
 from logqueue.jobs.headers import IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, check_extra_headers, job_headers
@@ -21,6 +22,7 @@ from logqueue.jobs.times import MAX_MS, to_ms
 from logqueue.jobs.unique import check_key, keyed_job_id
 
 if TYPE_CHECKING:
+    from logqueue.jobs.argument_schema import ArgumentSchema
     from logqueue.jobs.definition import JobDefinition
     from logqueue.jobs.handle import JobHandle
 
@@ -51,6 +53,8 @@ class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
     """The class of the topic that it goes to; None for the queue's own."""
     key: str | None = None
     """The record's key, where it is not the tenant."""
+    schema: ArgumentSchema | None = None
+    """The Avro schema of the value, to be registered before it is sent; None for JSON."""
 
     def record_key(self) -> bytes:
         """What decides the partition of everything that is written about this job."""
@@ -73,6 +77,7 @@ def prepare_job(
     idempotency_key: str | None = None,
     priority: str | None = None,
     spread: int = 1,
+    schema: ArgumentSchema | None = None,
 ) -> PreparedJob:
     """A job of encoded arguments; InvalidArguments if tenant or id cannot be one, or if it expires before it is due.
 
@@ -117,6 +122,7 @@ def prepare_job(
         is_keyed=idempotency_key is not None,
         priority=priority,
         key=key,
+        schema=schema,
     )
 
 
@@ -176,14 +182,16 @@ class Sending(Generic[P, R]):
             spread=_spread(definition, queue.spread if spread is None else check_spread(spread, order=queue.order)),
         )
 
-    def prepare(self, **arguments: Any) -> PreparedJob:
+    def prepare(self, model: Any = None, /, **arguments: Any) -> PreparedJob:
         """The job, ready for `App.send_many`; InvalidArguments names the field that is wrong."""
         definition = self.definition
         now_ms = definition.app.clock.time_ms()
         return prepare_job(
             type=definition.type,
             queue=definition.queue,
-            value=definition.codec.encode(arguments),
+            value=definition.codec.encode(one_of(model, arguments)),
+            content_type=definition.codec.content_type,
+            schema=definition.codec.schema,
             source=definition.app.name,
             now_ms=now_ms,
             tenant=self.tenant,
@@ -196,9 +204,9 @@ class Sending(Generic[P, R]):
             spread=self.spread,
         )
 
-    async def send(self, **arguments: Any) -> JobHandle:
+    async def send(self, model: Any = None, /, **arguments: Any) -> JobHandle:
         """Put the job on the log; see JobDefinition.send."""
-        job = self.prepare(**arguments)
+        job = self.prepare(model, **arguments)
         client = await self.definition.app.client()
         return await client.send(job)
 

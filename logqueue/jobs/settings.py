@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.durations import parse_duration
@@ -57,6 +58,9 @@ class Settings:
     max_record_bytes: int = 1_000_000  # largest job record that is sent; brokers take 1 MiB by default
     max_pending_records: int = 100_000  # records on their way that `send` may have before it waits
     processing: str | None = None  # of jobs: exactly_once or at_least_once; what the log can, if nothing is said
+    schema_registry_url: str | None = None  # of a registry elsewhere (Confluent's API); None: the log's own topic
+    schema_registry_user: str | None = None
+    schema_registry_password: str | None = field(default=None, repr=False)
     cache_dir: str | None = None  # where workers keep what they can read again from the log; the user's cache folder
 
     def __post_init__(self) -> None:
@@ -66,6 +70,7 @@ class Settings:
         if self.processing is not None:
             _one_of("processing", self.processing, PROCESSINGS)
         _check_bootstrap(self.bootstrap)
+        _check_registry(self.schema_registry_url)
         TopicNames(self.topic_prefix)
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
             raise InvalidSetting(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
@@ -189,6 +194,18 @@ def _number_or_text(value: Any) -> Any:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InvalidSetting(f"{variable_name(name)}: {value!r} is not one of {', '.join(allowed)}")
+
+
+def _check_registry(url: str | None) -> None:
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidSetting(f"LOGQUEUE_SCHEMA_REGISTRY_URL: {url!r} is not of the form http(s)://host[:port][/path]")
+    if parts.username is not None:
+        raise InvalidSetting(
+            "LOGQUEUE_SCHEMA_REGISTRY_URL: name and password go into LOGQUEUE_SCHEMA_REGISTRY_USER and _PASSWORD"
+        )
 
 
 def _check_bootstrap(bootstrap: str) -> None:

@@ -18,6 +18,7 @@ from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import ErrorClass, InvalidArguments, InvalidDefinition, PermanentError
 from logqueue.jobs.headers import MAX_KEY_CHARS
+from logqueue.jobs.payload import argument_values
 
 KEY_WINDOW_S: Final = 24 * 3600.0
 """How long after its job has ended a key stays taken."""
@@ -100,10 +101,11 @@ class Unique:
             "on_conflict": self.on_conflict,
         }
 
-    def place(self, type_: str, tenant: str, arguments: msgspec.Struct) -> str:
+    def place(self, type_: str, tenant: str, arguments: Any) -> str:
         """The name of the place that a job with these arguments takes."""
-        names = arguments.__struct_fields__ if self.fields is None else sorted(self.fields)
-        values = {name: getattr(arguments, name) for name in names}
+        values = argument_values(arguments)
+        if self.fields is not None:
+            values = {name: values[name] for name in sorted(self.fields)}
         return "u/" + _digest(b"\0".join((type_.encode(), tenant.encode(), _encode(values))))
 
 

@@ -23,7 +23,7 @@ from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, ClientClosed, WaitTimeout
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.unique import KEY_WINDOW_S
 
@@ -71,7 +71,7 @@ class StatusWatcher:
         self._settings = settings
         self._clock = clock
         self._topic = settings.topics.status
-        self._registry = SchemaRegistry(settings)
+        self._registry = open_registry(settings)
         self._codec = StatusCodec(content_id(SCHEMA), schema_of=self._registry.schema_of)
         self._reader: AIOKafkaConsumer | None = None
         self._tasks: set[asyncio.Task[None]] = set()

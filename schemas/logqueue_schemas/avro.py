@@ -4,11 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import fastavro
+
 _IGNORED = frozenset({"doc"})  # says nothing about the bytes
 _ID_SPACE = 1 << 30
+MAX_SCHEMA_CHARS = 500_000  # of its text: a record of the schema topic has to hold it
+
+
+class InvalidSchema(ValueError):
+    """Text or values that are no Avro schema, or one that cannot be worked with; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A checked schema with full names, and its named types."""
+
+    root: Any
+    named: Mapping[str, Any]
+
+    def resolve(self, node: Any) -> Any:
+        """The type that a name stands for; any other node itself."""
+        return self.named.get(node, node) if isinstance(node, str) else node
+
+
+def read_schema(text: str) -> Any:
+    """The JSON values of a schema's text, checked; InvalidSchema."""
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise InvalidSchema(f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken")
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSchema(f"the schema is not JSON: {error}") from None
+    parse(schema)
+    return schema
+
+
+def parse(schema: Any) -> Parsed:
+    """A schema's types with full names; InvalidSchema says what about it is against the specification."""
+    named: dict[str, Any] = {}
+    try:
+        root: Any = fastavro.parse_schema(schema, named)
+    except RecursionError:
+        raise InvalidSchema("the schema is nested too deeply") from None
+    except Exception as error:  # fastavro's own errors, and whatever its walk through other values ends in
+        raise InvalidSchema(f"not an Avro schema: {_said(error)}") from None
+    return Parsed(root, named)
 
 
 def load_schema(name: str) -> dict[str, Any]:
@@ -43,3 +88,7 @@ def _stripped(node: Any, names: frozenset[str]) -> Any:
     if isinstance(node, list):
         return [_stripped(item, names) for item in node]
     return node
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__

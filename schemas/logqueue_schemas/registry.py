@@ -1,8 +1,6 @@
-"""The schema topic as a table: Confluent's `_schemas` records -> subjects, versions, ids. Pure; knows no Kafka client.
+"""The schema topic as a table: Confluent's `_schemas` records -> subjects, versions, ids, levels. Pure.
 
-A record's key is `{"keytype":"SCHEMA","subject":S,"version":V,"magic":1}`, its value
-`{"subject":S,"version":V,"id":I,"schema":"...","deleted":false}`; the topic has one partition and is compacted.
-Other key types (CONFIG, NOOP, DELETE_SUBJECT, ...) are passed over.
+The records are in `schema_records`. The topic has one partition and is compacted.
 
 Registration without a lock. An id is made from what the schema says (`content_id`), so whoever registers a schema
 asks for the same id, and ids of different schemas do not race. What can race is the version: two writers that put
@@ -15,88 +13,106 @@ until then the displaced record is still in the topic, since compaction spares t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from logqueue_schemas.avro import canonical, content_id
+from logqueue_schemas.compatibility import Level
+from logqueue_schemas.schema_records import (
+    Cleared,
+    LevelSet,
+    ModeSet,
+    Registration,
+    SubjectDeleted,
+    VersionGone,
+    read_record,
+)
 
 ID_LIMIT = 2**31 - 1
-MAGIC = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """A schema under a subject and version, with the id that stands in the frames of its values."""
-
-    subject: str
-    version: int
-    id: int
-    schema: str
-
-    def key(self) -> bytes:
-        """Key of its record, byte for byte as Confluent's registry writes it."""
-        key = {"keytype": "SCHEMA", "subject": self.subject, "version": self.version, "magic": MAGIC}
-        return json.dumps(key, separators=(",", ":")).encode()
-
-    def value(self) -> bytes:
-        """Value of its record."""
-        value = {
-            "subject": self.subject,
-            "version": self.version,
-            "id": self.id,
-            "schema": self.schema,
-            "deleted": False,
-        }
-        return json.dumps(value, separators=(",", ":")).encode()
 
 
 class SchemaTable:
-    """What the records of the schema topic, applied in order, say."""
+    """What the records of the schema topic, applied in order, say. `subject` None is all subjects, for levels, modes.
+
+    Deleted versions (Confluent's soft delete) are still there for those who ask for them with `deleted=True`.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[int, Registration]] = {}
         self._by_id: dict[int, str] = {}
         self._displaced: dict[str, list[Registration]] = {}
+        self._levels: dict[str | None, Level] = {}
+        self._modes: dict[str | None, str] = {}
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
-        """Take in one record; records that are no schemas (or broken) change nothing."""
-        address = _address(key)
-        if address is None:
-            return
-        subject, version = address
-        record = _record(value)
-        if record is not None:
-            # First come, first served: frames with this id may be in the log already. Deleted ones stay readable.
-            self._by_id.setdefault(record["id"], record["schema"])
-        if record is None or record["deleted"]:
-            self._versions.get(subject, {}).pop(version, None)
-            return
-        registration = Registration(subject=subject, version=version, id=record["id"], schema=record["schema"])
+        """Take in one record; records that say nothing to us (or are broken) change nothing."""
+        match read_record(key, value):
+            case Registration() as registration:
+                self._register(registration)
+            case VersionGone(subject=subject, version=version):
+                self._versions.get(subject, {}).pop(version, None)
+            case SubjectDeleted(subject=subject, version=last):
+                for registration in self.versions(subject):
+                    if registration.version <= last:
+                        self._versions[subject][registration.version] = registration.deleted()
+                self._displaced.pop(subject, None)
+            case Cleared(subject=subject):
+                self._versions.pop(subject, None)
+                self._displaced.pop(subject, None)
+            case LevelSet(subject=name, level=level):
+                _put(self._levels, name, level)
+            case ModeSet(subject=name, mode=mode):
+                _put(self._modes, name, mode)
+
+    def _register(self, registration: Registration) -> None:
+        subject, version = registration.subject, registration.version
+        # First come, first served: frames with this id may be in the log already. Deleted ones stay readable.
+        self._by_id.setdefault(registration.id, registration.schema)
         versions = self._versions.setdefault(subject, {})
-        if version in versions and versions[version] != registration:
-            self._displaced.setdefault(subject, []).append(versions[version])
+        lost, displaced = versions.get(version), self._displaced.get(subject, [])
+        text = canonical_text(registration.schema)
+        if lost is not None and not lost.is_deleted and canonical_text(lost.schema) != text:
+            displaced = [*displaced, lost]
+        self._displaced[subject] = [one for one in displaced if canonical_text(one.schema) != text]
         versions[version] = registration
 
-    def subjects(self) -> list[str]:
+    def subjects(self, *, deleted: bool = False) -> list[str]:
         """The subjects that have a version."""
-        return sorted(subject for subject, versions in self._versions.items() if versions)
+        return sorted(subject for subject in self._versions if self.versions(subject, deleted=deleted))
 
-    def versions(self, subject: str) -> list[Registration]:
+    def versions(self, subject: str, *, deleted: bool = False) -> list[Registration]:
         """The registrations of a subject, oldest version first."""
         versions = self._versions.get(subject, {})
-        return [versions[number] for number in sorted(versions)]
+        return [versions[number] for number in sorted(versions) if deleted or not versions[number].is_deleted]
+
+    def registrations(self, *, deleted: bool = False) -> Iterator[Registration]:
+        """Those of all subjects, by name and version."""
+        for subject in self.subjects(deleted=deleted):
+            yield from self.versions(subject, deleted=deleted)
+
+    def text_of(self, schema_id: int) -> str | None:
+        """The schema's text of an id, or None if no record has it."""
+        return self._by_id.get(schema_id)
 
     def schema_of(self, schema_id: int) -> Any | None:
         """The schema (as JSON values) of an id, or None if no record has it."""
         text = self._by_id.get(schema_id)
         return None if text is None else json.loads(text)
 
-    def find(self, subject: str, schema: Any) -> Registration | None:
+    def level(self, subject: str | None) -> Level | None:
+        """The level that was set for a subject itself, or for all."""
+        return self._levels.get(subject)
+
+    def mode(self, subject: str | None) -> str | None:
+        """The mode that was set for a subject itself, or for all."""
+        return self._modes.get(subject)
+
+    def find(self, subject: str, schema: Any, *, deleted: bool = False) -> Registration | None:
         """The newest registration of this schema under the subject, or None."""
         wanted = canonical(schema)
-        for registration in reversed(self.versions(subject)):
+        for registration in reversed(self.versions(subject, deleted=deleted)):
             # An id that an earlier record gave to another schema would be read as that one.
-            if _canonical_text(registration.schema) == wanted == _canonical_text(self._by_id[registration.id]):
+            if canonical_text(registration.schema) == wanted == canonical_text(self._by_id[registration.id]):
                 return registration
         return None
 
@@ -107,7 +123,7 @@ class SchemaTable:
 
     def propose(self, subject: str, schema: Any) -> Registration:
         """The registration to write for a schema that is missing."""
-        versions = self.versions(subject)
+        versions = self.versions(subject, deleted=True)
         return Registration(
             subject=subject,
             version=versions[-1].version + 1 if versions else 1,
@@ -118,33 +134,19 @@ class SchemaTable:
     def _id_for(self, schema: Any) -> int:
         wanted = canonical(schema)
         candidate = content_id(schema)
-        while candidate in self._by_id and _canonical_text(self._by_id[candidate]) != wanted:
+        while candidate in self._by_id and canonical_text(self._by_id[candidate]) != wanted:
             candidate += 1
         assert candidate <= ID_LIMIT, "a registry of a billion schemas"
         return candidate
 
 
-def _address(key: bytes | None) -> tuple[str, int] | None:
-    try:
-        parsed = json.loads(key or b"")
-        if parsed["keytype"] != "SCHEMA":
-            return None
-        return str(parsed["subject"]), int(parsed["version"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _record(value: bytes | None) -> dict[str, Any] | None:
-    """Id, schema and deletion mark of a record's value; None where it is a tombstone or no Avro schema."""
-    try:
-        parsed = json.loads(value or b"")
-        if parsed.get("schemaType", "AVRO") != "AVRO":
-            return None
-        json.loads(parsed["schema"])
-        return {"id": int(parsed["id"]), "schema": parsed["schema"], "deleted": bool(parsed.get("deleted"))}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _canonical_text(schema: str) -> str:
+def canonical_text(schema: str) -> str:
+    """`canonical` of a schema's text."""
     return canonical(json.loads(schema))
+
+
+def _put(values: dict[str | None, Any], name: str | None, value: Any | None) -> None:
+    if value is None:
+        values.pop(name, None)
+    else:
+        values[name] = value

@@ -31,7 +31,7 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 def test_every_setting_can_be_given_in_environment_and_file(tmp_path: Path) -> None:
     texts = {"float": "1500ms", "int": "7", "str": "PLAINTEXT"}
     special = {"bootstrap": "h:1", "topic_prefix": "p", "sasl_mechanism": "PLAIN", "compression": "lz4"}
-    special["processing"] = "at_least_once"
+    special |= {"processing": "at_least_once", "schema_registry_url": "https://schemas.example:8081/v1"}
     for field in dataclasses.fields(Settings):
         kind = str(field.type).split(" ")[0]
         text = special.get(field.name, texts[kind])
@@ -51,6 +51,8 @@ def test_every_setting_can_be_given_in_environment_and_file(tmp_path: Path) -> N
         ({"LOGQUEUE_MAX_RECORD_BYTES": "1MB"}, "LOGQUEUE_MAX_RECORD_BYTES"),
         ({"LOGQUEUE_SECURITY_PROTOCOL": "TLS"}, "LOGQUEUE_SECURITY_PROTOCOL"),
         ({"LOGQUEUE_SECURITY_PROTOCOL": "SASL_SSL"}, "sasl_username"),
+        ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "schemas:8081"}, "LOGQUEUE_SCHEMA_REGISTRY_URL"),
+        ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "http://me:secret@schemas:8081"}, "LOGQUEUE_SCHEMA_REGISTRY_USER"),
         ({"LOGQUEUE_CONFIG": "/nowhere/x.toml"}, "/nowhere/x.toml"),
     ],
 )

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from logqueue_schemas import registry
-from logqueue_schemas.registry import Registration, SchemaTable
+from logqueue_schemas.avro import content_id
+from logqueue_schemas.compatibility import Level
+from logqueue_schemas.registry import SchemaTable
+from logqueue_schemas.schema_records import LevelSet, ModeSet, Registration
 
 Log = list[tuple[bytes | None, bytes | None]]
 
@@ -127,3 +130,52 @@ def test_a_deleted_schema_leaves_its_subject_but_not_its_id() -> None:
     assert table.find("a", "string") is None
     assert table.schema_of(3) == "string"
     assert table_of([(made.key(), made.value()), (made.key(), None)]).subjects() == []
+
+
+def test_a_version_after_a_deleted_one_has_the_next_number() -> None:
+    made = Registration(subject="a", version=1, id=content_id("string"), schema='"string"')
+    table = table_of([(made.key(), made.value()), (made.key(), made.deleted().value())])
+    assert table.versions("a", deleted=True) == [made.deleted()]
+    assert table.find("a", "string", deleted=True) == made.deleted()
+    again = table.propose("a", "string")
+    assert (again.version, again.id) == (2, made.id)
+
+
+def test_deleting_a_subject_deletes_up_to_the_version_it_names() -> None:
+    log: Log = []
+    for name in "ABC":
+        register(log, len(log), "a", schema(name))
+    log.append((b'{"keytype":"DELETE_SUBJECT","subject":"a","magic":0}', b'{"subject":"a","version":2}'))
+    table = table_of(log)
+    assert [made.version for made in table.versions("a")] == [3]
+    log.append((b'{"keytype":"CLEAR_SUBJECT","subject":"a","magic":0}', b'{"subject":"a"}'))
+    assert table_of(log).versions("a", deleted=True) == []
+
+
+def test_a_displaced_schema_that_is_back_and_then_deleted_does_not_come_back() -> None:
+    log: Log = []
+    register(log, 0, "a", schema("A"))
+    register(log, 0, "a", schema("B"))
+    again = table_of(log).find("a", schema("A"))
+    assert again is not None
+    log.append((again.key(), again.deleted().value()))
+    assert table_of(log).missing("a", schema("B")) == []
+
+
+def test_levels_and_modes_are_kept_until_they_are_taken_back() -> None:
+    pairs = [LevelSet(subject="a", level=Level.FULL).pair(), ModeSet(subject=None, mode="READONLY").pair()]
+    table = table_of(list(pairs))
+    assert (table.level("a"), table.level(None), table.mode(None), table.mode("a")) == (
+        Level.FULL,
+        None,
+        "READONLY",
+        None,
+    )
+    table.apply(*LevelSet(subject="a", level=None).pair())
+    table.apply(*ModeSet(subject=None, mode=None).pair())
+    assert (table.level("a"), table.mode(None)) == (None, None)
+
+
+def test_a_level_record_of_confluents_registry_is_read() -> None:
+    table = table_of([(b'{"keytype":"CONFIG","subject":null,"magic":0}', b'{"compatibilityLevel":"FORWARD"}')])
+    assert table.level(None) is Level.FORWARD

@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "limit": "limits of what runs: ls, set, rm",
     "weight": "weights of tenants and priorities: ls, set, rm",
     "kill": "kill switches by type and arguments: ls, set, rm",
+    "schema": "schemas of arguments: ls, show, check, register",
     "doctor": "look for what is wrong, or will be, with a log",
     "users": "users of the log: add, list, remove",
     "acls": "who may do what on the log: add, list, remove",

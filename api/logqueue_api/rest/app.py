@@ -33,6 +33,8 @@ from logqueue_api.rest import (
 from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.models import BatchRequest, JobRequest
+from logqueue_api.rest.registry.desk import RegistryDesk
+from logqueue_api.rest.registry.routes import RegistryRoutes
 from logqueue_api.rest.services import Services
 
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
@@ -93,6 +95,8 @@ def build_app(services: Services) -> FastAPI:
     async def dashboard() -> Response:
         return FileResponse(DASHBOARD / "index.html", headers={"Cache-Control": "no-cache"})
 
+    if services.settings.schema_registry_url is None:
+        app.mount("/registry", RegistryRoutes(RegistryDesk(services.client.settings)).app(), name="registry")
     app.mount("/dashboard", StaticFiles(directory=DASHBOARD), name="dashboard")
     return app
 

@@ -29,8 +29,14 @@ from starlette.routing import BaseRoute, Match
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import TopicsNotCreated
 from logqueue.jobs.durations import InvalidDuration
-from logqueue.jobs.errors import BrokerUnreachable, InvalidArguments, InvalidDefinition, JobTooLarge, SendFailed
-from logqueue.jobs.registry import RegistrationFailed
+from logqueue.jobs.errors import (
+    BrokerUnreachable,
+    InvalidArguments,
+    InvalidDefinition,
+    JobTooLarge,
+    RegistrationFailed,
+    SendFailed,
+)
 from logqueue_api.rest.plain_words import plain_words
 
 MEDIA_TYPE: Final = "application/problem+json"

@@ -21,7 +21,7 @@ from logqueue.jobs.control import Command, cancel_command, discard_command, retr
 from logqueue.jobs.errors import InvalidHeader
 from logqueue.jobs.headers import Origin, read_job_headers, salvage_job_headers
 from logqueue.jobs.job_ids import id_of_position
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.decisions import Verb
@@ -101,7 +101,7 @@ class Operator:
         specs = [spec for each in rounds for spec in names.group_specs(each.queue, each.group)]
         partitions = await self.writer.learn([*specs, names.status_spec()])
         if self._codec is None:
-            self._codec = await SchemaRegistry(self._settings).status_codec()
+            self._codec = await open_registry(self._settings).status_codec()
         records: list[Outgoing] = []
         for each in rounds:
             records += round_records(

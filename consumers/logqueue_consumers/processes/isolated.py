@@ -35,7 +35,7 @@ class IsolatedJobs:
     ) -> msgspec.Raw | None:
         """The result of one job as JSON; see ProcessPool.run for what it raises and what cancelling does."""
         facts = None if ctx is None else {name: getattr(ctx, name) for name in FACTS}
-        call = Call(definition.type, msgspec.json.encode(arguments), facts)
+        call = Call(definition.type, definition.codec.encode_json(arguments), facts)
         result = await self._pool.run(call, None if ctx is None else ctx._services, on_start=on_start)
         return None if result is None else msgspec.Raw(result)
 

@@ -11,7 +11,7 @@ import structlog
 from aiokafka.errors import KafkaError as ClientError
 
 from logqueue.errors import LogqueueError
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import Registry
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.follower import Follower
 from logqueue_consumers.view.reports import Report, Reporter
@@ -43,7 +43,7 @@ class Fold:
         follower: Follower,
         store: ViewStore,
         reader: BatchReader,
-        registry: SchemaRegistry,
+        registry: Registry,
         reporter: Reporter | None,
         discovery_interval: float,
     ) -> None:

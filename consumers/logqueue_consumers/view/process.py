@@ -23,7 +23,7 @@ from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, StatusCodec
 
 from logqueue.errors import LogqueueError
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings, load_settings
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.fold import Fold
@@ -122,7 +122,7 @@ class _InProtocol(asyncio.Protocol):
 
 async def run_fold(settings: Settings, path: Path, *, pipe: ParentPipe | None, limits: FollowLimits) -> None:
     """Fold the topics of `settings` into the file at `path`, until cancelled."""
-    registry = SchemaRegistry(settings)
+    registry = open_registry(settings)
     # Whoever registers our schema asks for the same id; other ids are looked up.
     reader = BatchReader(settings.topics, StatusCodec(content_id(SCHEMA), schema_of=registry.schema_of))
     async with Follower(settings, wanted=reader.reads, limits=limits) as follower:

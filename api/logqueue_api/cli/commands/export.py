@@ -25,7 +25,7 @@ from logqueue_api.cli.stack import Stack, find_stack
 
 if TYPE_CHECKING:
     from logqueue.jobs.case_file import CaseRecord
-    from logqueue.jobs.registry import SchemaRegistry
+    from logqueue.jobs.schema_source import Registry
 
 DEFAULT_LIMIT = 100
 LARGEST = 100_000
@@ -72,7 +72,7 @@ async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[Cas
     """The records of these jobs with what is known of them, and how many the log no longer holds."""
     from aiokafka import TopicPartition
 
-    from logqueue.jobs.registry import SchemaRegistry
+    from logqueue.jobs.schema_source import open_registry
     from logqueue_api.cli import kafka
 
     places: dict[TopicPartition, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -80,7 +80,7 @@ async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[Cas
         places[TopicPartition(item["topic"], item["partition"])][item["offset"]] = item
     cases: list[CaseRecord] = []
     async with kafka.Log(stack) as log:
-        registry = SchemaRegistry(log.settings)
+        registry = open_registry(log.settings)
         await registry.refresh()
         for tp, wanted in places.items():
             found = await _records(log.consumer, tp, sorted(wanted))
@@ -105,7 +105,7 @@ async def _records(consumer: Any, tp: Any, offsets: Sequence[int]) -> list[Any]:
     return records
 
 
-def _case(record: Any, item: dict[str, Any], registry: SchemaRegistry) -> CaseRecord:
+def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord:
     from logqueue.jobs.case_file import CaseEnding, CaseRecord
 
     recorded = CaseEnding(
@@ -133,7 +133,7 @@ def _case(record: Any, item: dict[str, Any], registry: SchemaRegistry) -> CaseRe
     )
 
 
-def _arguments(record: Any, registry: SchemaRegistry) -> dict[str, Any] | None:
+def _arguments(record: Any, registry: Registry) -> dict[str, Any] | None:
     """The arguments as JSON values; None where the value cannot be decoded."""
     import msgspec
     from logqueue_schemas.framing import InvalidFrame, read_frame

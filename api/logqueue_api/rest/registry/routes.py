@@ -1,0 +1,303 @@
+"""The paths of Confluent's Schema Registry, for Avro: an app of its own, since its errors and media type are its own.
+
+Source: Confluent Schema Registry API reference. References between schemas, metadata and rules are refused (42201), as
+are JSON Schema and Protobuf; contexts are the default one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+from aiokafka.errors import KafkaError as ClientError
+from logqueue_schemas.avro import InvalidSchema, read_schema
+from logqueue_schemas.compatibility import Level
+from logqueue_schemas.schema_records import MODES, Registration
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from logqueue.errors import LogqueueError
+from logqueue_api.rest.registry import faults
+from logqueue_api.rest.registry.desk import RegistryDesk, version_of, versions_of
+from logqueue_api.rest.registry.faults import RegistryFault, answer, on_error
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+_UNSUPPORTED: Final = ("references", "metadata", "ruleSet")
+
+# Starlette hands an error on to the server after a handler of Exception, but not after one of a narrower kind.
+_EXPECTED: Final = dict.fromkeys(
+    (HTTPException, InvalidSchema, LogqueueError, ClientError, TimeoutError, OSError), on_error
+)
+
+
+class RegistryRoutes:
+    """The handlers over one desk."""
+
+    def __init__(self, desk: RegistryDesk) -> None:
+        self._desk = desk
+
+    def app(self) -> Starlette:
+        """The app to be mounted."""
+        version = "/subjects/{subject:path}/versions/{version}"
+        paths: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
+            ("GET", "/", self.root),
+            ("GET", "/contexts", self.contexts),
+            ("GET", "/schemas", self.schemas),
+            ("GET", "/schemas/types", self.types),
+            ("GET", "/schemas/ids/{id}", self.schema),
+            ("GET", "/schemas/ids/{id}/schema", self.schema_text),
+            ("GET", "/schemas/ids/{id}/subjects", self.schema_subjects),
+            ("GET", "/schemas/ids/{id}/versions", self.schema_versions),
+            ("GET", "/subjects", self.subjects),
+            ("GET", "/subjects/{subject:path}/versions", self.versions),
+            ("POST", "/subjects/{subject:path}/versions", self.register),
+            ("GET", f"{version}/schema", self.version_text),
+            ("GET", f"{version}/referencedby", self.referenced_by),
+            ("GET", version, self.version),
+            ("DELETE", version, self.delete_version),
+            ("POST", "/subjects/{subject:path}", self.look_up),
+            ("DELETE", "/subjects/{subject:path}", self.delete_subject),
+            ("POST", "/compatibility/subjects/{subject:path}/versions/{version}", self.compatibility),
+            ("POST", "/compatibility/subjects/{subject:path}/versions", self.compatibility),
+            ("GET", "/config", self.level),
+            ("PUT", "/config", self.set_level),
+            ("DELETE", "/config", self.drop_level),
+            ("GET", "/config/{subject:path}", self.level),
+            ("PUT", "/config/{subject:path}", self.set_level),
+            ("DELETE", "/config/{subject:path}", self.drop_level),
+            ("GET", "/mode", self.mode),
+            ("PUT", "/mode", self.set_mode),
+            ("GET", "/mode/{subject:path}", self.mode),
+            ("PUT", "/mode/{subject:path}", self.set_mode),
+            ("DELETE", "/mode/{subject:path}", self.drop_mode),
+        ]
+        routes = [Route(path, handler, methods=[method]) for method, path, handler in paths]
+        return Starlette(routes=routes, exception_handlers={Exception: on_error, **_EXPECTED})
+
+    async def root(self, request: Request) -> Response:
+        """What clients ask to see whether anybody is there."""
+        return answer({})
+
+    async def contexts(self, request: Request) -> Response:
+        """The default context alone."""
+        return answer(["."])
+
+    async def types(self, request: Request) -> Response:
+        """Avro alone."""
+        return answer(["AVRO"])
+
+    async def schemas(self, request: Request) -> Response:
+        """All versions of all subjects; `latestOnly`, `subjectPrefix`, `deleted`."""
+        table = await self._desk.table()
+        deleted = _flag(request, "deleted")
+        prefix = request.query_params.get("subjectPrefix", "")
+        is_latest = _flag(request, "latestOnly")
+        found: list[dict[str, Any]] = []
+        for subject in table.subjects(deleted=deleted):
+            if subject.startswith(prefix):
+                versions = table.versions(subject, deleted=deleted)
+                found += [_document(one) for one in (versions[-1:] if is_latest else versions)]
+        return answer(_page(request, found))
+
+    async def schema(self, request: Request) -> Response:
+        """The schema of an id."""
+        return answer({"schema": await self._desk.text_of(_id(request))})
+
+    async def schema_text(self, request: Request) -> Response:
+        """The same, bare."""
+        return answer(orjson.loads(await self._desk.text_of(_id(request))))
+
+    async def schema_subjects(self, request: Request) -> Response:
+        """The subjects that have the id."""
+        return answer(_page(request, sorted({one.subject for one in await self._uses(request)})))
+
+    async def schema_versions(self, request: Request) -> Response:
+        """The subjects and versions that have the id."""
+        uses = [{"subject": one.subject, "version": one.version} for one in await self._uses(request)]
+        return answer(_page(request, uses))
+
+    async def subjects(self, request: Request) -> Response:
+        """The names; `subjectPrefix`, `deleted`, `deletedOnly`."""
+        table = await self._desk.table()
+        names = table.subjects(deleted=_flag(request, "deleted") or _flag(request, "deletedOnly"))
+        if _flag(request, "deletedOnly"):
+            live = set(table.subjects())
+            names = [name for name in names if name not in live]
+        prefix = request.query_params.get("subjectPrefix", "")
+        return answer(_page(request, [name for name in names if name.startswith(prefix)]))
+
+    async def versions(self, request: Request) -> Response:
+        """The numbers of a subject's versions."""
+        table = await self._desk.table()
+        versions = versions_of(table, _subject(request), deleted=_flag(request, "deleted"))
+        return answer(_page(request, [one.version for one in versions]))
+
+    async def version(self, request: Request) -> Response:
+        """One version."""
+        return answer(_document(await self._version(request)))
+
+    async def version_text(self, request: Request) -> Response:
+        """Its schema, bare."""
+        return answer(orjson.loads((await self._version(request)).schema))
+
+    async def referenced_by(self, request: Request) -> Response:
+        """Nobody, as references are not taken."""
+        await self._version(request)
+        return answer([])
+
+    async def register(self, request: Request) -> Response:
+        """A schema under a subject; the same one again has the same id."""
+        made = await self._desk.register(_subject(request), await _schema(request))
+        return answer(_document(made))
+
+    async def look_up(self, request: Request) -> Response:
+        """The version of a schema under a subject."""
+        subject = _subject(request)
+        found = await self._desk.look_up(subject, await _schema(request), deleted=_flag(request, "deleted"))
+        return answer(_document(found))
+
+    async def delete_subject(self, request: Request) -> Response:
+        """`permanent` after it was deleted once."""
+        return answer(await self._desk.delete_subject(_subject(request), permanent=_flag(request, "permanent")))
+
+    async def delete_version(self, request: Request) -> Response:
+        """`permanent` after it was deleted once."""
+        permanent, version = _flag(request, "permanent"), request.path_params["version"]
+        return answer(await self._desk.delete_version(_subject(request), version, permanent=permanent))
+
+    async def compatibility(self, request: Request) -> Response:
+        """Whether a schema could follow one version, or those that are there; `verbose` says why not."""
+        schema = await _schema(request)
+        conflicts = await self._desk.conflicts(_subject(request), schema, request.path_params.get("version"))
+        document: dict[str, Any] = {"is_compatible": not conflicts}
+        if _flag(request, "verbose"):
+            document["messages"] = [str(conflict) for conflict in conflicts]
+        return answer(document)
+
+    async def level(self, request: Request) -> Response:
+        """What is asked of the next version; `defaultToGlobal` for a subject that has nothing of its own."""
+        level = await self._desk.level(_maybe_subject(request), or_global=_flag(request, "defaultToGlobal"))
+        return answer({"compatibilityLevel": level.value})
+
+    async def set_level(self, request: Request) -> Response:
+        """Set it."""
+        wanted = (await _body(request)).get("compatibility")
+        if wanted not in set(Level):
+            allowed = ", ".join(sorted(Level))
+            raise RegistryFault(
+                faults.INVALID_LEVEL, f"Invalid compatibility level {wanted!r}. Valid values are {allowed}"
+            )
+        await self._desk.set_level(_maybe_subject(request), Level(wanted))
+        return answer({"compatibility": wanted})
+
+    async def drop_level(self, request: Request) -> Response:
+        """Take it back."""
+        before = await self._desk.set_level(_maybe_subject(request), None)
+        return answer({"compatibilityLevel": before.value})
+
+    async def mode(self, request: Request) -> Response:
+        """Whether new versions are taken."""
+        mode = await self._desk.mode(_maybe_subject(request), or_global=_flag(request, "defaultToGlobal"))
+        return answer({"mode": mode})
+
+    async def set_mode(self, request: Request) -> Response:
+        """READWRITE or READONLY."""
+        wanted = (await _body(request)).get("mode")
+        if wanted not in MODES:
+            raise RegistryFault(faults.INVALID_MODE, f"Invalid mode {wanted!r}. Valid values are {', '.join(MODES)}")
+        await self._desk.set_mode(_maybe_subject(request), wanted)
+        return answer({"mode": wanted})
+
+    async def drop_mode(self, request: Request) -> Response:
+        """Take it back."""
+        return answer({"mode": await self._desk.set_mode(_maybe_subject(request), None)})
+
+    async def _version(self, request: Request) -> Registration:
+        table = await self._desk.table()
+        version = request.path_params["version"]
+        return version_of(table, _subject(request), version, deleted=_flag(request, "deleted"))
+
+    async def _uses(self, request: Request) -> list[Registration]:
+        schema_id = _id(request)
+        await self._desk.text_of(schema_id)
+        table = await self._desk.table()
+        return [one for one in table.registrations(deleted=_flag(request, "deleted")) if one.id == schema_id]
+
+
+def _document(registration: Registration) -> dict[str, Any]:
+    return {
+        "subject": registration.subject,
+        "version": registration.version,
+        "id": registration.id,
+        "schemaType": "AVRO",
+        "schema": registration.schema,
+    }
+
+
+def _subject(request: Request) -> str:
+    subject: str = request.path_params["subject"]
+    if not subject.isprintable():
+        raise RegistryFault(42208, f"The specified subject {subject!r} is not a valid subject")
+    return subject
+
+
+def _maybe_subject(request: Request) -> str | None:
+    return _subject(request) if "subject" in request.path_params else None
+
+
+def _id(request: Request) -> int:
+    text: str = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise RegistryFault(404, f"HTTP 404 Not Found: {text!r} is no schema id")
+    return int(text)
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false"):
+        raise RegistryFault(faults.UNREADABLE, f"{name}={text!r} is not true or false")
+    return text == "true"
+
+
+def _page(request: Request, items: list[Any]) -> list[Any]:
+    """`offset` and `limit` (-1: all), as Confluent's lists take them."""
+    try:
+        offset, limit = int(request.query_params.get("offset", "0")), int(request.query_params.get("limit", "-1"))
+    except ValueError:
+        raise RegistryFault(faults.UNREADABLE, "offset and limit are numbers") from None
+    start = max(0, offset)
+    return items[start:] if limit < 0 else items[start : start + limit]
+
+
+async def _schema(request: Request) -> Any:
+    """The schema of a request's body, checked."""
+    body = await _body(request)
+    kind = body.get("schemaType") or "AVRO"
+    if kind != "AVRO":
+        raise RegistryFault(faults.INVALID_SCHEMA, f"Schemas of type {kind!r} are not taken: AVRO alone")
+    for name in _UNSUPPORTED:
+        if body.get(name):
+            raise RegistryFault(faults.INVALID_SCHEMA, f"{name!r} of a schema is not supported")
+    text = body.get("schema")
+    if not isinstance(text, str):
+        raise RegistryFault(faults.INVALID_SCHEMA, "'schema' is the schema's text (a JSON string)")
+    return read_schema(text)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise RegistryFault(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
+    try:
+        document = orjson.loads(raw)
+    except ValueError as error:
+        raise RegistryFault(faults.UNREADABLE, f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise RegistryFault(faults.UNREADABLE, "the body is not a JSON object")
+    return document

@@ -1,0 +1,40 @@
+"""Decoders of Avro bodies by schema id. Knows no registry: it is asked what an id means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import fastavro
+
+
+class AvroDecoder:
+    """Bodies of one writer's schema -> values; through a reader's schema if one is given (Avro's resolution)."""
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, schema: Any) -> None:
+        self._writer: Any = fastavro.parse_schema(schema)
+
+    def __call__(self, body: memoryview, reader: Any = None) -> Any:
+        """The value; fastavro raises whatever its reading of broken bytes ends in."""
+        return fastavro.schemaless_reader(BytesIO(body), self._writer, reader)
+
+
+class Decoders:
+    """The decoders of the ids that were asked for; `schema_of` answers None for an id that is not known (yet)."""
+
+    def __init__(self, schema_of: Callable[[int], Any | None]) -> None:
+        self._schema_of = schema_of
+        self._made: dict[int, AvroDecoder] = {}
+
+    def of(self, schema_id: int) -> AvroDecoder | None:
+        """The decoder of that id, or None."""
+        made = self._made.get(schema_id)
+        if made is None:
+            schema = self._schema_of(schema_id)
+            if schema is None:
+                return None
+            made = self._made[schema_id] = AvroDecoder(schema)
+        return made

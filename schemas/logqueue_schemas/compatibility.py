@@ -1,0 +1,244 @@
+"""Whether data written with one Avro schema can be read with another, and what that means for a subject's versions.
+
+Pure; knows no registry. The rules are those of the Avro specification 1.12, "Schema Resolution"; names of the kinds of
+faults are those of Apache Avro's SchemaCompatibility. Names match without their namespaces, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from logqueue_schemas.avro import InvalidSchema, Parsed, parse
+
+MAX_COMPARISONS: Final = 100_000  # of two types, for one pair of schemas
+MAX_FAULTS: Final = 50  # told of one pair of schemas
+
+_PROMOTIONS: Final = {
+    ("int", "long"),
+    ("int", "float"),
+    ("int", "double"),
+    ("long", "float"),
+    ("long", "double"),
+    ("float", "double"),
+    ("string", "bytes"),
+    ("bytes", "string"),
+}
+
+
+class Level(StrEnum):
+    """What a subject asks of its next version. BACKWARD: it reads what the last one wrote; FORWARD: the last one reads
+    what it writes; FULL: both; TRANSITIVE: that holds with every version, not the last alone."""
+
+    NONE = "NONE"
+    BACKWARD = "BACKWARD"
+    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
+    FORWARD = "FORWARD"
+    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
+    FULL = "FULL"
+    FULL_TRANSITIVE = "FULL_TRANSITIVE"
+
+    @property
+    def is_transitive(self) -> bool:
+        """Whether all versions count."""
+        return self.value.endswith("_TRANSITIVE")
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the new schema has to read old data."""
+        return self.value.startswith(("BACKWARD", "FULL"))
+
+    @property
+    def is_forward(self) -> bool:
+        """Whether old schemas have to read new data."""
+        return self.value.startswith(("FORWARD", "FULL"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One reason why a reader cannot read a writer's data. `field` is its path, empty for the schema itself; an item
+    of an array or map is `[]`."""
+
+    kind: str
+    field: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"field {self.field!r}: {self.detail}" if self.field else self.detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A fault between the new schema and an older version; `is_backward`: it is the new one that cannot read."""
+
+    version: int
+    is_backward: bool
+    fault: Fault
+
+    def __str__(self) -> str:
+        who = f"the new schema cannot read data of version {self.version}"
+        if not self.is_backward:
+            who = f"version {self.version} cannot read data of the new schema"
+        return f"{self.fault} ({who})"
+
+
+def check_evolution(new: Any, older: Sequence[tuple[int, Any]], level: Level) -> list[Conflict]:
+    """What forbids `new` as the version after `older` (number and schema, oldest first); empty if nothing does.
+
+    InvalidSchema if the new one is no Avro schema, or too large to be compared.
+    """
+    parsed = parse(new)
+    conflicts: list[Conflict] = []
+    for version, schema in older if level.is_transitive else older[-1:]:
+        old = parse(schema)
+        if level.is_backward:
+            found = read_faults(reader=parsed, writer=old)
+            conflicts += (Conflict(version=version, is_backward=True, fault=fault) for fault in found)
+        if level.is_forward:
+            found = read_faults(reader=old, writer=parsed)
+            conflicts += (Conflict(version=version, is_backward=False, fault=fault) for fault in found)
+    return conflicts
+
+
+def read_faults(*, reader: Parsed, writer: Parsed) -> list[Fault]:
+    """Why `reader` cannot read all that `writer` may have written; empty if it can."""
+    comparison = _Comparison(reader, writer)
+    return comparison.compare(reader.root, writer.root, "")[:MAX_FAULTS]
+
+
+class _Comparison:
+    """One reader beside one writer. Records that contain themselves are compared once, and taken as equal within."""
+
+    def __init__(self, reader: Parsed, writer: Parsed) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._open: set[tuple[str, str]] = set()
+        self._left = MAX_COMPARISONS
+
+    def compare(self, reader: Any, writer: Any, path: str) -> list[Fault]:
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidSchema(f"the schemas take more than {MAX_COMPARISONS:,} comparisons of types")
+        reader, writer = self._reader.resolve(reader), self._writer.resolve(writer)
+        if isinstance(writer, list):
+            return [fault for branch in writer for fault in self.compare(reader, branch, path)]
+        if isinstance(reader, list):
+            return self._branch(reader, writer, path)
+        kind, written = kind_of(reader), kind_of(writer)
+        if kind != written:
+            return [] if (written, kind) in _PROMOTIONS else [_mismatch(reader, writer, path)]
+        match kind:
+            case "record" | "error":
+                return self._record(reader, writer, path)
+            case "enum":
+                return _same_name(reader, writer, path) or _symbols(reader, writer, path)
+            case "fixed":
+                return _same_name(reader, writer, path) or _size(reader, writer, path) or _scale(reader, writer, path)
+            case "array":
+                return self.compare(reader["items"], writer["items"], f"{path}[]")
+            case "map":
+                return self.compare(reader["values"], writer["values"], f"{path}[]")
+            case _:
+                return _scale(reader, writer, path)
+
+    def _branch(self, reader: list[Any], writer: Any, path: str) -> list[Fault]:
+        if any(not self.compare(branch, writer, path) for branch in reader):
+            return []
+        names = ", ".join(_name(self._reader.resolve(branch)) for branch in reader)
+        return [
+            Fault(kind="MISSING_UNION_BRANCH", field=path, detail=f"it may be {_name(writer)}, read as one of {names}")
+        ]
+
+    def _record(self, reader: Any, writer: Any, path: str) -> list[Fault]:
+        pair = (reader["name"], writer["name"])
+        if pair in self._open:
+            return []
+        if faults := _same_name(reader, writer, path):
+            return faults
+        self._open.add(pair)
+        try:
+            written = {field["name"]: field for field in writer["fields"]}
+            return [fault for field in reader["fields"] for fault in self._field(field, written, path)]
+        finally:
+            self._open.discard(pair)
+
+    def _field(self, field: Any, written: dict[str, Any], path: str) -> list[Fault]:
+        where = f"{path}.{field['name']}" if path else field["name"]
+        for name in (field["name"], *field.get("aliases", ())):
+            if name in written:
+                return self.compare(field["type"], written[name]["type"], where)
+        if "default" in field:
+            return []
+        detail = "it has no default, and is not in what was written"
+        return [Fault(kind="READER_FIELD_MISSING_DEFAULT_VALUE", field=where, detail=detail)]
+
+
+def kind_of(node: Any) -> str:
+    """The type of a resolved schema: `record`, `union`, `long`..."""
+    if isinstance(node, list):
+        return "union"
+    if isinstance(node, str):
+        return node
+    kind: Any = node["type"]
+    return kind if isinstance(kind, str) else kind_of(kind)
+
+
+def _same_name(reader: Any, writer: Any, path: str) -> list[Fault]:
+    if _short(reader["name"]) == _short(writer["name"]):
+        return []
+    space = reader["name"].rpartition(".")[0]
+    aliases = {alias if "." in alias or not space else f"{space}.{alias}" for alias in reader.get("aliases", ())}
+    if writer["name"] in aliases:
+        return []
+    detail = f"the {kind_of(reader)} is called {reader['name']!r}, and {writer['name']!r} where it was written"
+    return [Fault(kind="NAME_MISMATCH", field=path, detail=detail)]
+
+
+def _symbols(reader: Any, writer: Any, path: str) -> list[Fault]:
+    unknown = [symbol for symbol in writer["symbols"] if symbol not in reader["symbols"]]
+    if not unknown or "default" in reader:
+        return []
+    detail = f"the enum {reader['name']!r} has no default, and lacks {_listed(unknown)}"
+    return [Fault(kind="MISSING_ENUM_SYMBOLS", field=path, detail=detail)]
+
+
+def _size(reader: Any, writer: Any, path: str) -> list[Fault]:
+    if reader["size"] == writer["size"]:
+        return []
+    detail = f"the fixed {reader['name']!r} has {reader['size']} bytes, and {writer['size']} where it was written"
+    return [Fault(kind="FIXED_SIZE_MISMATCH", field=path, detail=detail)]
+
+
+def _scale(reader: Any, writer: Any, path: str) -> list[Fault]:
+    """Two decimals match if their scales and precisions do (Avro specification, "Decimal")."""
+    ours, theirs = _decimal(reader), _decimal(writer)
+    if ours is None or theirs is None or ours == theirs:
+        return []
+    detail = f"it is a decimal of precision {ours[0]} and scale {ours[1]}, and was one of {theirs[0]} and {theirs[1]}"
+    return [Fault(kind="TYPE_MISMATCH", field=path, detail=detail)]
+
+
+def _decimal(node: Any) -> tuple[int, int] | None:
+    if not isinstance(node, dict) or node.get("logicalType") != "decimal":
+        return None
+    return node["precision"], node.get("scale", 0)
+
+
+def _mismatch(reader: Any, writer: Any, path: str) -> Fault:
+    return Fault(kind="TYPE_MISMATCH", field=path, detail=f"{_name(writer)} was written, {_name(reader)} is read")
+
+
+def _name(node: Any) -> str:
+    kind = kind_of(node)
+    return f"{kind} {node['name']!r}" if isinstance(node, dict) and "name" in node else kind
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _listed(names: Iterable[str], limit: int = 5) -> str:
+    shown = list(names)
+    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")

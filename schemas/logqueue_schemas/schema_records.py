@@ -1,0 +1,150 @@
+"""Records of the schema topic <-> values, in the layout of Confluent's registry. Pure.
+
+| keytype        | key                            | value                                                          |
+|----------------|--------------------------------|----------------------------------------------------------------|
+| SCHEMA         | subject, version, magic 1      | subject, version, id, schema, deleted; none: gone for good     |
+| CONFIG         | subject (or null), magic 0     | compatibilityLevel; none: no level of its own any more         |
+| MODE           | subject (or null), magic 0     | mode; none: no mode of its own any more                        |
+| DELETE_SUBJECT | subject, magic 0               | subject, version: all up to this one are deleted, not gone     |
+| CLEAR_SUBJECT  | subject, magic 0               | subject: everything about it is gone                           |
+
+Other key types (NOOP, CONTEXT, ...) and schemas that are not Avro are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from logqueue_schemas.compatibility import Level
+
+MAGIC = 1
+MODES = ("READWRITE", "READONLY")
+
+Pair = tuple[bytes, bytes | None]
+"""Key and value of a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A schema under a subject and version, with the id that stands in the frames of its values."""
+
+    subject: str
+    version: int
+    id: int
+    schema: str
+    is_deleted: bool = False
+
+    def key(self) -> bytes:
+        """Key of its record, byte for byte as Confluent's registry writes it."""
+        return _key("SCHEMA", subject=self.subject, version=self.version, magic=MAGIC)
+
+    def value(self) -> bytes:
+        """Value of its record."""
+        value = {
+            "subject": self.subject,
+            "version": self.version,
+            "id": self.id,
+            "schema": self.schema,
+            "deleted": self.is_deleted,
+        }
+        return _json(value)
+
+    def deleted(self) -> Registration:
+        """The same, deleted."""
+        return replace(self, is_deleted=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionGone:
+    """A version that was taken away for good."""
+
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectDeleted:
+    """All versions of a subject up to this one were deleted."""
+
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """A subject that was taken away for good."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelSet:
+    """What a subject (None: every one) asks of its next version; None: nothing of its own."""
+
+    subject: str | None
+    level: Level | None
+
+    def pair(self) -> Pair:
+        """Its record."""
+        value = None if self.level is None else _json({"compatibilityLevel": self.level.value})
+        return _key("CONFIG", subject=self.subject, magic=0), value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeSet:
+    """Whether a subject (None: every one) takes new versions; None: nothing of its own."""
+
+    subject: str | None
+    mode: str | None
+
+    def pair(self) -> Pair:
+        """Its record."""
+        value = None if self.mode is None else _json({"mode": self.mode})
+        return _key("MODE", subject=self.subject, magic=0), value
+
+
+SchemaRecord = Registration | VersionGone | SubjectDeleted | Cleared | LevelSet | ModeSet
+
+
+def read_record(key: bytes | None, value: bytes | None) -> SchemaRecord | None:
+    """What a record says; None where it says nothing to us, or is broken."""
+    try:
+        address = json.loads(key or b"")
+        said = json.loads(value) if value is not None else None
+        kind, subject = address["keytype"], address.get("subject")
+        if kind == "SCHEMA":
+            return _read_schema(str(subject), int(address["version"]), said)
+        if kind == "CONFIG":
+            return LevelSet(subject=subject, level=None if said is None else Level(said["compatibilityLevel"]))
+        if kind == "MODE":
+            return ModeSet(subject=subject, mode=None if said is None else str(said["mode"]))
+        if kind == "DELETE_SUBJECT" and said is not None:
+            return SubjectDeleted(subject=str(subject), version=int(said["version"]))
+        return Cleared(subject=str(subject)) if kind == "CLEAR_SUBJECT" and said is not None else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _read_schema(subject: str, version: int, said: Any) -> Registration | VersionGone | None:
+    if said is None:
+        return VersionGone(subject=subject, version=version)
+    if said.get("schemaType", "AVRO") != "AVRO":
+        return None
+    json.loads(said["schema"])
+    return Registration(
+        subject=subject,
+        version=version,
+        id=int(said["id"]),
+        schema=said["schema"],
+        is_deleted=bool(said.get("deleted")),
+    )
+
+
+def _key(kind: str, **fields: Any) -> bytes:
+    return _json({"keytype": kind, **fields})
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
