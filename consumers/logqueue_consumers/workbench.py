@@ -151,7 +151,7 @@ class Workbench:
                 instance_id=self._instance_id,
                 is_required=self._processing is not None,
                 limits=self.limits,
-                clock=self.clock,
+                clock=SystemClock(),  # the log's patience with a transaction is real time, whatever the jobs' is
             )
         if self.transactions is not None:
             self.offsets.own_id = self.transactions.transactional_id
