@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -241,13 +241,14 @@ class Workbench:
         return AIOKafkaConsumer(**self.consumer_options(), **options)
 
     async def stop(self) -> None:
-        """Close the connections."""
-        if self.control is not None:
-            await self.control.stop()
-        await self.offsets.stop()
-        if self.transactions is not None:
-            await self.transactions.stop()
-        await self._producer.stop()
+        """Close the connections, each whatever becomes of the others."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._producer.stop)
+            if self.transactions is not None:
+                stack.push_async_callback(self.transactions.stop)
+            stack.push_async_callback(self.offsets.stop)
+            if self.control is not None:
+                stack.push_async_callback(self.control.stop)
 
 
 def bounded(

@@ -33,6 +33,7 @@ class Enclosure:
 
     def __init__(self) -> None:
         self.is_alive = True
+        self.roots: list[asyncio.Task[Any]] = []
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.transports: WeakSet[Any] = WeakSet()
 
@@ -46,7 +47,9 @@ class Enclosure:
         """Run it inside, with all that it starts."""
         context = copy_context()
         context.run(_inside.set, self)
-        return asyncio.get_running_loop().create_task(work, context=context)
+        task = asyncio.get_running_loop().create_task(work, context=context)
+        self.roots.append(task)
+        return task
 
     async def kill(self) -> None:
         """End everything at once."""
@@ -55,10 +58,12 @@ class Enclosure:
             transport.abort()
         loop = asyncio.get_running_loop()
         begin_s = loop.time()
-        self._cancel_all()
+        for task in self.roots:  # these cancel what they have started, each thing once, so that it can clean up
+            task.cancel()
         while (rest := self._running()) and (passed_s := loop.time() - begin_s) < KILL_PATIENCE_S:
-            if passed_s > CLEANUP_S:
-                self._cancel_all()
+            if passed_s > CLEANUP_S or all(task.done() for task in self.roots):
+                for task in rest:
+                    task.cancel()
             await asyncio.wait(rest, timeout=ROUND_S)
         for task in list(self.tasks):
             if task.done() and not task.cancelled():
@@ -66,10 +71,6 @@ class Enclosure:
 
     def _running(self) -> set[asyncio.Task[Any]]:
         return {task for task in self.tasks if not task.done()}
-
-    def _cancel_all(self) -> None:
-        for task in self._running():
-            task.cancel()
 
 
 class EnclosedLoop:

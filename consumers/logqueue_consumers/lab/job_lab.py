@@ -172,7 +172,7 @@ class JobLab:
 
     async def _end_workers(self) -> None:
         for worker in self.workers:
-            await worker.kill()
+            await worker.end()
 
     # --- workers ---
 

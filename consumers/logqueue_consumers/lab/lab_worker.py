@@ -7,6 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+import structlog
+
 from logqueue.errors import LogqueueError
 from logqueue_consumers.keeper.keepers import Keepers, keepers_group
 from logqueue_consumers.lab.enclosure import Enclosure
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from logqueue_consumers.lab.virtual_clock import VirtualClock
     from logqueue_consumers.limits import WorkerLimits
 
+log = structlog.get_logger(__name__)
+
+END_TIMEOUT_S = 10.0
 READY_TIMEOUT_S = 30.0
 """How long a worker may take to have its partitions."""
 
@@ -118,6 +123,16 @@ class LabWorker:
         self._stopping.set()
         if self._task is not None and self._enclosure.is_alive:
             await self._task
+
+    async def end(self) -> None:
+        """End it for good, as quickly as it can with a farewell."""
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await self.stop(hurry=True)
+        except TimeoutError:
+            log.warning("a worker of the lab does not end: it is killed", worker=self.number)
+        finally:
+            await self.kill()
 
     async def kill(self) -> None:
         """End it as SIGKILL does."""
