@@ -72,6 +72,11 @@ LIMITS = WorkerLimits(
 )
 
 
+def lab_broker() -> EmbeddedBroker:
+    """A broker as labs need it, not started; several labs may share one, with topics of their own."""
+    return EmbeddedBroker(**BROKER)
+
+
 class LabUnrest(LogqueueError):
     """The lab does not come to rest; the text says what goes on."""
 
@@ -142,7 +147,7 @@ class JobLab:
         cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="logqueue-lab-", ignore_cleanup_errors=True))
         bootstrap, prefix = self._bootstrap, f"lab-{uuid4().hex[:12]}."
         if bootstrap is None:
-            bootstrap, prefix = stack.enter_context(EmbeddedBroker(**BROKER)).bootstrap, ""
+            bootstrap, prefix = stack.enter_context(lab_broker()).bootstrap, ""
         return Settings(bootstrap=bootstrap, topic_prefix=prefix, cache_dir=cache)
 
     async def _open(self, stack: AsyncExitStack) -> None:
