@@ -1,4 +1,4 @@
-"""The pytest plugin of the package: fixtures for logs, labs and exported cases. Imports nothing heavy until asked for."""
+"""The pytest plugin of the package: fixtures of logs, labs and cases. Imports nothing heavy until asked for."""
 
 from __future__ import annotations
 

@@ -84,23 +84,28 @@ class LogReader:
         self._read = JobReader(app, app.group).read
         self._histories: dict[str, list[JobStatus]] = {}
         self._reader: AIOKafkaConsumer | None = None
+        self._ends: AIOKafkaConsumer | None = None
+        """Fetches nothing: on a connection where a fetch waits for records every question waits with it."""
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect."""
-        self._reader = reader = await start_client(lambda: new_reader(self._app.settings), self._app.settings)
+        settings = self._app.settings
+        self._ends = await start_client(lambda: new_reader(settings), settings)
+        self._reader = reader = await start_client(lambda: new_reader(settings), settings)
         reader.assign(self._partitions)
         await reader.seek_to_beginning(*self._partitions)
 
     async def stop(self) -> None:
         """Close the connection."""
-        if self._reader is not None:
-            await stop_client(self._reader)
+        for reader in (self._reader, self._ends):
+            if reader is not None:
+                await stop_client(reader)
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Where committed records end (the last stable offsets)."""
-        assert self._reader is not None, "started"
-        return dict(await self._reader.end_offsets(list(partitions)))
+        assert self._ends is not None, "started"
+        return dict(await self._ends.end_offsets(list(partitions)))
 
     async def jobs(self) -> list[LabJob]:
         """Every job that is on the log now, in the order of creation."""
