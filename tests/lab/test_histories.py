@@ -19,7 +19,7 @@ from logqueue_consumers.lab.job_lab import JobLab, lab_broker
 from logqueue import App, Limit, Retry
 from tests.lab.history import ATTEMPTS, FIRST_RETRY_MS, RUNNING_LIMIT, TIMEOUT_MS, History, Run, Sent, plain, shown
 
-EXAMPLES, STEPS = 12, 14
+EXAMPLES, STEPS = 8, 16
 MORE = int(os.environ.get("LOGQUEUE_HISTORIES", "0"))
 MAX_WORKERS = 3
 LAST_STEPS = 12
@@ -28,6 +28,7 @@ tenants = st.sampled_from(["a", "b"])
 queues = st.sampled_from(["ordered", "limited"])
 plans = st.lists(st.sampled_from(["ok", "fail", "hang"]), max_size=3)
 delays = st.sampled_from([0, 0, 0, 5, 120, 7200])
+jobs = st.tuples(queues, tenants, plans, delays)
 
 
 class Histories(RuleBasedStateMachine):
@@ -85,8 +86,11 @@ class Histories(RuleBasedStateMachine):
 
         return work
 
-    @rule(queue=queues, tenant=tenants, plan=plans, delay=delays)
-    def submit(self, queue: str, tenant: str, plan: list[str], delay: int) -> None:
+    @rule(jobs=st.lists(jobs, min_size=1, max_size=4))
+    def submit(self, jobs: list[tuple[str, str, list[str], int]]) -> None:
+        self.runner.run(self.app.send_many([self._prepare(*job) for job in jobs]))
+
+    def _prepare(self, queue: str, tenant: str, plan: list[str], delay: int) -> Any:
         number = len(self.history.sent)
         self.plans[number] = list(plan)
         now_ms = self.lab.clock.time_ms()
@@ -101,7 +105,7 @@ class Histories(RuleBasedStateMachine):
             is_delayed=delay > 0,
             crashes_before=self.history.crashes,
         )
-        self.runner.run(self.app.send_many([prepared]))
+        return prepared
 
     @rule()
     def settle(self) -> None:

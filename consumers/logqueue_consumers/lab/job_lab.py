@@ -53,6 +53,8 @@ PATIENCE_S = 0.5
 REST_TIMEOUT_S = 30.0
 """Real time in which a lab comes to rest, or says why it does not."""
 LOOK_S = 0.002
+ROUNDING_MS = 1
+"""Workers round waits up, so as never to be early: what is due this much later was meant for now."""
 MAX_STEPS = 20_000
 """Moments that one `advance` stops at: a schedule of every second for five hours."""
 BROKER: dict[str, Any] = {
@@ -250,7 +252,7 @@ class JobLab:
         await self._rest()
         for _ in range(MAX_STEPS):
             next_ms = self._next_ms()
-            if next_ms is None or next_ms > target_ms:
+            if next_ms is None or next_ms > target_ms + ROUNDING_MS:
                 break
             await self._move_to(next_ms)
         else:
