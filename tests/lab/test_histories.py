@@ -2,7 +2,7 @@
 
 Real workers on the embedded log, through the lab. Whatever happened, in the end every job has ended exactly once, with
 its attempts counted, in its tenant's order, within its limits, never early. LOGQUEUE_HISTORIES (a number) looks at more
-of them, with seeds of their own.
+of them, with seeds of their own, and LOGQUEUE_HISTORY_STEPS at longer ones; what fails is made smaller then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import os
 from typing import Any
 
-from hypothesis import HealthCheck, Verbosity, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from logqueue_consumers.lab.job_lab import JobLab, lab_broker
@@ -19,8 +20,11 @@ from logqueue_consumers.lab.job_lab import JobLab, lab_broker
 from logqueue import App, Limit, Retry
 from tests.lab.history import ATTEMPTS, FIRST_RETRY_MS, RUNNING_LIMIT, TIMEOUT_MS, History, Run, Sent, plain, shown
 
-EXAMPLES, STEPS = 8, 16
+EXAMPLES = 8
+STEPS = int(os.environ.get("LOGQUEUE_HISTORY_STEPS", "16"))
 MORE = int(os.environ.get("LOGQUEUE_HISTORIES", "0"))
+PHASES = (Phase.generate, Phase.shrink) if MORE else (Phase.generate,)
+"""A history takes seconds: to make a failing one smaller takes more time than a test has."""
 MAX_WORKERS = 3
 LAST_STEPS = 12
 
@@ -173,6 +177,7 @@ class Histories(RuleBasedStateMachine):
         assert not problems, "\n".join([*problems, shown(self.history, found)])
 
 
+@pytest.mark.timeout(0 if MORE else 120)
 def test_whatever_happens_every_job_ends_once_in_order_within_its_limits() -> None:
     with lab_broker() as broker:
         machine = type("SharedHistories", (Histories,), {"bootstrap": broker.bootstrap})
@@ -184,7 +189,7 @@ def test_whatever_happens_every_job_ends_once_in_order_within_its_limits() -> No
                 derandomize=not MORE,
                 deadline=None,
                 database=None,
-                verbosity=Verbosity.normal,
+                phases=PHASES,
                 suppress_health_check=list(HealthCheck),
             ),
         )
