@@ -45,6 +45,11 @@ class ControlTail:
         self.state = ControlState()
         self.listeners: list[Listener] = []
 
+    @property
+    def position(self) -> int:
+        """Up to where the topic was read."""
+        return self._position
+
     async def start(self) -> None:
         """Read up to the present end; listeners are not told.
 

@@ -75,7 +75,7 @@ class JobEngine:
             route=self._route,
             go_on=self._turn_comes,
             end=self._end,
-            wake=lambda: self._runners.wake(),
+            wake=lambda: self.runners.wake(),
             rules=rules,
             clock=clock,
             limit=limits.max_held,
@@ -94,8 +94,8 @@ class JobEngine:
         self.changed = asyncio.Event()
         """Set when there may be room for more records."""
         self.outbox = make_outbox(self._on_durable)
-        self._runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
-        self._ready: deque[Job] | Dispatcher = self._runners.ready
+        self.runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
+        self._ready: deque[Job] | Dispatcher = self.runners.ready
         self.crash_watch = CrashWatch(self._ready)
 
     # --- records in ---
@@ -110,12 +110,12 @@ class JobEngine:
         """Records of a partition, in the order of their offsets."""
         if self.records.deliver(partition, records):
             self.crash_watch.discard(partition)
-        self._runners.wake()
+        self.runners.wake()
 
     @property
     def running_count(self) -> int:
         """Jobs whose handler runs now."""
-        return self._runners.running_count
+        return self.runners.running_count
 
     @property
     def delayed_count(self) -> int:
@@ -124,7 +124,7 @@ class JobEngine:
 
     def running_jobs(self) -> list[tuple[Job, float]]:
         """The running jobs, each with the time (of the monotonic clock) when it must have ended."""
-        return self._runners.running_jobs()
+        return self.runners.running_jobs()
 
     @property
     def steps(self) -> int:
@@ -136,7 +136,7 @@ class JobEngine:
     @property
     def lost_threads(self) -> int | None:
         """How many threads there are, if all are held by plain handlers that ran out of time; else None."""
-        return self._runners.lost_threads
+        return self.runners.lost_threads
 
     @property
     def held_count(self) -> int:
@@ -181,9 +181,9 @@ class JobEngine:
         """From now on it decides which of the ready jobs is next, instead of their arrival."""
         ready = list(self._ready)
         self._ready.clear()
-        dispatcher.adopt(runner.job for runner in self._runners.busy())
-        self._ready = self._runners.ready = self.crash_watch.ready = dispatcher
-        self._runners.on_ended = dispatcher.ended
+        dispatcher.adopt(runner.job for runner in self.runners.busy())
+        self._ready = self.runners.ready = self.crash_watch.ready = dispatcher
+        self.runners.on_ended = dispatcher.ended
         dispatcher.extend(ready)
         self.wake()
 
@@ -194,7 +194,7 @@ class JobEngine:
 
     def wake(self) -> None:
         """Jobs may have become ready."""
-        self._runners.wake()
+        self.runners.wake()
 
     # --- gates ---
 
@@ -218,7 +218,7 @@ class JobEngine:
         behind = [job for partition in self.records.partitions for job in partition.lanes.withdraw(keeper.would_finish)]
         for job in [*self._waiting.records.remove(keeper.would_finish), *behind]:
             keeper.ask(job)
-        self._runners.wake()
+        self.runners.wake()
 
     def _turn_comes(self, job: Job | None) -> None:
         """A job is at the head of its lane: it starts unless a gate says no, which may give the turn to the next."""
@@ -264,7 +264,7 @@ class JobEngine:
         if was_full:
             self.records.pump_all()
             self.changed.set()
-        self._runners.wake()
+        self.runners.wake()
 
     # --- outcomes; called by the runners ---
 
@@ -405,7 +405,7 @@ class JobEngine:
             if partition.watch is not None:
                 self.crash_watch.finished(partition, offsets)
         self.records.pump_all()
-        self._runners.wake()
+        self.runners.wake()
         self.changed.set()
 
     # --- stopping ---
@@ -428,45 +428,45 @@ class JobEngine:
 
     async def wait_idle(self, partitions: Iterable[OwnedPartition], timeout_s: float, hurry: asyncio.Event) -> bool:
         """Wait until no job of these partitions runs; false when the time was not enough or `hurry` was set."""
-        return await self._runners.wait_idle(set(partitions), timeout_s, hurry)
+        return await self.runners.wait_idle(set(partitions), timeout_s, hurry)
 
     def interrupt(self, partitions: Iterable[OwnedPartition], reason: Interrupted) -> int:
         """Cancel the running jobs of these partitions; returns how many."""
-        return self._runners.interrupt(set(partitions), reason)
+        return self.runners.interrupt(set(partitions), reason)
 
     def cancel_running(self, find: Callable[[Job], Cancel | None]) -> int:
         """Cancel the running jobs for which there is a cancel; returns how many.
 
         The task of an `async` or isolated handler is cancelled. A thread cannot be: its job's context says so.
         """
-        return self._runners.cancel(find)
+        return self.runners.cancel(find)
 
     def serve(self, make_services: Callable[[Job], ContextServices]) -> None:
         """What the contexts of handlers are made with."""
-        self._runners.make_services = make_services
+        self.runners.make_services = make_services
 
     def running(self, partition: OwnedPartition) -> list[Job]:
         """The running jobs of a partition."""
-        return [runner.job for runner in self._runners.busy() if runner.job.partition is partition]
+        return [runner.job for runner in self.runners.busy() if runner.job.partition is partition]
 
     async def wait_over(self, job: Job, timeout_s: float) -> bool:
         """Wait until the job's attempt has ended; false when time is up. Its partition may be gone by then."""
-        return await self._runners.wait_over(job, timeout_s)
+        return await self.runners.wait_over(job, timeout_s)
 
     def start_at_once(self, jobs: Iterable[Job]) -> None:
         """Jobs that a commit has named may start."""
         self.crash_watch.release(jobs)
-        self._runners.wake()
+        self.runners.wake()
 
     def resume(self) -> None:
         """Jobs that waited for suspects go on."""
         self.crash_watch.resume()
-        self._runners.wake()
+        self.runners.wake()
 
     def forget(self, partition: OwnedPartition, gone: set[Job]) -> None:
         """Another member finished these jobs of a partition that came back: nothing of them is written here."""
         partition.held = [outcome for outcome in partition.held if outcome.job not in gone]
-        self._runners.interrupt_jobs(gone, Interrupted.LOST)
+        self.runners.interrupt_jobs(gone, Interrupted.LOST)
 
     def release(self, partition: OwnedPartition) -> None:
         """The partition came back: write what its jobs came to meanwhile."""
@@ -491,7 +491,7 @@ class JobEngine:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.outbox.run())
                 tasks.create_task(self._schemas.run(self.wake))
-                tasks.create_task(self._runners.run())
+                tasks.create_task(self.runners.run())
         finally:
             self._gatekeeper.stop()
             self._waiting.stop()

@@ -13,14 +13,13 @@ order. (A retry that waits in memory is in its lane already and stays there.) He
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from logqueue.clock import Clock
+    from logqueue.clock import Clock, Timer
     from logqueue_consumers.job import Job
     from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules
 
@@ -96,7 +95,7 @@ class Gatekeeper:
         self._clock = clock
         self._limit = limit
         self._held: dict[Hashable, list[Held]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def ask(self, job: Job, *, has_lane: bool = False) -> Fate:
         """What becomes of the job; `has_lane` when it heads its lane, which the caller frees if it is OVER."""
@@ -113,7 +112,7 @@ class Gatekeeper:
         self._held.setdefault(verdict.reason, []).append(Held(job, has_lane))
         self.held_count += 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(REVIEW_S, self._review)
+            self._timer = self._clock.call_later(REVIEW_S, self._review)
         return Fate.HELD
 
     def ask_at_intake(self, gate: Gate, job: Job) -> Fate:

@@ -197,6 +197,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in [*partitions.values(), *self._away.values()]:
             self._engine.close(partition)
 
+    async def close(self) -> None:
+        """Leave the group if an error kept `stop` from being called: others need not wait for the session to end."""
+        if self._loading is not None:
+            self._loading.cancel()
+        await self._close_consumer()
+
     def stop_intake(self) -> None:
         """No further job starts (the worker is about to stop)."""
         self._engine.stop(self._partitions.values())

@@ -74,6 +74,11 @@ class Outbox:
         return True
 
     @property
+    def is_idle(self) -> bool:
+        """Whether everything that was added is durable."""
+        return self._is_idle.is_set()
+
+    @property
     def pending_count(self) -> int:
         """Outcomes not handed to the log yet."""
         return len(self._outcomes)

@@ -100,6 +100,8 @@ class RunnerPool:
         self.ready: deque[Job] | Dispatcher = deque()
         self.on_ended: Callable[[Job], None] | None = None
         """Told of every attempt that is over, however it ended."""
+        self.on_start: Callable[[Job], None] | None = None
+        """Told of every attempt that begins; what it raises is taken for the handler's."""
         self.make_services: Callable[[Job], ContextServices] | None = None
         """What the contexts of handlers are made with."""
         self._results = results
@@ -205,9 +207,10 @@ class RunnerPool:
 
     async def _wait_until(self, holds: Callable[[], bool], timeout_s: float, hurry: asyncio.Event) -> bool:
         """Wait for something that can only change when a job ends; false when time is up or `hurry` was set."""
-        deadline_s = self._clock.monotonic() + timeout_s
+        loop = asyncio.get_running_loop()  # its own time: a stop or a rebalance waits although a test's clock stands
+        deadline_s = loop.time() + timeout_s
         while not holds():
-            rest_s = deadline_s - self._clock.monotonic()
+            rest_s = deadline_s - loop.time()
             if rest_s <= 0 or hurry.is_set():
                 return False
             ended = asyncio.Event()
@@ -289,6 +292,8 @@ class RunnerPool:
     async def _call(self, runner: Runner, definition: JobDefinition[..., Any], job: Job) -> Any:
         arguments = job.arguments
         assert arguments is not None, "a job without a problem has arguments"
+        if self.on_start is not None:
+            self.on_start(job)
         ctx = self._context(definition, job) if definition.takes_context else NO_CONTEXT
         if definition.is_isolated:
             return await self._call_isolated(runner, definition, ctx, arguments)

@@ -119,6 +119,11 @@ class UniqueGate:
         self._first_use: Callable[[UniqueGate], None] | None = first_use
         self._loading: set[Shard] = set()
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether jobs wait for a topic that is being read."""
+        return bool(self._loading)
+
     def check(self, job: Job, now_ms: int) -> Verdict | None:
         """Whether the job is another one's double, or may go on."""
         definition = job.definition

@@ -6,14 +6,13 @@ headers name a time.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from logqueue_consumers.delay import DelayHeap
 
 if TYPE_CHECKING:
-    from logqueue.clock import Clock
+    from logqueue.clock import Clock, Timer
     from logqueue_consumers.job import Job
     from logqueue_consumers.limits import WorkerLimits
 
@@ -39,7 +38,7 @@ class WaitingRoom:
         self._retry_due = retry_due
         self._record_due = record_due
         self._on_due = on_due
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at_s = 0.0
 
     def __len__(self) -> int:
@@ -82,7 +81,7 @@ class WaitingRoom:
                 return
             self._timer.cancel()
         self._timer_at_s = at_s
-        self._timer = asyncio.get_running_loop().call_later(at_s - now_s, self._wake)
+        self._timer = self._clock.call_later(at_s - now_s, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

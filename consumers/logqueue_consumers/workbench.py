@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -162,7 +162,7 @@ class Workbench:
                 instance_id=self._instance_id,
                 is_required=self._processing is not None,
                 limits=self.limits,
-                clock=self.clock,
+                clock=SystemClock(),  # the log's patience with a transaction is real time, whatever the jobs' is
             )
         if self.transactions is not None:
             self.offsets.own_id = self.transactions.transactional_id
@@ -253,13 +253,14 @@ class Workbench:
         return AIOKafkaConsumer(**self.consumer_options(), **options)
 
     async def stop(self) -> None:
-        """Close the connections."""
-        if self.control is not None:
-            await self.control.stop()
-        await self.offsets.stop()
-        if self.transactions is not None:
-            await self.transactions.stop()
-        await self._producer.stop()
+        """Close the connections, each whatever becomes of the others."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._producer.stop)
+            if self.transactions is not None:
+                stack.push_async_callback(self.transactions.stop)
+            stack.push_async_callback(self.offsets.stop)
+            if self.control is not None:
+                stack.push_async_callback(self.control.stop)
 
 
 def bounded(

@@ -37,7 +37,12 @@ from logqueue_consumers.unique import know_again
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from logqueue.clock import Clock
     from logqueue.jobs.app import App
+    from logqueue_consumers.keeper.attendance import KeeperHost
+    from logqueue_consumers.keeper.keepers import Keepers
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +109,11 @@ class Worker:
         instance_id: str | None = None,
         on_ready: Callable[[Worker], None] | None = None,
         health: Health | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        keeper_host: Callable[[Callable[[], Keepers]], KeeperHost] | None = None,
     ) -> None:
+        """`clock`, `random` and what the keepers run in (default: a thread) are for tests."""
         check_isolation(app)
         self._rules = LiveRules(settings.topics, app.group)
         self._bench = Workbench(
@@ -115,7 +124,10 @@ class Worker:
             limits=limits or WorkerLimits(),
             processing=app.processing if app.processing is not None else settings.processing,
             instance_id=instance_id,
+            clock=clock,
+            random=random,
         )
+        self._keeper_host = keeper_host
         self._app = app
         self._settings = settings
         self._queues = _checked_queues(app, queues)
@@ -127,6 +139,16 @@ class Worker:
         self.pulse: Pulse | None = None
         self.health_port: int | None = None
         """Where GET /healthz is answered; None when it was not asked for."""
+
+    @property
+    def bench(self) -> Workbench:
+        """Its engine and its connections."""
+        return self._bench
+
+    @property
+    def member(self) -> GroupMember | None:
+        """Its place in the group; None before it is prepared."""
+        return self._member
 
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until `stopping`, then drain; `hurry` cuts the draining short."""
@@ -174,6 +196,7 @@ class Worker:
             log.warning("the log does not take a farewell: this worker is listed as lost for a while")
         finally:
             await server.stop()
+            await member.close()
 
     def _make_pulse(self, member: GroupMember) -> Pulse:
         bench, limits = self._bench, self._bench.limits
@@ -207,7 +230,11 @@ class Worker:
             Steering(engine, app, bench.control, partitions=counts, limits=bench.limits, clock=bench.clock)
             control, encode_status = bench.control, bench.encode_status
             assert encode_status is not None, "prepared"
-            bench.companions.append(lambda: attend_keepers(self._settings, control, encode_status))
+            bench.companions.append(
+                lambda: attend_keepers(
+                    self._settings, control, encode_status, clock=bench.clock, host=self._keeper_host
+                )
+            )
         know_again(bench, engine, app, self._rules)
         engine.ended_hooks.append(FlowEvents(names.flows, group, bench.partitions.partition_of).ended)
         roles = self._topics()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -102,6 +103,16 @@ class App:
         if self._client is not None:
             raise InvalidDefinition(f"App {self.name!r} is connected already: configure it before it sends")
         self._settings = settings
+
+    @contextmanager
+    def placed_on(self, settings: Settings, *, clock: Clock) -> Iterator[None]:
+        """For a while the app belongs to another log and time: for tests of the very app that runs elsewhere."""
+        before = self._settings, self.clock, self._client, self._loop
+        self._settings, self.clock, self._client, self._loop = settings, clock, None, None
+        try:
+            yield
+        finally:
+            self._settings, self.clock, self._client, self._loop = before
 
     def queue(
         self,

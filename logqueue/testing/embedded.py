@@ -15,7 +15,7 @@ from typing import Any, Self
 from logqueue.broker.broker import Broker
 from logqueue.broker.network.door import Door
 from logqueue.broker.network.listener import format_address
-from logqueue.config import BrokerConfig
+from logqueue.config import BrokerConfig, LogConfig
 from logqueue.config.listeners import listeners_of
 from logqueue.errors import LogqueueError
 from logqueue.storage.environment import Environment
@@ -40,18 +40,20 @@ class EmbeddedBroker:
         *,
         fsync: bool = True,
         environment: Environment | None = None,
+        log_defaults: LogConfig | None = None,
         **config: Any,
     ) -> None:
         """`config` takes the fields of `logqueue.config.BrokerConfig`, such as `port` or `num_partitions`.
 
         With `fsync=False` nothing waits for the disk, also not acks=all: faster, and safe as long as the machine runs.
-        `environment` replaces the disk, for tests of what happens when it fails.
+        `environment` replaces the disk, for tests of what happens when it fails. `log_defaults` are those of topics.
         """
         config.setdefault("port", 0)
         config.setdefault("fsync_acks_all", fsync)
         self._given_data_dir = None if data_dir is None else Path(data_dir)
         self._config = BrokerConfig(**config)
         self._environment = environment
+        self._log_defaults = log_defaults
         self._data_dir: Path | None = self._given_data_dir
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -162,7 +164,7 @@ class EmbeddedBroker:
     async def _serve(self, config: BrokerConfig, started: Future[list[Door]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        broker = Broker(config, environment=self._environment)
+        broker = Broker(config, environment=self._environment, log_defaults=self._log_defaults)
         await broker.start()
         self._metrics_port = broker.metrics_port
         try:

@@ -1,14 +1,17 @@
-"""The pytest plugin of the package: `logqueue_broker`, `logqueue_case`. Imports nothing heavy until asked for."""
+"""The pytest plugin of the package: fixtures of logs, labs and cases. Imports nothing heavy until asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from logqueue_consumers.lab.job_lab import JobLab
 
     from logqueue.testing.cases import Case
     from logqueue.testing.embedded import EmbeddedBroker
@@ -24,6 +27,23 @@ def logqueue_broker() -> Iterator[EmbeddedBroker]:
 
     with EmbeddedBroker(fsync=False) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def logqueue_lab_broker() -> Iterator[EmbeddedBroker]:
+    """The broker that all labs of a session share."""
+    from importlib import import_module
+
+    with import_module("logqueue_consumers.lab.job_lab").lab_broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def logqueue_lab(logqueue_lab_broker: EmbeddedBroker) -> Callable[..., JobLab]:
+    """Makes a lab of an app: `async with logqueue_lab(app) as lab`, with topics of its own; see `JobLab`."""
+    from logqueue.testing import JobLab
+
+    return partial(JobLab, bootstrap=logqueue_lab_broker.bootstrap)
 
 
 @pytest.fixture

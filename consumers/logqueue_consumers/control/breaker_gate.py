@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from logqueue_schemas.job_status import State
 
-from logqueue.clock import Clock
+from logqueue.clock import Clock, Timer
 from logqueue.jobs.breaker import Breaker, BreakerState, Circuit
 from logqueue.jobs.errors import ErrorClass
 from logqueue_consumers.gates import Hold, Verdict
@@ -33,7 +33,7 @@ class BreakerGate:
         self._engine = engine
         self._clock = clock
         self._circuits = {str(breaker.name): Circuit(breaker) for breaker in breakers}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, Timer] = {}
         if self._circuits:
             engine.gates.append(self)
             engine.ended_hooks.append(self._on_outcome)
@@ -71,10 +71,9 @@ class BreakerGate:
     def _opened(self, circuit: Circuit) -> None:
         breaker, name = circuit.breaker, str(circuit.breaker.name)
         log.warning("breaker opens", breaker=name, open_for_s=breaker.open_for_s)
-        loop = asyncio.get_running_loop()
         if (timer := self._timers.get(name)) is not None:
             timer.cancel()
-        self._timers[name] = loop.call_later(breaker.open_for_s, self._recheck, name)
+        self._timers[name] = self._clock.call_later(breaker.open_for_s, self._recheck, name)
         self._engine.review()  # jobs that are ready to start wait instead
 
     def _recheck(self, name: str) -> None:

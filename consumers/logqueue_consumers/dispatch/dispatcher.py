@@ -6,14 +6,13 @@ when a rate lets the next job start, the runners are woken.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from logqueue_consumers.dispatch.ready_queue import ReadyQueue
 
 if TYPE_CHECKING:
-    from logqueue.clock import Clock
+    from logqueue.clock import Clock, Timer
     from logqueue_consumers.dispatch.placing import Placing
     from logqueue_consumers.job import Job
 
@@ -29,7 +28,7 @@ class Dispatcher:
         self._clock = clock
         self._wake = wake
         self._queue = ReadyQueue(concurrency=concurrency)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at_s = 0.0
 
     # --- as a deque ---
@@ -118,7 +117,7 @@ class Dispatcher:
                 return
             self._timer.cancel()
         self._timer_at_s = at_s
-        self._timer = asyncio.get_running_loop().call_later(max(MIN_WAIT_S, at_s - now_s), self._on_timer)
+        self._timer = self._clock.call_later(max(MIN_WAIT_S, at_s - now_s), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

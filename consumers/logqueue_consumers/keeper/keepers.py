@@ -75,6 +75,26 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         """The partitions in hand."""
         return self._owned.keys()
 
+    @property
+    def member_id(self) -> str | None:
+        """What the group calls this member; None while it has not joined."""
+        coordinator = self._consumer._coordinator if self._consumer is not None else None
+        return getattr(coordinator, "member_id", None) or None
+
+    def next_due(self) -> int | None:
+        """When the first of its partitions has something to do (ms); None when none waits for a time."""
+        return min((due for kept in self._owned.values() if (due := kept.next_due()) is not None), default=None)
+
+    async def position(self, at: TopicPartition) -> int:
+        """Where the consumer is in a partition in hand: behind markers too, which nobody takes."""
+        kept = self._owned[at]
+        assert self._consumer is not None
+        try:
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                return max(kept.position, int(await self._consumer.position(at)))
+        except (TimeoutError, IllegalStateError):
+            return kept.position
+
     def wake(self) -> None:
         """Something that machines look at has changed: commands, ..."""
         for kept in self._owned.values():

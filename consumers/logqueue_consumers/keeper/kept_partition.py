@@ -109,6 +109,10 @@ class KeptPartition:
         """The index's file."""
         return self._index.path
 
+    def next_due(self) -> int | None:
+        """When there is something to do (ms), as far as was read; None when nothing waits for a time."""
+        return self._machine.next_due()
+
     # --- records in; called by whoever fetches ---
 
     def take(self, records: Sequence[Any]) -> None:
