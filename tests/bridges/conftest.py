@@ -11,6 +11,7 @@ import pytest
 from logqueue.jobs.settings import Settings
 from tests.bridges.outbox_world import OutboxWorld
 from tests.bridges.postgres import PostgresMissing, postgres
+from tests.bridges.rabbitmq import RabbitMissing, rabbitmq
 from tests.conftest import Engine, missing
 from tests.consumers.conftest import Log
 
@@ -42,3 +43,16 @@ def outbox_world(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) ->
     world = OutboxWorld(dialect=request.param, url=url, name=f"outbox_{prefix}")
     asyncio.run(world.create())
     return world
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> Iterator[str]:
+    """A real RabbitMQ, started when it is first asked for."""
+    try:
+        node = rabbitmq()
+        url = node.__enter__()
+    except RabbitMissing as error:
+        missing(str(error))
+        raise
+    yield url
+    node.__exit__(None, None, None)

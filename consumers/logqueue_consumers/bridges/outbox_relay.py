@@ -32,6 +32,7 @@ from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS
 from logqueue_consumers.bridges.outbox_rows import BadRow, Done, Row, job_record, memory_record, remembered
 from logqueue_consumers.bridges.outbox_table import MAX_ROWS, OutboxTable, TableUnreachable
+from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
 from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.topic_partitions import TopicPartitions
@@ -42,8 +43,6 @@ POLL_S = 1.0
 """How long a row may lie unseen where no notification tells of it."""
 STANDBY_S = 1.0
 """How often a relay that stands by asks whether the one that leads has gone."""
-FIRST_BACKOFF_S = 0.1
-MAX_BACKOFF_S = 5.0
 RECALL_TIMEOUT_S = 60.0
 """Longer than a transaction of another relay can stay open: reading stops where one begins until it has ended."""
 PLACE_TIMEOUT_S = 30.0
@@ -80,7 +79,7 @@ class OutboxRelay:
     async def run(self, stop: asyncio.Event) -> RelayCounts:
         """Move rows until `stop`. Raises TableMissing, and what keeps the first look at table and log from happening.
 
-        Later failures of either are waited out, with up to MAX_BACKOFF_S between two tries.
+        Later failures of either are waited out, with up to pacing.MAX_BACKOFF_S between two tries.
         """
         backoff_s = FIRST_BACKOFF_S
         while not stop.is_set():
@@ -97,8 +96,8 @@ class OutboxRelay:
                 self.counts.is_leading = False
                 await self._table.close()
             if not stop.is_set():
-                backoff_s = FIRST_BACKOFF_S if self.counts.moved > moved else min(MAX_BACKOFF_S, backoff_s * 2)
-                await _pause(stop, backoff_s)
+                backoff_s = FIRST_BACKOFF_S if self.counts.moved > moved else longer(backoff_s)
+                await pause(stop, backoff_s)
         return self.counts
 
     async def drain(self) -> RelayCounts:
@@ -120,7 +119,7 @@ class OutboxRelay:
         self._partitions.add(await ensure_topics(self._settings, [self._names.outbox_spec()]))
         self._has_met_both = True
         while not await self._table.try_lead():
-            await _pause(stop, STANDBY_S)
+            await pause(stop, STANDBY_S)
             if stop.is_set():
                 return
         writer = TransactionalWriter(
@@ -223,15 +222,6 @@ class OutboxRelay:
 
     def _new_looker(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(**self._settings.connection(), group_id=None, enable_auto_commit=False)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait that long, or until the stop."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 async def _first(change: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
