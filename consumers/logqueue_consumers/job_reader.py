@@ -10,6 +10,7 @@ from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, U
 from logqueue.jobs.headers import ORIGIN_TOPIC, Origin, job_id_of, read_job_headers, read_origin
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue.jobs.payload import JSON_TYPE
 from logqueue_consumers.control.notes import read_details
 from logqueue_consumers.job import Job
 from logqueue_consumers.partition import OwnedPartition
@@ -71,7 +72,7 @@ class JobReader:
             job.created_ms = read.created_ms
         try:
             type_, value, content_type = read.type, record.value, read.content_type
-            if content_type is not None and content_type.startswith(FAMILY):
+            if content_type != JSON_TYPE and content_type is not None and content_type.startswith(FAMILY):
                 event = read_event(value or b"")
                 type_, value, content_type = event.type, event.arguments(), event.datacontenttype
                 job.type = type_

@@ -49,7 +49,7 @@ def test_the_bridge_says_that_it_is_ready_moves_messages_and_ends_on_sigterm(log
         (["outbox", "run", "sqlite:///nowhere.db"], 3, "there is no file nowhere.db"),
         (["outbox", "status", "postgresql://nobody@127.0.0.1:1/x"], 3, "does not let us in"),
         (["outbox", "ddl", "--dialect", "sqlite", "--table", "a b"], 2, "not of the form"),
-        (["bridge", "in", "amqp://h/", "--amqp-queue", "q", "--queue", "No"], 1, "Queue name"),
+        (["bridge", "in", "amqp://h/", "--amqp-queue", "q", "--queue", "No"], 2, "Queue name"),
         (["bridge", "events", "jobs.status"], 2, "one of logqueue's own"),
         (["bridge", "out", "amqp://h/", "--exchange", "a/b"], 2, "--name"),
     ],

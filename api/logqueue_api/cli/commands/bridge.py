@@ -99,22 +99,27 @@ def _bridge(options: argparse.Namespace, settings: Settings, on_ready: Callable[
 
         from logqueue.clock import SystemClock
         from logqueue.jobs.definition import check_type
+        from logqueue.jobs.errors import InvalidDefinition
         from logqueue.jobs.sending import check_tenant
         from logqueue.jobs.topics import check_queue
 
-        target = Target(
-            amqp_queue=options.amqp_queue,
-            queue=check_queue(options.queue),
-            type=None if options.type is None else check_type(options.type),
-            tenant=check_tenant(options.tenant),
-        )
+        try:
+            target = Target(
+                amqp_queue=options.amqp_queue,
+                queue=check_queue(options.queue),
+                type=None if options.type is None else check_type(options.type),
+                tenant=check_tenant(options.tenant),
+            )
+        except InvalidDefinition as error:
+            raise UsageError(str(error)) from None
         return AmqpInbound(settings, options.url, target, clock=SystemClock(), on_ready=on_ready)
     from logqueue_consumers.bridges.teller import Teller
 
     if options.verb == "events":
         from logqueue_consumers.bridges.topic_sink import TopicSink
 
-        if not TOPIC.fullmatch(options.topic) or settings.topics.role(options.topic) is not None:
+        is_ours = options.topic.startswith("_") or settings.topics.role(options.topic) is not None
+        if is_ours or not TOPIC.fullmatch(options.topic):
             raise UsageError(f"topic {options.topic!r} is not a topic's name, or one of logqueue's own")
         return Teller(
             settings, TopicSink(settings, options.topic), name=_name(options.name or options.topic), on_ready=on_ready
