@@ -75,6 +75,7 @@ class PostgresTable:
             if len(names) != 1:
                 raise TableMissing(f"table {self._table}_identity has {len(names)} rows, and must have one")
             await connection.add_listener(CHANNEL, self._hear)
+            connection.add_termination_listener(self._hear)
         self._identity = names[0]["name"]
         return self._identity
 
@@ -122,7 +123,7 @@ class PostgresTable:
             await self._refuse(connection, row.position, reason)
 
     async def changed(self, timeout_s: float) -> None:
-        """Wait for a notification; a connection that is gone is found by asking."""
+        """Wait for a notification, or the end of the connection."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._notified.wait()
