@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
+from logqueue.jobs.cloudevents import FAMILY, read_event
 from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
 from logqueue.jobs.headers import ORIGIN_TOPIC, Origin, job_id_of, read_job_headers, read_origin
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue.jobs.payload import JSON_TYPE
 from logqueue_consumers.control.notes import read_details
 from logqueue_consumers.job import Job
 from logqueue_consumers.partition import OwnedPartition
@@ -69,10 +71,15 @@ class JobReader:
         if read.created_ms is not None:
             job.created_ms = read.created_ms
         try:
-            definition = self._app.find(read.type, queue=partition.queue)
+            type_, value, content_type = read.type, record.value, read.content_type
+            if content_type != JSON_TYPE and content_type is not None and content_type.startswith(FAMILY):
+                event = read_event(value or b"")
+                type_, value, content_type = event.type, event.arguments(), event.datacontenttype
+                job.type = type_
+            definition = self._app.find(type_, queue=partition.queue)
             job.type = definition.type
             job.definition = definition
-            job.arguments = definition.codec.decode(record.value, read.content_type, avro)
+            job.arguments = definition.codec.decode(value, content_type, avro)
         except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
             job.problem = error
         job.lane = self._lane(partition.order, tenant)

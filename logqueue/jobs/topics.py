@@ -25,6 +25,7 @@ SCHEDULES_PARTITIONS = 4
 SCHEMAS_PARTITIONS = 1  # one partition: versions and ids are decided by the order of the records
 AUDIT_PARTITIONS = 1
 STEPS_PARTITIONS = 16
+OUTBOX_PARTITIONS = 1
 MAX_PARTITIONS = 10_000
 
 
@@ -44,6 +45,7 @@ class TopicKind(StrEnum):
     UNIQUE = "unique"
     FLOWS = "flows"
     SCHEDULES = "schedules"
+    OUTBOX = "outbox"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,9 @@ _SCHEDULES = {
     "segment.ms": str(6 * 3600 * 1000),
     "delete.retention.ms": str(24 * 3600 * 1000),
 }
+
+# A relay that starts reads all of it; each of its batches replaces the one before.
+_OUTBOX = {**_COMPACT, "segment.bytes": str(16 * 1024 * 1024), "segment.ms": str(3600 * 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,11 @@ class TopicNames:
         return f"{self.prefix}jobs.schedules"
 
     @property
+    def outbox(self) -> str:
+        """What the relays of outbox tables moved last."""
+        return f"{self.prefix}jobs.outbox"
+
+    @property
     def schemas(self) -> str:
         """Avro schemas, in Confluent's layout."""
         return f"{self.prefix}_schemas"
@@ -192,6 +202,7 @@ class TopicNames:
             self.schedules: TopicKind.SCHEDULES,
             self.audit: TopicKind.AUDIT,
             self.steps: TopicKind.STEPS,
+            self.outbox: TopicKind.OUTBOX,
         }
         if topic in fixed:
             return TopicRole(kind=fixed[topic])
@@ -254,6 +265,10 @@ class TopicNames:
         """The topic of results of steps."""
         return TopicSpec(name=self.steps, partitions=STEPS_PARTITIONS, configs=dict(_STEPS))
 
+    def outbox_spec(self) -> TopicSpec:
+        """The topic of what relays remember."""
+        return TopicSpec(name=self.outbox, partitions=OUTBOX_PARTITIONS, configs=dict(_OUTBOX))
+
     def shared_specs(self) -> list[TopicSpec]:
         """The topics that exist once: status, control, schemas."""
         return [self.status_spec(), self.control_spec(), self.schemas_spec()]
@@ -298,7 +313,7 @@ def unique_specs(specs: Iterable[TopicSpec]) -> list[TopicSpec]:
     return list({spec.name: spec for spec in specs}.values())
 
 
-_RESERVED_QUEUES = frozenset({"status", "control", "schedules", "workers", "flows", "audit", "steps"})
+_RESERVED_QUEUES = frozenset({"status", "control", "schedules", "workers", "flows", "audit", "steps", "outbox"})
 _GROUP_KINDS = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED, TopicKind.UNIQUE})
 
 

@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "workflow": "workflows: ls, show, cancel",
     "schedule": "cron schedules: ls, show, set, pause, resume, run-now, rm",
     "dlq": "dead letters: ls, show, replay, discard",
+    "bridge": "to and from RabbitMQ, outcomes as CloudEvents: in, out, events",
+    "outbox": "jobs from a table of your own database: ddl, run, status",
     "replay": "run history again in a shadow group",
     "export": "write jobs to a file that tests run handlers on",
     "topic": "topics: ls, describe, tail",

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logqueue.version import __version__
 from logqueue_api.rest import (
+    cloud_event_routes,
     control_routes,
     dlq_routes,
     event_routes,
@@ -44,6 +45,7 @@ _ROUTERS: Final = (
     control_routes.router,
     steering_routes.router,
     event_routes.router,
+    cloud_event_routes.router,
     job_routes.late_router,
     queue_routes.router,
     dlq_routes.router,

@@ -1,0 +1,65 @@
+"""An AMQP exchange as the other side of a bridge: every message confirmed by the broker. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from logqueue_consumers.bridges.amqp_line import AmqpLine, BrokerGone, trouble
+from logqueue_consumers.bridges.telling import Told
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractExchange
+
+CONFIRM_TIMEOUT_S = 30.0
+
+
+class ExchangeSink:
+    """An exchange, which must exist; the routing key is the message's type unless one is given.
+
+    Messages are persistent. Those that no queue is bound for are dropped by the broker, as exchanges do: bind first.
+    """
+
+    def __init__(self, url: str, *, exchange: str, routing_key: str | None = None) -> None:
+        self._line = AmqpLine(url)
+        self._name = exchange
+        self._routing_key = routing_key
+        self._exchange: AbstractExchange | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises BrokerGone, NoSuchPlace."""
+        try:
+            channel = await self._line.open()
+            self._exchange = await self._line.find(channel.get_exchange(self._name), f"exchange {self._name!r}")
+        except BaseException:
+            await self._line.close()
+            raise
+
+    async def tell(self, messages: Sequence[Told]) -> None:
+        """Publish one after the other, each confirmed before the next: their order is kept."""
+        import aio_pika
+
+        exchange = self._exchange
+        assert exchange is not None, "open() comes first"
+        try:
+            for told in messages:
+                message = aio_pika.Message(
+                    told.body,
+                    message_id=told.id,
+                    type=told.type,
+                    content_type=told.content_type,
+                    app_id="logqueue",
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    headers=dict(told.headers),
+                )
+                key = self._routing_key if self._routing_key is not None else told.type
+                async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                    await exchange.publish(message, key, mandatory=False)
+        except trouble() as error:
+            raise BrokerGone(f"not confirmed: {str(error) or type(error).__name__}") from None
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._exchange = None
+        await self._line.close()

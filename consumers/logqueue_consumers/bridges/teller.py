@@ -1,0 +1,160 @@
+"""Tells the other side what is on the log: told and confirmed first, committed then. Shell.
+
+One consumer group per bridge, so several processes share the partitions. Whatever dies between the confirmation and the
+commit is told again, under the same id: at least once, in the order of each partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from logqueue_schemas.job_status import InvalidStatus, StatusCodec, UnknownSchemaId
+
+from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.connection import start_client, stop_client
+from logqueue.jobs.errors import BrokerUnreachable, SendFailed
+from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.settings import Settings
+from logqueue.jobs.topics import TopicSpec
+from logqueue_consumers.bridges.amqp_line import BrokerGone
+from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
+from logqueue_consumers.bridges.telling import Told, told_job, told_outcome
+
+BATCH = 500
+"""Records that are told before the offsets are committed."""
+POLL_MS = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """The other side."""
+
+    async def open(self) -> None:
+        """Connect. Raises BrokerGone, BrokerUnreachable, or what trying again does not mend."""
+
+    async def tell(self, messages: Sequence[Told]) -> None:
+        """Returns when the other side has confirmed all of them, in their order."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+
+@dataclass(slots=True)
+class TellerCounts:
+    """What a bridge has done since its start."""
+
+    told: int = 0
+
+
+class Teller:
+    """One bridge outwards. `queue` None tells outcomes, else the jobs of that queue; `name` names its group."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Sink,
+        *,
+        name: str,
+        queue: str | None = None,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        self.counts = TellerCounts()
+        self._settings = settings
+        self._sink = sink
+        self._queue = queue
+        self._group = f"{settings.topic_prefix}logqueue.bridge.{name}"
+        self._on_ready = on_ready if on_ready is not None else lambda: None
+        self._registry = SchemaRegistry(settings)
+        self._codec: StatusCodec | None = None
+        self._has_begun = False
+
+    async def run(self, stop: asyncio.Event) -> TellerCounts:
+        """Tell until `stop`. Raises what keeps it from beginning; later failures of either side are waited out."""
+        backoff_s = FIRST_BACKOFF_S
+        while not stop.is_set():
+            told = self.counts.told
+            try:
+                await self._session(stop)
+            except (BrokerGone, BrokerUnreachable) as error:
+                if not self._has_begun:
+                    raise
+                log.warning("bridge waits", error=str(error))
+            except (SendFailed, KafkaError) as error:
+                log.warning("bridge begins again", error=str(error) or type(error).__name__)
+            if not stop.is_set():
+                backoff_s = FIRST_BACKOFF_S if self.counts.told > told else longer(backoff_s)
+                await pause(stop, backoff_s)
+        return self.counts
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        spec = self._spec()
+        await ensure_topics(self._settings, [spec])
+        if self._queue is None and self._codec is None:
+            self._codec = await self._registry.status_codec()
+        try:
+            await self._sink.open()
+            reader: AIOKafkaConsumer = await start_client(lambda: self._new_reader(spec.name), self._settings)
+            try:
+                self._has_begun = True
+                self._on_ready()
+                while not stop.is_set():
+                    await self._round(reader)
+            finally:
+                await stop_client(reader)
+        finally:
+            await self._sink.close()
+
+    async def _round(self, reader: AIOKafkaConsumer) -> None:
+        fetched = await reader.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+        if not fetched:
+            return
+        queues = [await self._messages(records) for records in fetched.values()]
+        tellings = [self._sink.tell(queue) for queue in queues if queue]
+        for result in await asyncio.gather(*tellings, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        self.counts.told += sum(map(len, queues))
+        try:
+            await reader.commit({place: records[-1].offset + 1 for place, records in fetched.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            # Another member has the partitions now: it tells these again, under the same ids.
+            log.warning("told, not committed", error=str(error))
+
+    async def _messages(self, records: Sequence[Any]) -> list[Told]:
+        if self._queue is not None:
+            return [told_job(record) for record in records]
+        found = [await self._outcome(record) for record in records if record.value is not None]
+        return [told for told in found if told is not None]
+
+    async def _outcome(self, record: Any) -> Told | None:
+        assert self._codec is not None, "the session makes it"
+        try:
+            try:
+                return told_outcome(self._codec.decode(record.value))
+            except UnknownSchemaId:
+                await self._registry.refresh()
+                return told_outcome(self._codec.decode(record.value))
+        except InvalidStatus as error:
+            log.warning("no status", partition=record.partition, offset=record.offset, error=str(error))
+            return None
+
+    def _spec(self) -> TopicSpec:
+        names = self._settings.topics
+        return names.status_spec() if self._queue is None else names.jobs_spec(self._queue)
+
+    def _new_reader(self, topic: str) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            topic,
+            **self._settings.connection(),
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+        )

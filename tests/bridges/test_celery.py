@@ -1,0 +1,141 @@
+"""Celery's words: what a task says with them is what our worker does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from logqueue.celery import BoundTask, Celery, RetryAsked
+from logqueue.jobs.errors import InvalidArguments, JobFailed, WaitTimeout
+from tests.consumers.conftest import Log, working
+
+
+def while_working(celery: Celery, ask: Callable[[], Any]) -> Any:
+    """Call blocking code, as a web application would, while a worker runs."""
+
+    async def run() -> Any:
+        async with working(celery.app):
+            try:
+                return await asyncio.to_thread(ask)
+            finally:
+                await asyncio.to_thread(celery.close)
+
+    return asyncio.run(run())
+
+
+def test_a_delayed_call_is_run_by_a_worker_and_its_result_comes_back(log: Log) -> None:
+    celery = Celery(log.name, settings=log.settings)
+
+    @celery.task
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    def ask() -> tuple[Any, ...]:
+        first, second = add.delay(1, 2), add.delay(x=4)
+        return first.get(timeout=20), second.get(timeout=20), first.state, celery.AsyncResult(first.id).get(timeout=20)
+
+    assert while_working(celery, ask) == (3, 5, "SUCCESS", 3)
+    assert add(2, 2) == 4
+
+
+def test_a_bound_task_retries_as_often_as_it_may_and_then_fails_with_its_own_error(log: Log) -> None:
+    celery = Celery(log.name, settings=log.settings)
+    seen: list[tuple[str, int]] = []
+
+    @celery.task(bind=True, max_retries=2, default_retry_delay=0)
+    def flaky(self: BoundTask, *, n: int) -> None:
+        seen.append((self.request.id, self.request.retries))
+        try:
+            raise OSError(f"no {n}")
+        except OSError as error:
+            self.retry(exc=error)
+
+    def ask() -> tuple[str, str, str]:
+        result = flaky.delay(n=7)
+        with pytest.raises(JobFailed, match="OSError: no 7"):
+            result.get(timeout=20)
+        return result.id, result.state, result.get(propagate=False)
+
+    id_, state, text = while_working(celery, ask)
+    assert seen == [(id_, 0), (id_, 1), (id_, 2)]
+    assert (state, text) == ("FAILURE", "no 7")
+
+
+def test_only_the_errors_that_are_named_are_retried_by_themselves(log: Log) -> None:
+    celery = Celery(log.name, settings=log.settings)
+    seen: list[str] = []
+
+    @celery.task(autoretry_for=(ConnectionError,), retry_backoff=0.01, max_retries=3)
+    async def fetch(kind: str) -> str:
+        seen.append(kind)
+        if kind == "value":
+            raise ValueError(kind)
+        if len(seen) < 3:
+            raise ConnectionError(kind)
+        return "done"
+
+    def ask() -> tuple[Any, Any]:
+        return fetch.delay("connection").get(timeout=20), fetch.delay("value").get(timeout=20, propagate=False)
+
+    assert while_working(celery, ask) == ("done", "value")
+    assert seen == ["connection"] * 3 + ["value"]
+
+
+def test_options_of_apply_async_become_those_of_the_job(log: Log) -> None:
+    celery = Celery(log.name, settings=log.settings)
+
+    @celery.task(queues=["mail", "slow"])
+    def send(to: str) -> str:
+        return to
+
+    soon = datetime.now(UTC).replace(tzinfo=None) + timedelta(milliseconds=50)
+
+    def ask() -> list[Any]:
+        slow = send.apply_async(("a",), queue="slow", countdown=0.01, task_id="my-own")
+        later = send.apply_async(kwargs={"to": "b"}, eta=soon, expires=60, tenant="acme")
+        late = send.apply_async(("c",), countdown=3600)
+        with pytest.raises(WaitTimeout):
+            late.get(timeout=0.2)
+        return [
+            slow.id,
+            slow.handle.queue,
+            slow.get(timeout=20),
+            later.handle.tenant,
+            later.get(timeout=20),
+            late.state,
+        ]
+
+    assert while_working(celery, ask) == ["my-own", "slow", "a", "acme", "b", "PENDING"]
+
+
+def test_wrong_arguments_and_queues_are_told_before_anything_is_sent() -> None:
+    celery = Celery("shop")
+
+    @celery.task
+    def send(to: str) -> str:
+        return to
+
+    for wrong in (lambda: send.delay(), lambda: send.delay(1), lambda: send.delay("a", "b")):
+        with pytest.raises(InvalidArguments):
+            wrong()
+    with pytest.raises(InvalidArguments, match="queues="):
+        send.apply_async(("a",), queue="other")
+    with pytest.raises(InvalidArguments, match="tells no time"):
+        celery.AsyncResult("my-own")
+
+
+def test_the_wait_that_a_task_asks_for_is_the_one_it_gets() -> None:
+    import random
+
+    celery = Celery("shop")
+
+    @celery.task(max_retries=5)
+    def task() -> None: ...
+
+    decision = task.definition.retry.decide(1, RetryAsked(42, None), random.Random(1), now_s=0.0)
+    assert (decision.should_retry, decision.delay_s) == (True, 42.0)
+    assert not task.definition.retry.decide(1, ValueError(), random.Random(1)).should_retry

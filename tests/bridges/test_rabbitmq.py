@@ -1,0 +1,329 @@
+"""The bridges to a real RabbitMQ: acknowledged when the log has it, committed when the exchange has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from logqueue_consumers.bridges import amqp_in
+from logqueue_consumers.bridges.amqp_in import AmqpInbound
+from logqueue_consumers.bridges.amqp_line import BrokerGone, NoSuchPlace
+from logqueue_consumers.bridges.amqp_messages import Received, Target, job_of
+from logqueue_consumers.bridges.amqp_sink import ExchangeSink
+from logqueue_consumers.bridges.teller import Teller
+from logqueue_consumers.bridges.telling import Told
+from logqueue_consumers.bridges.topic_sink import TopicSink
+
+from logqueue.clock import SystemClock
+from logqueue.jobs.client import JobClient
+from tests.consumers.conftest import Log, until, working
+from tests.loops import in_loop
+
+
+@asynccontextmanager
+async def talking(url: str) -> AsyncIterator[AbstractChannel]:
+    connection = await aio_pika.connect(url)
+    try:
+        yield await connection.channel()
+    finally:
+        await connection.close()
+
+
+def inbound(log: Log, url: str, **target: Any) -> AmqpInbound:
+    named = {"amqp_queue": log.name, "queue": "mail", "type": "mail.send"} | target
+    return AmqpInbound(log.settings, url, Target(**named), clock=SystemClock())
+
+
+@asynccontextmanager
+async def running(bridge: Any) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(bridge.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def publish(channel: AbstractChannel, queue: str, bodies: Sequence[bytes], **properties: Any) -> None:
+    for number, body in enumerate(bodies):
+        message = aio_pika.Message(body, message_id=f"m{number}", **properties)
+        await channel.default_exchange.publish(message, queue)
+
+
+async def jobs(log: Log) -> list[Any]:
+    return await log.read(log.settings.topics.jobs("mail"))
+
+
+@in_loop
+async def test_messages_become_jobs_and_leave_their_queue(log: Log, amqp_url: str) -> None:
+    app = log.app()
+    seen: list[str] = []
+
+    @app.job("mail.send", queue="mail")
+    async def send(*, to: str) -> None:
+        seen.append(to)
+
+    async with talking(amqp_url) as channel, working(app):
+        queue = await channel.declare_queue(log.name)
+        bodies = [json.dumps({"to": f"{n}"}).encode() for n in range(20)] + [b"no json"]
+        await publish(channel, log.name, bodies, headers={"job-tenant": "acme", "x-shop": 7}, correlation_id="c")
+        async with running(inbound(log, amqp_url)):
+            ended = await log.terminal(count=21)
+        assert (await queue.get(fail=False)) is None
+    assert seen == [str(n) for n in range(20)]
+    assert Counter(str(status.state) for status in ended) == {"succeeded": 20, "dead": 1}
+    headers = dict((await jobs(log))[0].headers)
+    assert (headers["x-shop"], headers["amqp-message-id"], headers["amqp-correlation-id"]) == (b"7", b"m0", b"c")
+
+
+@in_loop
+async def test_a_bridge_that_dies_before_the_acknowledgement_makes_no_second_run(
+    log: Log, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = log.app()
+    seen: Counter[str] = Counter()
+
+    @app.job("mail.send", queue="mail")
+    async def send(*, to: str) -> None:
+        seen[to] += 1
+
+    class Killed(Exception):
+        pass
+
+    async def die(self: AmqpInbound, *_: Any) -> None:
+        raise Killed
+
+    async with talking(amqp_url) as channel:
+        await channel.declare_queue(log.name)
+        await publish(channel, log.name, [json.dumps({"to": f"{n}"}).encode() for n in range(5)])
+        with monkeypatch.context() as patch:
+            patch.setattr(AmqpInbound, "_acknowledge", die)
+            with pytest.raises(Killed):
+                await inbound(log, amqp_url).run(asyncio.Event())
+        async with working(app), running(bridge := inbound(log, amqp_url)):
+
+            async def moved() -> int:
+                return bridge.counts.moved
+
+            await until(moved, lambda count: count == 5)
+            await log.terminal(count=5)
+
+            async def records() -> int:
+                return len(await jobs(log))
+
+            count = await records()
+            await until(lambda: log.done(app.group, "mail"), lambda done: done == count)
+    assert count > 5  # what the dead one had sent was delivered, and sent, again
+    assert seen == {str(n): 1 for n in range(5)}
+
+
+@in_loop
+async def test_nothing_is_acknowledged_while_the_log_takes_nothing(
+    log: Log, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from logqueue.jobs.errors import SendFailed
+
+    refusals = 0
+    send_many = JobClient.send_many
+
+    async def refuse(self: JobClient, found: Any) -> Any:
+        nonlocal refusals
+        if found and refusals < 2:
+            refusals += 1
+            raise SendFailed("the log is away")
+        return await send_many(self, found)
+
+    monkeypatch.setattr(JobClient, "send_many", refuse)
+    async with talking(amqp_url) as channel:
+        queue = await channel.declare_queue(log.name)
+        await publish(channel, log.name, [b"{}"] * 3)
+        async with running(bridge := inbound(log, amqp_url)):
+
+            async def moved() -> int:
+                return bridge.counts.moved
+
+            await until(moved, lambda count: count == 3)
+        assert (await queue.get(fail=False)) is None
+    assert refusals == 2
+    assert len(await jobs(log)) == 3
+
+
+@in_loop
+async def test_where_a_message_died_before_is_told_in_headers(log: Log, amqp_url: str) -> None:
+    async with talking(amqp_url) as channel:
+        dead = await channel.declare_queue(f"{log.name}.dead")
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead.name}
+        first = await channel.declare_queue(log.name, arguments=arguments)
+        await publish(channel, first.name, [b"{}"])
+        message = await first.get(timeout=10)
+        await message.reject(requeue=False)
+        async with running(inbound(log, amqp_url, amqp_queue=dead.name)):
+            (record,) = await until(lambda: jobs(log), lambda found: len(found) == 1)
+    headers = dict(record.headers)
+    assert (headers["amqp-death-reason"], headers["amqp-death-queue"]) == (b"rejected", log.name.encode())
+    assert (headers["amqp-death-count"], headers["amqp-deaths"]) == (b"1", b"1")
+    assert headers["amqp-death-time"].startswith(b"20")
+
+
+@in_loop
+async def test_a_message_too_large_for_the_log_stays_in_its_queue_and_others_pass(log: Log, amqp_url: str) -> None:
+    async with talking(amqp_url) as channel:
+        queue = await channel.declare_queue(log.name)
+        await publish(channel, log.name, [b"{}", b" " * 1_000_001, b"{}"])
+        async with running(bridge := inbound(log, amqp_url)):
+
+            async def moved() -> int:
+                return bridge.counts.moved
+
+            await until(moved, lambda count: count == 2)
+        assert bridge.counts.kept == 1
+        kept = await queue.get(timeout=10)
+        assert len(kept.body) == 1_000_001
+
+
+@in_loop
+async def test_too_many_messages_that_are_too_large_end_the_bridge(
+    log: Log, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amqp_in, "MAX_KEPT", 2)
+    async with talking(amqp_url) as channel:
+        await channel.declare_queue(log.name)
+        await publish(channel, log.name, [b" " * 1_000_001] * 2)
+        with pytest.raises(amqp_in.TooManyKept, match="too large"):
+            await inbound(log, amqp_url).run(asyncio.Event())
+
+
+@in_loop
+async def test_what_cannot_be_reached_is_told(log: Log, amqp_url: str) -> None:
+    with pytest.raises(NoSuchPlace, match="no-such-queue"):
+        await inbound(log, amqp_url, amqp_queue="no-such-queue").run(asyncio.Event())
+    with pytest.raises(NoSuchPlace, match="let us in"):
+        await inbound(log, amqp_url.replace("guest:guest", "guest:wrong")).run(asyncio.Event())
+    with pytest.raises(BrokerGone, match="answers"):
+        await inbound(log, "amqp://127.0.0.1:1/").run(asyncio.Event())
+    with pytest.raises(NoSuchPlace, match="no-such-exchange"):
+        await Teller(log.settings, ExchangeSink(amqp_url, exchange="no-such-exchange"), name="x").run(asyncio.Event())
+
+
+async def collect(queue: Any, count: int) -> list[AbstractIncomingMessage]:
+    found: list[AbstractIncomingMessage] = []
+
+    async def look() -> int:
+        message = await queue.get(fail=False, no_ack=True)
+        found.extend([message] if message is not None else [])
+        return len(found)
+
+    await until(look, lambda seen: seen == count)
+    return found
+
+
+@in_loop
+async def test_outcomes_are_published_as_cloudevents(log: Log, amqp_url: str) -> None:
+    app = log.app()
+
+    @app.job("sum", queue="mail")
+    async def add(*, n: int) -> int:
+        return n + 1
+
+    async with talking(amqp_url) as channel:
+        exchange = await channel.declare_exchange(log.name, aio_pika.ExchangeType.TOPIC)
+        queue = await channel.declare_queue(f"{log.name}.out")
+        await queue.bind(exchange, "logqueue.job.succeeded")
+        async with working(app):
+            handles = [await add.send(tenant="acme", n=n) for n in range(3)]
+            await log.terminal(count=3)
+        async with running(Teller(log.settings, ExchangeSink(amqp_url, exchange=log.name), name=log.name)):
+            messages = await collect(queue, 3)
+    events = [json.loads(message.body) for message in messages]
+    assert [event["subject"] for event in events] == [handle.id for handle in handles]
+    assert [event["data"]["result"] for event in events] == [1, 2, 3]
+    assert {message.content_type for message in messages} == {"application/cloudevents+json"}
+    assert [message.message_id for message in messages] == [f"{handle.id}/0/succeeded" for handle in handles]
+
+
+@in_loop
+async def test_what_the_exchange_did_not_confirm_is_told_again(log: Log, amqp_url: str) -> None:
+    app = log.app()
+
+    @app.job("mail.send", queue="mail")
+    async def send(*, n: int) -> None: ...
+
+    class Unlucky(ExchangeSink):
+        failures = 0
+
+        async def tell(self, messages: Sequence[Told]) -> None:
+            await super().tell(messages)
+            if Unlucky.failures < 1:
+                Unlucky.failures += 1
+                raise BrokerGone("no confirmation")
+
+    async with talking(amqp_url) as channel, app:
+        exchange = await channel.declare_exchange(log.name, aio_pika.ExchangeType.FANOUT)
+        queue = await channel.declare_queue(f"{log.name}.out")
+        await queue.bind(exchange)
+        handles = [await send.send(tenant="acme", n=n) for n in range(3)]
+        async with running(Teller(log.settings, Unlucky(amqp_url, exchange=log.name), name=log.name, queue="mail")):
+            messages = await collect(queue, 6)
+        again = Teller(log.settings, ExchangeSink(amqp_url, exchange=log.name), name=log.name, queue="mail")
+        async with running(again):
+            last = await send.send(tenant="acme", n=9)
+            (only,) = await collect(queue, 1)
+    ids = [handle.id for handle in handles]
+    assert [message.message_id for message in messages] == ids + ids
+    assert (only.message_id, only.type, only.body, only.headers["job-tenant"]) == (
+        last.id,
+        "mail.send",
+        b'{"n":9}',
+        "acme",
+    )
+
+
+@in_loop
+async def test_outcomes_become_events_in_a_topic(log: Log) -> None:
+    app = log.app()
+
+    @app.job("sum", queue="mail")
+    async def add(*, n: int) -> int:
+        return n + 1
+
+    async with working(app):
+        handle = await add.send(n=1)
+        await log.terminal(count=1)
+    topic = f"{log.name}-outcomes"
+    async with running(Teller(log.settings, TopicSink(log.settings, topic), name=topic)):
+        (record,) = await until(lambda: log.read(topic), lambda found: len(found) == 1)
+    assert dict(record.headers)["content-type"] == b"application/cloudevents+json"
+    assert json.loads(record.value)["subject"] == handle.id
+
+
+def test_a_message_is_the_same_job_whenever_it_is_delivered() -> None:
+    target = Target(amqp_queue="q", queue="mail", type="mail.send")
+    message = Received(body=b"{}", message_id="m1")
+    ids = {job_of(message, target, now_ms=now).id for now in (1, 2)}
+    other = job_of(message, Target(amqp_queue="other", queue="mail", type="mail.send"), now_ms=1).id
+    assert len(ids | {other}) == 2
+    nameless = Received(body=b"{}")
+    assert job_of(nameless, target, now_ms=1).id != job_of(nameless, target, now_ms=1).id
+    long = Received(body=b"{}", message_id="x" * 400)
+    assert job_of(long, target, now_ms=1).id == job_of(long, target, now_ms=2).id
+
+
+def test_an_event_in_a_message_is_opened() -> None:
+    body = {"specversion": "1.0", "id": "1", "source": "/s", "type": "a", "partitionkey": "acme", "data": {"n": 1}}
+    content_type = "application/cloudevents+json"
+    job = job_of(
+        Received(body=json.dumps(body).encode(), content_type=content_type),
+        Target(amqp_queue="q", queue="mail"),
+        now_ms=1,
+    )
+    assert (job.type, job.tenant, json.loads(job.value), job.is_keyed) == ("a", "acme", {"n": 1}, True)
+    broken = job_of(Received(body=b"{", content_type=content_type), Target(amqp_queue="q", queue="mail"), now_ms=1)
+    assert broken.value == b"{"
