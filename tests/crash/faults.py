@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,10 @@ class TroubledLife(Life):
 
 
 def fail_once(folder: Path, fault: Fault, *, seed: int, steps: int, at: int, for_good: bool) -> FaultyFileSystem:
-    """Live on a disk whose `at`-th call fails, then start on what is there for sure and on what may be there."""
+    """Live on a disk whose `at`-th call fails, then start on what is there for sure and on what may be there.
+
+    The life's folder is removed when all is well: the next life of a long run may fail at a call of the same number.
+    """
     fs = FaultyFileSystem(fault, at=at, for_good=for_good)
     data = folder / f"data-{at}"
     life = TroubledLife(data, fs, seed=seed)
@@ -173,6 +177,7 @@ def fail_once(folder: Path, fault: Fault, *, seed: int, steps: int, at: int, for
     what = f"seed {seed}, call {at} ({fs.failed_call}) fails with {fault.name}{' for good' if for_good else ''}"
     for state in list(disk.states())[:2]:
         try_image(state.image(), folder / "target", life.promises, f"{what}, {state}")
+    shutil.rmtree(data)
     return fs
 
 
