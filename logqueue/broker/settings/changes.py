@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from logqueue.broker.partitions.topics import check_name
 from logqueue.broker.settings.configs import ResourceType, check_broker_name, topic_property
@@ -51,9 +51,42 @@ class InvalidChange(KafkaError):
     code = ErrorCode.INVALID_REQUEST
 
 
-def duplicates(resources: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Resources that one request names more than once: none of their changes is made."""
-    return {resource for resource, count in Counter(resources).items() if count > 1}
+class _Wanted(Protocol):
+    """A resource in a request; both APIs that alter settings have a message of their own for it."""
+
+    resource_type: int
+    resource_name: str
+
+
+class _Answer(Protocol):
+    """What became of a resource."""
+
+    error_code: int
+    error_message: str | None
+
+
+WantedT = TypeVar("WantedT", bound=_Wanted)
+AnswerT = TypeVar("AnswerT", bound=_Answer)
+
+
+def change_each(
+    resources: Iterable[WantedT], change: Callable[[WantedT], None], answer: Callable[..., AnswerT]
+) -> list[AnswerT]:
+    """Change one resource after the other, and tell what became of each; one that is named twice is not changed."""
+    wanted = list(resources)
+    counts = Counter((each.resource_type, each.resource_name) for each in wanted)
+    answers = []
+    for each in wanted:
+        kind, name = each.resource_type, each.resource_name
+        told = answer(resource_type=kind, resource_name=name)
+        try:
+            if counts[kind, name] > 1:
+                raise InvalidChange("Each resource must appear at most once.")
+            change(each)
+        except KafkaError as error:
+            told.error_code, told.error_message = error.code, error.detail or None
+        answers.append(told)
+    return answers
 
 
 def alter(broker: Broker, kind: int, name: str, changes: list[Change], *, validate_only: bool) -> None:
