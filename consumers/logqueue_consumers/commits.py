@@ -14,10 +14,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from logqueue_consumers.commit_notes import Named, read_notes, write_notes
+from logqueue_consumers.commit_notes import Named, Retried, read_notes, write_notes
 from logqueue_consumers.crash_watch import named_in
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.retry_notes import retried_in
 
 if TYPE_CHECKING:
     from logqueue_consumers.transactions.exactly_once import ExactlyOnce
@@ -38,14 +39,19 @@ class Commits:
         lock: asyncio.Lock,
         status_ends: Callable[[], Sequence[int | None]],
         transactions: ExactlyOnce | None,
+        pass_markers: Callable[[Iterable[OwnedPartition]], None],
     ) -> None:
-        """`lock` is held by whoever commits; `status_ends` are the ends of what this process has written."""
+        """`lock` is held by whoever commits; `status_ends` are the ends of what this process has written.
+
+        `pass_markers` takes into the windows what was read and is no record, so that commits go past it.
+        """
         self._offsets = offsets
         self._group = group
         self._timeout_s = timeout_s
         self._lock = lock
         self._status_ends = status_ends
         self._transactions = transactions
+        self._pass_markers = pass_markers
         self.status_floor: list[int] = []
         """Where the status topic ended when the partitions were taken up."""
 
@@ -69,6 +75,8 @@ class Commits:
         """
         async with asyncio.timeout(self._timeout_s), self._lock:
             # No await up to the request: maps and bookmark must tell of the same moment.
+            if not is_first:
+                self._pass_markers(partitions.values())
             is_open = not is_last
             bookmark = self._bookmark() if is_open and self._transactions is None else None
             owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
@@ -78,7 +86,8 @@ class Commits:
                     continue
                 offset, map_text = partition.window.commit()
                 named = named_in(partition.watch, base=offset, is_last=is_handover)
-                commit = offset, write_notes(map_text, base=offset, named=named)
+                retried = retried_in(partition, base=offset)
+                commit = offset, write_notes(map_text, base=offset, named=named, retried=retried)
                 if is_first or is_handover or commit != partition.committed:
                     changes[tp] = commit
                     text = write_notes(
@@ -87,6 +96,7 @@ class Commits:
                         bookmark=bookmark,
                         owner=owner,
                         named=named,
+                        retried=retried,
                         is_handover=is_handover and not is_last,
                     )
                     metadata[tp] = (offset, text)
@@ -101,16 +111,22 @@ class Commits:
                 partitions[tp].committed = commit
 
     def positions(
-        self, finished: Mapping[OwnedPartition, Collection[int]], *, owner: str
+        self,
+        finished: Mapping[OwnedPartition, Collection[int]],
+        retried: Mapping[OwnedPartition, Sequence[Retried]],
+        *,
+        owner: str,
     ) -> dict[TopicPartition, Position]:
-        """What a transaction commits for these partitions when these offsets are finished too."""
+        """What a transaction commits for these partitions when these offsets are finished, and these retries wait."""
         from logqueue_consumers.transactions.values import Position
 
         found = {}
+        self._pass_markers(finished)
         for partition, offsets in finished.items():
             offset, map_text = partition.window.commit(offsets)
             named = _named(partition, base=offset, finished=offsets)
-            text = write_notes(map_text, base=offset, owner=owner, named=named)
+            waiting = retried_in(partition, base=offset, finished=offsets, also=retried.get(partition, ()))
+            text = write_notes(map_text, base=offset, owner=owner, named=named, retried=waiting)
             found[_place(partition)] = Position(offset, text)
         return found
 
@@ -121,7 +137,8 @@ class Commits:
         for partition in partitions:
             offset, text = positions[_place(partition)]
             notes = read_notes(text, base=offset)
-            partition.committed = offset, write_notes(notes.map_text, base=offset, named=notes.named)
+            text = write_notes(notes.map_text, base=offset, named=notes.named, retried=notes.retried)
+            partition.committed = offset, text
 
     def _bookmark(self) -> list[int]:
         """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""

@@ -27,16 +27,19 @@ from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.topics import TopicRole
 from logqueue_consumers.commit_notes import CommitNotes, read_notes
 from logqueue_consumers.commits import Commits
-from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S, watch_for
+from logqueue_consumers.crash_watch import watch_for
 from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.fetch_state import fetch_state
 from logqueue_consumers.heartbeats.pulse import Identity
+from logqueue_consumers.job_naming import JobNaming
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.offset_map import Run, decode, merge
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.retry_notes import taken_over
 from logqueue_consumers.runner import Interrupted
-from logqueue_consumers.status_tail import Finished, StatusTail
+from logqueue_consumers.status_tail import StatusTail, Tail
 
 if TYPE_CHECKING:
     from logqueue_consumers.transactions.exactly_once import ExactlyOnce
@@ -55,7 +58,6 @@ MAX_ERRORS = 3
 STOP_TIMEOUT_S = 5.0
 POSITION_S = 0.5
 """A position that is being looked up is not waited for longer."""
-NAMING_BACKOFF_S = 0.2
 
 
 class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -102,6 +104,14 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             lock=asyncio.Lock() if transactions is None else engine.outbox.lock,
             status_ends=status_ends,
             transactions=transactions,
+            pass_markers=self._pass_markers,
+        )
+        self._naming = JobNaming(
+            engine,
+            group=group,
+            hurry=hurry,
+            partitions=lambda: self._partitions.values(),
+            commit=lambda: self._commit(self._partitions),
         )
         if transactions is not None:
             transactions.bind(self, self._commits)
@@ -136,46 +146,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def name_jobs(self) -> None:
         """Name the jobs of watched partitions before they start, and run suspects alone, until cancelled."""
-        watch = self._engine.crash_watch
-        while True:
-            await watch.wanted.wait()
-            watch.wanted.clear()
-            if watch.has_suspects():
-                await self._run_suspects()
-            jobs = watch.admit()
-            if not jobs:
-                continue
-            if await self._commit_names():
-                self._engine.start_at_once(jobs)
-            else:
-                watch.take_back(jobs)
-
-    async def _run_suspects(self) -> None:
-        """One after the other, with nothing beside them as far as jobs that run now allow it."""
-        watch = self._engine.crash_watch
-        watch.pause()
-        try:
-            is_alone = await self._engine.wait_idle(self._partitions.values(), IDLE_WAIT_S, self._hurry)
-            while is_alone and (job := watch.next_suspect(is_alone=is_alone)) is not None:
-                if not await self._commit_names():
-                    watch.suspect_again(job)
-                    return
-                log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
-                self._engine.start_at_once([job])
-                is_alone = await self._engine.wait_over(job, ALONE_S)
-                watch.acquit(job)
-        finally:
-            self._engine.resume()
-
-    async def _commit_names(self) -> bool:
-        """Commit what is known now; false (after a pause) when the log does not take it."""
-        try:
-            await self._commit(self._partitions)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("jobs not named yet", group=self._group, error=repr(error))
-            await asyncio.sleep(NAMING_BACKOFF_S)
-            return False
-        return True
+        await self._naming.run()
 
     async def stop(self, *, drain_timeout_s: float) -> None:
         """Finish what runs, hand back the rest, commit, leave the group."""
@@ -183,7 +154,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             # A rebalance is just over: jobs that kept running through it need their partitions to be finished.
             await asyncio.wait((self._loading,), timeout=self._limits.flush_timeout_s)
         partitions = dict(self._partitions)
-        self._engine.stop(partitions.values())
+        self.stop_intake()
         is_idle = await self._engine.wait_idle(partitions.values(), drain_timeout_s, self._hurry)
         if not is_idle:
             count = self._engine.interrupt(partitions.values(), Interrupted.STOPPING)
@@ -205,6 +176,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def stop_intake(self) -> None:
         """No further job starts (the worker is about to stop)."""
+        self._pass_markers(self._partitions.values())
         self._engine.stop(self._partitions.values())
 
     @property
@@ -237,15 +209,19 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def lag(self) -> int:
         """Records of the assigned partitions that are not finished, up to the ends that fetches have shown."""
+        self._pass_markers(self._partitions.values())
         total = 0
         for tp, partition in self._partitions.items():
-            end = self._consumer.highwater(tp) if self._consumer is not None else None
-            total += (
-                partition.window.unfinished_count
-                + partition.window.aside_count
-                + max(0, (end or 0) - partition.window.high)
-            )
+            window, end = partition.window, fetch_state(self._consumer, tp).end
+            total += window.unfinished_count + window.aside_count + max(0, (end or 0) - window.high)
         return total
+
+    def _pass_markers(self, partitions: Iterable[OwnedPartition]) -> None:
+        """Count as done what the consumer has read behind the last records, and handed to nobody."""
+        for partition in partitions:
+            position = fetch_state(self._consumer, TopicPartition(partition.topic, partition.partition)).position
+            if position is not None and position > partition.window.high:
+                self._engine.records.passed(partition, position)
 
     # --- fetching ---
 
@@ -338,7 +314,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         if not partitions:
             return
         log.info("partitions revoked", group=self._group, partitions=len(partitions))
-        self._engine.stop(partitions.values())
+        self.stop_intake()
         is_idle = await self._engine.wait_idle(partitions.values(), self._limits.revoke_grace_s, self._hurry)
         await self._write_and_commit(partitions, is_idle=is_idle)
         self._set_away(partitions)
@@ -382,11 +358,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         committed = await self._commits.read(assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         notes = {tp: read_notes(committed[tp][1], base=committed[tp][0]) for tp in assigned}
-        written: Finished = {}
+        written = Tail({}, {}, ())
         if self._tail is not None:
             marks = [note.bookmark for note in notes.values() if note.bookmark is not None]
             if marks or self._transactions is None:
-                written, self._commits.status_floor = await self._tail.read(marks)
+                written = await self._tail.read(marks)
+                self._commits.status_floor = [*written.ends]
         left = [tp for tp, note in notes.items() if note.has_crashed]
         if left:
             log.warning("partitions taken over from a worker that did not give them up", partitions=len(left))
@@ -397,9 +374,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             base = begins[tp] if offset < 0 else offset
             runs = [
                 *decode(notes[tp].map_text, base=base),
-                *(Run(at, at + 1) for at in written.get(tp, ()) if at >= base),
+                *(Run(at, at + 1) for at in written.finished.get(tp, ()) if at >= base),
             ]
             loaded[tp] = partition = self._take_up(tp, base, runs, is_committed=offset >= 0)
+            partition.retried = taken_over(notes[tp].retried, written.retried.get(tp, ()), partition.window)
             self._watch(partition, notes[tp], end=ends.get(tp, base))
         # From now on whoever takes over must read the statuses that this worker writes.
         await self._commit(loaded, is_first=True)

@@ -123,6 +123,17 @@ class Intake:
         self.pump(partition)
         return is_new
 
+    def passed(self, partition: OwnedPartition, position: int) -> None:
+        """Fetching goes on at `position`, and everything fetched was delivered: before it lie no further records.
+
+        What lies there instead are markers of transactions (KIP-98), aborted records, and what compaction has removed.
+        """
+        share = partition.share
+        if partition.backlog or partition.is_stopping or partition.seek_to is not None:
+            return  # some of what was fetched is still to be taken, or was dropped to be fetched again
+        if share is None or not share.is_back:
+            partition.window.pass_to(position if partition.end is None else min(position, partition.end))
+
     def pump_all(self) -> None:
         """Room has come: any backlog may use it, not only that of the partition whose jobs finished."""
         for partition in self.partitions:

@@ -66,6 +66,10 @@ class PartitionWindow:
         self._unfinished[offset] = None
         return True
 
+    def pass_to(self, offset: int) -> None:
+        """There are no records between the last one delivered and `offset`."""
+        self._high = max(self._high, offset)
+
     def put_aside(self, offset: int) -> None:
         """The record taken last is not kept in hand: it is to be delivered again."""
         assert offset == self._high - 1, "only the record taken last can be put aside"
@@ -124,6 +128,10 @@ class PartitionWindow:
     def is_unfinished(self, offset: int) -> bool:
         return offset in self._unfinished
 
+    def is_to_come(self, offset: int) -> bool:
+        """Whether a record that was not delivered yet has to run."""
+        return offset >= self._high and not any(run.start <= offset < run.end for run in self._restored)
+
     @property
     def unfinished_count(self) -> int:
         return len(self._unfinished)
@@ -134,7 +142,7 @@ class PartitionWindow:
 
     @property
     def high(self) -> int:
-        """One above the highest offset delivered."""
+        """Where delivery goes on: one above the highest offset delivered, or behind what is no record."""
         return self._high
 
     def commit_offset(self) -> int:

@@ -109,6 +109,13 @@ class Assigned:
         self.at = "never"
         self._client = Connections()
         self._listener: Any = None
+        # What aiokafka knows of the partition: its state is the consumer itself.
+        self._subscription = SimpleNamespace(
+            is_assigned=lambda tp: tp == TP,
+            subscription=SimpleNamespace(assignment=SimpleNamespace(state_value=lambda _: self)),
+        )
+        self.has_valid_position = True
+        self.highwater = self.lso = END
 
     def reach(self, moment: str) -> None:
         """The rebalance has come so far: the fetch that waits is answered at the moment of the test."""
@@ -144,9 +151,6 @@ class Assigned:
         assert partition == TP
         self.position = offset
 
-    def highwater(self, _: TopicPartition) -> int:
-        return END
-
 
 class TakingEngine(IdleEngine):
     """Takes what it is given, by offset."""
@@ -165,6 +169,9 @@ class TakingEngine(IdleEngine):
 
     def deliver(self, _: OwnedPartition, records: list[Any]) -> None:
         self.taken += [record.offset for record in records]
+
+    def passed(self, partition: OwnedPartition, position: int) -> None:
+        assert partition.is_stopping or len(self.taken) >= position, "no record is passed over"
 
     def stop(self, partitions: Any) -> None:
         for partition in partitions:

@@ -42,6 +42,10 @@ class Ownership(RuleBasedStateMachine):
                 self.running.append(offset)
         self.position += count
 
+    @rule()
+    def pass_what_is_no_record(self) -> None:
+        self.window.pass_to(self.position)
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
@@ -166,6 +170,22 @@ def test_offsets_that_are_never_delivered_count_as_finished() -> None:
     assert window.commit_offset() == 4
     window.finish(4)
     assert window.commit_offset() == 9
+
+
+def test_what_lies_behind_the_last_record_and_is_none_counts_as_finished_once_it_was_passed() -> None:
+    window = PartitionWindow(0)
+    window.take(0)
+    window.take(1)
+    window.finish(1)
+    window.pass_to(4)
+    assert window.commit_offset() == 0
+    assert [tuple(run) for run in window.finished_runs()] == [(1, 4)]
+    window.finish(0)
+    assert window.commit() == (4, "")
+    window.pass_to(2)
+    assert window.high == 4, "it never goes back"
+    assert window.take(4)
+    assert window.commit_offset() == 4
 
 
 def test_a_map_read_back_survives_commits_made_before_its_offsets_are_delivered_again() -> None:

@@ -1,0 +1,83 @@
+"""Names jobs of watched partitions in commits before they start, and runs suspects alone (see `crash_watch`). Shell.
+
+A job that may end its process must be in the log by name before it runs: otherwise nobody could tell which one it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S
+from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.partition import OwnedPartition
+
+log = structlog.get_logger(__name__)
+
+NAMING_BACKOFF_S = 0.2
+
+
+class JobNaming:
+    """For the partitions of one member."""
+
+    def __init__(
+        self,
+        engine: JobEngine,
+        *,
+        group: str,
+        hurry: asyncio.Event,
+        partitions: Callable[[], Collection[OwnedPartition]],
+        commit: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`commit` brings what is known into the log; raises TimeoutError and aiokafka's errors."""
+        self._engine = engine
+        self._group = group
+        self._hurry = hurry
+        self._partitions = partitions
+        self._commit = commit
+
+    async def run(self) -> None:
+        """Name, then start what waits for its name, until cancelled."""
+        watch = self._engine.crash_watch
+        while True:
+            await watch.wanted.wait()
+            watch.wanted.clear()
+            if watch.has_suspects():
+                await self._run_suspects()
+            jobs = watch.admit()
+            if not jobs:
+                continue
+            if await self._commit_names():
+                self._engine.start_at_once(jobs)
+            else:
+                watch.take_back(jobs)
+
+    async def _run_suspects(self) -> None:
+        """One after the other, with nothing beside them as far as jobs that run now allow it."""
+        watch = self._engine.crash_watch
+        watch.pause()
+        try:
+            is_alone = await self._engine.wait_idle(self._partitions(), IDLE_WAIT_S, self._hurry)
+            while is_alone and (job := watch.next_suspect(is_alone=is_alone)) is not None:
+                if not await self._commit_names():
+                    watch.suspect_again(job)
+                    return
+                log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
+                self._engine.start_at_once([job])
+                is_alone = await self._engine.wait_over(job, ALONE_S)
+                watch.acquit(job)
+        finally:
+            self._engine.resume()
+
+    async def _commit_names(self) -> bool:
+        """Commit what is known now; false (after a pause) when the log does not take it."""
+        try:
+            await self._commit()
+        except (KafkaError, TimeoutError) as error:
+            log.warning("jobs not named yet", group=self._group, error=repr(error))
+            await asyncio.sleep(NAMING_BACKOFF_S)
+            return False
+        return True
