@@ -2,6 +2,7 @@
 
 A dead letter stays in its topic for ever; what an operator did with it is an event in `jobs.control`, with the key
 `dead-letter/<topic>/<partition>/<offset>`, and in `jobs.audit`. A letter is open until it was replayed or discarded.
+A job goes round once however many letters it has, and under a number that it never went round with before.
 Replaying writes the original bytes to the group's own retry topic (so no other group runs it), due at once, under the
 same id, with `job-replay` one higher and the attempt reset. With `topic`, the letters are those that another system
 left in a topic of its own.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import msgspec
@@ -24,10 +25,11 @@ from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
-from logqueue.jobs.control import Command
+from logqueue.jobs.control import DEFINITION, Command
 from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.command_writer import CommandWriter
+from logqueue_consumers.control.letter_choice import ChosenJob, LetterChoice, LettersClosed
 from logqueue_consumers.control.letters import (
     DISCARDED,
     REPLAYED,
@@ -47,6 +49,7 @@ __all__ = [
     "DeadLettersUnreadable",
     "LetterFilter",
     "LetterReplay",
+    "LettersClosed",
     "Pace",
     "read_position",
 ]
@@ -132,6 +135,26 @@ class DeadLetters:
         except Exception:  # fastavro raises whatever its reading of broken bytes ends in
             return None
 
+    async def definitions(self) -> dict[str, bytes]:
+        """The job definitions that workers have published, by key."""
+        topics, found = await partition_counts(self._settings), dict[str, bytes]()
+        control = self._names.control
+        if control not in topics:
+            return found
+        reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+        try:
+            async for record in _read_to_end(reader, control, topics[control]):
+                key = (record.key or b"").decode("utf-8", "replace")
+                if key.startswith(DEFINITION) and record.value is not None:
+                    found[key] = record.value
+                else:
+                    found.pop(key, None)
+        except (KafkaError, TimeoutError) as error:
+            raise DeadLettersUnreadable(f"Topic {control} cannot be read now: {error!r}") from None
+        finally:
+            await stop_client(reader)
+        return found
+
     async def replay(
         self,
         where: LetterFilter,
@@ -139,24 +162,23 @@ class DeadLetters:
         by: str,
         limit: int | None = None,
         dry_run: bool = False,
+        again: bool = False,
         pace: Pace | None = None,
         edit: Edit | None = None,
         on_progress: Callable[[LetterReplay], None] | None = None,
     ) -> LetterReplay:
-        """Send matching letters round again, oldest first; with `dry_run` only count them.
+        """Send the jobs of matching letters round again, oldest first; with `dry_run` only count and edit them.
 
-        `pace` limits the rate and stops when too many fail again; `edit` may change each job on its way. Raises
-        DeadLettersUnreadable, BrokerUnreachable, SendFailed.
+        Only open letters are sent; a closed one that is named raises LettersClosed unless `again`. `pace` limits the
+        rate and stops when too many fail again; `edit` may change each job on its way. Raises DeadLettersUnreadable,
+        BrokerUnreachable, SendFailed.
         """
-        if dry_run:
-            matched = await self.count(where)
-            return LetterReplay(matched=matched if limit is None else min(matched, limit), replayed=0, is_dry_run=True)
-        chosen = await self._choose(where, limit)
-        jobs = [(letter, round_of(letter, record)) for letter, record in chosen]
+        chosen, deeds = await self._choose(where, limit, again=again)
+        jobs = [(job, _round_of(job, deeds)) for job in chosen]
         if edit is not None:
-            jobs = [(letter, edit(job)) for letter, job in jobs]
-        if not jobs:
-            return LetterReplay(matched=0, replayed=0, is_dry_run=False)
+            jobs = [(job, edit(round_)) for job, round_ in jobs]
+        if not jobs or dry_run:
+            return LetterReplay(matched=len(jobs), replayed=0, is_dry_run=dry_run)
         writer = CommandWriter(self._settings)
         registry = open_registry(self._settings)
         try:
@@ -169,32 +191,35 @@ class DeadLetters:
     async def discard(
         self, where: LetterFilter, *, by: str, limit: int | None = None, dry_run: bool = False
     ) -> LetterReplay:
-        """Close matching letters without replaying them; `replayed` of the answer counts the discarded."""
+        """Close matching letters without replaying them; `replayed` of the answer counts the discarded jobs.
+
+        Raises LettersClosed, DeadLettersUnreadable, BrokerUnreachable, SendFailed.
+        """
+        chosen, _ = await self._choose(where, limit)
         if dry_run:
-            return await self.replay(where, by=by, limit=limit, dry_run=True)
-        chosen = [letter for letter, _ in await self._choose(where, limit)]
+            return LetterReplay(matched=len(chosen), replayed=0, is_dry_run=True)
         writer = CommandWriter(self._settings)
         try:
-            await writer.write([self._event(letter, DISCARDED, by, letter.replay) for letter in chosen])
+            letters = [letter for job in chosen for letter in job.closes]
+            await writer.write([self._event(letter, DISCARDED, by, letter.replay) for letter in letters])
         finally:
             await writer.stop()
         return LetterReplay(matched=len(chosen), replayed=len(chosen), is_dry_run=False)
 
-    async def _choose(self, where: LetterFilter, limit: int | None) -> list[tuple[DeadLetter, Any]]:
+    async def _choose(
+        self, where: LetterFilter, limit: int | None, *, again: bool = False
+    ) -> tuple[list[ChosenJob], Deeds]:
         most = MAX_CHOSEN if limit is None else min(limit, MAX_CHOSEN)
-        chosen: list[tuple[DeadLetter, Any]] = []
-        size = 0
-        async for letter, record in self._scan():
-            if where.matches(letter):
-                chosen.append((letter, record))
-                size += letter.size
-                if len(chosen) >= most or size >= MAX_CHOSEN_BYTES:
-                    break
-        return chosen
+        choice, deeds = LetterChoice(where, again), Deeds()
+        async for letter, record in self._scan(deeds):
+            may_grow = len(choice.jobs) < most and choice.size < MAX_CHOSEN_BYTES
+            choice.add(letter, record, deeds.find(letter), may_grow=may_grow)
+        choice.check()
+        return list(choice.jobs.values()), deeds
 
     async def _send(
         self,
-        jobs: Sequence[tuple[DeadLetter, Round]],
+        jobs: Sequence[tuple[ChosenJob, Round]],
         writer: CommandWriter,
         codec: StatusCodec,
         pace: Pace,
@@ -219,7 +244,11 @@ class DeadLetters:
                         records += round_records(
                             job, names=names, codec=codec, partition_of=partitions.partition_of, now_ms=now_ms
                         )
-                    events = [self._event(letter, REPLAYED, by, job.replay) for letter, job in part]
+                    events = [
+                        self._event(letter, REPLAYED, by, job.replay, as_id=job.id)
+                        for chosen, job in part
+                        for letter in chosen.closes
+                    ]
                     await writer.write(events, records=records)
                     sent += len(part)
                 await news.read(seconds=0.0 if pace.rate is None else STEP_S)
@@ -236,18 +265,20 @@ class DeadLetters:
                     on_progress(done)
         return done
 
-    def _event(self, letter: DeadLetter, event: str, by: str, replay: int) -> Command:
-        value = {"event": f"dead-letter.{event}", "id": letter.id, "replay": replay}
+    def _event(self, letter: DeadLetter, event: str, by: str, replay: int, *, as_id: str | None = None) -> Command:
+        value: dict[str, Any] = {"event": f"dead-letter.{event}", "id": letter.id, "replay": replay}
+        if as_id not in (None, letter.id):
+            value["as"] = as_id
         return Command(key=letter.event_key, by=by, at_ms=self._clock.time_ms(), value=value)
 
-    async def _scan(self) -> AsyncIterator[tuple[DeadLetter, Any]]:
-        """Every letter up to the present end of the topic, with its record."""
+    async def _scan(self, deeds: Deeds | None = None) -> AsyncIterator[tuple[DeadLetter, Any]]:
+        """Every letter up to the present end of the topic, with its record; before the first one `deeds` are read."""
         topics = await partition_counts(self._settings)
         if self.topic not in topics:
             return
+        deeds = Deeds() if deeds is None else deeds
         reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
-            deeds = Deeds()
             if self._names.control in topics:
                 async for record in _read_to_end(reader, self._names.control, topics[self._names.control]):
                     deeds.apply(record.key, record.value)
@@ -257,6 +288,15 @@ class DeadLetters:
             raise DeadLettersUnreadable(f"Topic {self.topic} cannot be read now: {error!r}") from None
         finally:
             await stop_client(reader)
+
+
+def _round_of(job: ChosenJob, deeds: Deeds) -> Round:
+    """The job's next round, under a number that none of its rounds had."""
+    letter = job.letter
+    if not letter.is_conflict:
+        return round_of(letter, job.record, replay=deeds.next_replay(letter.id, letter.replay))
+    first = round_of(letter, job.record, replay=1)
+    return replace(first, replay=deeds.next_replay(first.id, 0))
 
 
 class StatusNews:

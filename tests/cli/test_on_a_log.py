@@ -197,7 +197,15 @@ def test_a_worker_runs_jobs_and_what_failed_can_be_replayed(shell: Shell) -> Non
     assert shell.json("dlq", "ls", "sums", "--open")["items"] == []
     assert {letter["status"] for letter in shell.json("dlq", "ls", "sums")["items"]} == {"replayed", "discarded"}
     edit = ("dlq", "replay", "sums", failed["id"])
+    closed = shell.run(*edit)
+    assert closed.returncode == 8 and "was replayed by" in closed.stderr and "--again" in closed.stderr
+    assert shell.run("dlq", "replay", "sums", "--all", "--again").returncode == 2, "only what is named"
     assert shell.run(*edit, "--args", "[1]").returncode == 2
+    edit += ("--again",)
+    wrong = shell.run(*edit, "--args", '{"b": "four"}')
+    assert wrong.returncode == 2 and "args.a: missing" in wrong.stderr and "args.b" in wrong.stderr, wrong.stderr
+    unknown = shell.run(*edit, "--as-type", "summ")
+    assert unknown.returncode == 2 and "known are sum" in unknown.stderr
     assert shell.json(*edit, "--args", '{"a": 4}', "--rate", "50", "--by", "ann")["replayed"] == 1
     assert shell.run("dlq", "replay", "sums", "--all", "--rate", "-1").returncode == 2
     assert shell.run("dlq", "show", "sums", "no-such-id").returncode == 4

@@ -126,6 +126,25 @@ def test_a_letter_is_edited_within_what_its_handler_takes(api: ApiProcess, kafka
     assert {"to": "x@y.z"} in found
 
 
+def test_a_closed_letter_that_is_named_is_refused_unless_it_is_wanted_again(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "twice", error="Twice")
+    assert replay(api, ids=["twice", "twice"]).json()["replayed"] == 1, "named twice, sent once"
+    refused = replay(api, ids=["twice"])
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:logqueue:letter-closed")
+    assert "replayed by ann" in refused.json()["detail"]
+    assert replay(api, "discard", ids=["twice"]).status_code == 409
+    assert replay(api, again=True).status_code == 400, "which ones?"
+    assert replay(api, ids=["twice"], again=True).json()["replayed"] == 1
+    api.until(lambda: api.job("twice")["replay"] == 2, "round a second time")
+
+
+def test_other_arguments_are_checked_by_a_dry_run_too(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "typo-2", error="Typo2")
+    wrong = replay(api, ids=["typo-2"], args={"too": "x"}, dry_run=True)
+    assert wrong.status_code == 400
+    assert {item["field"] for item in wrong.json()["errors"]} == {"args.to", "args.too"}
+
+
 def test_letters_are_filtered_by_the_time_of_their_death(api: ApiProcess, kafka: Kafka) -> None:
     bury(kafka, "timed", error="Timed")
     assert len(letters(api, error_type="Timed", since="2020-01-01T00:00:00Z")) == 1

@@ -26,7 +26,7 @@ _CODES: dict[int, ExitCode] = {
     HTTPStatus.SERVICE_UNAVAILABLE: ExitCode.UNREACHABLE,
     HTTPStatus.BAD_GATEWAY: ExitCode.UNREACHABLE,
     HTTPStatus.GATEWAY_TIMEOUT: ExitCode.TIMEOUT,
-    HTTPStatus.CONFLICT: ExitCode.IN_USE,
+    HTTPStatus.CONFLICT: ExitCode.STATE,
 }
 
 

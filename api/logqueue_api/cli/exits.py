@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     TIMEOUT = 5
     IN_USE = 6
     APP = 7
+    STATE = 8
     BUG = 70
     INTERRUPTED = 130
 
@@ -33,6 +34,7 @@ _MEANINGS: dict[ExitCode, str] = {
     ExitCode.TIMEOUT: "the wait was longer than --timeout",
     ExitCode.IN_USE: "a port is taken, or a data folder is in use, not writable or of a newer format",
     ExitCode.APP: "APP cannot be imported or holds no App",
+    ExitCode.STATE: "refused as things stand: the job has ended, the letter is closed, the key is another job's",
     ExitCode.BUG: "a defect of logqueue; please report it with the traceback",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }

@@ -118,7 +118,7 @@ async def get_dead_letter(
 @router.post(
     "/v1/dlq/{queue}:replay",
     status_code=202,
-    responses=answers(DeadLetterReplay, 400, 404, 413, 415, 503, status=202),
+    responses=answers(DeadLetterReplay, 400, 404, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(ReplayRequest),
     summary="Send dead letters round again",
 )
@@ -140,7 +140,14 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
         done = await _aside(
             services,
             lambda: dead.replay(
-                where, by=by, limit=asked.limit, dry_run=asked.dry_run, pace=pace, edit=edit, on_progress=tell
+                where,
+                by=by,
+                limit=asked.limit,
+                dry_run=asked.dry_run,
+                again=asked.again,
+                pace=pace,
+                edit=edit,
+                on_progress=tell,
             ),
         )
         _count(operation, done)
@@ -153,7 +160,7 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
 @router.post(
     "/v1/dlq/{queue}:discard",
     status_code=202,
-    responses=answers(DeadLetterReplay, 400, 404, 413, 415, 503, status=202),
+    responses=answers(DeadLetterReplay, 400, 404, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(LetterRequest),
     summary="Close dead letters without replaying them",
 )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import orjson
 from logqueue_consumers.control.pace import MAX_RATE
 from logqueue_consumers.control.rounds import Round
 from logqueue_consumers.dead_letters import LetterFilter, read_position
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from logqueue.jobs.times import to_ms
+from logqueue_api.rest.letter_edit import letter_edit
 from logqueue_api.rest.models import TypeName
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services
@@ -21,7 +21,7 @@ GROUP_TEXT = "The group whose dead letters are meant; needed where several group
 
 
 class LetterRequest(BaseModel):
-    """Which dead letters are meant, oldest first. Letters that are closed are left out unless named by id."""
+    """Which dead letters are meant, oldest first. Closed ones are left out; one that is named is refused (409)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,12 +50,13 @@ class ReplayRequest(LetterRequest):
     )
     max_failed_share: float = Field(0.5, ge=0, le=1, description="Stop when more than this share fails again.")
     min_sample: int = Field(20, ge=1, description="... once this many have ended or failed.")
+    again: bool = Field(False, description="Letters in `ids` that are closed go round once more.")
     args: dict[str, JsonValue] | None = Field(None, description="Other arguments, for the one job that `ids` names.")
     as_type: TypeName | None = Field(None, description="Another job type, such as for letters that name none.")
 
 
 def filter_of(asked: LetterRequest) -> LetterFilter:
-    """Which letters a request means; those that it names may be closed."""
+    """Which letters a request means."""
     places = {place for text in asked.ids if (place := read_position(text)) is not None}
     return LetterFilter(
         ids=frozenset(asked.ids),
@@ -66,28 +67,13 @@ def filter_of(asked: LetterRequest) -> LetterFilter:
         error_class=asked.error_class,
         since_ms=None if asked.since is None else to_ms(asked.since),
         until_ms=None if asked.until is None else to_ms(asked.until),
-        open_only=not asked.ids,
     )
 
 
 def edit_of(asked: ReplayRequest, queue: str, services: Services) -> Callable[[Round], Round] | None:
     """What changes a job on its way; 400 for arguments that its handler does not take."""
+    if asked.again and not asked.ids:
+        raise invalid("again", "only letters that are named can go round once more; name them in `ids`")
     if asked.args is not None and len(asked.ids) != 1:
         raise invalid("args", "only one job can get other arguments; name it in `ids`")
-    if asked.args is None and asked.as_type is None:
-        return None
-    if asked.as_type is not None:
-        services.view.catalogue.resolve(type_=asked.as_type, queue=queue)
-    value = None if asked.args is None else orjson.dumps(asked.args)
-    catalogue = services.view.catalogue
-
-    def edit(job: Round) -> Round:
-        changed = job if asked.as_type is None else job.with_type(asked.as_type)
-        if asked.args is None or value is None:
-            return changed
-        type_ = changed.type or catalogue.default_types.get(queue)
-        if type_ is not None:
-            catalogue.check(asked.args, type_=type_, queue=queue)
-        return changed.with_arguments(value)
-
-    return edit
+    return letter_edit(services.view.catalogue, queue=queue, args=asked.args, as_type=asked.as_type)

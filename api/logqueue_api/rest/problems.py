@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from aiokafka.errors import KafkaError as ClientError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from logqueue_consumers.dead_letters import DeadLettersUnreadable
+from logqueue_consumers.dead_letters import DeadLettersUnreadable, LettersClosed
 from logqueue_consumers.view.place import InvalidCursor
 from logqueue_consumers.view.reader import ViewUnavailable
 from pydantic import BaseModel, Field, ValidationError
@@ -139,6 +139,8 @@ def as_problem(error: BaseException, *, bootstrap: str) -> Problem | None:
             return Problem(400, str(error))
         case JobTooLarge():
             return Problem(413, str(error))
+        case LettersClosed():
+            return Problem(409, str(error), kind="urn:logqueue:letter-closed")
         case ValidationError() | RequestValidationError():
             faults = faults_of(error)
             return Problem(400, "; ".join(f"{fault.field}: {fault.detail}" for fault in faults[:5]), faults=faults)

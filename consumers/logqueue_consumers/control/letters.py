@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from logqueue.jobs.control import DEAD_LETTER, DISCARD, RETRY, read_value
-from logqueue.jobs.errors import InvalidHeader
+from logqueue.jobs.errors import ErrorClass, InvalidHeader
 from logqueue.jobs.headers import Failure, Origin, read_failure, read_job_headers, read_origin, salvage_job_headers
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT
@@ -58,6 +58,16 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == OPEN
 
     @property
+    def is_conflict(self) -> bool:
+        """Another job has its id or its idempotency key."""
+        return self.error_class == ErrorClass.CONFLICT
+
+    @property
+    def job_key(self) -> str:
+        """What letters of one job have in common; those of conflicts stand alone."""
+        return self.position if self.is_conflict else self.id
+
+    @property
     def position(self) -> str:
         """`partition:offset`, as commands take it."""
         return f"{self.partition}:{self.offset}"
@@ -82,62 +92,104 @@ class LetterFilter:
     until_ms: int | None = None
     open_only: bool = True
 
+    @property
+    def is_named(self) -> bool:
+        """Whether letters are meant by their names."""
+        return bool(self.ids or self.positions)
+
     def matches(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant."""
-        is_named = letter.id in self.ids or (letter.partition, letter.offset) in self.positions
+        """Whether a letter is meant, and open where that is asked for."""
+        return (letter.is_open or not self.open_only) and self.means(letter)
+
+    def means(self, letter: DeadLetter) -> bool:
+        """Whether a letter is meant, open or closed."""
         return (
-            (is_named or not (self.ids or self.positions))
+            (not self.is_named or letter.id in self.ids or (letter.partition, letter.offset) in self.positions)
             and self.type in (None, letter.type)
             and self.tenant in (None, letter.tenant)
             and self.error_type in (None, letter.error_type)
             and self.error_class in (None, letter.error_class)
             and (self.since_ms is None or letter.died_ms >= self.since_ms)
             and (self.until_ms is None or letter.died_ms < self.until_ms)
-            and (letter.is_open or not self.open_only)
         )
+
+
+class Deed(NamedTuple):
+    """What an operator did with a letter, or with all of a job up to a replay."""
+
+    status: str
+    replay: int
+    by: str
+    at_ms: int
 
 
 @dataclass(slots=True)
 class Deeds:
     """What operators did with dead letters, folded from `jobs.control`."""
 
-    letters: dict[str, str] = field(default_factory=dict)
-    """By event key: replayed or discarded."""
-    retried: dict[str, int] = field(default_factory=dict)
+    letters: dict[str, Deed] = field(default_factory=dict)
+    """By event key."""
+    retried: dict[str, Deed] = field(default_factory=dict)
     """By job id: the replay as which it was sent round again; its letters up to the one before are closed."""
-    discarded: dict[str, int] = field(default_factory=dict)
+    discarded: dict[str, Deed] = field(default_factory=dict)
     """By job id: its letters up to this replay are closed."""
+    rounds: dict[str, int] = field(default_factory=dict)
+    """By job id: the last replay as which it was sent round, by a letter or otherwise."""
 
     def apply(self, key: bytes | None, value: bytes | None) -> None:
         """Take in one record of the control topic."""
         text = key.decode("utf-8", "replace") if key else ""
         if text.startswith(DEAD_LETTER):
-            found = read_value(value)
-            if found is None:
-                self.letters.pop(text, None)
-            else:
-                self.letters[text] = DISCARDED if str(found.get("event", "")).endswith(DISCARDED) else REPLAYED
+            self._note_letter(text, read_value(value))
         elif text.startswith(RETRY):
-            self._note(self.retried, text[len(RETRY) :], value)
+            job_id = text[len(RETRY) :]
+            self._note(self.retried, job_id, REPLAYED, read_value(value))
+            if job_id in self.retried:
+                self._note_round(job_id, self.retried[job_id].replay)
         elif text.startswith(DISCARD):
-            self._note(self.discarded, text[len(DISCARD) :], value)
+            self._note(self.discarded, text[len(DISCARD) :], DISCARDED, read_value(value))
 
-    def status_of(self, *, event_key: str, job_id: str, replay: int) -> str:
-        """open, replayed or discarded."""
-        if event_key in self.letters:
-            return self.letters[event_key]
-        if self.retried.get(job_id, -1) > replay:
-            return REPLAYED
-        return DISCARDED if self.discarded.get(job_id, -1) >= replay else OPEN
+    def find(self, letter: DeadLetter) -> Deed | None:
+        """What closed this letter; None for an open one."""
+        if (own := self.letters.get(letter.event_key)) is not None or letter.is_conflict:
+            return own
+        retried, discarded = self.retried.get(letter.id), self.discarded.get(letter.id)
+        if retried is not None and retried.replay > letter.replay:
+            return retried
+        return discarded if discarded is not None and discarded.replay >= letter.replay else None
+
+    def next_replay(self, job_id: str, replay: int) -> int:
+        """The number of the next round of a job of which this replay has died: no round had it before."""
+        return max(self.rounds.get(job_id, 0), replay) + 1
+
+    def _note_letter(self, key: str, found: Any) -> None:
+        if found is None:
+            self.letters.pop(key, None)
+            return
+        status = DISCARDED if str(found.get("event", "")).endswith(DISCARDED) else REPLAYED
+        deed = self.letters[key] = _deed(status, found)
+        if status == REPLAYED:
+            self._note_round(str(found.get("as") or found.get("id")), deed.replay)
+
+    def _note_round(self, job_id: str, replay: int) -> None:
+        self.rounds[job_id] = max(replay, self.rounds.get(job_id, 0))
 
     @staticmethod
-    def _note(table: dict[str, int], job_id: str, value: bytes | None) -> None:
-        found = read_value(value)
-        replay = found.get("replay") if found is not None else None
-        if isinstance(replay, int):
-            table[job_id] = replay
+    def _note(table: dict[str, Deed], job_id: str, status: str, found: Any) -> None:
+        if found is not None and isinstance(found.get("replay"), int):
+            table[job_id] = _deed(status, found)
         else:
             table.pop(job_id, None)
+
+
+def _deed(status: str, found: Any) -> Deed:
+    replay, by, at = found.get("replay"), found.get("by"), found.get("at")
+    return Deed(
+        status=status,
+        replay=replay if isinstance(replay, int) else 0,
+        by=by if isinstance(by, str) else "?",
+        at_ms=at if isinstance(at, int) else 0,
+    )
 
 
 def read_letter(record: Any, *, queue: str, group: str, deeds: Deeds) -> DeadLetter:
@@ -178,12 +230,16 @@ def read_letter(record: Any, *, queue: str, group: str, deeds: Deeds) -> DeadLet
         system=foreign.system if foreign is not None and failure is None else None,
         headers={name: (content or b"").decode("utf-8", "backslashreplace") for name, content in headers},
     )
-    status = deeds.status_of(event_key=letter.event_key, job_id=id_, replay=job.replay)
-    return letter if status == OPEN else msgspec.structs.replace(letter, status=status)
+    deed = deeds.find(letter)
+    return letter if deed is None else msgspec.structs.replace(letter, status=deed.status)
 
 
-def round_of(letter: DeadLetter, record: Any, *, type_: str | None = None) -> Round:
-    """The next round of a dead job, as its group runs it; `type_` where the letter names none."""
+def round_of(letter: DeadLetter, record: Any, *, replay: int, type_: str | None = None) -> Round:
+    """The next round of a dead job, as its group runs it, with this replay number; `type_` where the letter names none.
+
+    A conflict (an id or a key that came before with other arguments) is another job than the first of that name, whose
+    result it must not replace: it goes round under the name of its place in the log.
+    """
     at = first_position(record, _origin(record.headers), read_foreign_letter(record.headers), group=letter.group)
     job = Round(
         id=letter.id,
@@ -191,12 +247,14 @@ def round_of(letter: DeadLetter, record: Any, *, type_: str | None = None) -> Ro
         queue=letter.queue,
         group=letter.group,
         tenant=letter.tenant,
-        replay=letter.replay + 1,
+        replay=replay,
         key=record.key,
         value=record.value,
         headers=[(name, value) for name, value in record.headers if value is not None],
         origin=at,
     )
+    if letter.is_conflict:
+        job = job.with_id(id_of_position(at.topic, at.partition, at.offset))
     return job if type_ is None else job.with_type(type_)
 
 

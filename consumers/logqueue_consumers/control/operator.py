@@ -126,7 +126,7 @@ class Operator:
                 f"the log no longer holds the record of job {job.key.id!r}"
                 f" ({identity.topic}-{identity.partition}@{identity.offset})"
             )
-        return Round(
+        again = Round(
             id=job.key.id,
             type=job.type,
             queue=identity.queue,
@@ -138,6 +138,7 @@ class Operator:
             headers=record.headers,
             origin=Origin(identity.topic, identity.partition, identity.offset, runner),
         )
+        return again if _name_of(record) in (None, job.key.id) else again.with_id(job.key.id)
 
     async def _read(self, topic: str, partition: int, offset: int) -> Any:
         """The record at an offset; None where the log has it no more."""
@@ -165,12 +166,19 @@ class Operator:
 
 
 def _is_record_of(job_id: str, record: Any) -> bool:
-    """Whether a record is the job's: what the view knows of a place may be older than the topic there."""
+    """Whether a record is the job's: what the view knows of a place may be older than the topic there.
+
+    A job whose name was another one's (a conflict) goes by its place, whatever its record says.
+    """
+    return job_id in (_name_of(record), id_of_position(record.topic, record.partition, record.offset))
+
+
+def _name_of(record: Any) -> str | None:
+    """The id that a record gives."""
     try:
-        named = read_job_headers(record.headers).id
+        return read_job_headers(record.headers).id
     except InvalidHeader:
-        named = salvage_job_headers(record.headers).id
-    return job_id == (named or id_of_position(record.topic, record.partition, record.offset))
+        return salvage_job_headers(record.headers).id
 
 
 def _command(verb: Verb, job: Job, *, by: str, at_ms: int, reason: str | None) -> Command:

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from logqueue_schemas.job_status import RANKS, JobStatus, State, StatusCodec
 
 from logqueue.jobs.headers import (
+    CE_ID,
     CE_TYPE,
     CONTENT_TYPE,
+    IDEMPOTENCY_KEY,
     ORIGIN_GROUP,
     ORIGIN_OFFSET,
     ORIGIN_PARTITION,
     ORIGIN_TOPIC,
+    WORKFLOW,
     Headers,
     Origin,
     replayed_headers,
@@ -25,6 +28,7 @@ from logqueue.jobs.headers import (
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.outgoing import Outgoing
 
+_NAMES = frozenset({CE_ID, IDEMPOTENCY_KEY, WORKFLOW})
 _ORIGIN = frozenset({ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP})
 
 
@@ -47,6 +51,11 @@ class Round:
         """The same with another value, as JSON."""
         headers = [pair for pair in self.headers if pair[0] != CONTENT_TYPE]
         return replace(self, value=value, headers=[*headers, (CONTENT_TYPE, b"application/json")])
+
+    def with_id(self, id_: str) -> Round:
+        """The same as a job of its own: neither the key nor the workflow of the one that had the id are its own."""
+        headers = [pair for pair in self.headers if pair[0] not in _NAMES]
+        return replace(self, id=id_, headers=[*headers, (CE_ID, id_.encode())])
 
     def with_type(self, type_: str) -> Round:
         """The same for the handler of another type (or of the type that its headers lack)."""

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_stack(show)
     replay = verbs.add_parser("replay", help="send dead letters round again, oldest first")
     _add_choice(replay)
+    replay.add_argument("--again", action="store_true", help="named letters that are closed already go round once more")
     replay.add_argument(
         "--rate", type=float, metavar="N", help="jobs a second (default: as fast as the log takes them)"
     )
@@ -96,10 +97,14 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from logqueue_consumers.control.letter_choice import LettersClosed
+
     from logqueue_api.cli import kafka
 
     if options.verb in ("replay", "discard") and not (options.letters or options.all):
         raise UsageError("which dead letters?", hint="name ids, or --all for every one that matches the filters")
+    if getattr(options, "again", False) and not options.letters:
+        raise UsageError("--again is for letters that are named", hint="name ids")
     if (getattr(options, "limit", None) or 0) > LARGEST_LIMIT:
         raise UsageError(f"--limit {options.limit} is more than {LARGEST_LIMIT}")
     stack = find_stack(options)
@@ -112,7 +117,11 @@ def run(options: argparse.Namespace) -> int:
                 return
             letters = await _letters(log, options)
             verb = {"ls": _ls, "show": _show, "replay": _replay, "discard": _discard}[options.verb]
-            await verb(letters, options, output)
+            try:
+                await verb(letters, options, output)
+            except LettersClosed as error:
+                hint = "--again replays them all the same" if options.verb == "replay" else ""
+                raise CommandError(str(error), code=ExitCode.STATE, hint=hint) from None
 
     kafka.run(command())
     return ExitCode.OK
@@ -168,7 +177,7 @@ async def _letters(log: Log, options: argparse.Namespace) -> DeadLetters:
     return DeadLetters(log.settings, queue=options.queue, group=options.group or groups[0])
 
 
-def _filter(options: argparse.Namespace, *, open_only: bool, letters: list[str]) -> LetterFilter:
+def _filter(options: argparse.Namespace, *, open_only: bool = True, letters: list[str]) -> LetterFilter:
     from logqueue_consumers.dead_letters import LetterFilter
 
     places = {place for text in letters if (place := _place(text)) is not None}
@@ -229,10 +238,10 @@ async def _show(letters: DeadLetters, options: argparse.Namespace, output: Outpu
 
 
 async def _replay(letters: DeadLetters, options: argparse.Namespace, output: Output) -> None:
-    # A letter that is named is meant, replayed before or not.
-    where = _filter(options, open_only=not options.letters, letters=options.letters)
     from logqueue_consumers.dead_letters import Pace
 
+    where = _filter(options, letters=options.letters)
+    edit = await _edit(letters, options)
     pace = Pace(rate=options.rate, max_failed_share=options.max_failed, min_sample=options.min_sample)
     with ProgressLine("replay") as line:
         done = await letters.replay(
@@ -240,8 +249,9 @@ async def _replay(letters: DeadLetters, options: argparse.Namespace, output: Out
             by=actor(options),
             limit=options.limit,
             dry_run=options.dry_run,
+            again=options.again,
             pace=pace,
-            edit=_edit(options),
+            edit=edit,
             on_progress=lambda now: line.show(_counts(now)),
         )
     _tell(letters, done, options, output, verb="replayed")
@@ -250,7 +260,7 @@ async def _replay(letters: DeadLetters, options: argparse.Namespace, output: Out
 
 
 async def _discard(letters: DeadLetters, options: argparse.Namespace, output: Output) -> None:
-    where = _filter(options, open_only=not options.letters, letters=options.letters)
+    where = _filter(options, letters=options.letters)
     done = await letters.discard(where, by=actor(options), limit=options.limit, dry_run=options.dry_run)
     _tell(letters, done, options, output, verb="discarded")
 
@@ -272,26 +282,43 @@ def _counts(done: LetterReplay) -> dict[str, int]:
     }
 
 
-def _edit(options: argparse.Namespace) -> Callable[[Round], Round] | None:
-    """What changes a job on its way. Its handler checks the arguments when it runs."""
-    if options.args is not None and len(options.letters) != 1:
-        raise UsageError("--args is for one job", hint="name its id")
-    if options.args is None and options.as_type is None:
+def _new_arguments(options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.args is None:
         return None
-    value = None
-    if options.args is not None:
+    if len(options.letters) != 1:
+        raise UsageError("--args is for one job", hint="name its id")
+    try:
+        value = json.loads(options.args)
+    except ValueError as error:
+        raise UsageError(f"--args is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError("--args is no JSON object")
+    return value
+
+
+async def _edit(letters: DeadLetters, options: argparse.Namespace) -> Callable[[Round], Round] | None:
+    """What changes a job on its way, checked against what the workers of its queue have published."""
+    arguments = _new_arguments(options)
+    if arguments is None and options.as_type is None:
+        return None
+    from logqueue_api.rest.catalogue import Catalogue
+    from logqueue_api.rest.letter_edit import letter_edit
+    from logqueue_api.rest.problems import Problem
+
+    catalogue = Catalogue(await letters.definitions())
+    try:
+        edit = letter_edit(catalogue, queue=options.queue, args=arguments, as_type=options.as_type)
+    except Problem as problem:
+        raise UsageError(problem.detail) from None
+
+    def checked(job: Round) -> Round:
+        assert edit is not None, "something is to be changed"
         try:
-            if not isinstance(json.loads(options.args), dict):
-                raise UsageError("--args is no JSON object")
-        except ValueError as error:
-            raise UsageError(f"--args is no JSON: {error}") from None
-        value = options.args.encode()
+            return edit(job)
+        except Problem as problem:
+            raise UsageError(f"{problem.detail}; nothing was replayed") from None
 
-    def edit(job: Round) -> Round:
-        changed = job if options.as_type is None else job.with_type(options.as_type)
-        return changed if value is None else changed.with_arguments(value)
-
-    return edit
+    return checked
 
 
 async def _value(letters: DeadLetters, value: bytes | None) -> Any:
