@@ -32,6 +32,7 @@ from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidArguments
 from logqueue.jobs.headers import CE_ID, CE_SPECVERSION, CE_TIME, CE_TYPE, CONTENT_TYPE
 from logqueue.jobs.payload import JSON_TYPE
+from logqueue.jobs.prepared import check_prepared
 from logqueue.jobs.sending import PreparedJob
 
 DEFAULT_TABLE: Final = "logqueue_outbox"
@@ -107,7 +108,7 @@ def add(connection: Any, job: PreparedJob, *, table: str = DEFAULT_TABLE) -> Job
     """Put a job into the outbox within the transaction of `connection`, or of its cursor; the job's id.
 
     For DB-API connections: sqlite3, psycopg, psycopg2, Django's. The database's own errors come through. Raises
-    InvalidArguments for a job that a row cannot hold, InvalidOutbox for what is no such connection.
+    NotPrepared, InvalidArguments for a job that a row cannot hold, InvalidOutbox for what is no such connection.
     """
     is_sqlite = isinstance(connection, (sqlite3.Connection, sqlite3.Cursor))
     statement, values = insert(job, style="qmark" if is_sqlite else "format", table=table)
@@ -146,6 +147,7 @@ def insert(
 
     `style` is the driver's: `qmark` (?), `format` (%s), `dollar` ($1), or `named` (:id; zip the values with COLUMNS).
     """
+    check_prepared(job, "The outbox")
     if style not in _MARKS:
         raise InvalidOutbox(f"style {style!r} is not one of {', '.join(_MARKS)}")
     names = {"dollar": range(1, len(COLUMNS) + 1), "named": COLUMNS}.get(style)

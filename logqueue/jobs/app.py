@@ -176,6 +176,9 @@ class App:
         sent as Avro, and their schema may only change so that all older jobs can be read.
         """
 
+        if callable(type):
+            raise InvalidDefinition('@app.job takes the job\'s type: @app.job("email.send")')
+
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
             if type in self._jobs:
                 raise InvalidDefinition(f"Job type {type!r} is declared twice in app {self.name!r}")
@@ -223,6 +226,8 @@ class App:
         from logqueue.jobs.schedules import new_schedule
         from logqueue.jobs.sending import check_tenant
 
+        if not isinstance(job, JobDefinition):
+            raise InvalidDefinition(f"Schedule {name!r}: job={job!r} is not a function under @app.job")
         if name in self._schedules:
             raise InvalidDefinition(f"Schedule {name!r} is declared twice in app {self.name!r}")
         given = dict(arguments or {})

@@ -83,7 +83,7 @@ class AvroCodec(ArgumentCodec):
     def encode(self, arguments: Any) -> bytes:
         """The framed value of keyword arguments; see ArgumentCodec."""
         if not isinstance(arguments, dict):
-            raise InvalidArguments(f"Arguments are given by their names, not as a {type(arguments).__name__}")
+            raise InvalidArguments(f"Arguments are given by their names, not by position: {arguments!r:.100}")
         for name in arguments:
             if name not in self.names:
                 raise InvalidArguments(f"The schema has no field `{name}`", field=name)

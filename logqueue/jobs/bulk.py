@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from logqueue.jobs.errors import SendFailed
 from logqueue.jobs.handle import JobHandle
 from logqueue.jobs.partitioning import partition_of
+from logqueue.jobs.prepared import prepared_jobs
 from logqueue.jobs.sending import PreparedJob
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class BulkSend:
 
     async def _fill(self, jobs: Iterable[PreparedJob]) -> None:
         routes: dict[tuple[str, str | None], tuple[AIOKafkaProducer, str, int]] = {}
-        for index, job in enumerate(jobs):
+        for index, job in enumerate(prepared_jobs(jobs, "send_many")):
             self._client.check_size(job)
             if job.schema is not None:
                 job = await self._client.with_schema(job)

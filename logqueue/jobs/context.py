@@ -126,8 +126,11 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
 
         It goes on the log with this attempt's success: if the attempt fails it never exists. With exactly-once
         processing it exists exactly once however often the attempt is repeated. In a replay, and without services, it
-        goes nowhere. Raises JobTooLarge, TooManyFollowUps, AttemptOver.
+        goes nowhere. Raises NotPrepared, JobTooLarge, TooManyFollowUps, AttemptOver.
         """
+        from logqueue.jobs.prepared import check_prepared
+
+        check_prepared(job, "ctx.send")
         if self._services is not None:
             self._services.send(job)
         return job.id
@@ -153,7 +156,9 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
         node of the workflow (see `Workflow.add`); the workflow and its callback wait for it. Returns the job's id.
         """
         from logqueue.jobs.flow_context import added_node
+        from logqueue.jobs.prepared import check_prepared
 
+        check_prepared(job, "ctx.add")
         return self.send(added_node(self.headers, name, job, after=after, on_failure=on_failure))
 
     def snooze(self, delay: Duration) -> NoReturn:

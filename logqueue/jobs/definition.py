@@ -19,7 +19,7 @@ from logqueue.jobs.headers import MAX_TYPE_CHARS
 from logqueue.jobs.limits import Limit, check_limits
 from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
-from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, prepare_job
+from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, encoded, prepare_job
 from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_priority, check_queue
 from logqueue.jobs.unique import Unique
 
@@ -157,7 +157,7 @@ class JobDefinition(Generic[P, R]):
         return prepare_job(
             type=self.type,
             queue=self.queue,
-            value=codec.encode(arguments if model is None else one_of(model, arguments)),
+            value=encoded(self, arguments if model is None else one_of(model, arguments)),
             content_type=codec.content_type,
             schema=codec.schema,
             source=self.app.name,

@@ -107,6 +107,10 @@ class InvalidDefinition(LogqueueError):
     """A job or queue is declared in a way that cannot work; raised while the declaring module is imported."""
 
 
+class NotPrepared(PermanentError, InvalidDefinition):
+    """Something else stands where a prepared job (`job.prepare(...)`) belongs; the text says what to write."""
+
+
 class InvalidSetting(LogqueueError):
     """A setting in the environment or the settings file that cannot be used; the text names it."""
 

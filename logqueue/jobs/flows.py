@@ -43,6 +43,7 @@ from logqueue.jobs.flow_records import (
 from logqueue.jobs.handle import DEFAULT_WAIT_S, JobHandle
 from logqueue.jobs.job_ids import JobIds
 from logqueue.jobs.partitioning import DEFAULT_TENANT
+from logqueue.jobs.prepared import check_prepared, prepared_jobs
 from logqueue.jobs.sending import PreparedJob, check_tenant
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Workflow:
         the workflow), "ignore" takes it as ended, "continue" begins at once without waiting for the others. A mapping
         as `after` gives each of them its own: `after={"a": "ignore", "b": "fail"}`.
         """
+        check_prepared(job, "Workflow.add")
         self._check_new(name)
         before = edges(after, on_failure)
         unknown = [dep for dep in before if dep not in self._nodes]
@@ -93,6 +95,7 @@ class Workflow:
 
     def on_complete(self, job: PreparedJob) -> Self:
         """The job that runs when all others have ended, whatever became of them; `ctx.results.counts` tells it."""
+        check_prepared(job, "Workflow.on_complete")
         self._check_new(CALLBACK)
         self._put(CALLBACK, job, node_spec(job, {}, is_callback=True))
         return self
@@ -155,7 +158,7 @@ def flow_records(flow: str, submission: Submission, nodes: Mapping[str, NodeSpec
 def chain(app: App, jobs: Iterable[PreparedJob], *, name: str = "chain") -> Workflow:
     """A workflow of jobs one after the other: nodes `1`, `2`, ...; each has the result of the one before it."""
     flow, before = Workflow(app, name), ""
-    for number, job in enumerate(jobs, 1):
+    for number, job in enumerate(prepared_jobs(jobs, "chain"), 1):
         flow.add(str(number), job, after=before or ())
         before = str(number)
     return flow
@@ -163,18 +166,23 @@ def chain(app: App, jobs: Iterable[PreparedJob], *, name: str = "chain") -> Work
 
 def group(app: App, jobs: Iterable[PreparedJob], *, name: str = "group") -> Workflow:
     """A workflow of jobs beside each other: nodes `1`, `2`, ..."""
-    flow = Workflow(app, name)
-    for number, job in enumerate(jobs, 1):
-        flow.add(str(number), job)
-    return flow
+    return _side_by_side(app, jobs, name=name, where="group")
 
 
 def chord(
     app: App, jobs: Iterable[PreparedJob], then: PreparedJob, *, name: str = "chord", on_failure: str = "fail"
 ) -> Workflow:
     """A group, and a node `then` that has the results of all of them."""
-    flow = group(app, jobs, name=name)
+    check_prepared(then, "chord")
+    flow = _side_by_side(app, jobs, name=name, where="chord")
     return flow.add("then", then, after=list(flow.nodes), on_failure=on_failure)
+
+
+def _side_by_side(app: App, jobs: Iterable[PreparedJob], *, name: str, where: str) -> Workflow:
+    flow = Workflow(app, name)
+    for number, job in enumerate(prepared_jobs(jobs, where), 1):
+        flow.add(str(number), job)
+    return flow
 
 
 class WorkflowState(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The value of a job record: arguments as JSON, or as Avro in Confluent framing. Bytes <-> arguments; no IO."""
+"""The value of a job record: arguments as JSON, bare or in Confluent framing, or as Avro in it. Bytes <-> arguments."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 JSON_TYPE = "application/json"
 AVRO_TYPES = frozenset({"application/avro", "avro/binary", "application/vnd.confluent.avro"})
 
-# What a writer's schema id means: a decoder of the Avro body that follows the frame, or None if no one registered it.
-# A reader's schema may be given to it beside the body.
+# What a writer's schema id means: a decoder of the body that follows the frame (`json_body` under a JSON Schema), or
+# None if no one registered it. A reader's schema may be given to one of Avro beside the body.
 AvroLookup = Callable[[int], "Callable[..., Any] | None"]
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +47,7 @@ class ArgumentCodec:
         InvalidArguments names the field that is wrong.
         """
         if not isinstance(arguments, dict):
-            raise InvalidArguments(f"Arguments are given by their names, not as a {type(arguments).__name__}")
+            raise InvalidArguments(f"Arguments are given by their names, not by position: {arguments!r:.100}")
         value = json_of(arguments)
         self.decode_json(value)
         return value
@@ -65,7 +65,7 @@ class ArgumentCodec:
         if value is None:
             raise Undecodable("The record has no value (a job's value is a JSON object of arguments)")
         if value[:1] == MAGIC or is_avro(content_type):
-            return self._decode_avro(value, avro)
+            return self._decode_framed(value, avro)
         if content_type is not None and not is_json(content_type):
             raise Undecodable(
                 f"content-type {content_type!r} is not supported: use application/json or application/avro"
@@ -83,14 +83,16 @@ class ArgumentCodec:
         except RecursionError:
             raise Undecodable("The value is not JSON that can be read: nested too deeply") from None
 
-    def _decode_avro(self, value: bytes, avro: AvroLookup | None) -> Any:
+    def _decode_framed(self, value: bytes, avro: AvroLookup | None) -> Any:
         try:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:
             raise Undecodable(str(error)) from None
         decode = avro(schema_id) if avro is not None else None
         if decode is None:
-            raise Undecodable(f"The value is Avro of schema id {schema_id}, which is not registered")
+            raise Undecodable(f"The value is framed with schema id {schema_id}, which is not registered")
+        if decode is json_body:
+            return self.decode_json(bytes(body))
         try:
             arguments = self._read(decode, body)
         except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
@@ -105,6 +107,11 @@ class ArgumentCodec:
             return msgspec.convert(arguments, self._type)
         except msgspec.ValidationError as error:
             raise invalid_arguments(error) from None
+
+
+def json_body(body: memoryview, reader: Any = None) -> Any:
+    """The value of a body that is JSON: what follows the frame of a JSON Schema."""
+    return msgspec.json.decode(body)
 
 
 def json_of(arguments: Any) -> bytes:

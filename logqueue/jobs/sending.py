@@ -33,6 +33,8 @@ _IDS = JobIds()
 HEADER_OVERHEAD_BYTES = 12
 OWN_HEADERS = 8  # the most that a job without headers of the user's own has, and the most they can take
 OWN_HEADERS_BYTES = 8 * 1024
+OPTIONS = frozenset({"delay", "run_at", "expires", "id", "headers", "idempotency_key", "priority", "spread"})
+"""What `with_` takes beside the tenant."""
 MAX_SPREAD = 1_000
 MAX_SPREAD_TENANT_CHARS = MAX_TENANT_CHARS - len(f"#{MAX_SPREAD}")
 
@@ -182,19 +184,24 @@ class Sending(Generic[P, R]):
             spread=_spread(definition, queue.spread if spread is None else check_spread(spread, order=queue.order)),
         )
 
-    def prepare(self, model: Any = None, /, **arguments: Any) -> PreparedJob:
+    def prepare(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
         """The job, ready for `App.send_many`; InvalidArguments names the field that is wrong."""
         definition = self.definition
+        if tenant is not None and self.tenant not in (None, tenant):
+            raise InvalidArguments(
+                f"with_(tenant={self.tenant!r}) and tenant={tenant!r} contradict each other: say it once",
+                field="tenant",
+            )
         now_ms = definition.app.clock.time_ms()
         return prepare_job(
             type=definition.type,
             queue=definition.queue,
-            value=definition.codec.encode(one_of(model, arguments)),
+            value=encoded(definition, one_of(model, arguments)),
             content_type=definition.codec.content_type,
             schema=definition.codec.schema,
             source=definition.app.name,
             now_ms=now_ms,
-            tenant=self.tenant,
+            tenant=self.tenant if tenant is None else tenant,
             id=self.job_id,
             not_before_ms=_later(now_ms, self.delay_s) if self.delay_s is not None else self.run_at_ms,
             expires_ms=_later(now_ms, self.expires_s) if self.expires_s is not None else self.expires_at_ms,
@@ -204,11 +211,25 @@ class Sending(Generic[P, R]):
             spread=self.spread,
         )
 
-    async def send(self, model: Any = None, /, **arguments: Any) -> JobHandle:
+    async def send(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> JobHandle:
         """Put the job on the log; see JobDefinition.send."""
-        job = self.prepare(model, **arguments)
+        job = self.prepare(model, tenant=tenant, **arguments)
         client = await self.definition.app.client()
         return await client.send(job)
+
+
+def encoded(definition: JobDefinition[..., Any], arguments: Any) -> bytes:
+    """The value of a record; InvalidArguments tells of an option of `with_` that stands among the arguments."""
+    try:
+        return definition.codec.encode(arguments)
+    except InvalidArguments as error:
+        if error.field not in OPTIONS or error.field in definition.codec.names:
+            raise
+        name = getattr(definition.handler, "__name__", "job")
+        raise InvalidArguments(
+            f"{error.field} is an option of the sending: write {name}.with_({error.field}=...).send(...)",
+            field=error.field,
+        ) from None
 
 
 def check_class(priority: object, classes: Collection[str], *, default: str, queue: str) -> str | None:

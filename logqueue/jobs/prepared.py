@@ -1,0 +1,41 @@
+"""Whether what stands where a prepared job belongs is one, and if not, what to write in its place. Knows no client."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Iterator
+
+from logqueue.jobs.definition import JobDefinition
+from logqueue.jobs.errors import NotPrepared
+from logqueue.jobs.sending import PreparedJob, Sending
+
+
+def check_prepared(job: object, where: str) -> PreparedJob:
+    """A prepared job itself; NotPrepared says what `where` (`ctx.send`, `chain`) should be given instead."""
+    if isinstance(job, PreparedJob):
+        return job
+    raise NotPrepared(f"{where} takes a prepared job, {_advice(job)}")
+
+
+def prepared_jobs(jobs: Iterable[PreparedJob], where: str) -> Iterator[PreparedJob]:
+    """The jobs of an iterable, each checked when it comes."""
+    if isinstance(jobs, PreparedJob | JobDefinition | Sending):
+        raise NotPrepared(f"{where} takes a list of prepared jobs: write [job.prepare(...), ...]")
+    for job in jobs:
+        yield check_prepared(job, where)
+
+
+def _advice(job: object) -> str:
+    if isinstance(job, JobDefinition):
+        return f"not the definition of {job.type!r}: write {_call(job)}"
+    if isinstance(job, Sending):
+        return f"not the options of one: write {_call(job.definition, '.with_(...)')}"
+    if isinstance(job, Coroutine):
+        job.close()  # nobody will await it, and Python need not warn of that as well
+        return "and sends it itself: write .prepare(...) in place of .send(...)"
+    kind = type(job).__name__
+    return f"not {'an' if kind[0] in 'AEIOU' else 'a'} {kind}: `prepare` of a job's definition makes one"
+
+
+def _call(definition: JobDefinition[..., object], options: str = "") -> str:
+    name = getattr(definition.handler, "__name__", "job")
+    return f"{name}{options}.prepare({', '.join(f'{argument}=...' for argument in definition.codec.names)})"
