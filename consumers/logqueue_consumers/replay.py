@@ -80,6 +80,7 @@ async def run_replay(
     concurrency: int | None = None,
     drain_timeout: float | None = None,
     on_progress: Progress | None = None,
+    on_ready: Callable[[], None] | None = None,
     stop: asyncio.Event | None = None,
     hurry: asyncio.Event | None = None,
     limits: WorkerLimits | None = None,
@@ -93,7 +94,8 @@ async def run_replay(
     `start` None is the beginning, `end` None the end of the log when this began. Where the group has committed already,
     its commit counts instead of `start`: the replay goes on. `chosen` leaves all records out but these. `effects` says
     what `ctx.effect` does. `compare` sets what jobs come to beside how they ended live, in the app's own group;
-    `ignore` are paths of results that do not count. Raises InvalidReplay, NotRecorded, and what `run_worker` raises.
+    `ignore` are paths of results that do not count. `on_ready` is called when all is checked and the first job is about
+    to run. Raises InvalidReplay, NotRecorded, and what `run_worker` raises.
     """
     used = settings if settings is not None else app.settings
     replay = Replay(
@@ -105,6 +107,7 @@ async def run_replay(
         settings=used,
         limits=bounded(limits, concurrency=concurrency, drain_timeout=drain_timeout),
         on_progress=on_progress,
+        on_ready=on_ready,
         chosen=chosen,
         effects=effects,
         comparison=Comparison(ignore) if compare else None,
@@ -127,6 +130,7 @@ class Replay:
         settings: Settings,
         limits: WorkerLimits,
         on_progress: Progress | None = None,
+        on_ready: Callable[[], None] | None = None,
         chosen: Chosen | None = None,
         effects: Effects = Effects.DENY,
         comparison: Comparison | None = None,
@@ -138,6 +142,7 @@ class Replay:
         self._start = start
         self._end = end
         self._on_progress = on_progress
+        self._on_ready = on_ready
         self._chosen = chosen
         self._effects = effects
         self._comparison = comparison
@@ -151,6 +156,8 @@ class Replay:
         is_complete = False
         try:
             if await unless(stopping, self._prepare(hurry)):
+                if self._on_ready is not None:
+                    self._on_ready()
                 is_complete = await self._replay(stopping)
         finally:
             await self._bench.stop()

@@ -212,13 +212,17 @@ def test_a_worker_runs_jobs_and_what_failed_can_be_replayed(shell: Shell) -> Non
     assert shell.run("dlq", "ls", "no-such-queue").returncode == 4
 
     words = ("replay", topic, "shop.py", "--from", "0", "--group", f"{shell.name}-audit")
-    assert shell.json(*words, "--dry-run")["records"] == 4
+    trial = shell.json(*words, "--dry-run")
+    assert trial["records"] == 4 and "handlers run for real" in trial["warning"]
     done = shell.run(*words, "--json")
+    assert json.loads(done.stderr.splitlines()[0])["warning"] == trial["warning"], "told before it starts"
     assert done.returncode == 1, "two of the four fail again"
     summary = json.loads(done.stdout)
     assert (summary["records"], summary["succeeded"], summary["dead"]) == (4, 2, 2)
     again = shell.json(*words)
     assert (again["resumed"], again["succeeded"]) == (4, 0), "a finished replay has nothing left to do"
+    assert again["warning"] == trial["warning"]
+    assert shell.run(*words).stderr.startswith("warning: handlers run for real: only what they do through ctx.effect")
 
 
 def test_bad_words_for_worker_and_replay_are_named(shell: Shell) -> None:

@@ -37,6 +37,11 @@ class Output:
         if not self.is_json:
             print(text, file=self._stream, flush=True)
 
+    def warn(self, text: str) -> None:
+        """A warning, on standard error: `{"warning": ...}` or a line."""
+        told = json.dumps({"warning": text}) if self.is_json else f"warning: {text}"
+        print(told, file=sys.stderr, flush=True)
+
     def document(self, value: object) -> None:
         """One JSON document; call only in JSON mode or where JSON is the answer itself."""
         indent = 2 if self._stream.isatty() else None

@@ -1,4 +1,7 @@
-"""/v1/replays: run history again in a shadow group, look how far it is, see what differs."""
+"""/v1/replays: run history again in a shadow group, look how far it is, see what differs.
+
+Only replays that were started here: `logqueue replay` runs on its own; what it came to is in the view, by its group.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ class ReplayDocument(BaseModel):
 
 
 class ReplayList(BaseModel):
-    """Replays that this API process ran, the newest first."""
+    """Replays that were started over this API process, the newest first; not those of `logqueue replay`."""
 
     items: list[ReplayDocument]
 
@@ -83,7 +86,10 @@ class ReplayList(BaseModel):
     summary="Run history again in a shadow group",
 )
 async def post_replay(request: Request, services: ServicesOf) -> Response:
-    """The live group, its offsets and its statuses are not touched. Needs an API that was started for an app."""
+    """The live group, its offsets and its statuses are not touched. Needs an API that was started for an app.
+
+    Handlers run for real: only what they do through `ctx.effect` is kept from happening.
+    """
     asked = _read(await read_body(request, max_bytes=services.limits.max_body_bytes))
     app = services.options.app
     if app is None:
@@ -96,9 +102,9 @@ async def post_replay(request: Request, services: ServicesOf) -> Response:
     return json_answer(run.document(), status=202, headers={"Location": f"/v1/replays/{asked.group}"})
 
 
-@router.get("/v1/replays", responses=answers(ReplayList, 400), summary="Replays")
+@router.get("/v1/replays", responses=answers(ReplayList, 400), summary="Replays started over this API")
 async def list_replays(services: ServicesOf) -> Response:
-    """Those that this API process ran; what a replay came to stays in the view, under its group."""
+    """Not those of the command `logqueue replay`. What any replay came to stays in the view: `/v1/jobs?group=`."""
     return json_answer({"items": [run.document() for run in services.replays.all()]})
 
 
@@ -124,7 +130,9 @@ async def stop_replay(group: str, services: ServicesOf) -> Response:
 def _find(services: Services, group: str) -> ReplayRun:
     run = services.replays.get(group)
     if run is None:
-        raise not_found(f"this API process ran no replay in group {group!r}")
+        raise not_found(
+            f"this API process ran no replay in group {group!r}; what `logqueue replay` ran there is in /v1/jobs?group="
+        )
     return run
 
 

@@ -2,8 +2,9 @@
 
 The live group, its offsets and its statuses are not touched. A replay that was stopped goes on where it was. Which
 records run is said by offsets or times (--from, --to), or by what the API knows of the jobs (--type, --since, --until,
---tenant, --state, --handler-version). What handlers do through ctx.effect does not happen. With --compare results are
-set beside those of the live runs. Exit code 1 means that some replayed jobs failed, or with --compare that some differ.
+--tenant, --state, --handler-version). Handlers run for real: what they do through ctx.effect does not happen, but a
+mail that they send or a row that they write without it is sent and written once more. With --compare results are set
+beside those of the live runs. Exit code 1 means that some replayed jobs failed, or with --compare that some differ.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from logqueue_consumers.replaying.extent import Chosen
 
     from logqueue.jobs.app import App
+
+WARNING = (
+    "handlers run for real: only what they do through ctx.effect is kept from happening,"
+    " anything else (mails, requests, rows) happens once more"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
             return _replay(app, options, output, chosen)
         records = _count(stack, options) if chosen is None else sum(map(len, chosen.values()))
         output.event(
-            {"topic": options.topic, "group": options.group, "records": records, "dry_run": True},
+            {"topic": options.topic, "group": options.group, "records": records, "dry_run": True, "warning": WARNING},
             f"{records} records of {options.topic} would be replayed in group {options.group}",
         )
         return ExitCode.OK
@@ -147,13 +153,14 @@ def _replay(app: App, options: argparse.Namespace, output: Output, chosen: Chose
                 concurrency=options.concurrency,
                 drain_timeout=options.drain_timeout,
                 on_progress=on_progress,
+                on_ready=lambda: output.warn(WARNING),
                 chosen=chosen,
                 effects=Effects(options.effects),
                 compare=options.compare,
                 ignore=options.ignore,
             )
         )
-    output.event(asdict(summary), _told(summary))
+    output.event(asdict(summary) | {"warning": WARNING}, _told(summary))
     if summary.comparison is not None:
         for line in told_comparison(summary.comparison):
             output.line(line)
