@@ -13,11 +13,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from logqueue_schemas.job_status import RANKS, TERMINAL, State
+from logqueue_schemas.job_status import TERMINAL, State
 
 from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
-from logqueue.jobs.headers import first_failed_ms
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
 from logqueue_consumers.crash_watch import CrashWatch
@@ -27,9 +26,11 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import Counts
-from logqueue_consumers.outbox import Outbox, by_partition
-from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_of
+from logqueue_consumers.outbox import Outbox, sort_out
+from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules
 from logqueue_consumers.partition import OwnedPartition, Standing
+from logqueue_consumers.retries import Retries
+from logqueue_consumers.retry_notes import note
 from logqueue_consumers.runner import Interrupted, RunnerPool
 from logqueue_consumers.schema_waits import SchemaWaits
 from logqueue_consumers.shard import Shards
@@ -64,7 +65,6 @@ class JobEngine:
         self._is_shadow = rules.is_shadow
         self._limits = limits
         self._clock = clock
-        self._random = random
         self._schemas = SchemaWaits(reader, refresh_schemas, self._route)
         self.records = Intake(reader, limits=limits, clock=clock, route=self._route, is_shadow=rules.is_shadow)
         self.shards = Shards()
@@ -97,6 +97,17 @@ class JobEngine:
         self.runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
         self._ready: deque[Job] | Dispatcher = self.runners.ready
         self.crash_watch = CrashWatch(self._ready)
+        self._retries = Retries(
+            rules=rules,
+            limits=limits,
+            clock=clock,
+            random=random,
+            counts=self.counts,
+            waiting=self._waiting,
+            crash_watch=self.crash_watch,
+            end=self._end,
+            write=self._write,
+        )
 
     # --- records in ---
 
@@ -245,6 +256,8 @@ class JobEngine:
 
     def _delay(self, job: Job, due_ms: int) -> None:
         """Not yet due: near times are waited for in memory (of whoever has the retry topic), far ones by a keeper."""
+        if job.due_ms == due_ms and self._retries.wait_on(job, due_ms):
+            return
         now_us = self._now_us()
         is_near = due_ms - now_us // 1000 <= self._limits.memory_retry_delay_s * 1000
         is_kept = job.partition.kind is TopicKind.RETRY and not self._is_shadow
@@ -286,69 +299,12 @@ class JobEngine:
     def failed(self, job: Job, error: BaseException) -> None:
         """The handler raised, or its time was up."""
         job.is_over = True
-        now_us = self._now_us()
-        definition = job.definition
-        assert definition is not None, "only a job with a handler runs"
         if job.cancel is not None or isinstance(error, JobCancelled):
-            self._end(cancelled(job, job.cancel, error, now_us=now_us), job)
-            return
-        if isinstance(error, Snooze):
-            self._snooze(job, error, now_us)
-            return
-        if job.first_failed_ms is None:
-            job.first_failed_ms = first_failed_ms(job.record.headers, default=now_us // 1000)
-        decision = definition.retry.decide(
-            job.attempt, error, self._random, now_s=now_us / 1_000_000, first_failed_s=job.first_failed_ms / 1000
-        )
-        (log.debug if decision.should_retry else log.info)(
-            "job failed",
-            id=job.id,
-            type=job.type,
-            attempt=job.attempt,
-            error=type(error).__name__,
-            message=str(error)[:200],
-            decision=decision.reason,
-        )
-        if not decision.should_retry:
-            self._end(self._rules.dead(job, error, decision.error_class, now_us=now_us), job)
-            return
-        self.counts.retried += 1
-        delay_s = decision.delay_s
-        if self._rules.waits_in_memory_only:
-            delay_s = min(delay_s, self._limits.memory_retry_delay_s)
-        due_ms = now_us // 1000 + int(delay_s * 1000) + 1
-        if delay_s <= self._limits.memory_retry_delay_s and self._wait_in_memory(job, error, decision, delay_s, due_ms):
-            return
-        outcome = self._rules.retry_later(job, error, decision.error_class, due_ms=due_ms, now_us=now_us)
-        self._end(outcome, job)
-
-    def _snooze(self, job: Job, error: Snooze, now_us: int) -> None:
-        """The handler wants to be called again later: a near time is waited for here, in its lane, as a retry is."""
-        due_ms = now_us // 1000 + int(error.delay_s * 1000) + 1
-        is_near = error.delay_s <= self._limits.memory_retry_delay_s
-        log.debug("job snoozed", id=job.id, type=job.type, delay_s=error.delay_s)
-        if not is_near or job.partition.is_stopping or not self._waiting.hold_retry(job, error.delay_s):
-            self._end(self._rules.snoozed(job, due_ms=due_ms, now_us=now_us), job)
-            return
-        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=False)
-        outcome.rank = RANKS[State.RUNNING]
-        outcome.due_ms = job.due_ms = due_ms
-        job.last_failure = None
-        if self.crash_watch.is_on:
-            self.crash_watch.waits(job)
-        self._write(outcome)
-
-    def _wait_in_memory(self, job: Job, error: BaseException, decision: Any, delay_s: float, due_ms: int) -> bool:
-        if job.partition.is_stopping or not self._waiting.hold_retry(job, delay_s):
-            return False
-        outcome = Outcome(job, State.RETRYING, self._now_us(), finishes=False)
-        outcome.failure = job.last_failure = failure_of(error, decision.error_class)
-        outcome.due_ms = job.due_ms = due_ms
-        job.attempt += 1
-        if self.crash_watch.is_on:
-            self.crash_watch.waits(job)
-        self._write(outcome)
-        return True
+            self._end(cancelled(job, job.cancel, error, now_us=self._now_us()), job)
+        elif isinstance(error, Snooze):
+            self._retries.snoozed(job, error)
+        else:
+            self._retries.failed(job, error)
 
     def interrupted(self, job: Job, reason: Interrupted) -> None:
         """The worker stops or lost the partition: the job goes back, its attempt unchanged."""
@@ -387,7 +343,10 @@ class JobEngine:
         """The outbox wrote these: finish their offsets and take more."""
         for hook in self.durable_hooks:
             hook(outcomes)
-        for partition, jobs in by_partition(outcomes).items():
+        finished, others = sort_out(outcomes)
+        if others:
+            note(others)
+        for partition, jobs in finished.items():
             if partition.standing is Standing.LOST:
                 continue
             window = partition.window
@@ -402,6 +361,9 @@ class JobEngine:
                     window.remember(offset)
             else:
                 window.finish_many(offsets)
+            if partition.retried:
+                for offset in offsets:
+                    partition.retried.pop(offset, None)
             if partition.watch is not None:
                 self.crash_watch.finished(partition, offsets)
         self.records.pump_all()

@@ -14,6 +14,7 @@ from logqueue.jobs.payload import JSON_TYPE
 from logqueue_consumers.control.notes import read_details
 from logqueue_consumers.job import Job
 from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.retry_notes import resume
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App
@@ -70,6 +71,8 @@ class JobReader:
         job.attempt = read.attempt
         if read.created_ms is not None:
             job.created_ms = read.created_ms
+        if partition.retried and (known := partition.retried.get(record.offset)) is not None:
+            resume(job, known)
         try:
             type_, value, content_type = read.type, record.value, read.content_type
             if content_type != JSON_TYPE and content_type is not None and content_type.startswith(FAMILY):

@@ -33,6 +33,10 @@ class Lanes(Generic[J]):
         queue.append(job)
         return False
 
+    def is_busy(self, lane: Hashable) -> bool:
+        """Whether a job of the lane runs or waits for a retry."""
+        return lane in self._waiting
+
     def leave(self, lane: Hashable) -> J | None:
         """The running job is over; returns the next of its lane, which may run now, or None."""
         queue = self._waiting[lane]

@@ -144,10 +144,13 @@ class Outbox:
             pending = delivered.again
 
 
-def by_partition(outcomes: Sequence[Outcome]) -> dict[OwnedPartition, list[Job]]:
-    """The jobs whose records are finished by these outcomes, by partition."""
+def sort_out(outcomes: Sequence[Outcome]) -> tuple[dict[OwnedPartition, list[Job]], list[Outcome]]:
+    """The jobs whose records are finished by these outcomes, by partition; and the outcomes that finish none."""
     finished: dict[OwnedPartition, list[Job]] = defaultdict(list)
+    others: list[Outcome] = []
     for outcome in outcomes:
         if outcome.finishes:
             finished[outcome.job.partition].append(outcome.job)
-    return finished
+        else:
+            others.append(outcome)
+    return finished, others

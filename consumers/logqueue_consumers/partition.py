@@ -14,6 +14,7 @@ from logqueue_consumers.partition_window import PartitionWindow
 from logqueue_consumers.shard import Shard, ShardId
 
 if TYPE_CHECKING:
+    from logqueue_consumers.commit_notes import Retried
     from logqueue_consumers.crash_watch import Watch
     from logqueue_consumers.dispatch.window_share import WindowShare
     from logqueue_consumers.job import Job
@@ -55,6 +56,7 @@ class OwnedPartition:
         "partition",
         "priority",
         "queue",
+        "retried",
         "seek_to",
         "shard",
         "share",
@@ -89,6 +91,8 @@ class OwnedPartition:
         self.window = window
         self.watch: Watch | None = None
         """Set while a job of this partition may be one that ends its process."""
+        self.retried: dict[int, Retried | None] = {}
+        """Unfinished jobs on a later attempt than their records say, by offset; None until the log has that attempt."""
         self.backlog: deque[Any] = deque()
         """Records fetched and not taken yet, as aiokafka gives them."""
         self.lanes: Lanes[Job] = Lanes()
@@ -149,5 +153,6 @@ class OwnedPartition:
         self.bytes_in_hand = 0
         self.carried = {}
         self.watch = None
+        self.retried = {}
         self.share = None
         self.seek_to = None

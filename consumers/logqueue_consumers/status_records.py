@@ -11,7 +11,8 @@ from logqueue_consumers.control.notes import encode_details, with_header
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.status_tail import record_header
+from logqueue_consumers.retry_notes import retried_of
+from logqueue_consumers.status_tail import record_header, waiting_header
 
 NO_HEADERS: list[tuple[str, bytes]] = []
 
@@ -98,8 +99,12 @@ class StatusRecords:
         )
 
     def _finished_record(self, outcome: Outcome) -> list[tuple[str, bytes]]:
-        """Which record a status finishes, where that is not plain from its state and position."""
+        """Which record a status finishes, where that is not plain from its state and position; or which one waits."""
         partition = outcome.job.partition
-        if not outcome.finishes or (outcome.state in TERMINAL and partition.kind is TopicKind.JOBS):
+        if not outcome.finishes:
+            if outcome.due_ms is None:
+                return NO_HEADERS
+            return [waiting_header(retried_of(outcome), partition.topic, partition.partition)]
+        if outcome.state in TERMINAL and partition.kind is TopicKind.JOBS:
             return NO_HEADERS
         return [record_header(partition.topic, partition.partition, outcome.job.offset)]

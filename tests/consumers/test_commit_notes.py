@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.commit_notes import MAX_BOOKMARK_CHARS, MAX_NAMED, Mark, Named, read_notes, write_notes
+from logqueue_consumers.commit_notes import (
+    MAX_BOOKMARK_CHARS,
+    MAX_NAMED,
+    MAX_RETRIED,
+    Mark,
+    Named,
+    Retried,
+    read_notes,
+    write_notes,
+)
 from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, METADATA_LIMIT_BYTES, Run, decode, encode
+from logqueue_consumers.partition_window import INTAKE_RATIO
 from logqueue_consumers.transactions.opening import transactional_id_of
 
 positions = st.lists(st.integers(0, 2**62), min_size=1, max_size=16)
@@ -15,16 +25,61 @@ names = st.lists(
     unique_by=lambda job: job.offset,
 )
 
+NOW_MS = 1_770_000_000_000
+retries = st.lists(
+    st.builds(
+        Retried,
+        st.integers(0, 2**24),
+        st.integers(1, 1000),
+        st.integers(0, 60_000).map(lambda later: NOW_MS + later),
+        st.none() | st.integers(0, 10_000).map(lambda ago_s: -1000 * ago_s),
+    ).map(lambda job: job if job.first_failed_ms is None else job._replace(first_failed_ms=job.due_ms + job[3])),
+    max_size=20,
+    unique_by=lambda job: job.offset,
+)
 
-@given(positions, names, st.booleans(), st.integers(0, 2**40))
-def test_everything_is_read_back(marks: list[int], jobs: list[Named], is_handover: bool, base: int) -> None:
+
+@given(positions, names, retries, st.booleans(), st.integers(0, 2**40))
+def test_everything_is_read_back(
+    marks: list[int], jobs: list[Named], tried: list[Retried], is_handover: bool, base: int
+) -> None:
     jobs = [job._replace(offset=base + job.offset) for job in jobs]
+    tried = [job._replace(offset=base + job.offset) for job in tried]
     map_text = encode(base, [Run(base + 3, base + 9)])
-    text = write_notes(map_text, base=base, bookmark=marks, named=jobs, is_handover=is_handover)
+    text = write_notes(map_text, base=base, bookmark=marks, named=jobs, retried=tried, is_handover=is_handover)
     notes = read_notes(text, base=base)
     assert decode(notes.map_text, base=base) == (Run(base + 3, base + 9),)
     assert notes.bookmark in (tuple(marks), ())
     assert (notes.named, notes.is_handover) == (tuple(sorted(jobs)), is_handover)
+    assert notes.retried == tuple(sorted(tried))
+
+
+@given(st.integers(0, 10**7))
+def test_a_first_failure_is_never_remembered_as_later_than_it_was(ago_ms: int) -> None:
+    text = write_notes("", base=0, retried=[Retried(3, 2, NOW_MS, NOW_MS - ago_ms)])
+    (found,) = read_notes(text, base=0).retried
+    assert found.first_failed_ms is not None
+    assert 0 <= NOW_MS - ago_ms - found.first_failed_ms < 1000
+
+
+def test_as_many_retries_as_wait_in_memory_fit_beside_the_largest_map_that_intake_allows() -> None:
+    map_text = "q" * int(MAP_LIMIT_BYTES * INTAKE_RATIO)
+    named = [Named(100 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
+    tried = [Retried(2_000 * n, 100, NOW_MS + 500 * n, NOW_MS + 500 * n - 10_000_000) for n in range(MAX_RETRIED)]
+    for note in (
+        {"bookmark": [2**40] * 24},
+        {"owner": f"{2**40:x}.{transactional_id_of('p' * 100, 'g' * 100, 'one')}"},
+    ):
+        text = write_notes(map_text, base=0, named=named, retried=tried, is_handover=True, **note)
+        assert read_notes(text, base=0).retried == tuple(tried)
+        assert len(text) <= METADATA_LIMIT_BYTES
+
+
+def test_retries_for_which_there_is_no_room_are_left_out_and_nothing_else() -> None:
+    tried = [Retried(2_000 * n, 100, NOW_MS + 500 * n, None) for n in range(MAX_RETRIED)]
+    text = write_notes("q" * MAP_LIMIT_BYTES, base=0, bookmark=[7], retried=tried, is_handover=True)
+    notes = read_notes(text, base=0)
+    assert (notes.retried, notes.bookmark, notes.is_handover) == ((), (7,), True)
 
 
 def test_what_is_named_and_marked_fits_beside_the_largest_map() -> None:

@@ -24,7 +24,7 @@ from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.pending import Delivered, Pending
 from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.topic_partitions import TopicPartitions
-from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing
+from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing, retrying
 from logqueue_consumers.transactions.transaction import TransactionalProducer
 from logqueue_consumers.transactions.values import (
     Aborted,
@@ -115,7 +115,7 @@ class ExactlyOnce:
         if member.membership() != membership or not finished.keys() <= set(member.held_partitions()):
             return Delivered((), now + later)
         self._number += 1
-        offsets = commits.positions(finished, owner=self.owner_note())
+        offsets = commits.positions(finished, retrying(now), owner=self.owner_note())
         transaction = Transaction(records=records, offsets=offsets, membership=membership if offsets else None)
         try:
             is_committed = await self._write(member, commits, transaction)

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from logqueue_consumers.commit_notes import Retried
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.pending import Delivered, Pending
+from logqueue_consumers.retry_notes import retried_of
 
 
 def still_open(outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -78,6 +80,15 @@ def after_refusal(
         [record for place, record in enumerate(now.emitted) if place not in emitted],
     )
     return after_abort(rest, later)
+
+
+def retrying(pending: Pending) -> dict[OwnedPartition, list[Retried]]:
+    """The jobs that wait in memory after this, by partition."""
+    found: dict[OwnedPartition, list[Retried]] = {}
+    for outcome in pending.outcomes:
+        if not outcome.finishes:
+            found.setdefault(outcome.job.partition, []).append(retried_of(outcome))
+    return found
 
 
 def finishing(pending: Pending) -> dict[OwnedPartition, list[int]]:
