@@ -13,7 +13,7 @@ from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import Pair, Registration
 
 from logqueue.jobs.admin import ensure_topics
-from logqueue.jobs.avro_decoding import AvroDecoder, Decoders
+from logqueue.jobs.avro_decoding import Decoder, Decoders
 from logqueue.jobs.connection import READ_WAIT_MS, new_producer, new_reader, start_client, stop_client
 from logqueue.jobs.errors import RegistrationFailed
 from logqueue.jobs.schema_rules import check_next, level_of, mode_of
@@ -47,8 +47,8 @@ class SchemaRegistry:
         """The schema of an id as far as read, or None: `refresh` and ask again."""
         return self._table.schema_of(schema_id)
 
-    def decoder_of(self, schema_id: int) -> AvroDecoder | None:
-        """A decoder of Avro bodies of that schema id, or None (see `schema_of`)."""
+    def decoder_of(self, schema_id: int) -> Decoder | None:
+        """A decoder of bodies of that schema id, or None (see `schema_of`)."""
         return self._decoders.of(schema_id)
 
     async def refresh(self) -> None:

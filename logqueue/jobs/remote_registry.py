@@ -15,12 +15,13 @@ import urllib.request
 from typing import Any, Final
 from urllib.parse import quote
 
-from logqueue_schemas.compatibility import Level
+from logqueue_schemas.evolution import Level
 from logqueue_schemas.job_status import SCHEMA, SUBJECT_SUFFIX, StatusCodec
+from logqueue_schemas.kinds import AVRO, KINDS, kind_of_schema, schema_of_text, text_of_schema
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import LevelSet, Registration
 
-from logqueue.jobs.avro_decoding import AvroDecoder, Decoders
+from logqueue.jobs.avro_decoding import Decoder, Decoders
 from logqueue.jobs.errors import InvalidSetting, RegistrationFailed, RegistryUnreachable
 from logqueue.jobs.schema_rules import check_next, level_of
 from logqueue.jobs.settings import Settings
@@ -55,8 +56,8 @@ class RemoteRegistry:
             self._wanted.add(schema_id)
         return schema
 
-    def decoder_of(self, schema_id: int) -> AvroDecoder | None:
-        """A decoder of Avro bodies of that schema id, or None (see `schema_of`)."""
+    def decoder_of(self, schema_id: int) -> Decoder | None:
+        """A decoder of bodies of that schema id, or None (see `schema_of`)."""
         return self._decoders.of(schema_id)
 
     async def refresh(self) -> None:
@@ -69,8 +70,8 @@ class RemoteRegistry:
             except RegistryUnreachable:
                 self._wanted |= {schema_id, *wanted}
                 raise
-            if found is not None and found.get("schemaType", "AVRO") == "AVRO":
-                self._known[schema_id] = json.loads(found["schema"])
+            if found is not None and _kind(found) in KINDS:
+                self._known[schema_id] = schema_of_text(found["schema"], _kind(found))
 
     async def register(self, subject: str, schema: Any) -> Registration:
         """The registration of a schema, made if there is none and the subject's level allows it.
@@ -98,7 +99,7 @@ class RemoteRegistry:
         at = f"/subjects/{quote(subject, safe='')}/versions"
         numbers = await self._ask("GET", at) or []
         found = [await self._ask("GET", f"{at}/{number}") for number in numbers]
-        return [_registration(one) for one in found if one is not None and one.get("schemaType", "AVRO") == "AVRO"]
+        return [_registration(one) for one in found if one is not None and _kind(one) in KINDS]
 
     async def subjects(self) -> list[str]:
         """The subjects that have a version."""
@@ -160,10 +161,19 @@ def _read(raw: bytes, url: str) -> Any:
 
 
 def _body(schema: Any) -> bytes:
-    return json.dumps({"schema": json.dumps(schema, separators=(",", ":")), "schemaType": "AVRO"}).encode()
+    return json.dumps({"schema": text_of_schema(schema), "schemaType": kind_of_schema(schema)}).encode()
+
+
+def _kind(document: Any) -> str:
+    kind: str = document.get("schemaType") or AVRO  # Confluent's registry leaves it out for Avro
+    return kind
 
 
 def _registration(document: Any) -> Registration:
     return Registration(
-        subject=document["subject"], version=document["version"], id=document["id"], schema=document["schema"]
+        subject=document["subject"],
+        version=document["version"],
+        id=document["id"],
+        schema=document["schema"],
+        kind=_kind(document),
     )

@@ -11,11 +11,10 @@ A level that was set for the subject itself comes before these; one that was set
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from logqueue_schemas.compatibility import Conflict, Level, check_evolution
+from logqueue_schemas.evolution import Conflict, Level, check_evolution
 from logqueue_schemas.job_status import SUBJECT_SUFFIX
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import Registration
@@ -62,13 +61,8 @@ def mode_of(table: SchemaTable, subject: str) -> str:
     return table.mode(subject) or table.mode(None) or DEFAULT_MODE
 
 
-def schema_value(registration: Registration) -> Any:
-    """The schema of a registration as JSON values."""
-    return json.loads(registration.schema)
-
-
 def check_next(subject: str, schema: Any, versions: Sequence[Registration], level: Level) -> None:
     """SchemaRefused if the schema cannot follow these versions (oldest first), InvalidSchema if it is none."""
-    older = [(version.version, schema_value(version)) for version in versions]
+    older = [(version.version, version.parsed) for version in versions]
     if conflicts := check_evolution(schema, older, level):
         raise SchemaRefused(subject, level, conflicts)

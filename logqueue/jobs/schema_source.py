@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from logqueue_schemas.job_status import StatusCodec
 from logqueue_schemas.schema_records import Registration
 
-from logqueue.jobs.avro_decoding import AvroDecoder
+from logqueue.jobs.avro_decoding import Decoder
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 
@@ -18,8 +18,8 @@ class Registry(Protocol):
     def schema_of(self, schema_id: int) -> Any | None:
         """The schema of an id as far as known, or None: `refresh` and ask again."""
 
-    def decoder_of(self, schema_id: int) -> AvroDecoder | None:
-        """A decoder of Avro bodies of that schema id, or None (see `schema_of`)."""
+    def decoder_of(self, schema_id: int) -> Decoder | None:
+        """A decoder of bodies of that schema id, or None (see `schema_of`)."""
 
     async def refresh(self) -> None:
         """Learn what has been registered since."""

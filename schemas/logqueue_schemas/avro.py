@@ -78,7 +78,11 @@ def content_id(schema: Any) -> int:
     Whoever registers the same schema asks for the same id, so registration needs no lock; the upper half of
     the 31 bits stays free for registries that count upwards from the largest id they find.
     """
-    digest = hashlib.sha256(canonical(schema).encode()).digest()
+    return id_of_digest(hashlib.sha256(canonical(schema).encode()).digest())
+
+
+def id_of_digest(digest: bytes) -> int:
+    """The id (1 to 2**30) of what has this digest."""
     return 1 + int.from_bytes(digest[:8], "big") % _ID_SPACE
 
 

@@ -1,17 +1,16 @@
-"""Whether data written with one Avro schema can be read with another, and what that means for a subject's versions.
+"""Whether data written with one Avro schema can be read with another. Pure; knows no registry.
 
-Pure; knows no registry. The rules are those of the Avro specification 1.12, "Schema Resolution"; names of the kinds of
+The rules are those of the Avro specification 1.12, "Schema Resolution"; names of the kinds of
 faults are those of Apache Avro's SchemaCompatibility. Names match without their namespaces, as there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
-from logqueue_schemas.avro import InvalidSchema, Parsed, parse
+from logqueue_schemas.avro import InvalidSchema, Parsed
 
 MAX_COMPARISONS: Final = 100_000  # of two types, for one pair of schemas
 MAX_FAULTS: Final = 50  # told of one pair of schemas
@@ -28,34 +27,6 @@ _PROMOTIONS: Final = {
 }
 
 
-class Level(StrEnum):
-    """What a subject asks of its next version. BACKWARD: it reads what the last one wrote; FORWARD: the last one reads
-    what it writes; FULL: both; TRANSITIVE: that holds with every version, not the last alone."""
-
-    NONE = "NONE"
-    BACKWARD = "BACKWARD"
-    BACKWARD_TRANSITIVE = "BACKWARD_TRANSITIVE"
-    FORWARD = "FORWARD"
-    FORWARD_TRANSITIVE = "FORWARD_TRANSITIVE"
-    FULL = "FULL"
-    FULL_TRANSITIVE = "FULL_TRANSITIVE"
-
-    @property
-    def is_transitive(self) -> bool:
-        """Whether all versions count."""
-        return self.value.endswith("_TRANSITIVE")
-
-    @property
-    def is_backward(self) -> bool:
-        """Whether the new schema has to read old data."""
-        return self.value.startswith(("BACKWARD", "FULL"))
-
-    @property
-    def is_forward(self) -> bool:
-        """Whether old schemas have to read new data."""
-        return self.value.startswith(("FORWARD", "FULL"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One reason why a reader cannot read a writer's data. `field` is its path, empty for the schema itself; an item
@@ -67,39 +38,6 @@ class Fault:
 
     def __str__(self) -> str:
         return f"field {self.field!r}: {self.detail}" if self.field else self.detail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """A fault between the new schema and an older version; `is_backward`: it is the new one that cannot read."""
-
-    version: int
-    is_backward: bool
-    fault: Fault
-
-    def __str__(self) -> str:
-        who = f"the new schema cannot read data of version {self.version}"
-        if not self.is_backward:
-            who = f"version {self.version} cannot read data of the new schema"
-        return f"{self.fault} ({who})"
-
-
-def check_evolution(new: Any, older: Sequence[tuple[int, Any]], level: Level) -> list[Conflict]:
-    """What forbids `new` as the version after `older` (number and schema, oldest first); empty if nothing does.
-
-    InvalidSchema if the new one is no Avro schema, or too large to be compared.
-    """
-    parsed = parse(new)
-    conflicts: list[Conflict] = []
-    for version, schema in older if level.is_transitive else older[-1:]:
-        old = parse(schema)
-        if level.is_backward:
-            found = read_faults(reader=parsed, writer=old)
-            conflicts += (Conflict(version=version, is_backward=True, fault=fault) for fault in found)
-        if level.is_forward:
-            found = read_faults(reader=old, writer=parsed)
-            conflicts += (Conflict(version=version, is_backward=False, fault=fault) for fault in found)
-    return conflicts
 
 
 def read_faults(*, reader: Parsed, writer: Parsed) -> list[Fault]:

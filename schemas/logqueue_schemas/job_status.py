@@ -164,7 +164,10 @@ class StatusCodec:
             schema = self._schema_of(schema_id) if self._schema_of is not None else None
             if schema is None:
                 raise UnknownSchemaId(schema_id)
-            self._parsed[schema_id] = fastavro.parse_schema(without_logical_types(schema))
+            try:
+                self._parsed[schema_id] = fastavro.parse_schema(without_logical_types(schema))
+            except Exception as error:  # whatever fastavro's walk through what is no Avro schema ends in
+                raise InvalidStatus(f"schema id {schema_id} is not that of a status: {error!r}") from None
         return self._parsed[schema_id]
 
     @staticmethod

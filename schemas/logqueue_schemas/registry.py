@@ -2,7 +2,7 @@
 
 The records are in `schema_records`. The topic has one partition and is compacted.
 
-Registration without a lock. An id is made from what the schema says (`content_id`), so whoever registers a schema
+Registration without a lock. An id is made from what the schema says (`wanted_id`), so whoever registers a schema
 asks for the same id, and ids of different schemas do not race. What can race is the version: two writers that put
 different schemas under the same subject and version. The later record wins, as compaction will have it. Its writer
 reads that it displaced another schema and registers that one again, under the next version and with the same id, before
@@ -12,12 +12,11 @@ until then the displaced record is still in the topic, since compaction spares t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from logqueue_schemas.avro import canonical, content_id
-from logqueue_schemas.compatibility import Level
+from logqueue_schemas.evolution import Level
+from logqueue_schemas.kinds import kind_of_schema, meaning, text_of_schema, wanted_id
 from logqueue_schemas.schema_records import (
     Cleared,
     LevelSet,
@@ -39,7 +38,7 @@ class SchemaTable:
 
     def __init__(self) -> None:
         self._versions: dict[str, dict[int, Registration]] = {}
-        self._by_id: dict[int, str] = {}
+        self._by_id: dict[int, Registration] = {}
         self._displaced: dict[str, list[Registration]] = {}
         self._levels: dict[str | None, Level] = {}
         self._modes: dict[str | None, str] = {}
@@ -67,13 +66,13 @@ class SchemaTable:
     def _register(self, registration: Registration) -> None:
         subject, version = registration.subject, registration.version
         # First come, first served: frames with this id may be in the log already. Deleted ones stay readable.
-        self._by_id.setdefault(registration.id, registration.schema)
+        self._by_id.setdefault(registration.id, registration)
         versions = self._versions.setdefault(subject, {})
         lost, displaced = versions.get(version), self._displaced.get(subject, [])
-        text = canonical_text(registration.schema)
-        if lost is not None and not lost.is_deleted and canonical_text(lost.schema) != text:
+        said = _said(registration)
+        if lost is not None and not lost.is_deleted and _said(lost) != said:
             displaced = [*displaced, lost]
-        self._displaced[subject] = [one for one in displaced if canonical_text(one.schema) != text]
+        self._displaced[subject] = [one for one in displaced if _said(one) != said]
         versions[version] = registration
 
     def subjects(self, *, deleted: bool = False) -> list[str]:
@@ -90,14 +89,14 @@ class SchemaTable:
         for subject in self.subjects(deleted=deleted):
             yield from self.versions(subject, deleted=deleted)
 
-    def text_of(self, schema_id: int) -> str | None:
-        """The schema's text of an id, or None if no record has it."""
+    def first_of(self, schema_id: int) -> Registration | None:
+        """The registration that gave an id its schema, or None if no record has it."""
         return self._by_id.get(schema_id)
 
     def schema_of(self, schema_id: int) -> Any | None:
-        """The schema (as JSON values) of an id, or None if no record has it."""
-        text = self._by_id.get(schema_id)
-        return None if text is None else json.loads(text)
+        """The schema of an id (JSON values of Avro, or a JsonSchema), or None if no record has it."""
+        first = self._by_id.get(schema_id)
+        return None if first is None else first.parsed
 
     def level(self, subject: str | None) -> Level | None:
         """The level that was set for a subject itself, or for all."""
@@ -109,16 +108,16 @@ class SchemaTable:
 
     def find(self, subject: str, schema: Any, *, deleted: bool = False) -> Registration | None:
         """The newest registration of this schema under the subject, or None."""
-        wanted = canonical(schema)
+        wanted = meaning(schema)
         for registration in reversed(self.versions(subject, deleted=deleted)):
             # An id that an earlier record gave to another schema would be read as that one.
-            if canonical_text(registration.schema) == wanted == canonical_text(self._by_id[registration.id]):
+            if _said(registration) == wanted == _said(self._by_id[registration.id]):
                 return registration
         return None
 
     def missing(self, subject: str, schema: Any) -> list[Any]:
         """The schemas that someone who registers this one has to write: itself, and those displaced by a race."""
-        wanted = [schema, *(json.loads(lost.schema) for lost in self._displaced.get(subject, ()))]
+        wanted = [schema, *(lost.parsed for lost in self._displaced.get(subject, ()))]
         return [one for one in wanted if self.find(subject, one) is None]
 
     def propose(self, subject: str, schema: Any) -> Registration:
@@ -128,21 +127,21 @@ class SchemaTable:
             subject=subject,
             version=versions[-1].version + 1 if versions else 1,
             id=self._id_for(schema),
-            schema=json.dumps(schema, separators=(",", ":")),
+            schema=text_of_schema(schema),
+            kind=kind_of_schema(schema),
         )
 
     def _id_for(self, schema: Any) -> int:
-        wanted = canonical(schema)
-        candidate = content_id(schema)
-        while candidate in self._by_id and canonical_text(self._by_id[candidate]) != wanted:
+        wanted = meaning(schema)
+        candidate = wanted_id(schema)
+        while candidate in self._by_id and _said(self._by_id[candidate]) != wanted:
             candidate += 1
         assert candidate <= ID_LIMIT, "a registry of a billion schemas"
         return candidate
 
 
-def canonical_text(schema: str) -> str:
-    """`canonical` of a schema's text."""
-    return canonical(json.loads(schema))
+def _said(registration: Registration) -> str:
+    return meaning(registration.parsed)
 
 
 def _put(values: dict[str | None, Any], name: str | None, value: Any | None) -> None:

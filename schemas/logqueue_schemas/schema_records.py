@@ -8,7 +8,8 @@
 | DELETE_SUBJECT | subject, magic 0               | subject, version: all up to this one are deleted, not gone     |
 | CLEAR_SUBJECT  | subject, magic 0               | subject: everything about it is gone                           |
 
-Other key types (NOOP, CONTEXT, ...) and schemas that are not Avro are passed over.
+A schema that is not Avro has its `schemaType` in the value. Other key types (NOOP, CONTEXT, ...) and Protobuf are
+passed over.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from logqueue_schemas.compatibility import Level
+from logqueue_schemas.evolution import Level
+from logqueue_schemas.kinds import AVRO, KINDS, schema_of_text
 
 MAGIC = 1
 MODES = ("READWRITE", "READONLY")
@@ -34,7 +36,13 @@ class Registration:
     version: int
     id: int
     schema: str
+    kind: str = AVRO
     is_deleted: bool = False
+
+    @property
+    def parsed(self) -> Any:
+        """The schema itself: JSON values of Avro, or a JsonSchema."""
+        return schema_of_text(self.schema, self.kind)
 
     def key(self) -> bytes:
         """Key of its record, byte for byte as Confluent's registry writes it."""
@@ -49,6 +57,8 @@ class Registration:
             "schema": self.schema,
             "deleted": self.is_deleted,
         }
+        if self.kind != AVRO:
+            value["schemaType"] = self.kind
         return _json(value)
 
     def deleted(self) -> Registration:
@@ -130,14 +140,16 @@ def read_record(key: bytes | None, value: bytes | None) -> SchemaRecord | None:
 def _read_schema(subject: str, version: int, said: Any) -> Registration | VersionGone | None:
     if said is None:
         return VersionGone(subject=subject, version=version)
-    if said.get("schemaType", "AVRO") != "AVRO":
+    kind = said.get("schemaType") or AVRO
+    if kind not in KINDS:
         return None
-    json.loads(said["schema"])
+    schema_of_text(said["schema"], kind)
     return Registration(
         subject=subject,
         version=version,
         id=int(said["id"]),
         schema=said["schema"],
+        kind=kind,
         is_deleted=bool(said.get("deleted")),
     )
 

@@ -218,7 +218,7 @@ def test_compatibility_tells_why_not_where_it_is_asked(api: ApiProcess, subject:
 
 def test_a_user_interface_finds_its_lists(api: ApiProcess, subject: str) -> None:
     http = api.http
-    assert http.get("/registry/schemas/types").json() == ["AVRO"]
+    assert http.get("/registry/schemas/types").json() == ["AVRO", "JSON"]
     assert http.get("/registry/").json() == {}
     one, two = f"{subject}/a b", f"{subject}.z"
     for name in (one, two):

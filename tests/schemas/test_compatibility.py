@@ -11,7 +11,8 @@ from fastavro.utils import generate_many
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from logqueue_schemas.avro import InvalidSchema, parse
-from logqueue_schemas.compatibility import Level, check_evolution, read_faults
+from logqueue_schemas.compatibility import read_faults
+from logqueue_schemas.evolution import Level, check_evolution
 
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 SAMPLES = 60

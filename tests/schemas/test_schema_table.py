@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logqueue_schemas import registry
 from logqueue_schemas.avro import content_id
-from logqueue_schemas.compatibility import Level
+from logqueue_schemas.evolution import Level
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import LevelSet, ModeSet, Registration
 
@@ -94,7 +94,7 @@ def test_however_writers_race_every_schema_stays_readable_by_its_id(writes: list
 
 
 def test_two_schemas_that_ask_for_the_same_id_get_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "content_id", lambda _: 5)
+    monkeypatch.setattr(registry, "wanted_id", lambda _: 5)
     log: Log = []
     ids = [register(log, len(log), subject, schema(name)).id for subject, name in [("a", "A"), ("b", "B"), ("c", "A")]]
     assert ids == [5, 6, 5]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from logqueue_schemas.compatibility import Conflict, Level, check_evolution
+from logqueue_schemas.evolution import Conflict, Level, check_evolution
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import LevelSet, ModeSet, Pair, Registration
 
 from logqueue.jobs.registry import SchemaRegistry
-from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, level_of, mode_of, schema_value
+from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, level_of, mode_of
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.faults import RegistryFault
@@ -30,14 +30,14 @@ class RegistryDesk:
         await self._registry.refresh()
         return self._registry.table
 
-    async def text_of(self, schema_id: int) -> str:
-        """The text of an id. It never changes, so the topic is read again only for an id that is not known."""
-        text = self._registry.table.text_of(schema_id)
-        if text is None:
-            text = (await self.table()).text_of(schema_id)
-        if text is None:
+    async def first_of(self, schema_id: int) -> Registration:
+        """Who gave an id its schema. It never changes, so the topic is read again only for an id that is not known."""
+        found = self._registry.table.first_of(schema_id)
+        if found is None:
+            found = (await self.table()).first_of(schema_id)
+        if found is None:
             raise RegistryFault(faults.SCHEMA_NOT_FOUND, f"Schema {schema_id} not found")
-        return text
+        return found
 
     async def register(self, subject: str, schema: Any) -> Registration:
         """The registration of a schema, made if there is none."""
@@ -64,7 +64,7 @@ class RegistryDesk:
             older: Sequence[Registration] = table.versions(subject)
         else:
             older = [version_of(table, subject, version)]
-        return check_evolution(schema, [(one.version, schema_value(one)) for one in older], level)
+        return check_evolution(schema, [(one.version, one.parsed) for one in older], level)
 
     async def delete_subject(self, subject: str, *, permanent: bool) -> list[int]:
         """Delete all versions; permanently only what was deleted before. The numbers of those that were."""

@@ -1,7 +1,7 @@
-"""The paths of Confluent's Schema Registry, for Avro: an app of its own, since its errors and media type are its own.
+"""The paths of Confluent's Schema Registry: an app of its own, since its errors and media type are its own.
 
-Source: Confluent Schema Registry API reference. References between schemas, metadata and rules are refused (42201), as
-are JSON Schema and Protobuf; contexts are the default one.
+Source: Confluent Schema Registry API reference. Avro and JSON Schema are taken. Protobuf, references between schemas,
+metadata and rules are refused (42201); contexts are the default one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import orjson
 from aiokafka.errors import KafkaError as ClientError
-from logqueue_schemas.avro import InvalidSchema, read_schema
-from logqueue_schemas.compatibility import Level
+from logqueue_schemas.avro import InvalidSchema
+from logqueue_schemas.evolution import Level
+from logqueue_schemas.kinds import AVRO, KINDS, read_text
 from logqueue_schemas.schema_records import MODES, Registration
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -87,8 +88,8 @@ class RegistryRoutes:
         return answer(["."])
 
     async def types(self, request: Request) -> Response:
-        """Avro alone."""
-        return answer(["AVRO"])
+        """Of the schemas that are taken."""
+        return answer(list(KINDS))
 
     async def schemas(self, request: Request) -> Response:
         """All versions of all subjects; `latestOnly`, `subjectPrefix`, `deleted`."""
@@ -105,11 +106,15 @@ class RegistryRoutes:
 
     async def schema(self, request: Request) -> Response:
         """The schema of an id."""
-        return answer({"schema": await self._desk.text_of(_id(request))})
+        first = await self._desk.first_of(_id(request))
+        document = {"schema": first.schema}
+        if first.kind != AVRO:
+            document["schemaType"] = first.kind
+        return answer(document)
 
     async def schema_text(self, request: Request) -> Response:
         """The same, bare."""
-        return answer(orjson.loads(await self._desk.text_of(_id(request))))
+        return answer(orjson.loads((await self._desk.first_of(_id(request))).schema))
 
     async def schema_subjects(self, request: Request) -> Response:
         """The subjects that have the id."""
@@ -223,7 +228,7 @@ class RegistryRoutes:
 
     async def _uses(self, request: Request) -> list[Registration]:
         schema_id = _id(request)
-        await self._desk.text_of(schema_id)
+        await self._desk.first_of(schema_id)
         table = await self._desk.table()
         return [one for one in table.registrations(deleted=_flag(request, "deleted")) if one.id == schema_id]
 
@@ -233,7 +238,7 @@ def _document(registration: Registration) -> dict[str, Any]:
         "subject": registration.subject,
         "version": registration.version,
         "id": registration.id,
-        "schemaType": "AVRO",
+        "schemaType": registration.kind,
         "schema": registration.schema,
     }
 
@@ -276,16 +281,16 @@ def _page(request: Request, items: list[Any]) -> list[Any]:
 async def _schema(request: Request) -> Any:
     """The schema of a request's body, checked."""
     body = await _body(request)
-    kind = body.get("schemaType") or "AVRO"
-    if kind != "AVRO":
-        raise RegistryFault(faults.INVALID_SCHEMA, f"Schemas of type {kind!r} are not taken: AVRO alone")
+    kind = body.get("schemaType") or AVRO
+    if kind not in KINDS:
+        raise RegistryFault(faults.INVALID_SCHEMA, f"Schemas of type {kind!r} are not taken: {' and '.join(KINDS)} are")
     for name in _UNSUPPORTED:
         if body.get(name):
             raise RegistryFault(faults.INVALID_SCHEMA, f"{name!r} of a schema is not supported")
     text = body.get("schema")
     if not isinstance(text, str):
         raise RegistryFault(faults.INVALID_SCHEMA, "'schema' is the schema's text (a JSON string)")
-    return read_schema(text)
+    return read_text(text, kind)
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""JSON Schemas as values: reading, and following references within one. Knows no registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from logqueue_schemas.avro import MAX_SCHEMA_CHARS, InvalidSchema
+
+Node = bool | Mapping[str, Any]
+"""A schema within a schema: true allows everything, false nothing."""
+
+ANYTHING: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """A JSON Schema. Avro schemas are their bare JSON values: this class tells the two apart."""
+
+    value: Any
+
+    def resolve(self, node: Node) -> Node:
+        """The schema that a reference into this document (`#/$defs/...`) stands for; any other node itself.
+
+        InvalidSchema where there is nothing at its end, or where it leads elsewhere.
+        """
+        seen: set[str] = set()
+        while isinstance(node, Mapping) and "$ref" in node:
+            reference = node["$ref"]
+            if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+                raise InvalidSchema(f"the reference {reference!r} leads out of the schema, which is not followed")
+            if reference in seen:
+                raise InvalidSchema(f"the reference {reference!r} leads to itself")
+            seen.add(reference)
+            node = self._at(reference)
+        return node
+
+    def _at(self, reference: str) -> Node:
+        found = self.value
+        for part in reference.split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, Mapping) and name in found:
+                found = found[name]
+            elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
+                found = found[int(name)]
+            else:
+                raise InvalidSchema(f"the reference {reference!r} leads to nothing")
+        if not isinstance(found, (bool, Mapping)):
+            raise InvalidSchema(f"the reference {reference!r} leads to what is no schema")
+        return found
+
+
+def read_json_schema(text: str) -> JsonSchema:
+    """The schema of a text, checked against its own meta-schema; InvalidSchema."""
+    import jsonschema_rs
+
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise InvalidSchema(f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSchema(f"the schema is not JSON: {error}") from None
+    if not isinstance(value, (bool, dict)):
+        raise InvalidSchema("not a JSON Schema: it is an object, or true or false")
+    try:
+        jsonschema_rs.meta.validate(value)
+    except (ValueError, RecursionError) as error:  # ValidationError and ReferencingError are ValueErrors
+        raise InvalidSchema(f"not a JSON Schema: {str(error).partition(chr(10))[0]}") from None
+    return JsonSchema(value)
