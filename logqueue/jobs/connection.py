@@ -109,14 +109,14 @@ def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
     )
 
 
-def new_reader(settings: Settings) -> AIOKafkaConsumer:
+def new_reader(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
     """A consumer without a group: partitions are assigned, positions are the caller's. Aborted records do not exist."""
     return AIOKafkaConsumer(
         **settings.connection(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level=isolation,
         fetch_max_wait_ms=READ_WAIT_MS,
     )
 

@@ -90,12 +90,16 @@ class JobHandle(msgspec.Struct, frozen=True, kw_only=True):
     async def wait(self, timeout: Duration = DEFAULT_WAIT_S) -> JobState:
         """The job's final state, once it has one; WaitTimeout after `timeout` (the job goes on).
 
-        For a unique job that another one was kept for (`on_conflict="existing"`) it is the state of that one.
+        For a unique job that another one was kept for (`on_conflict="existing"`) it is the state of that one. Raises
+        KeyConflict if the idempotency key (or id) came before with other arguments: this job did not run.
         """
         return await self.client.wait(self, timeout_s=parse_duration(timeout))
 
     async def status(self) -> JobState | None:
-        """The newest state that the log has now, or None if no worker has written one (the job is queued)."""
+        """The newest state that the log has now, or None if no worker has written one (the job is queued).
+
+        Raises KeyConflict as `wait` does.
+        """
         return await self.client.status(self)
 
     def __repr__(self) -> str:

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from logqueue.errors import LogqueueError
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration, parse_duration
-from logqueue.jobs.errors import ErrorClass, InvalidArguments, InvalidDefinition, PermanentError
+from logqueue.jobs.errors import ErrorClass, InvalidArguments, InvalidDefinition, Permanent
 from logqueue.jobs.headers import MAX_KEY_CHARS
 from logqueue.jobs.payload import argument_values
 
@@ -32,8 +33,11 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 
 
-class KeyConflict(PermanentError):
-    """An idempotency key, or an id, that came again with other arguments. The first job is untouched."""
+class KeyConflict(Permanent, LogqueueError):
+    """An idempotency key, or an id, that came again with other arguments. The first job is untouched.
+
+    The later record is a dead letter of class `conflict`; `JobHandle.wait` and `status` raise this for its sender.
+    """
 
     error_class = ErrorClass.CONFLICT
 

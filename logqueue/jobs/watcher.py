@@ -21,6 +21,7 @@ from logqueue.ids import JobId
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, ClientClosed, WaitTimeout
+from logqueue.jobs.first_record import check_same_job
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.schema_source import open_registry
@@ -83,11 +84,12 @@ class StatusWatcher:
         self._idle_since = 0.0
 
     async def wait(self, handle: JobHandle, *, timeout_s: float) -> JobState:
-        """The terminal state of a job; WaitTimeout after `timeout_s` says what was last seen of it."""
+        """The terminal state of a job; WaitTimeout after `timeout_s` says what was last seen of it. KeyConflict."""
         self._users += 1
         try:
             async with asyncio.timeout(timeout_s):
                 status = await self._end_of(handle)
+                await check_same_job(self._settings, handle, status)
                 existing = _existing(handle, status)
                 return JobState.of(status if existing is None else await self._end_of(existing))
         except TimeoutError:
@@ -123,13 +125,15 @@ class StatusWatcher:
                 since_ms = handle.created_ms - (round(KEY_WINDOW_S * 1000) if handle.is_keyed else 0)
                 tail = await self._follow(handle, since_ms)
                 await self._catch_up(tail, self._partition_of(handle))
+                seen = tail.find(handle.id)
+                if seen is not None:
+                    await check_same_job(self._settings, handle, seen)
         except TimeoutError:
             raise BrokerUnreachable(
                 f"{self._settings.bootstrap} gave no states within {STATUS_TIMEOUT_S:g} s"
             ) from None
         finally:
             self._leave()
-        seen = tail.find(handle.id)
         return JobState.of(seen) if seen is not None else None
 
     def _describe(self, tail: _Tail | None, handle: JobHandle) -> str:

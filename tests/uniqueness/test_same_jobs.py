@@ -10,7 +10,7 @@ from logqueue_schemas.job_status import JobStatus, State
 
 from logqueue import Retry
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
-from logqueue.jobs.unique import Unique, argument_digest, keyed_job_id
+from logqueue.jobs.unique import KeyConflict, Unique, argument_digest, keyed_job_id
 from tests.consumers.conftest import Log, until, working
 
 
@@ -73,6 +73,29 @@ def test_a_key_with_other_arguments_goes_to_the_dead_letters_and_leaves_the_firs
         (letter,) = letters_of(await log.read(log.settings.topics.dlq("default", app.group)))
         assert letter["job-error-class"] == "conflict"
         assert letter["job-error-type"] == "KeyConflict"
+
+    asyncio.run(main())
+
+
+def test_whoever_waits_for_a_job_whose_key_came_with_other_arguments_is_told_of_the_conflict(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+
+        @app.job("charge")
+        async def charge(*, amount: int) -> int:
+            return amount
+
+        async with working(app):
+            keyed = charge.with_(idempotency_key="k")
+            first, other, same = [await keyed.send(amount=amount) for amount in (1, 2, 1)]
+            with pytest.raises(KeyConflict, match=f"key came before with other arguments, at .*@{first.offset} "):
+                await other.wait()
+            with pytest.raises(KeyConflict, match="is a dead letter of class `conflict`"):
+                await other.status()
+            assert (await first.wait()).result == (await same.wait()).result == 1
+            again = await charge.with_(id=first.id).send(amount=3)
+            with pytest.raises(KeyConflict, match="its id came before"):
+                await again.wait()
 
     asyncio.run(main())
 
