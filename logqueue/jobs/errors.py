@@ -27,7 +27,7 @@ class TransientError(Exception):
     error_class = ErrorClass.TRANSIENT
 
 
-class PermanentError(Exception):
+class Permanent(Exception):
     """Raised by a handler when no later attempt can succeed: the job goes to its dead-letter topic at once.
 
     Subclass it for reasons of your own; the class name is recorded as the error's type:
@@ -38,16 +38,16 @@ class PermanentError(Exception):
     error_class = ErrorClass.PERMANENT
 
 
-Permanent = PermanentError
+PermanentError = Permanent
 
 
-class Undecodable(PermanentError):
+class Undecodable(Permanent):
     """The record's value is not what its content type says; it is dead-lettered with its bytes untouched."""
 
     error_class = ErrorClass.UNDECODABLE
 
 
-class InvalidArguments(PermanentError, LogqueueError):
+class InvalidArguments(Permanent, LogqueueError):
     """Arguments that the handler's signature does not take.
 
     `field` is the argument at fault (`a`, `a.b`, `a[...]`), or None where the value as a whole is wrong.
@@ -58,7 +58,7 @@ class InvalidArguments(PermanentError, LogqueueError):
         self.field = field
 
 
-class UnserialisableResult(PermanentError):
+class UnserialisableResult(Permanent):
     """The handler returned something that JSON has no form for."""
 
 
@@ -95,11 +95,11 @@ class Snooze(Exception):
         self.delay_s = parse_duration(delay)
 
 
-class EffectDenied(PermanentError):
+class EffectDenied(Permanent):
     """A replay asks a handler to leave the outside world alone: `ctx.effect` does not call its function."""
 
 
-class StepRefused(PermanentError):
+class StepRefused(Permanent):
     """A step of a job (`ctx.step`) that cannot be kept: its name, its result, or how many there are."""
 
 
@@ -107,7 +107,7 @@ class InvalidDefinition(LogqueueError):
     """A job or queue is declared in a way that cannot work; raised while the declaring module is imported."""
 
 
-class NotPrepared(PermanentError, InvalidDefinition):
+class NotPrepared(Permanent, InvalidDefinition):
     """Something else stands where a prepared job (`job.prepare(...)`) belongs; the text says what to write."""
 
 

@@ -39,7 +39,7 @@ def test_dead_letters_are_listed_shown_and_replayed(log: Log) -> None:
             await log.terminal(count=5)
             listed = await letters.newest()
             assert [letter.id for letter in listed] == [jobs[3].id, jobs[1].id]
-            assert (listed[0].error_type, listed[0].error_message) == ("PermanentError", "mailbox 3")
+            assert (listed[0].error_type, listed[0].error_message) == ("Permanent", "mailbox 3")
             assert (listed[0].tenant, listed[0].type, listed[0].preview) == ("acme", "mail.send", '{"n":3}')
             assert (listed[0].origin_topic, listed[0].origin_offset) == (jobs[3].topic, jobs[3].offset)
             ((shown, value),) = await letters.show(jobs[1].id)

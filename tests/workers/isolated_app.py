@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 from logqueue import App, Retry
-from logqueue.jobs.errors import PermanentError
+from logqueue.jobs.errors import Permanent
 from logqueue.jobs.settings import Settings
 
 app = App("isolated", settings=Settings())
 
 
-class TooBad(PermanentError):
+class TooBad(Permanent):
     """An error of the App's own."""
 
     def __init__(self, reason: str) -> None:
