@@ -17,8 +17,51 @@ if TYPE_CHECKING:
 DEFAULT_WAIT_S = 30.0
 
 
+class JobError(msgspec.Struct, frozen=True):
+    """Why an attempt failed: the exception's class name, its text, and the class that decides the job's fate.
+
+    `error_class` is one of `ErrorClass`: transient, permanent, timeout, crash, undecodable, unknown-type, conflict.
+    """
+
+    type: str
+    message: str
+    error_class: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename={"at_ms": "at"}):
+    """What a handler last told with `ctx.progress`."""
+
+    done: float
+    total: float | None
+    at_ms: int
+    message: str | None = None
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, rename={"at_ms": "at"}):
+    """A line that a handler told with `ctx.log`, and the attempt that told it."""
+
+    at_ms: int
+    attempt: int
+    line: str
+
+
 class JobState(msgspec.Struct, frozen=True, kw_only=True):
-    """The latest known state of a job. `result` is what the handler returned, `error` why it failed."""
+    """The latest known state of a job, as its newest status tells it.
+
+    | attribute | what |
+    |---|---|
+    | `state` | a `State`, which is a str: queued, scheduled, blocked, running, retrying, parked; in the end succeeded,
+                dead, cancelled or expired |
+    | `attempt`, `replay` | which attempt (from 1), and how often an operator sent the job round again |
+    | `result` | what the handler returned, as JSON has it; None until it has succeeded |
+    | `error` | a `JobError` (type, message, error_class), or None; `error_type` and so on are its parts |
+    | `progress`, `log` | what the handler told with `ctx.progress` and `ctx.log` |
+    | `details` | everything rare as a dictionary: `progress`, `log`, `effects`, `duplicate_of`, `cancelled`, ... |
+    | `status` | the record of `jobs.status` itself, with times in microseconds and `details` as JSON bytes |
+    """
 
     id: JobId
     state: State
@@ -31,8 +74,25 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus
 
     @property
+    def error(self) -> JobError | None:
+        """Why the last attempt failed; None if none has failed, or if the job has succeeded since."""
+        error = self.status.error
+        return None if error is None else JobError(error.type, error.message, error.error_class)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the handler said that the job has come; None if it said nothing."""
+        found = self.details.get("progress")
+        return None if found is None else msgspec.convert(found, Progress)
+
+    @property
+    def log(self) -> list[LogLine]:
+        """The lines that the handler told of this job, the newest last; old ones make room."""
+        return msgspec.convert(self.details.get("log", []), list[LogLine])
+
+    @property
     def details(self) -> dict[str, Any]:
-        """What few jobs have: `progress`, `log`, `cancelled`, ... as JSON values."""
+        """What few jobs have, as JSON values by name; empty for most."""
         found = msgspec.json.decode(self.status.details) if self.status.details else {}
         return found if isinstance(found, dict) else {}
 
@@ -66,7 +126,7 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         """Itself if the job succeeded, else JobFailed with the reason."""
         if self.has_succeeded:
             return self
-        why = f": {self.error_type}: {self.error_message}" if self.error_type is not None else ""
+        why = f": {self.error}" if self.error is not None else ""
         raise JobFailed(f"Job {self.id} is {self.state}{why}")
 
 
