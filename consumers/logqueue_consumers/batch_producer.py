@@ -72,7 +72,10 @@ class BatchProducer:
         return partition_of(key, self._partitions[topic])
 
     def end_of(self, topic: str, partition: int) -> int | None:
-        """One above the last offset that this producer wrote there; None if it wrote nothing yet."""
+        """One above the last offset there of a `send` that is over; None if there was none yet.
+
+        While a `send` goes on its caller does not know that anything of it is written.
+        """
         return self._ends.get((topic, partition))
 
     def partition_count(self, topic: str) -> int:
@@ -89,6 +92,7 @@ class BatchProducer:
         for index, record in enumerate(records):
             wanted[record[0], record[1]].append(index)
         refusals: list[Refusal] = []
+        ends: dict[tuple[str, int], int] = {}
         queues: dict[tuple[str, int], list[int]] = {}
         for (topic, partition), places in wanted.items():
             if partition is None:
@@ -99,13 +103,18 @@ class BatchProducer:
         while queues:
             producer = self._current()
             results = await asyncio.gather(
-                *(self._send_queue(producer, records, target, queue, refusals) for target, queue in queues.items())
+                *(
+                    self._send_queue(producer, records, target, queue, refusals, ends)
+                    for target, queue in queues.items()
+                )
             )
             queues = {target: queue for target, queue in zip(queues, results, strict=True) if queue}
             if queues:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(self._max_backoff_s, backoff_s * 2)
                 await self._replace(producer)
+        for target, end in ends.items():
+            self._ends[target] = max(self._ends.get(target, 0), end)
         return refusals
 
     async def _send_queue(
@@ -115,6 +124,7 @@ class BatchProducer:
         target: tuple[str, int],
         queue: list[int],
         refusals: list[Refusal],
+        ends: dict[tuple[str, int], int],
     ) -> list[int]:
         """Send one partition's records in order; returns those to send again with another producer."""
         sent: list[tuple[Sequence[int], Awaitable[RecordMetadata]]] = []
@@ -133,7 +143,7 @@ class BatchProducer:
             if not isinstance(outcome, BaseException):
                 queue = queue[len(indexes) :]
                 if outcome.offset >= 0:  # -1: a batch sent twice, whose first copy counts
-                    self._ends[target] = max(self._ends.get(target, 0), outcome.offset + len(indexes))
+                    ends[target] = max(ends.get(target, 0), outcome.offset + len(indexes))
                 continue
             if not isinstance(outcome, KafkaError):
                 raise outcome
