@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from logqueue.errors import LogqueueError
@@ -113,6 +114,18 @@ class NotPrepared(Permanent, InvalidDefinition):
 
 class InvalidSetting(LogqueueError):
     """A setting in the environment or the settings file that cannot be used; the text names it."""
+
+
+class UnknownQueue(InvalidSetting):
+    """A worker was told to run a queue that its app does not have; the text has the likely one."""
+
+    def __init__(self, name: str, *, app: str, known: Collection[str]) -> None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, sorted(known), n=1)
+        likely = f" (did you mean {close[0]!r}?)" if close else ""
+        there = ", ".join(sorted(known)) or "none"
+        super().__init__(f"App {app!r} has no queue {name!r}{likely}; its queues are: {there}")
 
 
 class InvalidHeader(LogqueueError):

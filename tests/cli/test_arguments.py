@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from logqueue_api.cli.arguments import count, moment, partition_list, port, position, seconds
+from logqueue_api.cli.arguments import count, moment, partition_list, port, position, process_range, processes, seconds
 from logqueue_api.cli.exits import UsageError
 from logqueue_api.cli.stack import DEFAULT_API, DEFAULT_BOOTSTRAP, find_stack, outside_bootstrap
 from logqueue_api.up.run_file import DataFolder, Run
@@ -57,6 +58,14 @@ def test_a_bare_number_is_an_offset() -> None:
 def test_what_is_no_value_is_refused(kind: object, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not"):
         kind(text)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(processes, "x"), (process_range, "x"), (process_range, "0"), (process_range, "1..x")]
+)
+def test_what_is_no_number_of_processes_is_told_what_would_be(kind: Callable[[str], object], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"'{text}' is no number of processes \(try 4.* auto"):
+        kind(text)
 
 
 def options(data_dir: Path, **given: str) -> argparse.Namespace:

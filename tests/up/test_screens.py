@@ -23,6 +23,7 @@ ADDRESSES = Addresses(
 CARD = AppCard(
     name="shop",
     group="shop",
+    queues=("emails",),
     jobs=(
         JobCard(
             type="email.send",
@@ -123,6 +124,7 @@ def test_a_job_without_a_name_in_its_module_has_no_python_line() -> None:
     anonymous = AppCard(
         name="x",
         group="x",
+        queues=("q",),
         jobs=(JobCard(type="t", queue="q", is_default=True, module="m", function="", example={}),),
     )
     found = hints(card=anonymous, bootstrap="b:1", api="http://a", logqueue="logqueue", python="python")

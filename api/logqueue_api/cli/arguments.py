@@ -67,6 +67,8 @@ def count(text: str) -> int:
 
 def processes(text: str) -> int:
     """A number of processes; `auto` is one for each processor that this process may use."""
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes (try 4 or auto)")
     if text != "auto":
         return count(text)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -77,7 +79,12 @@ def process_range(text: str) -> tuple[int, int]:
     if text == "auto":
         return 1, processes(text)
     least, separator, most = text.partition("..")
-    found = (processes(least), processes(most)) if separator else (count(text), count(text))
+    try:
+        found = (processes(least), processes(most)) if separator else (count(text), count(text))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of processes (try 4, 1..4, 1..auto or auto; at least 1)"
+        ) from None
     if found[0] > found[1]:
         raise argparse.ArgumentTypeError(f"{text!r} ends before it begins (try 1..4)")
     return found

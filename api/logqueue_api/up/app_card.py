@@ -32,11 +32,17 @@ class AppCard:
 
     name: str
     group: str
+    queues: tuple[str, ...]
     jobs: tuple[JobCard, ...]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(name=value["name"], group=value["group"], jobs=tuple(JobCard(**job) for job in value["jobs"]))
+        return cls(
+            name=value["name"],
+            group=value["group"],
+            queues=tuple(value["queues"]),
+            jobs=tuple(JobCard(**job) for job in value["jobs"]),
+        )
 
 
 def example_of(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
@@ -129,7 +135,7 @@ def _card(argument: str) -> dict[str, Any]:
                 "example": example_of(told["args_schema"]),
             }
         )
-    return {"name": app.name, "group": app.group, "jobs": jobs}
+    return {"name": app.name, "group": app.group, "queues": list(app.queues), "jobs": jobs}
 
 
 def _name_in(module: object, job: object) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from logqueue.broker.network.listener import CannotListen, bind
 from logqueue.clock import Clock, SystemClock
-from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.up import plan as plans
 from logqueue_api.up.app_card import AppCard
 from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
@@ -72,6 +72,7 @@ class StackRun:
         card = await read_card(self._plan, signals)
         if signals.stop.is_set():
             return ExitCode.INTERRUPTED
+        _check_queues(self._plan, card)
         self._check_ports()
         self._folder = self._take_folder()
         self._screen = self._make_screen(self._board)
@@ -326,6 +327,19 @@ def _security(plan: Plan) -> Settings | None:
 
     settings = load_settings(environ=plan.environment, bootstrap=plan.bootstrap)
     return None if settings.security_protocol == "PLAINTEXT" else settings
+
+
+def _check_queues(plan: Plan, card: AppCard | None) -> None:
+    """Every worker would refuse a queue that the app does not have: told before anything is started."""
+    if card is None:
+        if plan.queues:
+            raise UsageError(f"--queue {plan.queues[0]} is for workers, and without APP there are none")
+        return
+    for queue in plan.queues:
+        if queue not in card.queues:
+            from logqueue.jobs.errors import UnknownQueue
+
+            raise UsageError(str(UnknownQueue(queue, app=card.name, known=card.queues)))
 
 
 def _workers(plan: Plan) -> str:
