@@ -93,6 +93,12 @@ def test_two_names_for_one_app_are_one_app(home: Path) -> None:
             "importing shop raised InvalidDefinition",
             "shop.py:2",
         ),
+        (
+            "shop",
+            SHOP + "from logqueue import Unique\n\nUnique(on_conflict='ask')\n",
+            "on_conflict 'ask' is not one of",
+            f"shop.py:{SHOP.count(chr(10)) + 3} in <module>",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(
@@ -105,6 +111,13 @@ def test_what_is_wrong_is_said_with_its_place(
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.code is ExitCode.APP
+
+
+def test_code_without_a_file_is_told_by_the_place_that_runs_it(home: Path) -> None:
+    write(home / "shop.py", SHOP + "exec('import logqueue; logqueue.Queue')\n")
+    with pytest.raises(AppError) as caught:
+        load_app("shop")
+    assert caught.value.hint.startswith(f"{home / 'shop.py'}:3 in <module>")
 
 
 def test_a_module_path_that_is_a_file_path_is_pointed_out(home: Path) -> None:

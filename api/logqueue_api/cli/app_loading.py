@@ -154,10 +154,15 @@ def _text(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The place in the user's code: of the syntax error, else the innermost frame that is not a library's."""
+    """The place in the user's code: of the syntax error, else the innermost frame that is not a library's.
+
+    Frames without a file (`<string>`: what dataclasses generate, exec) tell nobody anything: they come last.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}\n    {(error.text or '').strip()}"
-    frames = list(_user_frames(error)) or traceback.extract_tb(error.__traceback__)[-1:]
+    users = list(_user_frames(error))
+    frames = [frame for frame in users if not frame.filename.startswith("<")] or users
+    frames = frames or traceback.extract_tb(error.__traceback__)[-1:]
     if not frames:
         return ""
     frame = frames[-1]
