@@ -105,14 +105,14 @@ class App:
         self._settings = settings
 
     @contextmanager
-    def placed_on(self, settings: Settings, *, clock: Clock) -> Iterator[None]:
-        """For a while the app belongs to another log and time: for tests of the very app that runs elsewhere."""
-        before = self._settings, self.clock, self._client, self._loop
-        self._settings, self.clock, self._client, self._loop = settings, clock, None, None
+    def placed_on(self, settings: Settings, *, group: str, clock: Clock) -> Iterator[None]:
+        """For a while the app belongs to another log, group and time: for tests of the app that runs elsewhere."""
+        before = self._settings, self.group, self.clock, self._client, self._loop
+        self._settings, self.group, self.clock, self._client, self._loop = settings, group, clock, None, None
         try:
             yield
         finally:
-            self._settings, self.clock, self._client, self._loop = before
+            self._settings, self.group, self.clock, self._client, self._loop = before
 
     def queue(
         self,
@@ -166,8 +166,12 @@ class App:
         running. A first parameter called `ctx` (or annotated JobContext) is given the job's context.
 
         `isolation="process"` runs it in a process of its own from a bounded pool: for handlers that are CPU-bound, may
-        crash, or must be stopped hard when their time is up (a thread cannot be). `version` of the handler's code is
-        kept with every status, so that a replay can ask for what ran under it. `unique` keeps one of equal jobs.
+        crash, or must be stopped hard when their time is up (a thread cannot be). What that means: an async one is
+        cancelled and killed 4 s later; a plain one has an exception raised in it and is killed 2 s later, where one
+        that takes ctx sees `ctx.cancelled` for 2 s before that. The time to start a process does not count.
+
+        `version` of the handler's code is kept with every status, so that a replay can ask for what ran under it.
+        `unique` keeps one of equal jobs.
         `limits` bound what runs of this type, beside those of its queue. `breaker` pauses the type, and all that name
         the same breaker, while what they depend on fails.
 

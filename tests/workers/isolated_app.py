@@ -73,6 +73,16 @@ def spin(ctx, *, file: str) -> None:  # type: ignore[no-untyped-def]
         Path(file).write_text(f"cleaned up {ctx.cancelled}")
 
 
+@app.job("sleep", timeout="400ms", retry=Retry(attempts=1), **ISOLATED)
+def sleep(*, file: str) -> None:
+    """Wait in C, without a context that could tell that the time is up."""
+    Path(file).write_text(str(os.getpid()))
+    try:
+        time.sleep(100)
+    finally:
+        Path(file).write_text("cleaned up")
+
+
 @app.job("deaf", timeout="400ms", retry=Retry(attempts=1), **ISOLATED)
 def deaf(*, file: str) -> None:
     """Never end, whatever is raised."""

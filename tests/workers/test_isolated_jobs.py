@@ -185,6 +185,21 @@ def test_a_stopped_job_cleans_up_and_leaves_its_process(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_plain_job_without_a_context_is_interrupted_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "pid"
+        async with pool(grace_s=3600.0) as jobs:
+            running = asyncio.ensure_future(call(jobs, "sleep", file=str(file)))
+            pid = await written(file)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert file.read_text() == "cleaned up"
+            assert (await call(jobs, "add", a=1, b=1))["pid"] == int(pid)
+
+    asyncio.run(main())
+
+
 def test_a_job_that_ignores_its_stop_is_killed_within_the_grace(tmp_path: Path) -> None:
     async def main() -> None:
         file = tmp_path / "pid"

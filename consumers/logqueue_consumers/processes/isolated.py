@@ -36,7 +36,9 @@ class IsolatedJobs:
         """The result of one job as JSON; see ProcessPool.run for what it raises and what cancelling does."""
         facts = None if ctx is None else {name: getattr(ctx, name) for name in FACTS}
         call = Call(definition.type, definition.codec.encode_json(arguments), facts)
-        result = await self._pool.run(call, None if ctx is None else ctx._services, on_start=on_start)
+        services = None if ctx is None else ctx._services
+        can_hear = definition.is_async or definition.takes_context
+        result = await self._pool.run(call, services, can_hear=can_hear, on_start=on_start)
         return None if result is None else msgspec.Raw(result)
 
     async def stop(self) -> None:

@@ -4,8 +4,9 @@
 |----------------------------------|-----------------------------------------------------------------------------------|
 | the handler returns or raises    | kept for the next job                                                             |
 | the process dies                 | the job has crashed; another process is started when it is needed                 |
-| time is up, or it is interrupted | the job is asked to end, after half the grace an exception is raised in it, after |
-|                                  | the whole grace its process is killed                                             |
+| time is up, or it is interrupted | an async job is cancelled, a plain one that takes ctx is asked to end; after half |
+|                                  | the grace an exception is raised in it, after the whole grace its process is      |
+|                                  | killed. A plain job without ctx hears nothing: it begins with the exception       |
 """
 
 from __future__ import annotations
@@ -40,9 +41,16 @@ class ProcessPool:
         self._busy: set[ChildProcess] = set()
 
     async def run(
-        self, call: frames.Call, services: ContextServices | None, *, on_start: Callable[[], None]
+        self,
+        call: frames.Call,
+        services: ContextServices | None,
+        *,
+        can_hear: bool,
+        on_start: Callable[[], None],
     ) -> bytes | None:
         """Run one job in a process; `on_start` is called when it has one. Returns the JSON of its result.
+
+        `can_hear` says whether its handler notices that it is asked to end.
 
         Raises what the handler raised, ProcessDied, ProcessNotStarted. Cancelling ends the job within the grace; a job
         that ends well within it has ended well.
@@ -56,7 +64,7 @@ class ProcessPool:
                 try:
                     await asyncio.wait((running,))
                 except asyncio.CancelledError:
-                    if not await self._wind_up(child, running):
+                    if not await self._wind_up(child, running, can_hear=can_hear):
                         raise
                 return running.result()
             finally:
@@ -78,10 +86,10 @@ class ProcessPool:
         self._idle.clear()
         await asyncio.gather(*(child.end() for child in children))
 
-    async def _wind_up(self, child: ChildProcess, running: asyncio.Future[bytes | None]) -> bool:
+    async def _wind_up(self, child: ChildProcess, running: asyncio.Future[bytes | None], *, can_hear: bool) -> bool:
         """End a job that is cancelled; true when it ended well after all. A second cancellation kills at once."""
         try:
-            for is_hard in (False, True):
+            for is_hard in (False, True) if can_hear else (True,):
                 child.ask_to_stop(is_hard=is_hard)
                 await asyncio.wait((running,), timeout=self._grace_s / 2)
                 if running.done():
