@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from logqueue.jobs.settings import Settings
 from tests.conftest import Engine
+from tests.consumers.conftest import Log
 
 COMMAND = [sys.executable, "-m", "logqueue_api.cli.main", "schema"]
 APP = """
@@ -33,6 +36,8 @@ class Shell:
 
     def __init__(self, folder: Path, *, bootstrap: str, prefix: str) -> None:
         self.folder = folder
+        self.bootstrap = bootstrap
+        self.prefix = prefix
         self.subject = f"{prefix}jobs.emails-email.send"
         plain = {key: value for key, value in os.environ.items() if not key.startswith("LOGQUEUE_")}
         self._environment = plain | {"LOGQUEUE_BOOTSTRAP": bootstrap, "LOGQUEUE_TOPIC_PREFIX": prefix}
@@ -69,7 +74,7 @@ def test_schemas_are_registered_listed_shown_and_checked(shell: Shell) -> None:
     shell.declare()
     assert f"{shell.subject}: new" in shell.run("check", "mailer.py")
     assert "no schemas yet" in shell.run("ls"), "a check writes nothing"
-    made = json.loads(shell.run("register", shell.subject, "email.avsc", "--json"))
+    made = json.loads(shell.run("register", shell.subject, "email.avsc", "--by", "ann", "--json"))
     assert (made["subject"], made["version"]) == (shell.subject, 1)
     assert f"{shell.subject}: registered as version 1" in shell.run("check", "mailer.py")
     shell.declare(CC)
@@ -87,6 +92,17 @@ def test_schemas_are_registered_listed_shown_and_checked(shell: Shell) -> None:
     shown = json.loads(shell.run("show", shell.subject, "--version", "1", "--json"))
     assert (shown["version"], shown["id"], shown["schema"]) == (1, made["id"], EMAIL)
     assert '"cc"' in shell.run("show", shell.subject)
+
+
+def test_who_registered_a_schema_is_kept(shell: Shell) -> None:
+    (shell.folder / "note.json").write_text('{"type": "object"}')
+    shell.run("register", "notes-value", "note.json", "--by", "ann")
+    shell.run("register", "notes-value", "note.json", "--by", "bob")
+    log = Log(Settings(bootstrap=shell.bootstrap, topic_prefix=shell.prefix), shell.prefix)
+    (record,) = asyncio.run(log.read(log.settings.topics.audit))
+    said = json.loads(record.value)
+    assert (said["event"], said["subject"], said["by"]) == ("schema.register", "notes-value", "ann")
+    assert said["value"]["schemaType"] == "JSON"
 
 
 def test_what_cannot_be_done_is_said_plainly(shell: Shell) -> None:

@@ -235,3 +235,77 @@ def test_a_user_interface_finds_its_lists(api: ApiProcess, subject: str) -> None
     assert http.get(f"/registry/subjects/{two}/versions/2/schema").json() == WIDER
     assert two in http.get(f"/registry/schemas/ids/{found['id']}/subjects").json()
     assert http.get(f"/registry/subjects/{one.replace('/', '%2F')}/versions").json() == [1]
+
+
+def test_every_change_is_kept_with_who_and_when(api: ApiProcess, subject: str) -> None:
+    http, at, ann = api.http, f"/registry/subjects/{subject}", {"X-Logqueue-Actor": "ann"}
+    made = http.post(f"{at}/versions", json=body(NOTE), headers=ann).json()
+    http.post(f"{at}/versions", json=body(NOTE))  # no change
+    http.post(f"{at}/versions", json=body(NARROW))  # refused
+    http.put(f"/registry/config/{subject}", json={"compatibility": "NONE"}, headers=ann)
+    http.put(f"/registry/mode/{subject}", json={"mode": "READONLY"}, headers=ann)
+    http.delete(at)  # refused
+    http.delete(f"/registry/mode/{subject}", headers=ann)
+    http.delete(at)
+    items = http.get("/v1/audit", params={"subject": subject}).json()["items"]
+    assert [(one["event"], one["by"], one["value"]) for one in reversed(items)] == [
+        ("schema.register", "ann", {"version": 1, "id": made["id"], "schemaType": "AVRO"}),
+        ("schema.level", "ann", {"level": "NONE"}),
+        ("schema.mode", "ann", {"mode": "READONLY"}),
+        ("schema.mode", "ann", {"mode": None}),
+        ("schema.delete", "127.0.0.1", {"versions": [1], "permanent": False}),
+    ]
+    assert all(one["at"] for one in items)
+
+
+def test_the_documentation_of_the_api_has_the_registry(api: ApiProcess) -> None:
+    document = api.http.get("/openapi.json").json()
+    found = {path: set(said) for path, said in document["paths"].items() if path.startswith("/registry/")}
+    assert found["/registry/subjects/{subject}/versions"] == {"get", "post"}
+    assert found["/registry/subjects/{subject}/versions/{version}"] == {"get", "delete"}
+    assert found["/registry/config/{subject}"] == {"get", "put", "delete"}
+    register = document["paths"]["/registry/subjects/{subject}/versions"]["post"]
+    assert register["requestBody"]["content"]["application/json"]["schema"]["required"] == ["schema"]
+    ids = [each["operationId"] for path in found for each in document["paths"][path].values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_calls_of_kafbat_ui_are_answered(api: ApiProcess, subject: str) -> None:
+    """Those of its contract: kafka-sr-api.yaml."""
+    http, at = api.http, f"/registry/subjects/{subject}"
+    made = http.post(f"{at}/versions", json=body(NOTE, schemaType="AVRO", references=[]))
+    assert isinstance(made.json()["id"], int)
+    assert subject in http.get("/registry/subjects").json()
+    assert http.get("/registry/subjects", params={"subjectPrefix": subject, "deleted": "false"}).json() == [subject]
+    assert http.get(f"{at}/versions").json() == [1]
+    shown = http.get(f"{at}/versions/latest", params={"deleted": "false"}).json()
+    assert {"id", "subject", "version", "schema", "schemaType"} <= set(shown)
+    assert http.get("/registry/config").json() == {"compatibilityLevel": "BACKWARD"}
+    assert http.put("/registry/config", json={"compatibility": "BACKWARD"}).json() == {"compatibility": "BACKWARD"}
+    own = f"/registry/config/{subject}"
+    assert http.get(own, params={"defaultToGlobal": "true"}).json() == {"compatibilityLevel": "BACKWARD"}
+    assert http.put(own, json={"compatibility": "FULL"}).json() == {"compatibility": "FULL"}
+    wider = body(WIDER, schemaType="AVRO")
+    asked = http.post(
+        f"/registry/compatibility/subjects/{subject}/versions/latest", json=wider, params={"verbose": True}
+    )
+    assert asked.json() == {"is_compatible": True, "messages": []}
+    assert http.delete(own).status_code == 200
+    assert http.delete(f"{at}/versions/1", params={"permanent": "false"}).status_code == 200
+    assert http.delete(at, params={"permanent": "true"}).status_code == 200
+
+
+def test_json_schemas_live_beside_avro_ones(api: ApiProcess, subject: str) -> None:
+    http, at = api.http, f"/registry/subjects/{subject}"
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
+    made = http.post(f"{at}/versions", json=body(schema, schemaType="JSON")).json()
+    assert http.get(f"/registry/schemas/ids/{made['id']}").json()["schemaType"] == "JSON"
+    assert http.get(f"{at}/versions/1").json()["schemaType"] == "JSON"
+    assert http.post(at, json=body(schema, schemaType="JSON")).json()["version"] == 1
+    wider = {**schema, "properties": {**schema["properties"], "b": {"type": "integer"}}}
+    assert http.post(f"{at}/versions", json=body(wider, schemaType="JSON")).json()["version"] == 2
+    refused = http.post(f"{at}/versions", json=body({**wider, "required": ["b"]}, schemaType="JSON"))
+    assert fault(refused) == (409, 409)
+    assert "field 'b': it is required" in refused.json()["message"]
+    assert fault(http.post(f"{at}/versions", json=body(NOTE))) == (409, 409), "it is of another type"
+    assert fault(http.post(f"{at}/versions", json=body({"type": "nope"}, schemaType="JSON"))) == (422, 42201)

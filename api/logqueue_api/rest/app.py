@@ -35,9 +35,11 @@ from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.models import BatchRequest, JobRequest
 from logqueue_api.rest.registry.desk import RegistryDesk
+from logqueue_api.rest.registry.documented import registry_paths
 from logqueue_api.rest.registry.routes import RegistryRoutes
 from logqueue_api.rest.services import Services
 
+REGISTRY: Final = "/registry"
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 
 _ROUTERS: Final = (
@@ -77,6 +79,7 @@ def build_app(services: Services) -> FastAPI:
     app.state.services = services
     routes = [route for router in _ROUTERS for route in router.routes]
     problems.install(app, routes, bootstrap=services.settings.bootstrap)
+    has_registry = services.settings.schema_registry_url is None
     openapi.install(
         app,
         JobRequest,
@@ -89,6 +92,7 @@ def build_app(services: Services) -> FastAPI:
         workflow_routes.CancelRequest,
         *steering_routes.MODELS,
         *schedule_routes.MODELS,
+        paths=registry_paths(REGISTRY) if has_registry else None,
     )
     for router in _ROUTERS:
         app.include_router(router, dependencies=[Depends(only_known_query)])
@@ -97,8 +101,9 @@ def build_app(services: Services) -> FastAPI:
     async def dashboard() -> Response:
         return FileResponse(DASHBOARD / "index.html", headers={"Cache-Control": "no-cache"})
 
-    if services.settings.schema_registry_url is None:
-        app.mount("/registry", RegistryRoutes(RegistryDesk(services.client.settings)).app(), name="registry")
+    if has_registry:
+        desk = RegistryDesk(services.client.settings, writer=services.operator.writer, clock=services.clock)
+        app.mount(REGISTRY, RegistryRoutes(desk).app(), name="registry")
     app.mount("/dashboard", StaticFiles(directory=DASHBOARD), name="dashboard")
     return app
 

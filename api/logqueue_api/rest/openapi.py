@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -47,8 +48,8 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
-def install(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Make the document hold the schemas of `models` too."""
+def install(app: FastAPI, *models: type[BaseModel], paths: Mapping[str, Any] | None = None) -> None:
+    """Make the document hold the schemas of `models` too, and the `paths` of apps that are mounted."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -63,6 +64,7 @@ def install(app: FastAPI, *models: type[BaseModel]) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components |= extra["$defs"]
             _drop_framework_errors(schema)
+            schema["paths"] |= paths or {}
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from logqueue_api.cli.actor import actor, add_by
 from logqueue_api.cli.arguments import add_stack
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
+    from logqueue_schemas.schema_records import Registration
+
     from logqueue.jobs.schema_source import Registry
     from logqueue.jobs.settings import Settings
 
@@ -32,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_stack(check)
     register = verbs.add_parser("register", help="register a schema under a subject")
     register.add_argument("subject", metavar="SUBJECT")
-    register.add_argument("file", metavar="FILE", type=Path, help="an .avsc file")
+    register.add_argument("file", metavar="FILE", type=Path, help="an .avsc file, or a JSON Schema (.json)")
+    add_by(register)
     add_stack(register)
 
 
@@ -125,15 +129,15 @@ async def _check(stack: Any, options: argparse.Namespace, output: Output) -> int
 
 
 async def _register(stack: Any, options: argparse.Namespace, output: Output) -> int:
-    from logqueue_schemas.avro import InvalidSchema, read_schema
+    from logqueue_schemas.avro import InvalidSchema
+    from logqueue_schemas.kinds import AVRO, JSON, read_text
 
     try:
-        schema = read_schema(options.file.read_text("utf-8"))
+        schema = read_text(options.file.read_text("utf-8"), JSON if options.file.suffix == ".json" else AVRO)
     except (OSError, UnicodeDecodeError, InvalidSchema) as error:
         raise UsageError(f"{options.file}: {error}") from None
-    registry, _ = _open(stack)
     try:
-        made = await registry.register(options.subject, schema)
+        made = await _registered(stack, options, schema)
     except InvalidSchema as error:
         raise CommandError(f"{options.file}: {error}", code=ExitCode.FAILED) from None
     if output.is_json:
@@ -141,6 +145,27 @@ async def _register(stack: Any, options: argparse.Namespace, output: Output) -> 
     else:
         output.line(f"{made.subject}: version {made.version}, id {made.id}")
     return ExitCode.OK
+
+
+async def _registered(stack: Any, options: argparse.Namespace, schema: Any) -> Registration:
+    """Through the desk of the API where the log keeps the schemas, so that it is known who did it."""
+    registry, settings = _open(stack)
+    if settings.schema_registry_url is not None:
+        return await registry.register(options.subject, schema)
+    from logqueue_consumers.control.command_writer import CommandWriter
+
+    from logqueue.clock import SystemClock
+    from logqueue_api.rest.registry.desk import RegistryDesk
+    from logqueue_api.rest.registry.faults import RegistryFault
+
+    writer = CommandWriter(settings)
+    try:
+        desk = RegistryDesk(settings, writer=writer, clock=SystemClock())
+        return await desk.register(options.subject, schema, by=actor(options))
+    except RegistryFault as fault:
+        raise CommandError(fault.message, code=ExitCode.FAILED) from None
+    finally:
+        await writer.stop()
 
 
 def _open(stack: Any) -> tuple[Registry, Settings]:

@@ -1,16 +1,21 @@
-"""Answers of the registry: what is registered, and changes of it. Knows the schema topic, no HTTP."""
+"""Answers of the registry: what is registered, and changes of it. Knows the schema topic, no HTTP.
+
+Every change is in the audit topic (`schema.register`, `.delete`, `.level`, `.mode`) before it is made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_schemas.evolution import Conflict, Level, check_evolution
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import LevelSet, ModeSet, Pair, Registration
 
+from logqueue.clock import Clock
 from logqueue.jobs.registry import SchemaRegistry
-from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, level_of, mode_of
+from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, check_next, level_of, mode_of
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.faults import RegistryFault
@@ -19,11 +24,16 @@ Answer = TypeVar("Answer")
 
 
 class RegistryDesk:
-    """The registry of one API process. What it answers was true of the topic when it was asked, not before."""
+    """The registry of one process. What it answers was true of the topic when it was asked, not before.
 
-    def __init__(self, settings: Settings) -> None:
+    `by` is who asks for a change, as the audit topic has it.
+    """
+
+    def __init__(self, settings: Settings, *, writer: CommandWriter, clock: Clock) -> None:
         self._names = settings.topics
         self._registry = SchemaRegistry(settings)
+        self._writer = writer
+        self._clock = clock
 
     async def table(self) -> SchemaTable:
         """The topic as it is now."""
@@ -39,13 +49,18 @@ class RegistryDesk:
             raise RegistryFault(faults.SCHEMA_NOT_FOUND, f"Schema {schema_id} not found")
         return found
 
-    async def register(self, subject: str, schema: Any) -> Registration:
-        """The registration of a schema, made if there is none."""
+    async def register(self, subject: str, schema: Any, *, by: str) -> Registration:
+        """The registration of a schema, made if there is none. Raises SchemaRefused or InvalidSchema."""
         table = await self.table()
         found = table.find(subject, schema)
-        if found is None and mode_of(table, subject) == "READONLY":
-            raise RegistryFault(faults.NOT_PERMITTED, f"Subject {subject} is in read-only mode")
-        return found if found is not None else await self._registry.register(subject, schema)
+        if found is not None:
+            return found
+        self._check_mode(table, subject)
+        check_next(subject, schema, table.versions(subject), level_of(table, self._names, subject))
+        made = table.propose(subject, schema)
+        value = {"version": made.version, "id": made.id, "schemaType": made.kind}
+        await self._note("schema.register", subject, value, by=by)
+        return await self._registry.register(subject, schema)
 
     async def look_up(self, subject: str, schema: Any, *, deleted: bool) -> Registration:
         """The registration of a schema under a subject that has it."""
@@ -66,7 +81,7 @@ class RegistryDesk:
             older = [version_of(table, subject, version)]
         return check_evolution(schema, [(one.version, one.parsed) for one in older], level)
 
-    async def delete_subject(self, subject: str, *, permanent: bool) -> list[int]:
+    async def delete_subject(self, subject: str, *, permanent: bool, by: str) -> list[int]:
         """Delete all versions; permanently only what was deleted before. The numbers of those that were."""
 
         def decide(table: SchemaTable) -> tuple[list[Pair], list[int]]:
@@ -88,9 +103,9 @@ class RegistryDesk:
             pairs += [ModeSet(subject=subject, mode=None).pair()] if table.mode(subject) is not None else []
             return pairs, [one.version for one in chosen]
 
-        return await self._change(decide, subject)
+        return await self._delete(decide, subject, permanent=permanent, by=by)
 
-    async def delete_version(self, subject: str, version: str, *, permanent: bool) -> int:
+    async def delete_version(self, subject: str, version: str, *, permanent: bool, by: str) -> int:
         """Delete a version; permanently only if it was deleted before. Its number."""
 
         def decide(table: SchemaTable) -> tuple[list[Pair], int]:
@@ -109,7 +124,7 @@ class RegistryDesk:
                 )
             return [_gone(found) if permanent else _deleted(found)], found.version
 
-        return await self._change(decide, subject)
+        return await self._delete(decide, subject, permanent=permanent, by=by)
 
     async def level(self, subject: str | None, *, or_global: bool = False) -> Level:
         """What a subject (None: every one that has nothing else) asks of its next version."""
@@ -123,9 +138,10 @@ class RegistryDesk:
             )
         return level_of(table, self._names, subject)
 
-    async def set_level(self, subject: str | None, level: Level | None) -> Level:
+    async def set_level(self, subject: str | None, level: Level | None, *, by: str) -> Level:
         """Set it, or take it back (None); what was set before or stood instead."""
         before = await self.level(subject, or_global=level is not None)
+        await self._note("schema.level", subject, {"level": None if level is None else level.value}, by=by)
         await self._registry.change(lambda table: [LevelSet(subject=subject, level=level).pair()])
         return before
 
@@ -139,24 +155,47 @@ class RegistryDesk:
             raise RegistryFault(faults.NO_MODE, f"Subject '{subject}' does not have subject-level mode configured")
         return own or mode_of(table, subject)
 
-    async def set_mode(self, subject: str | None, mode: str | None) -> str:
+    async def set_mode(self, subject: str | None, mode: str | None, *, by: str) -> str:
         """Set it, or take it back (None); what was set before or stood instead."""
         before = await self.mode(subject, or_global=mode is not None)
+        await self._note("schema.mode", subject, {"mode": mode}, by=by)
         await self._registry.change(lambda table: [ModeSet(subject=subject, mode=mode).pair()])
         return before
 
-    async def _change(self, decide: Callable[[SchemaTable], tuple[list[Pair], Answer]], subject: str) -> Answer:
+    async def _delete(
+        self,
+        decide: Callable[[SchemaTable], tuple[list[Pair], Answer]],
+        subject: str,
+        *,
+        permanent: bool,
+        by: str,
+    ) -> Answer:
+        """Note and write what `decide` says; it is asked again at the moment of writing."""
+
+        def allowed(table: SchemaTable) -> tuple[list[Pair], Answer]:
+            self._check_mode(table, subject)
+            return decide(table)
+
+        _, versions = allowed(await self.table())
+        await self._note("schema.delete", subject, {"versions": versions, "permanent": permanent}, by=by)
         answers: list[Answer] = []
 
         def write(table: SchemaTable) -> list[Pair]:
-            if mode_of(table, subject) == "READONLY":
-                raise RegistryFault(faults.NOT_PERMITTED, f"Subject {subject} is in read-only mode")
-            pairs, answer = decide(table)
+            pairs, answer = allowed(table)
             answers.append(answer)
             return pairs
 
         await self._registry.change(write)
         return answers[0]
+
+    async def _note(self, event: str, subject: str | None, value: dict[str, Any], *, by: str) -> None:
+        facts = {"subject": subject, "value": value}
+        await self._writer.note(event, by=by, at_ms=self._clock.time_ms(), facts=facts)
+
+    @staticmethod
+    def _check_mode(table: SchemaTable, subject: str) -> None:
+        if mode_of(table, subject) == "READONLY":
+            raise RegistryFault(faults.NOT_PERMITTED, f"Subject {subject} is in read-only mode")
 
 
 def versions_of(table: SchemaTable, subject: str, *, deleted: bool = False) -> list[Registration]:

@@ -6,7 +6,6 @@ metadata and rules are refused (42201); contexts are the default one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -22,9 +21,45 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from logqueue.errors import LogqueueError
+from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.desk import RegistryDesk, version_of, versions_of
 from logqueue_api.rest.registry.faults import RegistryFault, answer, on_error
+
+_VERSION: Final = "/subjects/{subject:path}/versions/{version}"
+PATHS: Final = (
+    ("GET", "/", "root"),
+    ("GET", "/contexts", "contexts"),
+    ("GET", "/schemas", "schemas"),
+    ("GET", "/schemas/types", "types"),
+    ("GET", "/schemas/ids/{id}", "schema"),
+    ("GET", "/schemas/ids/{id}/schema", "schema_text"),
+    ("GET", "/schemas/ids/{id}/subjects", "schema_subjects"),
+    ("GET", "/schemas/ids/{id}/versions", "schema_versions"),
+    ("GET", "/subjects", "subjects"),
+    ("GET", "/subjects/{subject:path}/versions", "versions"),
+    ("POST", "/subjects/{subject:path}/versions", "register"),
+    ("GET", f"{_VERSION}/schema", "version_text"),
+    ("GET", f"{_VERSION}/referencedby", "referenced_by"),
+    ("GET", _VERSION, "version"),
+    ("DELETE", _VERSION, "delete_version"),
+    ("POST", "/subjects/{subject:path}", "look_up"),
+    ("DELETE", "/subjects/{subject:path}", "delete_subject"),
+    ("POST", "/compatibility/subjects/{subject:path}/versions/{version}", "compatibility"),
+    ("POST", "/compatibility/subjects/{subject:path}/versions", "compatibility"),
+    ("GET", "/config", "level"),
+    ("PUT", "/config", "set_level"),
+    ("DELETE", "/config", "drop_level"),
+    ("GET", "/config/{subject:path}", "level"),
+    ("PUT", "/config/{subject:path}", "set_level"),
+    ("DELETE", "/config/{subject:path}", "drop_level"),
+    ("GET", "/mode", "mode"),
+    ("PUT", "/mode", "set_mode"),
+    ("GET", "/mode/{subject:path}", "mode"),
+    ("PUT", "/mode/{subject:path}", "set_mode"),
+    ("DELETE", "/mode/{subject:path}", "drop_mode"),
+)
+"""Method, path, and the handler of RegistryRoutes."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _UNSUPPORTED: Final = ("references", "metadata", "ruleSet")
@@ -43,40 +78,7 @@ class RegistryRoutes:
 
     def app(self) -> Starlette:
         """The app to be mounted."""
-        version = "/subjects/{subject:path}/versions/{version}"
-        paths: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
-            ("GET", "/", self.root),
-            ("GET", "/contexts", self.contexts),
-            ("GET", "/schemas", self.schemas),
-            ("GET", "/schemas/types", self.types),
-            ("GET", "/schemas/ids/{id}", self.schema),
-            ("GET", "/schemas/ids/{id}/schema", self.schema_text),
-            ("GET", "/schemas/ids/{id}/subjects", self.schema_subjects),
-            ("GET", "/schemas/ids/{id}/versions", self.schema_versions),
-            ("GET", "/subjects", self.subjects),
-            ("GET", "/subjects/{subject:path}/versions", self.versions),
-            ("POST", "/subjects/{subject:path}/versions", self.register),
-            ("GET", f"{version}/schema", self.version_text),
-            ("GET", f"{version}/referencedby", self.referenced_by),
-            ("GET", version, self.version),
-            ("DELETE", version, self.delete_version),
-            ("POST", "/subjects/{subject:path}", self.look_up),
-            ("DELETE", "/subjects/{subject:path}", self.delete_subject),
-            ("POST", "/compatibility/subjects/{subject:path}/versions/{version}", self.compatibility),
-            ("POST", "/compatibility/subjects/{subject:path}/versions", self.compatibility),
-            ("GET", "/config", self.level),
-            ("PUT", "/config", self.set_level),
-            ("DELETE", "/config", self.drop_level),
-            ("GET", "/config/{subject:path}", self.level),
-            ("PUT", "/config/{subject:path}", self.set_level),
-            ("DELETE", "/config/{subject:path}", self.drop_level),
-            ("GET", "/mode", self.mode),
-            ("PUT", "/mode", self.set_mode),
-            ("GET", "/mode/{subject:path}", self.mode),
-            ("PUT", "/mode/{subject:path}", self.set_mode),
-            ("DELETE", "/mode/{subject:path}", self.drop_mode),
-        ]
-        routes = [Route(path, handler, methods=[method]) for method, path, handler in paths]
+        routes = [Route(path, getattr(self, name), methods=[method]) for method, path, name in PATHS]
         return Starlette(routes=routes, exception_handlers={Exception: on_error, **_EXPECTED})
 
     async def root(self, request: Request) -> Response:
@@ -156,7 +158,7 @@ class RegistryRoutes:
 
     async def register(self, request: Request) -> Response:
         """A schema under a subject; the same one again has the same id."""
-        made = await self._desk.register(_subject(request), await _schema(request))
+        made = await self._desk.register(_subject(request), await _schema(request), by=actor_of(request))
         return answer(_document(made))
 
     async def look_up(self, request: Request) -> Response:
@@ -167,12 +169,14 @@ class RegistryRoutes:
 
     async def delete_subject(self, request: Request) -> Response:
         """`permanent` after it was deleted once."""
-        return answer(await self._desk.delete_subject(_subject(request), permanent=_flag(request, "permanent")))
+        permanent = _flag(request, "permanent")
+        return answer(await self._desk.delete_subject(_subject(request), permanent=permanent, by=actor_of(request)))
 
     async def delete_version(self, request: Request) -> Response:
         """`permanent` after it was deleted once."""
         permanent, version = _flag(request, "permanent"), request.path_params["version"]
-        return answer(await self._desk.delete_version(_subject(request), version, permanent=permanent))
+        deleted = await self._desk.delete_version(_subject(request), version, permanent=permanent, by=actor_of(request))
+        return answer(deleted)
 
     async def compatibility(self, request: Request) -> Response:
         """Whether a schema could follow one version, or those that are there; `verbose` says why not."""
@@ -196,12 +200,12 @@ class RegistryRoutes:
             raise RegistryFault(
                 faults.INVALID_LEVEL, f"Invalid compatibility level {wanted!r}. Valid values are {allowed}"
             )
-        await self._desk.set_level(_maybe_subject(request), Level(wanted))
+        await self._desk.set_level(_maybe_subject(request), Level(wanted), by=actor_of(request))
         return answer({"compatibility": wanted})
 
     async def drop_level(self, request: Request) -> Response:
         """Take it back."""
-        before = await self._desk.set_level(_maybe_subject(request), None)
+        before = await self._desk.set_level(_maybe_subject(request), None, by=actor_of(request))
         return answer({"compatibilityLevel": before.value})
 
     async def mode(self, request: Request) -> Response:
@@ -214,12 +218,12 @@ class RegistryRoutes:
         wanted = (await _body(request)).get("mode")
         if wanted not in MODES:
             raise RegistryFault(faults.INVALID_MODE, f"Invalid mode {wanted!r}. Valid values are {', '.join(MODES)}")
-        await self._desk.set_mode(_maybe_subject(request), wanted)
+        await self._desk.set_mode(_maybe_subject(request), wanted, by=actor_of(request))
         return answer({"mode": wanted})
 
     async def drop_mode(self, request: Request) -> Response:
         """Take it back."""
-        return answer({"mode": await self._desk.set_mode(_maybe_subject(request), None)})
+        return answer({"mode": await self._desk.set_mode(_maybe_subject(request), None, by=actor_of(request))})
 
     async def _version(self, request: Request) -> Registration:
         table = await self._desk.table()
