@@ -28,6 +28,7 @@ from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import Counts
 from logqueue_consumers.outbox import Outbox, sort_out
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules
+from logqueue_consumers.parked_jobs import ParkedJobs
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.retries import Retries
 from logqueue_consumers.retry_notes import note
@@ -86,6 +87,9 @@ class JobEngine:
         """Told of every outcome."""
         self.durable_hooks: list[Callable[[Sequence[Outcome]], None]] = []
         """Told of outcomes, many at a time, when the log has them."""
+        self._parked = ParkedJobs()
+        self.parked_end: Callable[[Job], Outcome | None] | None = None
+        """Asked about jobs whose type is unknown: how they end, if somebody wants that. See `review`."""
         self.may_run_early: Callable[[Job], bool] | None = None
         """Asked about jobs that are not due; see `hasten`."""
         self.intake: Gate | None = None
@@ -229,6 +233,9 @@ class JobEngine:
         behind = [job for partition in self.records.partitions for job in partition.lanes.withdraw(keeper.would_finish)]
         for job in [*self._waiting.records.remove(keeper.would_finish), *behind]:
             keeper.ask(job)
+        if self.parked_end is not None:
+            for outcome in self._parked.take(self.parked_end):
+                self._end(outcome)
         self.runners.wake()
 
     def _turn_comes(self, job: Job | None) -> None:
@@ -248,9 +255,10 @@ class JobEngine:
         elif not isinstance(problem, UnknownJobType):
             self._end(self._rules.dead(job, problem, classify(problem), now_us=self._now_us()))
         elif job.partition.kind is TopicKind.PARKED and not self._is_shadow:
-            # It is kept already. Its offset stays unfinished, so the worker that knows the type gets it.
-            job.partition.window.wait(job.offset)
-            job.partition.bytes_in_hand -= job.size
+            if self.parked_end is not None and (outcome := self.parked_end(job)) is not None:
+                self._end(outcome)
+            else:
+                self._parked.keep(job)
         else:
             self._end(self._rules.parked(job, problem, now_us=self._now_us()))
 
@@ -445,6 +453,7 @@ class JobEngine:
         self.records.partitions.discard(partition)
         self.shards.leave(partition)
         self.crash_watch.discard(partition)
+        self._parked.drop(partition)
         self.interrupt([partition], Interrupted.LOST)
 
     async def run(self) -> None:

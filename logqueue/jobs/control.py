@@ -6,7 +6,7 @@ The topic is compacted: the last record of a key holds, a tombstone takes it bac
 | key                            | value has besides  | means                                                          |
 |--------------------------------|--------------------|----------------------------------------------------------------|
 | `definition/<app>/<type>`      |                    | no command: what a worker publishes, `JobDefinition.describe`  |
-| `cancel/<job id>`              | `replay`, `reason` | the job is cancelled up to that replay                         |
+| `cancel/<job id>`              | `replay`, `reason` | the job is cancelled up to that replay (`moved`: it goes on) |
 | `run-now/<job id>`             | `replay`           | due times that were set before `at` do not count               |
 | `retry/<job id>`               | `replay`           | the job was sent round again as that replay                    |
 | `discard/<job id>`             | `replay`           | its dead letters up to that replay are closed                  |
@@ -56,6 +56,8 @@ class Cancel(NamedTuple):
     by: str
     at_ms: int
     reason: str | None = None
+    is_moved: bool = False
+    """The job goes on as its next replay: only this record of it is not to run."""
 
 
 class RunNow(NamedTuple):
@@ -93,9 +95,13 @@ class Command:
 encode_json = msgspec.json.Encoder().encode
 
 
-def cancel_command(job_id: str, *, replay: int, by: str, at_ms: int, reason: str | None = None) -> Command:
-    """Cancel a job, up to this replay of it."""
+def cancel_command(
+    job_id: str, *, replay: int, by: str, at_ms: int, reason: str | None = None, is_moved: bool = False
+) -> Command:
+    """Cancel a job, up to this replay of it; `is_moved`: it goes on as the next one."""
     value: dict[str, Any] = {"replay": replay}
+    if is_moved:
+        value["moved"] = True
     if reason is not None:
         value["reason"] = reason[:MAX_REASON_CHARS]
     return Command(key=CANCEL + job_id, by=by, at_ms=at_ms, value=value)
@@ -171,7 +177,8 @@ class ControlState:
         by, at_ms = _who_and_when(value)
         reason = value.get("reason")
         replay = _whole(value.get("replay"))
-        self.cancels[job_id] = Cancel(replay, by, at_ms, reason if isinstance(reason, str) else None)
+        told = reason if isinstance(reason, str) else None
+        self.cancels[job_id] = Cancel(replay, by, at_ms, told, value.get("moved") is True)
         return Change(CANCEL, job_id, True)
 
     def _apply_run_now(self, job_id: str, value: Mapping[str, Any] | None) -> Change | None:

@@ -23,7 +23,7 @@ from logqueue_consumers.control.notes import (
     with_progress,
 )
 from logqueue_consumers.control.pace import BATCH, Pace, Tally
-from logqueue_consumers.control.sweep import GRACE_MS, UNKNOWN_MS, Known, stale_keys
+from logqueue_consumers.control.sweep import GRACE_MS, MOVED_MS, UNKNOWN_MS, Known, stale_keys
 from logqueue_consumers.view.job import TERMINAL_STATES
 from logqueue_consumers.view.job import State as ViewState
 from logqueue_schemas.job_status import JobStatus, State
@@ -207,7 +207,7 @@ def test_every_verb_says_of_every_state_whether_it_applies(verb: Verb, state: Vi
 
 
 def test_commands_are_swept_when_their_job_has_ended_or_was_never_heard_of() -> None:
-    now = 10 * UNKNOWN_MS
+    now = MOVED_MS + 10 * UNKNOWN_MS
     old, ancient = now - GRACE_MS - 1, now - UNKNOWN_MS - 1
     state = fold(
         [
@@ -217,6 +217,8 @@ def test_commands_are_swept_when_their_job_has_ended_or_was_never_heard_of() -> 
             cancel_command("older-run", replay=1, by="a", at_ms=old).record(),
             cancel_command("unknown", replay=0, by="a", at_ms=old).record(),
             cancel_command("never", replay=0, by="a", at_ms=ancient).record(),
+            cancel_command("moved", replay=0, by="a", at_ms=ancient, is_moved=True).record(),
+            cancel_command("moved-long", replay=0, by="a", at_ms=now - MOVED_MS - 1, is_moved=True).record(),
             run_now_command("went-on", replay=0, by="a", at_ms=old).record(),
         ]
     )
@@ -225,9 +227,12 @@ def test_commands_are_swept_when_their_job_has_ended_or_was_never_heard_of() -> 
         "young": Known(0, True),
         "waits": Known(0, False),
         "older-run": Known(0, True),
+        "moved": Known(1, True),
+        "moved-long": Known(1, True),
         "went-on": Known(1, False),
     }
-    assert stale_keys(state, now_ms=now, look=known.get) == ["cancel/ended", "cancel/never", "run-now/went-on"]
+    swept = ["cancel/ended", "cancel/never", "cancel/moved-long", "run-now/went-on"]
+    assert stale_keys(state, now_ms=now, look=known.get) == swept
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_command_is_read_back_as_written() -> None:
         discard_command("j", replay=3, by="ann", at_ms=7),
     ]
     state = fold(command.record() for command in commands)
-    assert state.cancels == {"j": (2, "ann", 5, "why")}
+    assert state.cancels == {"j": (2, "ann", 5, "why", False)}
     assert state.run_nows == {"j": (2, "ann", 6)}
     assert fold([*(c.record() for c in commands), withdraw("cancel/j", by="bob", at_ms=9).record()]).cancels == {}
 

@@ -14,11 +14,12 @@ from logqueue_api.cli.output import Output, text_of
 from logqueue_api.cli.progress import ProgressLine
 
 VERBS = {
-    "cancel": "a job that waits ends as cancelled, one that runs is told to stop",
+    "cancel": "a job that waits (or is parked) ends as cancelled, one that runs is told to stop",
     "retry": "a job that is dead, cancelled or expired runs again, as its next replay",
     "run-now": "a job that waits for its time begins at once",
-    "discard": "close the dead letters of a dead job",
+    "discard": "close the dead letters of a dead job; a parked job ends as cancelled",
 }
+AS_TYPE = "as this job type; takes parked jobs too, whose type is missing or unknown"
 BULK_VERBS = ("cancel", "retry", "discard")
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 3600.0
@@ -34,13 +35,16 @@ def add_one(verbs: Any) -> None:
             parser.add_argument("--reason", metavar="TEXT", help="kept with the job and in the audit log")
         if verb == "retry":
             parser.add_argument("--group", metavar="G", help="who runs it, for a job that no group has run yet")
+            parser.add_argument("--as-type", metavar="TYPE", help=AS_TYPE)
         add_by(parser)
         add_stack(parser)
 
 
 def run_one(api: ApiClient, options: argparse.Namespace, output: Output) -> int:
     """Send the command about one job."""
-    body = {name: value for name in ("reason", "group") if (value := getattr(options, name, None)) is not None}
+    body = {
+        name: value for name in ("reason", "group", "as_type") if (value := getattr(options, name, None)) is not None
+    }
     answer = api.post(f"/v1/jobs/{quoted(options.id)}:{options.verb}", body, by=actor(options))
     told = f"{options.verb} of {options.id} is on the log" if answer["accepted"] else f"{options.id} is so already"
     output.event(answer, told)
@@ -63,6 +67,8 @@ def add_many(verbs: Any) -> None:
         parser.add_argument("--dry-run", action="store_true", help="only say how many it would be")
         if verb == "cancel":
             parser.add_argument("--reason", metavar="TEXT", help="kept with the jobs and in the audit log")
+        if verb == "retry":
+            parser.add_argument("--as-type", metavar="TYPE", help=AS_TYPE + " (with --queue)")
         add_by(parser)
         add_stack(parser)
 
@@ -70,7 +76,7 @@ def add_many(verbs: Any) -> None:
 def run_many(api: ApiClient, options: argparse.Namespace, output: Output) -> int:
     """Start the bulk change and follow it to its end."""
     body: dict[str, Any] = {"dry_run": options.dry_run}
-    for name in ("type", "tenant", "queue", "limit", "reason"):
+    for name in ("type", "tenant", "queue", "limit", "reason", "as_type"):
         if (value := getattr(options, name, None)) is not None:
             body[name] = value
     if options.state:

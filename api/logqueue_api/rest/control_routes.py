@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from logqueue_consumers.control.decisions import ALLOWED, Answer, Verb, decide, refusal
+from logqueue_consumers.control.decisions import Answer, Verb, allowed, decide, refusal
 from logqueue_consumers.control.operator import NoGroup, RecordGone
 from logqueue_consumers.view.job import STATE_NAMES, STATES_BY_NAME, Job, JobKey
 from logqueue_consumers.view.place import JobFilter
@@ -18,6 +18,7 @@ from logqueue.jobs.times import to_ms
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import Model, json_answer, read_body, read_model
 from logqueue_api.rest.audit import read_audit
+from logqueue_api.rest.models import TypeName
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.operations import Operation
 from logqueue_api.rest.problems import Problem, invalid, not_found
@@ -29,6 +30,8 @@ PAGE: Final = 500
 QUICK_SECONDS: Final = 2.0
 """A bulk change that ends within this answers with its end, else with where to look."""
 
+AS_TYPE_TEXT: Final = "retry: run as this job type; it takes parked jobs too, whose type is missing or unknown."
+
 
 class CommandRequest(BaseModel):
     """What goes with a command about one job."""
@@ -37,6 +40,7 @@ class CommandRequest(BaseModel):
 
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
     group: str | None = Field(None, max_length=100, description="Who runs it, where no group has run it yet.")
+    as_type: TypeName | None = Field(None, description=AS_TYPE_TEXT)
 
 
 class BulkRequest(BaseModel):
@@ -52,6 +56,7 @@ class BulkRequest(BaseModel):
     until: AwareDatetime | None = Field(None, description="Created before this time.")
     limit: int = Field(MAX_JOB_COMMANDS, ge=1, le=MAX_JOB_COMMANDS, description="At most this many, the newest.")
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+    as_type: TypeName | None = Field(None, description=AS_TYPE_TEXT)
     dry_run: bool = Field(True, description="Only count. Has to be switched off to change anything.")
 
 
@@ -103,13 +108,16 @@ async def _command(verb: Verb, job_id: str, request: Request, services: Services
     if job is None:
         raise not_found(f"there is no job {job_id!r}")
     state = job.outcome.state
-    answer = decide(verb, state)
+    as_type = _as_type(verb, asked.as_type, job.identity.queue, services)
+    answer = decide(verb, state, as_type=as_type is not None)
     if answer is Answer.FORBIDDEN:
         raise Problem(409, refusal(verb, job_id, state), kind="urn:logqueue:wrong-state")
     if answer is Answer.DO:
         group = asked.group or services.view.catalogue.group_of(job.type, queue=job.identity.queue)
         try:
-            await services.operator.apply(verb, [job], by=by, reason=asked.reason, group=group, is_strict=True)
+            await services.operator.apply(
+                verb, [job], by=by, reason=asked.reason, group=group, as_type=as_type, is_strict=True
+            )
         except (RecordGone, NoGroup) as error:
             raise Problem(409, str(error)) from None
     document = {
@@ -124,6 +132,9 @@ async def _command(verb: Verb, job_id: str, request: Request, services: Services
 
 async def _bulk(verb: Verb, request: Request, services: Services) -> Response:
     asked = await _read(BulkRequest, request, services)
+    if asked.as_type is not None and asked.queue is None:
+        raise invalid("queue", "name the queue whose jobs are to run as another type")
+    _as_type(verb, asked.as_type, asked.queue, services)
     where = _filter_of(verb, asked, now_ms=services.clock.time_ms())
     by = actor_of(request)
 
@@ -170,7 +181,9 @@ async def _apply_to_page(verb: Verb, jobs: Any, asked: BulkRequest, operation: O
         group = services.view.catalogue.group_of(job.type, queue=job.identity.queue)
         by_group.setdefault(group, []).append(job)
     for group, mine in by_group.items():
-        done = await services.operator.apply(verb, mine, by=operation.by, reason=asked.reason, group=group)
+        done = await services.operator.apply(
+            verb, mine, by=operation.by, reason=asked.reason, group=group, as_type=asked.as_type
+        )
         operation.add("done", done)
         if done < len(mine):
             operation.add("impossible", len(mine) - done)
@@ -180,8 +193,9 @@ def _filter_of(verb: Verb, asked: BulkRequest, *, now_ms: int) -> JobFilter:
     unknown = [name for name in asked.state if name not in STATES_BY_NAME]
     if unknown:
         raise invalid("state", f"unknown state {unknown[0][:50]!r}; known are {', '.join(STATES_BY_NAME)}")
-    states = {STATES_BY_NAME[name] for name in asked.state} or ALLOWED[verb]
-    wrong = sorted(state.name.lower() for state in states - ALLOWED[verb])
+    taken = allowed(verb, as_type=asked.as_type is not None)
+    states = {STATES_BY_NAME[name] for name in asked.state} or taken
+    wrong = sorted(state.name.lower() for state in states - taken)
     if wrong:
         raise invalid("state", f"{verb} takes no jobs that are {', '.join(wrong)}")
     if not (asked.state or asked.type or asked.tenant or asked.queue or asked.since or asked.until):
@@ -195,6 +209,15 @@ def _filter_of(verb: Verb, asked: BulkRequest, *, now_ms: int) -> JobFilter:
         # Jobs that come while it runs are not meant.
         until_ms=now_ms + 1 if asked.until is None else to_ms(asked.until),
     )
+
+
+def _as_type(verb: Verb, as_type: str | None, queue: str | None, services: Services) -> str | None:
+    """The type that jobs are retried as; 400 where no worker runs it from their queue."""
+    if as_type is None:
+        return None
+    if verb is not Verb.RETRY:
+        raise invalid("as_type", "goes with retry")
+    return services.view.catalogue.resolve(type_=as_type, queue=queue)[0]
 
 
 async def _read(model: type[Model], request: Request, services: Services) -> Model:
@@ -232,10 +255,10 @@ def _add_verb(verb: Verb, *, told: str) -> None:
     )
 
 
-_add_verb(Verb.CANCEL, told="A job that waits ends as cancelled, one that runs is told to stop.")
+_add_verb(Verb.CANCEL, told="A job that waits (or is parked) ends as cancelled, one that runs is told to stop.")
 _add_verb(Verb.RETRY, told="A job that is dead, cancelled or expired runs again, as its next replay.")
 _add_verb(Verb.RUN_NOW, told="A job that waits for its time begins at once.")
-_add_verb(Verb.DISCARD, told="The dead letters of a dead job are closed.")
+_add_verb(Verb.DISCARD, told="The dead letters of a dead job are closed; a parked job ends as cancelled.")
 
 
 @router.get(

@@ -6,6 +6,7 @@
 | waiting here (lane, time, gate) | ends at once                                          | does not wait for time |
 | running, `async` or isolated    | its task is cancelled, again until it ends            | -                      |
 | running in a thread             | `ctx.cancelled` says so; its timeout ends the waiting | -                      |
+| parked: its type is unknown     | ends at once                                          | -                      |
 
 What a handler returns in spite of a cancel counts. A command is withdrawn when the outcome of its job is durable. Costs
 nothing while no command stands: the gate is taken out of the engine then.
@@ -46,6 +47,7 @@ class JobControl:
         self._is_on = False
         tail.listeners.append(self._on_changes)
         engine.may_run_early = self._may_run_early
+        engine.parked_end = self._parked_end
         engine.durable_hooks.append(self._on_durable)
         self._switch()
 
@@ -56,7 +58,11 @@ class JobControl:
     def check(self, job: Job, now_ms: int) -> Verdict | None:
         """A cancelled job ends without running."""
         cancel = self._state.cancel_of(job.id, job.headers.replay)
-        return None if cancel is None else Finish(cancelled(job, cancel, now_us=now_ms * 1000))
+        return None if cancel is None else Finish(_ended(job, cancel, now_ms))
+
+    def _parked_end(self, job: Job) -> Outcome | None:
+        cancel = self._state.cancel_of(job.id, job.headers.replay)
+        return None if cancel is None else _ended(job, cancel, self._clock.time_ms())
 
     def _may_run_early(self, job: Job) -> bool:
         waits_since_ms = job.started_us // 1000 if job.is_over else job.record.timestamp
@@ -102,6 +108,13 @@ class JobControl:
 
     def _tombstone(self, key: str) -> Outgoing:
         return Outgoing(self._topic, 0, key.encode(), None, [], self._clock.time_ms())
+
+
+def _ended(job: Job, cancel: Cancel, now_ms: int) -> Outcome:
+    """The end of a job that has not begun; without a status where its next round has one already."""
+    outcome = cancelled(job, cancel, now_us=now_ms * 1000)
+    outcome.is_silent = cancel.is_moved
+    return outcome
 
 
 def cancelled(job: Job, cancel: Cancel | None, error: BaseException | None = None, *, now_us: int) -> Outcome:

@@ -27,7 +27,7 @@ from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.decisions import Verb
 from logqueue_consumers.control.rounds import Round, round_records
 from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.view.job import Job
+from logqueue_consumers.view.job import Job, State
 
 READ_TIMEOUT_S = 10.0
 """Longest wait for one job's record."""
@@ -63,16 +63,18 @@ class Operator:
         by: str,
         reason: str | None = None,
         group: str | None = None,
+        as_type: str | None = None,
         is_strict: bool = False,
     ) -> int:
         """Do it to these jobs, whose states allow it; returns to how many.
 
-        `group` runs jobs of which the view knows no group. Raises BrokerUnreachable, SendFailed, and (`is_strict`)
-        RecordGone and NoGroup for a job that cannot go round again, before anything is written.
+        `group` runs jobs of which the view knows no group; `as_type` is what they are retried as. Raises
+        BrokerUnreachable, SendFailed, and (`is_strict`) RecordGone and NoGroup for a job that cannot go round again,
+        before anything is written.
         """
         now_ms = self._clock.time_ms()
         if verb is Verb.RETRY:
-            return await self._retry(jobs, by=by, now_ms=now_ms, group=group, is_strict=is_strict)
+            return await self._retry(jobs, by=by, now_ms=now_ms, group=group, as_type=as_type, is_strict=is_strict)
         await self.writer.write([_command(verb, job, by=by, at_ms=now_ms, reason=reason) for job in jobs])
         return len(jobs)
 
@@ -83,15 +85,25 @@ class Operator:
         if reader is not None:
             await stop_client(reader)
 
-    async def _retry(self, jobs: Sequence[Job], *, by: str, now_ms: int, group: str | None, is_strict: bool) -> int:
+    async def _retry(
+        self, jobs: Sequence[Job], *, by: str, now_ms: int, group: str | None, as_type: str | None, is_strict: bool
+    ) -> int:
         fresh = [job for job in jobs if (job.key.id, job.outcome.replay + 1) not in self._rounds]
         rounds: list[Round] = []
+        moved: list[Command] = []
         for job in fresh:
             try:
-                rounds.append(await self.round_of(job, group=group))
+                again = await self.round_of(job, group=group)
             except (RecordGone, NoGroup):
                 if is_strict:
                     raise
+                continue
+            rounds.append(again if as_type is None else again.with_type(as_type))
+            if job.outcome.state is State.PARKED:
+                moved.append(cancel_command(again.id, replay=job.outcome.replay, by=by, at_ms=now_ms, is_moved=True))
+        if moved:
+            # First, so that a worker which learns the type meanwhile does not run the parked record beside the round.
+            await self.writer.write(moved)
         if rounds:
             await self._send_round(rounds, by=by, now_ms=now_ms)
         return len(jobs) - len(fresh) + len(rounds)
@@ -188,6 +200,9 @@ def _command(verb: Verb, job: Job, *, by: str, at_ms: int, reason: str | None) -
             return cancel_command(job.key.id, replay=replay, by=by, at_ms=at_ms, reason=reason)
         case Verb.RUN_NOW:
             return run_now_command(job.key.id, replay=replay, by=by, at_ms=at_ms)
+        case Verb.DISCARD if job.outcome.state is State.PARKED:
+            # No dead letter says of it that it was wanted: it ends.
+            return cancel_command(job.key.id, replay=replay, by=by, at_ms=at_ms, reason=reason or "discarded")
         case Verb.DISCARD:
             return discard_command(job.key.id, replay=replay, by=by, at_ms=at_ms)
         case Verb.RETRY:

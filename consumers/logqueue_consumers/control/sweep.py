@@ -15,6 +15,8 @@ GRACE_MS = 60_000
 """Younger commands are left to the worker."""
 UNKNOWN_MS = 24 * 3600 * 1000
 """Commands about jobs that nobody has heard of stand this long."""
+MOVED_MS = 30 * 24 * 3600 * 1000
+"""What keeps a parked record from running beside its next round stands until a worker obeys, or this long."""
 MAX_SWEPT = 10_000
 """In one round."""
 
@@ -32,7 +34,8 @@ def stale_keys(state: ControlState, *, now_ms: int, look: Callable[[str], Known 
     for key, job_id, replay, at_ms in _commands(state):
         if len(stale) >= MAX_SWEPT:
             break
-        if at_ms > now_ms - GRACE_MS:
+        grace_ms = MOVED_MS if key == CANCEL + job_id and state.cancels[job_id].is_moved else GRACE_MS
+        if at_ms > now_ms - grace_ms:
             continue
         known = look(job_id)
         if known is None:

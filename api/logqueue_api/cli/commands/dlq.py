@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     replay.add_argument("--min-sample", type=count, default=20, metavar="N", help="... once this many have ended (20)")
     replay.add_argument("--args", metavar="JSON", help="other arguments, for the one job that is named")
-    replay.add_argument("--as-type", metavar="TYPE", help="as this job type, such as for letters that name none")
+    replay.add_argument("--as-type", metavar="TYPE", help="as this job type (parked jobs: job retry ID --as-type TYPE)")
     add_by(replay)
     add_stack(replay)
     discard = verbs.add_parser("discard", help="close dead letters without replaying them; they stay in their topic")
