@@ -22,7 +22,7 @@ from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.schema_rules import job_subject
-from logqueue.jobs.schema_source import Registry, open_registry
+from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
 from logqueue.jobs.topics import TopicSpec
 from logqueue_consumers.at_least_once import AtLeastOnce
@@ -142,11 +142,11 @@ class Workbench:
         return self.engine
 
     async def _register_schemas(self, registry: Registry) -> None:
-        """The schemas that jobs declare; SchemaRefused for one that could not read all older jobs."""
+        """The schemas that jobs declare; SchemaRefused, RegistrationFailed for one that may not read all older jobs."""
         for job in self.app.jobs.values():
             if (schema := job.codec.schema) is not None:
                 subject = job_subject(self.settings.topics, queue=job.queue, type_=job.type)
-                registration = await registry.register(subject, schema.value)
+                registration = await register_declared(registry, subject, schema.value)
                 self._schema_ids[schema.key] = registration.id
 
     async def _open_delivery(self, records: StatusRecords) -> Delivery:

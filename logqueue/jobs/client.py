@@ -18,7 +18,7 @@ from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.schema_rules import job_subject
-from logqueue.jobs.schema_source import Registry, open_registry
+from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.sending import PreparedJob, check_job_size
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
@@ -91,7 +91,7 @@ class JobClient:
             if self._registry is None:
                 self._registry = open_registry(self.settings)
             subject = job_subject(self._names, queue=schema.queue, type_=schema.type)
-            registration = await self._registry.register(subject, schema.value)
+            registration = await register_declared(self._registry, subject, schema.value)
         self._schema_ids[schema.key] = schema, registration.id
         return registration.id
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from logqueue_schemas.avro import InvalidSchema
 from logqueue_schemas.job_status import StatusCodec
 from logqueue_schemas.schema_records import Registration
 
 from logqueue.jobs.avro_decoding import Decoder
+from logqueue.jobs.errors import RegistrationFailed
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 
@@ -38,6 +40,17 @@ class Registry(Protocol):
 
     async def status_codec(self) -> StatusCodec:
         """The codec of status records, its schema registered."""
+
+
+async def register_declared(registry: Registry, subject: str, schema: Any) -> Registration:
+    """`register` for the schema of a job: RegistrationFailed for one that is too large to be compared."""
+    try:
+        return await registry.register(subject, schema)
+    except InvalidSchema as error:
+        raise RegistrationFailed(
+            f"Schema {subject!r} cannot be compared with the versions that are registered: {error}. Make it smaller, or"
+            " give the job another type"
+        ) from None
 
 
 def open_registry(settings: Settings) -> Registry:

@@ -15,7 +15,7 @@ from logqueue_schemas.framing import read_frame
 from logqueue_schemas.job_status import SCHEMA, SUBJECT_SUFFIX
 
 from logqueue import App
-from logqueue.jobs.errors import InvalidArguments
+from logqueue.jobs.errors import InvalidArguments, RegistrationFailed
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.schema_rules import SchemaRefused, job_subject
 from logqueue.jobs.schema_source import open_registry
@@ -124,6 +124,31 @@ def test_a_worker_whose_schema_cannot_read_older_jobs_does_not_start(log: Log, t
         with pytest.raises(SchemaRefused):
             await changed.send(to="Ann", cc="Bob")
         assert len(await log.read(log.settings.topics.jobs("emails"))) == 1
+        await new.close()
+
+    asyncio.run(main())
+
+
+def test_a_schema_too_large_to_be_compared_is_told_and_does_not_start(
+    log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logqueue_schemas.compatibility.MAX_COMPARISONS", 1)
+
+    async def main() -> None:
+        old = log.app()
+        await mailer(old, avsc(tmp_path / "old.avsc"), lambda to: to).send(to="Ann")
+        await old.close()
+        new, told = (
+            log.app(),
+            "emails-email.send' cannot be compared with the versions that are registered: the schemas",
+        )
+        added = {"name": "cc", "type": "string", "default": "none"}
+        changed = mailer(new, avsc(tmp_path / "new.avsc", added), lambda to, cc: to)
+        with pytest.raises(RegistrationFailed, match=told):
+            async with working(new):
+                pytest.fail("it started")
+        with pytest.raises(RegistrationFailed, match=told):
+            await changed.send(to="Ann", cc="Bob")
         await new.close()
 
     asyncio.run(main())
