@@ -48,7 +48,8 @@ CONTEXT_NAME = "ctx"
 class Queue:
     """A queue of an app.
 
-    `order`: "tenant" runs one tenant's jobs one at a time and in order, "partition" one partition's, "none" neither.
+    `order`: "tenant" runs one tenant's jobs one at a time and in order (also those of a group of a workflow),
+    "partition" one partition's, "none" neither.
     `default_type` is the type of records that come without `ce_type`. `partitions` counts only when the topic is
     created: Kafka moves no old record when it changes, so tenants would change their partition.
 

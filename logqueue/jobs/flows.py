@@ -10,7 +10,11 @@
 
 `chain`, `group` and `chord` (from this module: `logqueue.group` is another thing) build the usual shapes.
 
-A workflow belongs to one tenant, and so to one owner. Its jobs are on the log when the nodes before them have ended;
+A workflow belongs to one tenant, and so to one owner. Nodes that wait for nobody are put on the log together, but a
+queue with order="tenant" (the default) runs one tenant's jobs one at a time, nodes of workflows like all others: for
+nodes that shall run beside each other declare their queue with order="none".
+
+Its jobs are on the log when the nodes before them have ended;
 until then they are `blocked`. What those returned is in `ctx.results`.
 """
 
@@ -165,14 +169,17 @@ def chain(app: App, jobs: Iterable[PreparedJob], *, name: str = "chain") -> Work
 
 
 def group(app: App, jobs: Iterable[PreparedJob], *, name: str = "group") -> Workflow:
-    """A workflow of jobs beside each other: nodes `1`, `2`, ..."""
+    """A workflow of jobs beside each other: nodes `1`, `2`, ...
+
+    They run at the same time if their queue's order is "none"; with "tenant", the default, one after the other.
+    """
     return _side_by_side(app, jobs, name=name, where="group")
 
 
 def chord(
     app: App, jobs: Iterable[PreparedJob], then: PreparedJob, *, name: str = "chord", on_failure: str = "fail"
 ) -> Workflow:
-    """A group, and a node `then` that has the results of all of them."""
+    """A group (see there for what runs at the same time), and a node `then` that has the results of all of them."""
     check_prepared(then, "chord")
     flow = _side_by_side(app, jobs, name=name, where="chord")
     return flow.add("then", then, after=list(flow.nodes), on_failure=on_failure)
