@@ -3,6 +3,7 @@
 | what comes                                 | what becomes of the later record                             |
 |--------------------------------------------|--------------------------------------------------------------|
 | one of the last `REMEMBERED_IDS` ids again | finished without a status: the first one's stands            |
+| a job sent round again twice as one replay | the same: two operators have asked for it at once            |
 | a key again, same arguments                | the same                                                     |
 | an id or a key again, other arguments      | dead letter of class `conflict`; the first is untouched      |
 | a unique job whose place is taken          | cancelled, `details.duplicate_of`; or it replaces the other  |
@@ -130,6 +131,9 @@ class UniqueGate:
         if definition is None or job.problem is not None:
             return None
         headers, partition = job.headers, job.partition
+        if headers.replay and partition.kind is TopicKind.RETRY and self._is_known_round(job):
+            log.info("job sent round twice", id=job.id, replay=headers.replay, offset=job.offset)
+            return _silent(Outcome(job, State.CANCELLED, now_ms * 1000, finishes=True))
         if definition.unique is not None or headers.idempotency_key is not None:
             return self._check_places(job, now_ms)
         if self._loading and partition.shard in self._loading:
@@ -148,6 +152,21 @@ class UniqueGate:
         if len(memory.now) > REMEMBERED_IDS:
             memory.before, memory.now = memory.now, {}
         return None
+
+    @staticmethod
+    def _is_known_round(job: Job) -> bool:
+        """Whether an operator's record of this replay came before; what workers put there has an attempt or a time."""
+        headers = job.headers
+        if headers.attempt != 1 or headers.not_before_ms is not None:
+            return False
+        memory: IdMemory = job.partition.shard.notes.setdefault(job.partition.topic, IdMemory())
+        name = f"{job.id}/{headers.replay}"
+        found = memory.now.get(name) or memory.before.get(name)
+        if found is None:
+            memory.now[name] = (job.offset, 0)
+            if len(memory.now) > REMEMBERED_IDS:
+                memory.before, memory.now = memory.now, {}
+        return found is not None and found[0] != job.offset
 
     def _check_double(self, job: Job, found: tuple[int, int], now_ms: int) -> Verdict | None:
         """The id came before in this topic, with another record."""
