@@ -19,7 +19,7 @@ Settings = Mapping[str, int | str]
 
 
 def circumstances() -> dict[str, Any]:
-    """Machine, versions and commit: what a figure means nothing without."""
+    """Machine, its load over the last minute, versions and commit: what a figure means nothing without."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )
@@ -28,6 +28,7 @@ def circumstances() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": commit.stdout.strip() or "unknown",
+        "load": round(os.getloadavg()[0], 1),
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -60,7 +61,8 @@ def as_text(
     facts = circumstances()
     lines = [
         f"{workload}: {question}",
-        f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}",
+        f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}, "
+        f"load {facts['load']}",
         "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
         f"  settings  {settings_text(settings)}, runs={len(runs)}",
         f"  {'figure':<34}{'min':>14}{'median':>14}{'max':>14}",
@@ -81,9 +83,9 @@ def _row(name: str, figure: Mapping[str, float]) -> str:
 
 
 def ratios(runs: Sequence[Figures], peer_runs: Sequence[Figures]) -> list[Figures]:
-    """Each figure of a run over that of the peer's run beside it; figures that are 0 there are left out."""
+    """Each figure of a run over that of the peer's run beside it; figures that are 0 or missing there are left out."""
     return [
-        {name: run[name] / other[name] for name in run if all(peer[name] for peer in peer_runs)}
+        {name: run[name] / other[name] for name in run if all(peer.get(name) for peer in peer_runs)}
         for run, other in zip(runs, peer_runs, strict=True)
     ]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "logqueue_api.cli.main")
 BROKER = (sys.executable, "-m", "logqueue.broker")
+MOCK = (sys.executable, "-m", "benchmarks.peers.librdkafka_mock")
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 # Those of kafka-server-start.sh and kafka-run-class.sh.
@@ -89,13 +90,20 @@ def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
 
 @contextmanager
 def log(engine: str, *, fsync: bool = True) -> Iterator[tuple[Watched, str]]:
-    """A log to compare: `logqueue`, or `apache` as its own scripts start it; with acks that wait for fsync, or not.
+    """A log to compare: `logqueue`, `apache` as its own scripts start it, or `mock`; with acks that wait for fsync, or not.
 
-    Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it leaves that to the kernel.
+    `mock` is librdkafka's, in memory. Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it leaves that to the kernel.
     """
     if engine == "logqueue":
         with broker("--override", f"logqueue.fsync.acks.all={str(fsync).lower()}") as running:
             yield running
+        return
+    if engine == "mock":
+        mock = Process(module=MOCK)
+        try:
+            yield mock, mock.wait_for("ready on ").rsplit(" ", 1)[1]
+        finally:
+            mock.end()
         return
     from tests.engines.apache import node_from_jars
 
