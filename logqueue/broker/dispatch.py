@@ -1,4 +1,4 @@
-"""From a frame to its handler and back: headers, versions, encoding. Knows no API by name except ApiVersions.
+"""From a frame to its handler and back: headers, versions, encoding. Knows two APIs by name: ApiVersions and Produce.
 
 A handler is a module `logqueue.broker.handlers.<api>` with
 
@@ -28,6 +28,7 @@ from logqueue.protocol.versions import SERVED
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
+    from logqueue.broker.repeats import Repeats
     from logqueue.broker.security.control import Control
 
 Handler = Callable[["Broker", Any, Slot], Any]
@@ -45,10 +46,14 @@ class Dispatcher:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.control: Control | None = None  # what requests have to pass where there are ACLs or quotas
+        self._repeats: Repeats | None = None  # from the first produce request on
         self._handlers: dict[int, Handler] = {}  # by key and version, packed into one number
 
     def serve(self, session: Session, frame: memoryview) -> None:
         """Serve one request. Raises KafkaError when the connection has to end."""
+        repeats = self._repeats
+        if repeats is not None and session.repeat_size and self.control is None and repeats.serve(session, frame):
+            return
         header, position = read_request_header(frame)
         key, version, correlation_id, _ = header
         handler = self._handlers.get(key << 16 | version)
@@ -62,6 +67,8 @@ class Dispatcher:
         if self.control is not None:
             self.control.serve(handler, request, slot, len(frame))
             return
+        if key == ApiKey.PRODUCE and self._repeats is not None:
+            self._repeats.learn(session, header, frame, request)
         response = handler(self._broker, request, slot)
         if response is not None:
             slot.fill(write_response(key, version, correlation_id, response))
@@ -78,6 +85,8 @@ class Dispatcher:
         handler: Handler = import_module(f"logqueue.broker.handlers.{ApiKey(key).name.lower()}").handle
         if self._broker.request_meters is not None:
             handler = self._broker.request_meters.measured(key, handler)
+        elif key == ApiKey.PRODUCE and self._repeats is None:
+            self._repeats = import_module("logqueue.broker.repeats").Repeats(self._broker)
         self._handlers[key << 16 | version] = handler
         return handler
 

@@ -78,7 +78,7 @@ def append(broker: Broker, request: ProduceRequest, slot: Slot, refused: Refused
                 result = partition.log.append(records, leader_epoch=LEADER_EPOCH, now_ms=now_ms)
             except KafkaError as error:
                 failure = error
-                answers.append(_failed(part.index, error, asked))
+                answers.append(failed(part.index, error, asked))
                 continue
             base_offset, last_offset, append_time_ms, log_start_offset, _ = result
             if broker.commit.settle(partition, base_offset, last_offset + 1, len(records), durable):
@@ -149,7 +149,7 @@ def _check_transaction(partition: Partition, records: memoryview, refused: Refus
         )
 
 
-def _failed(index: int, error: KafkaError, asked: Partition | None) -> PartitionProduceResponse:
+def failed(index: int, error: KafkaError, asked: Partition | None) -> PartitionProduceResponse:
     """The answer for a batch that is not in the log; `asked` is the partition whose log has looked at it."""
     errors = error.record_errors if isinstance(error, InvalidRecord) else ()
     log_start_offset = -1
@@ -172,7 +172,7 @@ def _settled(response: ProduceResponse, problem: KafkaError | None) -> ProduceRe
     if problem is not None:
         for topic in response.responses:
             topic.partition_responses = [
-                answer if answer.error_code else _failed(answer.index, problem, None)
+                answer if answer.error_code else failed(answer.index, problem, None)
                 for answer in topic.partition_responses
             ]
     return response

@@ -130,6 +130,7 @@ class Session:
         "local_host",
         "peer",
         "principal",
+        "repeat_size",
     )
 
     def __init__(
@@ -170,6 +171,7 @@ class Session:
         self.is_muted = False  # throttled: nothing is served until `unmute`
         self.is_closed = False
         self.door = door
+        self.repeat_size = 0  # how much of the last request its successor repeats; see `broker.repeats`
         self.principal = ANONYMOUS
         self.is_authenticated = True  # TLS and SASL shells set it to False until they know better
 
@@ -308,6 +310,16 @@ class Session:
         slot = Slot(self, header)
         self._slots.append(slot)
         return slot
+
+    def answer(self, answer: bytes) -> bool:
+        """Have an answer leave at once; False if one before it has to be waited for (a slot keeps the order)."""
+        if self._slots or self.is_closed:
+            return False
+        self._output.append(answer)
+        self._output_bytes += len(answer)
+        if len(self._output) == 1:
+            self._on_output()
+        return True
 
     def on_filled(self, slot: Slot) -> None:
         """Move every answer whose turn has come to the output."""

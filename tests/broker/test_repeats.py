@@ -1,0 +1,127 @@
+"""A producer that repeats itself is served by a shortcut: its answers and the log are those of the ordinary way."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from logqueue.broker.repeats import Repeats
+from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
+from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from logqueue.testing import EmbeddedBroker
+from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, produced
+
+TOPICS = ("even", "odder-name")
+PARTITIONS = 3
+BURSTS = 120
+DEPTH = 6
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the shortcut served, for each request that it was asked about."""
+    told: list[bool] = []
+    serve = Repeats.serve
+
+    def watched(self: Repeats, session: object, frame: memoryview) -> bool:
+        told.append(serve(self, session, frame))  # type: ignore[arg-type]
+        return told[-1]
+
+    monkeypatch.setattr(Repeats, "serve", watched)
+    return told
+
+
+def random_batch(random: Random, sequences: dict[int, int]) -> bytes:
+    """Mostly what producers send; sometimes what they should not."""
+    records = bytearray(batch(*(random.randbytes(random.choice((0, 5, 90, 300))) for _ in range(random.randint(1, 3)))))
+    match random.randrange(12):
+        case 0:
+            records[-1] ^= 1  # the checksum fails
+        case 1:
+            del records[random.randrange(len(records)) :]
+        case 2:
+            records[22] |= 0x10  # transactional, and nobody began a transaction
+        case 3:
+            return batch(b"x" * 2_000)  # above max.message.bytes
+        case 4 | 5 | 6:
+            producer = random.choice((11, 12))
+            sequence = sequences.get(producer, 0) + random.choice((0, 0, 0, -1, 3))
+            sequences[producer] = max(sequence, 0) + 1
+            return batch(b"in order", producer_id=producer, producer_epoch=0, base_sequence=max(sequence, 0))
+    return bytes(records)
+
+
+def random_burst(random: Random, ids: dict[str, bytes], sequences: dict[int, int]) -> list[tuple[int, ProduceRequest]]:
+    """Requests of one producer without waiting for answers; most differ in their batch alone."""
+    version, acks = random.choice((8, 9, 10, 12, 13, 13, 13)), random.choice((1, 1, -1, -1, 2))
+    name, index = random.choice(TOPICS), random.choice((0, 0, 1, PARTITIONS))
+    burst = []
+    for _ in range(random.randint(1, DEPTH)):
+        indexes = (index,) if random.random() < 0.8 else (1, 0)
+        partitions = [
+            PartitionProduceData(index=at, records=memoryview(random_batch(random, sequences))) for at in indexes
+        ]
+        topic = TopicProduceData(name=name, topic_id=ids[name], partition_data=partitions)
+        burst.append((version, ProduceRequest(acks=acks, timeout_ms=1_000, topic_data=[topic])))
+    return burst
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_shortcut_answers_byte_for_byte_as_the_ordinary_way(seed: int, tmp_path: Path, served: list[bool]) -> None:
+    with EmbeddedBroker(tmp_path / "a") as broker, Wire(broker.bootstrap) as wire:
+        for name in TOPICS:
+            create(wire, name, partitions=PARTITIONS, max_message_bytes="1000")
+        wanted = [MetadataRequestTopic(name=name) for name in TOPICS]
+        ids = {topic.name: topic.topic_id for topic in wire.call(12, MetadataRequest(topics=wanted)).topics}
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    random = Random(seed)
+    sequences: dict[int, int] = {}
+    with (
+        EmbeddedBroker(tmp_path / "a") as quick,
+        EmbeddedBroker(tmp_path / "b", metrics_port=0) as ordinary,  # its requests are measured: no shortcut
+        Wire(quick.bootstrap) as first,
+        Wire(ordinary.bootstrap) as second,
+    ):
+        for _ in range(BURSTS):
+            requests = random_burst(random, ids, sequences)
+            for wire in (first, second):
+                wire.socket.sendall(b"".join(wire.encode(version, request) for version, request in requests))
+            for _ in requests:
+                answers = [wire.read_exactly(struct.unpack(">i", wire.read_exactly(4))[0]) for wire in (first, second)]
+                assert answers[0] == answers[1]
+        for name in TOPICS:
+            for partition in range(PARTITIONS):
+                logs = [wire.call(11, fetch_request(name, 0, partition=partition)) for wire in (first, second)]
+                stored = [bytes(log.responses[0].partitions[0].records or b"") for log in logs]
+                assert stored[0] == stored[1]
+    assert served.count(True) > BURSTS / 2
+    assert served.count(False) > BURSTS
+
+
+def test_a_topic_made_anew_is_not_taken_for_the_one_before(tmp_path: Path, served: list[bool]) -> None:
+    with EmbeddedBroker(tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        assert [produced(wire, "t", batch(b"old"), acks=1).base_offset for _ in range(3)] == [0, 1, 2]
+        wire.call(5, DeleteTopicsRequest(topic_names=["t"], timeout_ms=1_000))
+        assert produced(wire, "t", batch(b"to nobody"), acks=1).error_code == 3
+        create(wire, "t")
+        assert [produced(wire, "t", batch(b"new"), acks=1).base_offset for _ in range(3)] == [0, 1, 2]
+    asked = ["old", "old", "delete", "to nobody", "create", "new", "new", "new"]
+    assert [what for what, is_short in zip(asked, served, strict=True) if is_short] == ["old", "old", "new", "new"]
+
+
+def test_answers_keep_their_order_behind_one_that_waits_for_the_disk(tmp_path: Path, served: list[bool]) -> None:
+    with EmbeddedBroker(tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        for acks in (1, -1):
+            produced(wire, "t", batch(b"known now"), acks=acks)
+        numbers = [wire.send(9, produce_request("t", batch(b"n"), acks=acks)) for acks in (1, -1, 1, 1, -1, 1)]
+        answers = [wire.receive() for _ in numbers]
+        assert [number for number, _ in answers] == numbers
+        assert [answer.responses[0].partition_responses[0].base_offset for _, answer in answers] == [2, 3, 4, 5, 6, 7]
+    assert served[-6:] == [True] * 6
