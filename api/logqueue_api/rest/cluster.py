@@ -18,7 +18,7 @@ from aiokafka.errors import (
     NodeNotReadyError,
     NotCoordinatorForGroupError,
 )
-from logqueue_consumers import offset_map
+from logqueue_consumers.group_progress import behind
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
@@ -36,7 +36,7 @@ _KNOWN_STATES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A group in one partition. `incomplete` counts what is not finished, whatever the order it finished in."""
+    """A group in one partition; see `group_progress.Behind`."""
 
     at: TopicPartition
     committed: int | None
@@ -216,13 +216,10 @@ class Cluster:
             self._idle.append(reader)
 
 
-def _progress(at: TopicPartition, committed: Any, start: int, end: int) -> Progress:
-    if committed is None:
-        return Progress(at=at, committed=None, end=end, lag=end - start, incomplete=end - start)
-    base = committed.offset
-    finished = sum(min(run.end, end) - run.start for run in offset_map.decode(committed.metadata or "", base=base))
-    lag = max(end - max(base, start), 0)
-    return Progress(at=at, committed=base, end=end, lag=lag, incomplete=max(lag - finished, 0))
+def _progress(at: TopicPartition, found: Any, start: int, end: int) -> Progress:
+    committed = None if found is None else int(found.offset)
+    left = behind(start=start, end=end, committed=committed, metadata="" if found is None else found.metadata or "")
+    return Progress(at=at, committed=committed, end=end, lag=left.lag, incomplete=left.incomplete)
 
 
 async def _read_slice(

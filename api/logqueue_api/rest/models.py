@@ -144,6 +144,13 @@ class QueueList(BaseModel):
     items: list[QueueDocument]
 
 
+LAG = (
+    "Offsets from the commit to the end; 0 once everything has run. What no worker has read yet counts with the "
+    "markers of transactions."
+)
+INCOMPLETE = "The lag less what is finished above the commit."
+
+
 class PartitionProgress(BaseModel):
     """How far a group has come in one partition."""
 
@@ -151,8 +158,8 @@ class PartitionProgress(BaseModel):
     partition: int
     committed: int | None
     end: int
-    lag: int
-    incomplete: int = Field(description="Records not finished yet: the lag less what is finished above the commit.")
+    lag: int = Field(description=LAG)
+    incomplete: int = Field(description=INCOMPLETE)
 
 
 class GroupDocument(BaseModel):
@@ -162,8 +169,8 @@ class GroupDocument(BaseModel):
     state: str
     protocol_type: str
     members: int
-    lag: int
-    incomplete: int
+    lag: int = Field(description=LAG)
+    incomplete: int = Field(description=INCOMPLETE)
     queues: list[str]
     oldest_queued_at: str | None
     oldest_queued_age_s: float | None

@@ -55,7 +55,10 @@ async def list_groups(services: ServicesOf) -> Response:
     summary="A consumer group's lag and unfinished jobs",
 )
 async def get_group(group: str, services: ServicesOf) -> Response:
-    """`lag` counts records behind the commit; `incomplete` leaves out those that finished before their turn."""
+    """`incomplete` is what is left to do: jobs finish in any order, so the commit may lie far behind what is done.
+
+    Parked jobs and retries that wait count; once everything has run it is 0.
+    """
     names = services.settings.topics
     queues = {job.queue for job in services.view.catalogue.jobs if job.group == group}
     found = await services.cluster.group(group, topics=_topics_of(names, queues, group))

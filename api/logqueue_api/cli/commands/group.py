@@ -83,7 +83,7 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 
 async def _group(log: Log, name: str) -> dict[str, Any]:
-    """A group as JSON: `lag` counts records after the committed offset, `incomplete` those not in its offset map."""
+    """A group as JSON; for `lag` and `incomplete` see `group_progress.Behind`."""
     partitions = await _partitions(log, name)
     described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
     _code, _name, state, _type, _protocol, members, *_ = described
@@ -98,25 +98,25 @@ async def _group(log: Log, name: str) -> dict[str, Any]:
 
 
 async def _partitions(log: Log, group: str) -> list[dict[str, Any]]:
-    from logqueue_consumers import offset_map
+    from logqueue_consumers.group_progress import behind
 
     committed = await log.offsets(group)
     present = await log.topics()
     places = [place for place in sorted(committed) if place.topic in present]
+    starts = await log.consumer.beginning_offsets(places) if places else {}
     ends = await log.consumer.end_offsets(places) if places else {}
     parts = []
     for place in places:
         offset, text = committed[place]
-        lag = max(ends[place] - offset, 0)
-        finished = sum(run.end - run.start for run in offset_map.decode(text or "", base=offset))
+        left = behind(start=starts[place], end=ends[place], committed=offset, metadata=text or "")
         parts.append(
             {
                 "topic": place.topic,
                 "partition": place.partition,
                 "committed": offset,
                 "end": ends[place],
-                "lag": lag,
-                "incomplete": max(lag - finished, 0),
+                "lag": left.lag,
+                "incomplete": left.incomplete,
             }
         )
     return parts
