@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from logqueue.ids import TopicPartition
+from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
 from tests.crash.client import Client, Refused
 from tests.soak.broker_process import BrokerProcess
 from tests.soak.checker import Anomaly, Checker, report
@@ -258,8 +259,17 @@ class KillRun:
             ]
             if not behind:
                 return
-            assert time.monotonic() < deadline, f"stuck: (group, partition, offset) {behind}, the ends are {ends}"
+            if time.monotonic() > deadline:
+                states = {group: self._state(client, group) for group in groups}
+                raise AssertionError(
+                    f"stuck: (group, partition, offset) {behind}, the ends are {ends}, groups {states}"
+                )
             time.sleep(0.2)
+
+    def _state(self, client: Client, group: str) -> str:
+        """What the broker says of a classic group and its members (of another: that it is none)."""
+        (told,) = client.wire.call(5, DescribeGroupsRequest(groups=[group])).groups
+        return f"{told.group_state} {sorted(member.client_id for member in told.members)}"
 
     def _committed(self, client: Client, group: str, partition: int) -> int:
         try:
