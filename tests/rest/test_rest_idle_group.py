@@ -49,7 +49,7 @@ class Asked:
         return (await asyncio.to_thread(self._api.http.get, path)).json()
 
     async def metric(self, name: str, wanted: list[float]) -> None:
-        """Wait until this group's series of a metric have these values (there are none while the log does not answer)."""
+        """Wait until this group's series of a metric have these values (none while the log is away)."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 text = (await asyncio.to_thread(self._api.http.get, "/metrics")).text
