@@ -74,6 +74,11 @@ class ScheduleBook:
                 return self.declared[app][name]
         return None
 
+    def removed(self) -> list[Schedule]:
+        """Schedules that code declares and an operator has removed, by name: taking his word back restores them."""
+        gone = (self.declared_as(name) for name, override in self.overrides.items() if override.schedule is None)
+        return sorted((schedule for schedule in gone if schedule is not None), key=lambda schedule: schedule.name)
+
     def names(self) -> set[str]:
         """Every name that a record speaks of."""
         declared = {name for schedules in self.declared.values() for name in schedules}

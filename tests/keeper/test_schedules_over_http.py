@@ -63,6 +63,28 @@ def test_schedules_are_listed_set_paused_run_and_removed(api: ApiProcess, kafka:
     api.until(lambda: not {"often", "nightly"} & schedules(api).keys(), "removed")
 
 
+def test_a_declared_schedule_that_was_removed_or_set_over_comes_back_as_declared(api: ApiProcess, kafka: Kafka) -> None:  # noqa: F811
+    publish(kafka, "yearly")
+    api.until(lambda: "yearly" in schedules(api), "known")
+    assert "nothing to restore" in post(api, "/v1/schedules/yearly:restore", 409)["detail"]
+    assert post(api, "/v1/schedules/yearly:remove")["declared"] is True
+    api.until(lambda: "yearly" not in schedules(api), "removed")
+    assert "restore brings it back" in post(api, "/v1/schedules/yearly:pause", 404)["detail"]
+    gone = api.http.get("/v1/schedules", params={"removed": "true"}).json()["items"]
+    assert ("yearly", "removed") in {(item["name"], item["source"]) for item in gone}
+    post(api, "/v1/schedules/yearly:restore")
+    api.until(lambda: "yearly" in schedules(api), "restored")
+    assert (schedules(api)["yearly"]["source"], schedules(api)["yearly"]["cron"]) == ("declared", "0 3 * * *")
+    post(api, "/v1/schedules/yearly:set", type="mail.bulk", every="10m", args={"n": 1})
+    api.until(lambda: schedules(api)["yearly"]["source"] == "set", "set over")
+    post(api, "/v1/schedules/yearly:restore")
+    api.until(lambda: schedules(api)["yearly"]["source"] == "declared", "restored")
+    post(api, "/v1/schedules/own:set", type="mail.bulk", every="10m", args={"n": 1})
+    api.until(lambda: "own" in schedules(api), "set")
+    assert "no code declares" in post(api, "/v1/schedules/own:restore", 409)["detail"]
+    assert post(api, "/v1/schedules/own:remove")["declared"] is False
+
+
 def test_what_cannot_be_a_schedule_is_refused_with_its_reason(api: ApiProcess, kafka: Kafka) -> None:  # noqa: F811
     publish(kafka, "weekly")
     api.until(lambda: "weekly" in schedules(api), "known")
@@ -100,3 +122,8 @@ def test_the_command_line_sets_and_lists_schedules(api: ApiProcess, kafka: Kafka
     command("pause", "hourly")
     api.until(lambda: schedules(api)["hourly"]["paused"], "paused")
     assert "no schedule 'other'" in command("rm", "other", code=4)
+    assert "schedule restore monthly" in command("rm", "monthly")
+    api.until(lambda: "monthly" not in schedules(api), "removed")
+    assert "monthly" in command("ls", "--removed")
+    command("restore", "monthly")
+    api.until(lambda: "monthly" in schedules(api), "restored")

@@ -1,11 +1,11 @@
-"""/v1/schedules: what recurs. List, show, set, pause, resume, run now, remove; the keeper obeys at once."""
+"""/v1/schedules: what recurs. List, show, set, pause, resume, run now, remove, restore; the keeper obeys at once."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from logqueue_consumers.outgoing import Outgoing
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
@@ -80,7 +80,7 @@ class ScheduleEntry(BaseModel):
     overlap: str
     jitter: str | None
     app: str | None
-    source: str = Field(description="declared, set")
+    source: str = Field(description="declared, set, removed (code declares it; restore brings it back)")
     paused: bool
     paused_by: str | None
     next_at: str | None
@@ -105,6 +105,7 @@ class ScheduleReceipt(BaseModel):
     by: str
     at: str
     job: str | None = Field(description="run: the id of the job that will be made")
+    declared: bool = Field(description="Code declares a schedule of this name: `restore` brings it back.")
 
 
 MODELS = (ScheduleRequest, NoFields)
@@ -112,10 +113,13 @@ MODELS = (ScheduleRequest, NoFields)
 
 
 @router.get("/v1/schedules", responses=answers(ScheduleList, 503), summary="Cron schedules")
-async def list_schedules(services: ServicesOf) -> Response:
+async def list_schedules(
+    services: ServicesOf,
+    removed: Annotated[bool, Query(description="Instead those that code declares and somebody has removed.")] = False,
+) -> Response:
     """All schedules, declared in code or set, with their next and last run."""
     book = await _book(services)
-    return json_answer({"items": [_entry(book, schedule) for schedule in book]})
+    return json_answer({"items": [_entry(book, schedule) for schedule in (book.removed() if removed else book)]})
 
 
 @router.get("/v1/schedules/{name}", responses=answers(ScheduleEntry, 404, 503), summary="One schedule")
@@ -183,12 +187,25 @@ async def run_schedule(name: str, request: Request, services: ServicesOf) -> Res
 
 
 async def remove_schedule(name: str, request: Request, services: ServicesOf) -> Response:
-    """The schedule ends. One that code declares stays removed until it is set again, or no longer declared."""
+    """The schedule ends. One that code declares stays removed until `restore`, or until it is set again."""
     book = await _nothing(name, request, services)
     at_ms = services.clock.time_ms()
     is_declared = book.declared_as(name) is not None
     value = encode(Override(removed=True, by=actor_of(request), at=at_ms)) if is_declared else None
-    return await _write("remove", name, SCHEDULE + name, value, request, services, at_ms=at_ms)
+    return await _write("remove", name, SCHEDULE + name, value, request, services, at_ms=at_ms, declared=is_declared)
+
+
+async def restore_schedule(name: str, request: Request, services: ServicesOf) -> Response:
+    """What code declares under this name holds again: it was removed, or another one was set above it."""
+    read_model(NoFields, await _body(request, services) or b"{}")
+    book = await _book(services)
+    if book.declared_as(name) is None:
+        _known(book, name)
+        raise Problem(409, f"no code declares schedule {name!r}: it was set, so only setting it makes it again")
+    if name not in book.overrides:
+        raise Problem(409, f"schedule {name!r} stands as code declares it: there is nothing to restore")
+    at_ms = services.clock.time_ms()
+    return await _write("restore", name, SCHEDULE + name, None, request, services, at_ms=at_ms, declared=True)
 
 
 _ROUTES: tuple[tuple[str, Any, type[BaseModel], str], ...] = (
@@ -197,6 +214,7 @@ _ROUTES: tuple[tuple[str, Any, type[BaseModel], str], ...] = (
     ("resume", resume_schedule, NoFields, "Resume a schedule"),
     ("run", run_schedule, NoFields, "Run a schedule once now"),
     ("remove", remove_schedule, NoFields, "Remove a schedule"),
+    ("restore", restore_schedule, NoFields, "Bring back the schedule that code declares"),
 )
 for verb, handler, model, summary in _ROUTES:
     router.post(
@@ -215,6 +233,8 @@ async def _book(services: Services) -> ScheduleBook:
 def _known(book: ScheduleBook, name: str) -> Schedule:
     schedule = book.schedule(name)
     if schedule is None:
+        if book.declared_as(name) is not None:
+            raise Problem(404, f"schedule {name!r} was removed; code declares it, and restore brings it back")
         names = [known.name for known in book]
         raise Problem(404, f"there is no schedule {name!r}; there are: {', '.join(names[:20]) or 'none'}")
     return schedule
@@ -242,12 +262,13 @@ async def _write(
     *,
     at_ms: int,
     job: str | None = None,
+    declared: bool = False,
 ) -> Response:
     by, writer, names = actor_of(request), services.operator.writer, services.settings.topics
     await writer.learn([names.schedules_spec(), names.audit_spec()])
     await writer.note(f"schedule-{verb}/{name}", by=by, at_ms=at_ms, facts={"key": key})
     await writer.write([], records=[Outgoing(names.schedules, PARTITION, key.encode(), value, [], at_ms)])
-    document = {"name": name, "verb": verb, "by": by, "at": time_text(at_ms * 1000), "job": job}
+    document = {"name": name, "verb": verb, "by": by, "at": time_text(at_ms * 1000), "job": job, "declared": declared}
     return json_answer(document, status=202)
 
 
@@ -258,7 +279,7 @@ def _entry(book: ScheduleBook, schedule: Schedule) -> dict[str, Any]:
     last_ms = state.last if state is not None else None
     return {
         **schedule.describe(),
-        "source": "set" if name in book.overrides else "declared",
+        "source": _source(book, name),
         "paused": pause is not None,
         "paused_by": pause.by if pause is not None else None,
         "next_at": None if next_ms is None else time_text((next_ms + schedule.delay_of(next_ms)) * 1000),
@@ -268,3 +289,10 @@ def _entry(book: ScheduleBook, schedule: Schedule) -> dict[str, Any]:
         "fired": state.fired if state is not None else 0,
         "skipped": state.skipped if state is not None else 0,
     }
+
+
+def _source(book: ScheduleBook, name: str) -> str:
+    override = book.overrides.get(name)
+    if override is None:
+        return "declared"
+    return "set" if override.schedule is not None else "removed"

@@ -1,4 +1,7 @@
-"""Cron schedules: list, show, set, pause, resume, run one now, remove."""
+"""Cron schedules: list, show, set, pause, resume, run one now, remove, restore.
+
+What is set here stands above what code declares under the same name, a removal too: `restore` takes either back.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,24 @@ TOLD = {
     "pause": "no run begins by itself until resume",
     "resume": "runs begin again, with the next time",
     "run-now": "one run begins at once",
-    "rm": "the schedule ends, also one that code declares",
+    "rm": "the schedule ends; one that code declares comes back with restore",
+    "restore": "what code declares holds again: after rm, or after set",
 }
-VERBS = {"pause": "pause", "resume": "resume", "run-now": "run", "rm": "remove"}
-DONE = {"pause": "is paused", "resume": "goes on", "run-now": "runs", "rm": "is removed"}
+VERBS = {"pause": "pause", "resume": "resume", "run-now": "run", "rm": "remove", "restore": "restore"}
+DONE = {
+    "pause": "is paused",
+    "resume": "goes on",
+    "run-now": "runs",
+    "rm": "is removed",
+    "restore": "is as code declares it",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|show|set|pause|resume|run-now|rm")
-    add_stack(verbs.add_parser("ls", help="schedules with their next and last run"))
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|show|set|pause|resume|run-now|rm|restore")
+    ls = verbs.add_parser("ls", help="schedules with their next and last run")
+    ls.add_argument("--removed", action="store_true", help="instead those that code declares and rm has ended")
+    add_stack(ls)
     show = verbs.add_parser("show", help="one schedule")
     show.add_argument("name", metavar="NAME")
     add_stack(show)
@@ -57,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     api, output = ApiClient(find_stack(options)), Output(is_json=options.json)
     if options.verb == "ls":
-        items = [{**item, "rhythm": _rhythm(item), "state": _state(item)} for item in api.get("/v1/schedules")["items"]]
+        found = api.get("/v1/schedules", {"removed": "true"} if options.removed else None)["items"]
+        items = [{**item, "rhythm": _rhythm(item), "state": _state(item)} for item in found]
         columns = [
             Column("name", "NAME"),
             Column("rhythm", "WHEN"),
@@ -80,7 +93,10 @@ def run(options: argparse.Namespace) -> int:
         output.event(answer, f"{options.name} is set")
         return ExitCode.OK
     answer = api.post(f"{path}:{VERBS[options.verb]}", {}, by=actor(options))
-    output.event(answer, f"{options.name} {DONE[options.verb]}" + (f": {answer['job']}" if answer["job"] else ""))
+    told = f"{options.name} {DONE[options.verb]}" + (f": {answer['job']}" if answer["job"] else "")
+    if options.verb == "rm" and answer["declared"]:
+        told += f"; code declares it: `logqueue schedule restore {options.name}` brings it back"
+    output.event(answer, told)
     return ExitCode.OK
 
 
