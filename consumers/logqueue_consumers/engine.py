@@ -289,6 +289,14 @@ class JobEngine:
 
     # --- outcomes; called by the runners ---
 
+    def ends_expired(self, job: Job) -> bool:
+        """End a job that has waited (for its lane, a limit, a retry, a runner) until after its expiry."""
+        if self._is_shadow or job.headers.expires_ms is None or job.headers.expires_ms > self._clock.time_ms():
+            return False
+        job.is_over = True
+        self._end(Outcome(job, State.EXPIRED, self._now_us(), finishes=True), job)
+        return True
+
     def started(self, job: Job) -> None:
         """The handler begins."""
         self.outbox.start(job)

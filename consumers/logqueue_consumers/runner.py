@@ -61,6 +61,10 @@ class Interrupted(Enum):
 class Results(Protocol):
     """Who is told how a job's attempt ended (the engine, and a list in tests)."""
 
+    def ends_expired(self, job: Job) -> bool:
+        """A job with an expiry is about to begin: whether it is too late, and the job has ended."""
+        ...
+
     def started(self, job: Job) -> None:
         """The handler begins."""
         ...
@@ -240,11 +244,14 @@ class RunnerPool:
             job = ready.popleft()
             if job is None or job.partition.is_stopping:
                 continue
-            await self._run_one(runner, job)
-            if self._is_marked():
-                # What a job set in context variables must not reach the next one: a fresh task goes on.
-                self._start_task(runner)
-                return
+            if job.headers.expires_ms is not None and self._results.ends_expired(job):
+                self._is_over(job)
+            else:
+                await self._run_one(runner, job)
+                if self._is_marked():
+                    # What a job set in context variables must not reach the next one: a fresh task goes on.
+                    self._start_task(runner)
+                    return
             turns -= 1
             if turns == 0:
                 turns = SLICE_JOBS
@@ -281,13 +288,16 @@ class RunnerPool:
             results.succeeded(job, result)
         finally:
             runner.job = None
-            if self.on_ended is not None:
-                self.on_ended(job)
             if runner.reason is not None or runner.is_timed_out:
                 self._forget_cancel(runner)
-            if self._waiters:
-                for waiter in self._waiters:
-                    waiter.set()
+            self._is_over(job)
+
+    def _is_over(self, job: Job) -> None:
+        if self.on_ended is not None:
+            self.on_ended(job)
+        if self._waiters:
+            for waiter in self._waiters:
+                waiter.set()
 
     async def _call(self, runner: Runner, definition: JobDefinition[..., Any], job: Job) -> Any:
         arguments = job.arguments

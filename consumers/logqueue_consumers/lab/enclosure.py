@@ -36,10 +36,12 @@ class Enclosure:
         self.roots: list[asyncio.Task[Any]] = []
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.transports: WeakSet[Any] = WeakSet()
+        self.protocols: WeakSet[Any] = WeakSet()
 
-    def add(self, transport: Any) -> None:
+    def add(self, transport: Any, protocol: Any) -> None:
         """A connection was opened; one that comes too late is cut at once."""
         self.transports.add(transport)
+        self.protocols.add(protocol)
         if not self.is_alive:
             transport.abort()
 
@@ -65,12 +67,22 @@ class Enclosure:
                 for task in rest:
                     task.cancel()
             await asyncio.wait(rest, timeout=ROUND_S)
+        for protocol in list(self.protocols):
+            _drop_received(protocol)
         for task in list(self.tasks):
             if task.done() and not task.cancelled():
                 task.exception()  # asyncio prints what nobody asks for
 
     def _running(self) -> set[asyncio.Task[Any]]:
         return {task for task in self.tasks if not task.done()}
+
+
+def _drop_received(protocol: Any) -> None:
+    """Nobody reads what came last: with it in its buffer a stream counts as open, and whoever made it complains."""
+    reader = getattr(protocol, "_stream_reader", None)
+    if isinstance(reader, asyncio.StreamReader):
+        reader.feed_eof()
+        reader._buffer.clear()  # type: ignore[attr-defined]
 
 
 class EnclosedLoop:
@@ -93,7 +105,7 @@ class EnclosedLoop:
             if not inside.is_alive:
                 raise ConnectionAbortedError("the process is dead")
             transport, protocol = await connect(*args, **options)
-            inside.add(transport)
+            inside.add(transport, protocol)
             return transport, protocol
 
         loop.create_connection = create_connection

@@ -127,7 +127,8 @@ class JobLab:
         async with AsyncExitStack() as stack:
             settings = self._settings(stack)
             self.app.check()
-            stack.enter_context(self.app.placed_on(settings, clock=self.clock))
+            group = settings.topic_prefix + self.app.group  # another lab may test the same app on the same log
+            stack.enter_context(self.app.placed_on(settings, group=group, clock=self.clock))
             stack.enter_context(EnclosedLoop())
             stack.push_async_callback(self.app.close)
             await self.app.client()

@@ -1,0 +1,229 @@
+"""Generated histories: jobs of all kinds are sent, fail, hang, snooze, are cancelled; workers crash, come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from logqueue_consumers.lab.job_lab import JobLab
+
+from logqueue import App, Limit, Retry, Unique
+from logqueue.jobs.errors import Permanent, Snooze
+from tests.lab.history import (
+    ATTEMPTS,
+    BURST,
+    FIRST_RETRY_S,
+    RATE_PER_S,
+    RUNNING_LIMIT,
+    SNOOZES_S,
+    TIMEOUT_MS,
+    Crash,
+    History,
+    Run,
+    Sent,
+    shown,
+)
+
+MAX_WORKERS = 3
+LAST_STEPS = ("15m", "1h", "1h", "1h")
+"""Longer than any job can take: three time-outs and two retries, or what is sent with the longest delay."""
+DAYS_BACK = 30
+"""Where the log refuses records from the future, histories play in the past."""
+
+tenants = st.sampled_from(["a", "b"])
+plans = st.lists(st.sampled_from(["ok", "fail", "fail", "hang", "fatal", *SNOOZES_S]), max_size=3)
+delays = st.sampled_from([0, 0, 0, 0, 5, 120, 7200])
+lives = st.sampled_from([None, None, None, None, 8, 900])
+"""How long after the sending a job expires (s)."""
+jobs = st.tuples(
+    st.sampled_from(sorted(FIRST_RETRY_S)), tenants, plans, delays, lives, st.sampled_from([False, False, True])
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """One history; `bootstrap` is the log that histories share, `processing` what the workers promise."""
+
+    bootstrap = ""
+    processing = "exactly_once"
+    is_in_past = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.history = History()
+        self.plans: dict[int, list[str]] = {}
+        self.keyed: dict[str, int] = {}
+        self.released = asyncio.Event()
+        self.app = self._app()
+        now = datetime.now(UTC) - timedelta(days=DAYS_BACK) if self.is_in_past else None
+        self.lab = JobLab(self.app, bootstrap=self.bootstrap, patience="20ms", now=now)
+        self.is_open = False
+
+    @initialize()
+    def open(self) -> None:
+        """The log is there, and one worker."""
+        self.runner.run(self.lab.__aenter__())
+        self.is_open = True
+
+    def _app(self) -> App:
+        app = App("histories", processing=self.processing)
+        app.queue("ordered", order="tenant", partitions=2)
+        limits = [Limit(by="tenant", running=RUNNING_LIMIT)]
+        app.queue("limited", order="none", partitions=2, limits=limits, priorities={"high": 3, "normal": 1})
+        app.queue("rated", order="none", partitions=2, limits=[Limit(by="tenant", rate=f"{RATE_PER_S}/s", burst=BURST)])
+        app.queue("single", order="none", partitions=2)
+        for queue, first_s in FIRST_RETRY_S.items():
+            app.job(
+                f"{queue}.work",
+                queue=queue,
+                timeout=TIMEOUT_MS / 1000,
+                retry=Retry(ATTEMPTS, first=first_s, cap="1h", jitter=0.0, crashes=50),
+                unique=Unique(fields=[]) if queue == "single" else None,
+            )(self._handler())
+        return app
+
+    def _handler(self) -> Any:
+        async def work(ctx: Any, *, number: int) -> dict[str, int]:
+            history, plan = self.history, self.plans[number]
+            step = plan.pop(0) if plan else "ok"
+            run = Run(number, ctx.attempt, step, self.lab.clock.time_ms(), history.tick())
+            history.runs.append(run)
+            history.sent[number].runs.append(run)
+            try:
+                if step == "hang":
+                    await self.released.wait()
+            except asyncio.CancelledError:
+                run.is_cancelled = True
+                raise
+            finally:
+                run.ended_ms, run.ended_at = self.lab.clock.time_ms(), history.tick()
+            if step == "fail":
+                raise ConnectionError("planned")
+            if step == "fatal":
+                raise Permanent("planned")
+            if step in SNOOZES_S:
+                raise Snooze(SNOOZES_S[step])
+            return {"number": number}
+
+        return work
+
+    # --- what happens ---
+
+    @rule(jobs=st.lists(jobs, min_size=1, max_size=5))
+    def submit(self, jobs: list[tuple[str, str, list[str], int, int | None, bool]]) -> None:
+        """Jobs are sent at once."""
+        self.runner.run(self.app.send_many([self._prepare(*job) for job in jobs]))
+
+    def _prepare(self, queue: str, tenant: str, plan: list[str], delay: int, life: int | None, is_flagged: bool) -> Any:
+        """A job; a flagged one has a key that others have too, or a priority."""
+        now_ms = self.lab.clock.time_ms()
+        options: dict[str, Any] = {"delay": delay} if delay else {}
+        if life is not None and life > delay:
+            options["expires"] = life
+        number = len(self.history.sent)
+        if is_flagged and queue == "limited":
+            options["priority"] = "high"
+        elif is_flagged and queue == "ordered":
+            options["idempotency_key"] = key = f"{tenant}/{now_ms // 43_200_000}"
+            number = self.keyed.setdefault(key, number)
+        prepared = self.app.jobs[f"{queue}.work"].with_(tenant=tenant, **options).prepare(number=number)
+        if number not in self.history.sent:
+            self.plans[number] = list(plan)
+            self.history.sent[number] = Sent(
+                number=number,
+                id=str(prepared.id),
+                queue=queue,
+                tenant=tenant,
+                not_before_ms=now_ms + delay * 1000,
+                is_delayed=delay > 0,
+                expires_ms=now_ms + life * 1000 if "expires" in options and life is not None else None,
+            )
+        return prepared
+
+    @rule()
+    def settle(self) -> None:
+        """Everything that is due runs."""
+        self.runner.run(self.lab.advance(0))
+
+    @rule(seconds=st.sampled_from([1, 5, 9, 15, 300, 3600]))
+    def pass_time(self, seconds: int) -> None:
+        """Time passes."""
+        self.runner.run(self.lab.advance(seconds))
+
+    @rule()
+    def release(self) -> None:
+        """What hangs goes on."""
+        self.runner.run(self._release())
+
+    async def _release(self) -> None:
+        self.released.set()
+        await asyncio.sleep(0)
+        self.released.clear()
+
+    @rule(place=st.integers(0, MAX_WORKERS - 1), wait_ms=st.sampled_from([0, 0, 2, 10]), is_replaced=st.booleans())
+    def crash(self, place: int, wait_ms: int, is_replaced: bool) -> None:
+        """A worker is killed, perhaps in the middle of something."""
+        self.runner.run(self._crash(place, wait_ms, is_replaced))
+
+    async def _crash(self, place: int, wait_ms: int, is_replaced: bool) -> None:
+        workers = self.lab.workers
+        await asyncio.sleep(wait_ms / 1000)
+        await self.lab.crash_worker(workers[place % len(workers)], replace=False)
+        is_alone = len(workers) == 1
+        crash = Crash(self.history.tick(), is_alone, {})
+        self.history.crashes.append(crash)
+        crash.written = {job.id: job.history for job in await self.lab.jobs()}
+        if is_alone or is_replaced:
+            if not is_alone:
+                self.history.rebalances.append(self.history.tick())
+            await self.lab.start_worker()
+
+    @precondition(lambda self: self.is_open and len(self.lab.workers) < MAX_WORKERS)
+    @rule()
+    def join(self) -> None:
+        """One more worker comes."""
+        self.history.rebalances.append(self.history.tick())
+        self.runner.run(self.lab.start_worker())
+
+    @precondition(lambda self: self.is_open and len(self.lab.workers) > 1)
+    @rule(place=st.integers(0, MAX_WORKERS - 1), hurry=st.booleans())
+    def leave(self, place: int, hurry: bool) -> None:
+        """A worker goes in good order."""
+        workers = self.lab.workers
+        self.history.rebalances.append(self.history.tick())
+        self.runner.run(self.lab.stop_worker(workers[place % len(workers)], hurry=hurry))
+
+    @precondition(lambda self: self.is_open and self.history.sent)
+    @rule(place=st.integers(0, 100))
+    def cancel(self, place: int) -> None:
+        """Somebody cancels a job, whatever it does."""
+        sent = list(self.history.sent.values())
+        chosen = sent[place % len(sent)]
+        chosen.is_cancelled = True
+        self.runner.run(self.lab.cancel(chosen.id))
+
+    # --- the end ---
+
+    def teardown(self) -> None:
+        """Let everything end, and compare."""
+        try:
+            if self.is_open:
+                self.runner.run(self._finish())
+        finally:
+            if self.is_open:
+                self.runner.run(self.lab.__aexit__(None, None, None))
+            self.runner.close()
+
+    async def _finish(self) -> None:
+        """Nothing hangs any more and time passes: everything has to end."""
+        for plan in self.plans.values():
+            plan[:] = ["ok" if step == "hang" else step for step in plan]
+        for step in LAST_STEPS:
+            await self._release()
+            await self.lab.advance(step)
+        found = {job.id: job for job in await self.lab.jobs()}
+        problems = self.history.problems(found)
+        assert not problems, "\n".join([*problems, shown(self.history, found)])
