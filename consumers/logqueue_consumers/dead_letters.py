@@ -10,7 +10,6 @@ left in a topic of its own.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +41,7 @@ from logqueue_consumers.control.letters import (
 from logqueue_consumers.control.pace import STEP_S, Pace, Tally
 from logqueue_consumers.control.rounds import Round, round_records
 from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topic_scan import read_to_end
 
 __all__ = [
     "DeadLetter",
@@ -58,8 +58,6 @@ MAX_LISTED = 10_000
 MAX_CHOSEN = 100_000
 """Letters that one replay or discard takes: their places are kept in memory."""
 MAX_CHOSEN_BYTES = 256 * 1024 * 1024
-READ_TIMEOUT_S = 30.0
-"""Longest wait for the next records of a topic that is not at its end."""
 
 Edit = Callable[[Round], Round]
 
@@ -143,7 +141,7 @@ class DeadLetters:
             return found
         reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
-            async for record in _read_to_end(reader, control, topics[control]):
+            async for record in read_to_end(reader, control, topics[control]):
                 key = (record.key or b"").decode("utf-8", "replace")
                 if key.startswith(DEFINITION) and record.value is not None:
                     found[key] = record.value
@@ -280,9 +278,9 @@ class DeadLetters:
         reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
             if self._names.control in topics:
-                async for record in _read_to_end(reader, self._names.control, topics[self._names.control]):
+                async for record in read_to_end(reader, self._names.control, topics[self._names.control]):
                     deeds.apply(record.key, record.value)
-            async for record in _read_to_end(reader, self.topic, topics[self.topic]):
+            async for record in read_to_end(reader, self.topic, topics[self.topic]):
                 yield read_letter(record, queue=self._queue, group=self._group, deeds=deeds), record
         except (KafkaError, TimeoutError) as error:
             raise DeadLettersUnreadable(f"Topic {self.topic} cannot be read now: {error!r}") from None
@@ -331,28 +329,6 @@ class StatusNews:
                     self._tally.note(self._codec.decode(record.value))
                 except InvalidStatus:
                     continue  # the view's fold complains of it
-
-
-async def _read_to_end(reader: AIOKafkaConsumer, topic: str, count: int) -> AsyncIterator[Any]:
-    """The records of a topic from its beginning to its present end, partition by partition in order."""
-    partitions = [TopicPartition(topic, number) for number in range(count)]
-    reader.assign(partitions)
-    async with asyncio.timeout(READ_TIMEOUT_S):
-        begins = await reader.beginning_offsets(partitions)
-        ends = await reader.end_offsets(partitions)
-    left = {tp for tp in partitions if begins[tp] < ends[tp]}
-    for tp in partitions:
-        reader.seek(tp, begins[tp])
-    for tp in partitions:
-        while tp in left:
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                fetched = await reader.getmany(tp, timeout_ms=500)
-                position = await reader.position(tp)
-            for record in fetched.get(tp, ()):
-                if record.offset < ends[tp]:
-                    yield record
-            if position >= ends[tp]:
-                left.discard(tp)
 
 
 def read_position(text: str) -> tuple[int, int] | None:
