@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from logqueue_consumers.bridges import amqp_in, outbox_relay, teller
 
 from logqueue.jobs.settings import Settings
 from tests.bridges.outbox_world import OutboxWorld
@@ -20,6 +21,14 @@ from tests.consumers.conftest import Log
 def log(engine: Engine, prefix: str) -> Log:
     """An engine with topics and a group of this test's own."""
     return Log(Settings(bootstrap=engine.bootstrap, topic_prefix=f"{prefix}."), prefix)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bridges that look and stop at once."""
+    monkeypatch.setattr(amqp_in, "WAKE_S", 0.05)
+    monkeypatch.setattr(teller, "POLL_MS", 50)
+    monkeypatch.setattr(outbox_relay, "STANDBY_S", 0.05)
 
 
 @pytest.fixture(scope="session")

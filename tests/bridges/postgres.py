@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bridges.guard import ended_with_us
 from tests.bridges.ports import free_port
 
 START_SECONDS = 60
@@ -27,7 +28,8 @@ def postgres() -> Iterator[str]:
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     user = _unprivileged()
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="logqueue-postgres-", ignore_cleanup_errors=True) as folder:
+    # Not where TMPDIR may point: the other user has to get there.
+    with tempfile.TemporaryDirectory(prefix="logqueue-postgres-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if user is not None:
             shutil.chown(folder, user)
         data = Path(folder) / "data"
@@ -48,8 +50,10 @@ def postgres() -> Iterator[str]:
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         # The server's output goes to a file: a pipe would be held open by it after pg_ctl has ended.
         run(pg_ctl, "-D", str(data), "-o", options, "-l", str(Path(folder) / "log"), "-w", "start")
+        postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])
         try:
-            yield f"postgresql://logqueue@127.0.0.1:{port}/postgres"
+            with ended_with_us(postmaster):
+                yield f"postgresql://logqueue@127.0.0.1:{port}/postgres"
         finally:
             run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bridges.guard import ended_with_us
 from tests.bridges.ports import free_port
 
 START_SECONDS = 90
@@ -32,7 +33,8 @@ def rabbitmq() -> Iterator[str]:
     if not PACKAGED.exists() or epmd is None:
         raise RabbitMissing("RabbitMQ is not installed (Debian package rabbitmq-server)")
     user = _unprivileged()
-    with tempfile.TemporaryDirectory(prefix="logqueue-rabbitmq-", ignore_cleanup_errors=True) as folder:
+    # Not where TMPDIR may point: the other user has to get there.
+    with tempfile.TemporaryDirectory(prefix="logqueue-rabbitmq-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if user is not None:
             shutil.chown(folder, user)
         port, dist_port, epmd_port = free_port(), free_port(), free_port()
@@ -74,8 +76,9 @@ def rabbitmq() -> Iterator[str]:
         mapper = start(epmd, "-port", str(epmd_port), "-address", "127.0.0.1")
         node = start(str(PACKAGED))
         try:
-            _wait_for(port, node, place)
-            yield f"amqp://guest:guest@127.0.0.1:{port}/"
+            with ended_with_us(-node.pid, -mapper.pid):
+                _wait_for(port, node, place)
+                yield f"amqp://guest:guest@127.0.0.1:{port}/"
         finally:
             for process in (node, mapper):
                 _stop(process)

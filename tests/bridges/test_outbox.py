@@ -23,7 +23,7 @@ from tests.bridges.outbox_world import Cut, CutTable, OutboxWorld, UnlockedTable
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
 
-KILLS = 4
+KILLS = 2
 ROWS_PER_KILL = 400
 
 
