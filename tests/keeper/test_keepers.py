@@ -6,9 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
-from logqueue_consumers.keeper.writer import NotOwner, TransactionalWriter
+from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
 from logqueue_consumers.outgoing import Outgoing
 
 from logqueue.clock import SystemClock
@@ -166,6 +169,39 @@ def test_a_fenced_owner_can_write_nothing(settings: Settings, log: Log) -> None:
             await former.stop()
             await present.stop()
         assert await rung(log) == [b"a", b"c"]
+
+    asyncio.run(scenario())
+
+
+def test_an_owner_that_is_shut_out_between_two_batches_has_written_nothing(
+    settings: Settings, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka says IllegalOperation, which is no KafkaError, once its transaction has been ended behind its back."""
+    send_batch = AIOKafkaProducer.send_batch
+    batches = 0
+
+    async def shut_out_at_the_second(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            raise IllegalOperation("Can't send messages while not in transaction")
+        return await send_batch(self, *args, **options)
+
+    async def scenario() -> None:
+        specs, topics = alarms(settings)
+        async with keeping(settings, specs, topics):
+            pass
+        topic = f"{settings.topic_prefix}rung"
+        monkeypatch.setattr(AIOKafkaProducer, "send_batch", shut_out_at_the_second)
+        writer = TransactionalWriter(settings, transactional_id="y" + topic, group="g")
+        try:
+            await writer.fence()
+            with pytest.raises(NotWritten):
+                await writer.write([Outgoing(topic, 0, b"a", b"1"), Outgoing(specs[0].topic, 0, b"b", b"2")])
+            assert not writer.is_fenced
+        finally:
+            await writer.stop()
+        assert await rung(log) == []
 
     asyncio.run(scenario())
 

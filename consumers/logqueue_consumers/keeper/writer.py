@@ -79,7 +79,8 @@ class TransactionalWriter:
             await _give_up(producer)
             if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
                 raise NotOwner(f"{self._id} belongs to another process now") from None
-            if isinstance(error, (KafkaError, OSError, TimeoutError)):
+            # IllegalOperation: aiokafka learnt between two batches that its producer is shut out.
+            if isinstance(error, (KafkaError, IllegalOperation, OSError, TimeoutError)):
                 raise NotWritten(f"a transaction of {self._id} failed: {error!r}") from error
             raise
         return found
