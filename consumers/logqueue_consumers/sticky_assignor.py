@@ -36,10 +36,19 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     name = "logqueue-sticky"
 
-    def __init__(self, family: Family = str, busy: Callable[[], Iterable[TopicPartition]] = tuple) -> None:
-        """By default each topic is a family of its own. `busy` tells where jobs run, those that run longest first."""
+    def __init__(
+        self,
+        family: Family = str,
+        busy: Callable[[], Iterable[TopicPartition]] = tuple,
+        on_assigned: Callable[[], None] = lambda: None,
+    ) -> None:
+        """By default each topic is a family of its own. `busy` tells where jobs run, those that run longest first.
+
+        `on_assigned` is called when this member has been given its share, before anything is done with it.
+        """
         self._family = family
         self._busy = busy
+        self._on_assigned = on_assigned
         self._owned: _Owned = []
 
     def metadata(self, topics: Iterable[str]) -> ConsumerProtocolMemberMetadata:
@@ -57,6 +66,7 @@ class StickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
     def on_assignment(self, assignment: ConsumerProtocolMemberAssignment) -> None:
         """Remember what this member has from now on."""
         self._owned = [(topic, list(partitions)) for topic, partitions in assignment.assignment]
+        self._on_assigned()
 
     def assign(self, cluster: Any, members: Mapping[str, Any]) -> dict[str, ConsumerProtocolMemberAssignment]:
         """Called on the group's leader with what every member told."""

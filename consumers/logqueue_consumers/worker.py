@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from logqueue.jobs.errors import InvalidSetting
+from logqueue.jobs.errors import InvalidSetting, UnknownQueue
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
 from logqueue_consumers.definitions import definition_records
@@ -31,9 +31,12 @@ from logqueue_consumers.keeper.attendance import attend_keepers
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import LiveRules
+from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.processes.app_path import check_isolation
 from logqueue_consumers.sticky_assignor import StickyAssignor, busy_partitions
 from logqueue_consumers.unique import know_again
+from logqueue_consumers.wills.heirs import Heirs
+from logqueue_consumers.wills.last_will import LastWill
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
 if TYPE_CHECKING:
@@ -113,7 +116,10 @@ class Worker:
         random: Random | None = None,
         keeper_host: Callable[[Callable[[], Keepers]], KeeperHost] | None = None,
     ) -> None:
-        """`clock`, `random` and what the keepers run in (default: a thread) are for tests."""
+        """`clock`, `random` and what the keepers run in (default: a thread) are for tests.
+
+        With a `keeper_host` this worker is no process that can be killed, and leaves no will.
+        """
         check_isolation(app)
         self._rules = LiveRules(settings.topics, app.group)
         self._bench = Workbench(
@@ -136,6 +142,8 @@ class Worker:
         self._health = health if health is not None else Health()
         self._member: GroupMember | None = None
         self._watch: LivenessWatch | None = None
+        self._will: LastWill | None = None
+        self._heirs: Heirs | None = None
         self.pulse: Pulse | None = None
         self.health_port: int | None = None
         """Where GET /healthz is answered; None when it was not asked for."""
@@ -158,6 +166,8 @@ class Worker:
                 await self._work(self._member, stopping)
         finally:
             await self._bench.stop()
+            if self._will is not None:
+                self._will.tear_up()
 
     def metrics(self) -> WorkerMetrics:
         """The worker now (or at its end)."""
@@ -214,6 +224,8 @@ class Worker:
 
     async def _prepare(self, hurry: asyncio.Event) -> None:
         app, bench, names, group = self._app, self._bench, self._settings.topics, self._app.group
+        if self._keeper_host is None:
+            self._draw_up_will()
         specs: list[TopicSpec] = [
             *names.shared_specs(),
             names.workers_spec(),
@@ -225,6 +237,8 @@ class Worker:
             specs.extend(names.jobs_spec(queue, partitions=count, priority=priority) for priority in classes)
             specs.extend(names.group_specs(queue, group, partitions=count))
         engine = await bench.prepare(specs, definition_records(app, names, bench.clock.time_ms()))
+        if self._will is not None and bench.transactions is not None:
+            self._will.writes_as(bench.transactions.transactional_id)
         if bench.control is not None:
             counts = {queue: bench.partitions.count(names.jobs(queue)) for queue in self._queues}
             Steering(engine, app, bench.control, partitions=counts, limits=bench.limits, clock=bench.clock)
@@ -232,7 +246,7 @@ class Worker:
             assert encode_status is not None, "prepared"
             bench.companions.append(
                 lambda: attend_keepers(
-                    self._settings, control, encode_status, clock=bench.clock, host=self._keeper_host
+                    self._settings, control, encode_status, clock=bench.clock, host=self._keeper_host, will=self._will
                 )
             )
         know_again(bench, engine, app, self._rules)
@@ -243,7 +257,7 @@ class Worker:
             lambda: bench.make_consumer(
                 group_instance_id=self._instance_id,
                 partition_assignment_strategy=(
-                    StickyAssignor(lambda topic: roles[topic].queue or topic, lambda: busy_partitions(engine)),
+                    StickyAssignor(self._family, lambda: busy_partitions(engine), self._note_member),
                 ),
                 session_timeout_ms=bench.limits.session_timeout_ms,
                 heartbeat_interval_ms=bench.limits.heartbeat_interval_ms,
@@ -260,6 +274,31 @@ class Worker:
             status_ends=bench.status_ends,
             transactions=bench.transactions,
         )
+
+    def _draw_up_will(self) -> None:
+        bench, instance_id = self._bench, self._instance_id
+        self._will = LastWill.draw_up(self._settings, group=bench.group, worker=bench.name)
+        self._heirs = heirs = Heirs(
+            self._will,
+            self._settings,
+            group=bench.group,
+            is_static=instance_id is not None,
+            transaction_timeout_ms=bench.limits.transaction_timeout_ms,
+            member_id=lambda: self._member.member_id if self._member is not None else None,
+            take_off_list=lambda worker: bench.write(
+                [Outgoing(self._settings.topics.workers, 0, worker.encode(), None)]
+            ),
+        )
+        bench.companions.append(heirs.run)
+
+    def _note_member(self) -> None:
+        if self._heirs is not None:
+            self._heirs.note_member()
+
+    def _family(self, topic: str) -> str:
+        """The queue of a topic, which may be one that only other workers of the group run."""
+        role = self._settings.topics.role(topic)
+        return role.queue if role is not None and role.queue is not None else topic
 
     def _topics(self) -> dict[str, TopicRole]:
         names, group = self._settings.topics, self._app.group
@@ -283,8 +322,7 @@ def _checked_queues(app: App, queues: Iterable[str] | None) -> list[str]:
     names = list(app.queues) if queues is None else list(dict.fromkeys(queues))
     unknown = [name for name in names if name not in app.queues]
     if unknown:
-        known = ", ".join(sorted(app.queues)) or "none"
-        raise InvalidSetting(f"App {app.name!r} has no queue {unknown[0]!r}; its queues are: {known}")
+        raise UnknownQueue(unknown[0], app=app.name, known=app.queues)
     if not names:
         raise InvalidSetting(f"App {app.name!r} declares no job: there is nothing to work on")
     return names

@@ -16,6 +16,7 @@ from logqueue_consumers.keeper.command_board import CommandBoard
 
 if TYPE_CHECKING:
     from logqueue_consumers.keeper.keepers import Keepers
+    from logqueue_consumers.wills.last_will import LastWill
 
 
 class KeeperHost(Protocol):
@@ -41,6 +42,7 @@ async def attend_keepers(
     *,
     clock: Clock,
     host: Callable[[Callable[[], Keepers]], KeeperHost] | None = None,
+    will: LastWill | None = None,
 ) -> None:
     """Run this process's keepers until cancelled, in `host` (default: a thread)."""
     # SQLite and the machines are imported when the worker is at work already.
@@ -56,7 +58,9 @@ async def attend_keepers(
 
     board.hang(cancels=control.state.cancels, run_nows=control.state.run_nows)
     home: KeeperHost = (host or KeeperThread)(
-        lambda: Keepers(settings, keeper_specs(settings, encode_status, board), keeper_topics(settings), clock=clock)
+        lambda: Keepers(
+            settings, keeper_specs(settings, encode_status, board), keeper_topics(settings), clock=clock, will=will
+        )
     )
     board.on_change = home.wake
     control.listeners.append(on_changes)

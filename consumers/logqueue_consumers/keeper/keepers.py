@@ -8,11 +8,8 @@ never more than one who writes is the work of the transactional ids (KIP-98).
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -24,11 +21,13 @@ from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_admin, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
+from logqueue_consumers.cache_folder import cache_folder
 from logqueue_consumers.keeper.index import Index, IndexInUse
 from logqueue_consumers.keeper.kept_partition import KeeperLimits, KeptPartition
 from logqueue_consumers.keeper.machine import KeeperSpec, Place
 from logqueue_consumers.sticky_assignor import StickyAssignor
 from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.wills.last_will import LastWill
 
 log = structlog.get_logger(__name__)
 
@@ -53,13 +52,15 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         clock: Clock | None = None,
         limits: KeeperLimits | None = None,
+        will: LastWill | None = None,
     ) -> None:
-        """`specs` are the keepers, `topics` what they need on the log."""
+        """`specs` are the keepers, `topics` what they need on the log, `will` is that of their process."""
         self._settings = settings
         self._specs = {spec.topic: spec for spec in specs}
         self._topics = topics
         self._clock = clock if clock is not None else SystemClock()
         self._limits = limits if limits is not None else KeeperLimits()
+        self._will = will
         self._group = keepers_group(settings)
         self._partitions = TopicPartitions(settings, lambda queue: JOBS_PARTITIONS)
         self._consumer: AIOKafkaConsumer | None = None
@@ -134,7 +135,7 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
                 isolation_level="read_committed",
                 session_timeout_ms=limits.session_timeout_ms,
                 heartbeat_interval_ms=limits.heartbeat_interval_ms,
-                partition_assignment_strategy=(StickyAssignor(),),
+                partition_assignment_strategy=(StickyAssignor(on_assigned=self._update_will),),
                 fetch_max_wait_ms=limits.fetch_wait_ms,
             ),
             settings,
@@ -218,9 +219,16 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             clock=self._clock,
             limits=self._limits,
             end_of=self._end_of,
+            on_fenced=self._update_will,
         )
         self._owned[at] = kept
         self._tasks[at] = asyncio.create_task(kept.run(), name=f"keeper {at.topic}-{at.partition}")
+
+    def _update_will(self) -> None:
+        """For the case that this process is killed: its place, and the transactions that may be open."""
+        if self._will is not None:
+            ids = (kept.transactional_id for kept in self._owned.values() if kept.is_fenced)
+            self._will.is_member(self._group, self.member_id, sorted(ids))
 
     def _open_index(self, spec: KeeperSpec, at: TopicPartition) -> Index:
         folder = cache_folder(self._settings) / "keepers" / (self._cluster_id or "unnamed")
@@ -264,16 +272,4 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._close(list(self._owned))
         if consumer is not None:
             await stop_client(consumer, timeout_s=STOP_TIMEOUT_S)
-
-
-def cache_folder(settings: Settings) -> Path:
-    """Where indexes are kept: `cache_dir` of the settings, else the user's cache folder (XDG), else a temporary one."""
-    if settings.cache_dir is not None:
-        return Path(settings.cache_dir)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    folder = Path(base) / "logqueue"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"logqueue-{os.getuid()}"
-    return folder
+        self._update_will()

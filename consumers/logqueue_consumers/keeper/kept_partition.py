@@ -78,8 +78,9 @@ class KeptPartition:
         clock: Clock,
         limits: KeeperLimits,
         end_of: Callable[[TopicPartition], Awaitable[int]],
+        on_fenced: Callable[[], None],
     ) -> None:
-        """`end_of` asks the log for the last stable offset of a partition."""
+        """`end_of` asks the log for the last stable offset of a partition; `on_fenced`: transactions begin."""
         self.at = TopicPartition(place.topic, place.partition)
         self._spec = spec
         self._place = place
@@ -89,11 +90,11 @@ class KeptPartition:
         self._clock = clock
         self._limits = limits
         self._end_of = end_of
+        self._on_fenced = on_fenced
         prefix = settings.topic_prefix
         topic = place.topic.removeprefix(prefix)
-        self._writer = TransactionalWriter(
-            settings, transactional_id=f"{prefix}keeper-{topic}-{place.partition}", group=group
-        )
+        self.transactional_id = f"{prefix}keeper-{topic}-{place.partition}"
+        self._writer = TransactionalWriter(settings, transactional_id=self.transactional_id, group=group)
         self._events = EventReader(settings, spec.events, place.partition, group) if spec.events is not None else None
         self._machine = spec.make(index, place)
         self.position = index.position
@@ -103,6 +104,11 @@ class KeptPartition:
         self._changed = asyncio.Event()
         self.is_reading = False
         """Somebody waits for the position to reach an end: `passed` is to be told."""
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether this owner writes by now."""
+        return self._writer.is_fenced
 
     @property
     def index_path(self) -> Path | None:
@@ -193,6 +199,7 @@ class KeptPartition:
 
     async def _take_over(self) -> None:
         await self._writer.fence()
+        self._on_fenced()
         await self._read_to_end()
         if self._events is not None:
             await self._events.stop()  # what was read ahead may have been acted on by the former owner
