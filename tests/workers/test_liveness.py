@@ -72,6 +72,18 @@ def test_a_tombstone_takes_a_worker_off_the_list_and_silence_does_so_after_an_ho
     assert found.workers(NOW_MS) == []
 
 
+def test_the_earlier_lives_of_a_worker_that_is_back_are_not_listed() -> None:
+    lost = NOW_MS - 60_000
+    found = roster(
+        beat("h:1", at=lost, instance_id="one"),
+        beat("h:2", at=lost, instance_id="two"),
+        beat("h:3", at=lost),
+        beat("h:4", instance_id="one"),
+        beat("h:5"),
+    )
+    assert {one.worker for one in found.workers(NOW_MS)} == {"h:2", "h:3", "h:4", "h:5"}
+
+
 def test_what_is_no_heartbeat_is_counted_and_passed_over() -> None:
     found = roster(beat())
     found.apply(b"h:2", b"no json")

@@ -60,8 +60,14 @@ class Roster:
         return self._beats.get(worker)
 
     def workers(self, now_ms: int) -> list[Heartbeat]:
-        """Workers heard of within the last hour, by group and name."""
-        known = (beat for beat in self._beats.values() if now_ms - beat.at <= FORGOTTEN_MS)
+        """Workers heard of within the last hour, by group and name; not the earlier lives of one that is back."""
+        back = {(beat.group, beat.instance_id) for beat in self.living(now_ms) if beat.instance_id is not None}
+        known = (
+            beat
+            for beat in self._beats.values()
+            if beat.is_alive(now_ms)
+            or (now_ms - beat.at <= FORGOTTEN_MS and (beat.group, beat.instance_id) not in back)
+        )
         return sorted(known, key=lambda beat: (beat.group, beat.host, beat.pid))
 
     def living(self, now_ms: int) -> Iterator[Heartbeat]:
