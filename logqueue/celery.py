@@ -20,6 +20,7 @@ Celery's do: a thread of its own speaks to the log. Async code has `task.definit
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import math
 import os
@@ -183,6 +184,9 @@ class Task:
         job = sending.prepare(**arguments)
         handle = self._celery.do(lambda client: client.send(job))
         return AsyncResult(self._celery, handle)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name} of {self._celery.app.name}>"
 
     def _definition_of(self, queue: str | None) -> JobDefinition[..., Any]:
         if queue is None:
@@ -365,12 +369,19 @@ class _Line:
             return JobClient(app.settings, partitions_of=app.partitions_of, clock=app.clock)
 
         self.client = asyncio.run_coroutine_threadsafe(make(), self.loop).result(START_TIMEOUT_S)
+        atexit.register(self._at_exit)
 
     def close(self) -> None:
+        atexit.unregister(self._at_exit)
         asyncio.run_coroutine_threadsafe(self.client.close(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+    def _at_exit(self) -> None:
+        """Programs of Celery's users close nothing."""
+        if self.pid == os.getpid():
+            self.close()
 
 
 def _handler(

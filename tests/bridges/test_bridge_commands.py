@@ -47,8 +47,10 @@ def test_the_bridge_says_that_it_is_ready_moves_messages_and_ends_on_sigterm(log
     [
         (["outbox", "run", "mysql://host/db"], 2, "names no database"),
         (["outbox", "run", "sqlite:///nowhere.db"], 3, "there is no file nowhere.db"),
+        (["outbox", "status", "sqlite:///etc/passwd"], 2, "is sqlite:////etc/passwd"),
         (["outbox", "status", "postgresql://nobody@127.0.0.1:1/x"], 3, "does not let us in"),
         (["outbox", "ddl", "--dialect", "sqlite", "--table", "a b"], 2, "not of the form"),
+        (["bridge", "in", "amqp://127.0.0.1:1/", "--amqp-queue", "q"], 3, "no AMQP broker answers"),
         (["bridge", "in", "amqp://h/", "--amqp-queue", "q", "--queue", "No"], 2, "Queue name"),
         (["bridge", "events", "jobs.status"], 2, "one of logqueue's own"),
         (["bridge", "out", "amqp://h/", "--exchange", "a/b"], 2, "--name"),
@@ -67,6 +69,7 @@ def test_what_is_wrong_is_told_in_one_line(
     told = capsys.readouterr().err
     assert text in told
     assert "Traceback" not in told
+    assert len([line for line in told.splitlines() if line.startswith(("logqueue:", "20"))]) == 1
 
 
 @pytest.mark.parametrize("dialect", ["postgres", "sqlite"])

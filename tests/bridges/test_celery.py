@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -139,3 +141,26 @@ def test_the_wait_that_a_task_asks_for_is_the_one_it_gets() -> None:
     decision = task.definition.retry.decide(1, RetryAsked(42, None), random.Random(1), now_s=0.0)
     assert (decision.should_retry, decision.delay_s) == (True, 42.0)
     assert not task.definition.retry.decide(1, ValueError(), random.Random(1)).should_retry
+
+
+PROGRAM = """
+import sys
+from logqueue.celery import Celery
+from logqueue.jobs.settings import Settings
+
+celery = Celery("shop", settings=Settings(bootstrap=sys.argv[1], topic_prefix=sys.argv[2]))
+
+
+@celery.task
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+print(add, add.delay(1, 2).state)
+"""
+
+
+def test_a_program_that_closes_nothing_ends_without_a_word(log: Log) -> None:
+    command = [sys.executable, "-X", "dev", "-c", PROGRAM, log.settings.bootstrap, log.settings.topic_prefix]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("<@task: __main__.add of shop> PENDING\n", "")

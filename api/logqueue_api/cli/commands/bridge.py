@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         os.environ["LOGQUEUE_CONFIG"] = options.config
     stack = find_stack(options)
     configure(options.log_level)
+    # What it says of a connection that cannot be made, we say too.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     output = Output(is_json=options.json)
     settings = load_settings(bootstrap=stack.bootstrap)
 

@@ -2,7 +2,7 @@
 
   logqueue outbox ddl --dialect postgres | psql shop     creates the table (also: sqlite)
   logqueue outbox run postgresql://shop@db/shop          moves its rows, exactly one job each
-  logqueue outbox status sqlite:///var/lib/shop.db       how many rows wait, how many were refused
+  logqueue outbox status sqlite:///shop.db               how many rows wait, how many were refused
 
 Start as many relays of a table as you like: one moves rows, the others stand by.
 """
@@ -35,14 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_table(print_ddl)
     add_json(print_ddl)
     run_relay = verbs.add_parser("run", help="move rows to the log until SIGTERM or Ctrl-C")
-    run_relay.add_argument("url", metavar="URL", help="postgresql://user@host/database or sqlite:///path")
+    run_relay.add_argument(
+        "url", metavar="URL", help="postgresql://user@host/database, sqlite:///relative.db or sqlite:////absolute.db"
+    )
     run_relay.add_argument("--once", action="store_true", help="move what is there and end")
     run_relay.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
     _add_table(run_relay)
     add_log_level(run_relay)
     add_stack(run_relay)
     status = verbs.add_parser("status", help="how many rows wait, how many were refused")
-    status.add_argument("url", metavar="URL")
+    status.add_argument("url", metavar="URL", help="as of run")
     _add_table(status)
     add_json(status)
 
@@ -91,7 +93,10 @@ def _table(url: str, name: str) -> OutboxTable:
         from logqueue_consumers.bridges.outbox_sqlite import SqliteTable
 
         # As SQLAlchemy writes them: sqlite:///relative.db, sqlite:////absolute.db.
-        return SqliteTable(Path(unquote(parts.path[1:])), table=name)
+        path = Path(unquote(parts.path[1:]))
+        if not path.is_absolute() and not path.exists() and Path("/", path).exists():
+            raise UsageError(f"there is no file {path} here", hint=f"/{path} is sqlite:////{path}")
+        return SqliteTable(path, table=name)
     raise UsageError(f"{url!r} names no database", hint="postgresql://user@host/database, sqlite:///relative.db")
 
 
