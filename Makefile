@@ -27,8 +27,10 @@ $(VENV)/installed-all: $(VENV)/installed
 up: $(VENV)/installed  ## run the log, workers, API and dashboard on the flights example (ARGS=--all feeds everything)
 	@exec $(BIN)/logqueue up examples.flights.app:app --feed examples.flights.feed $(ARGS)
 
+# All of them side by side: most wait for something. Some of them one by one: a process that collects all costs seconds.
+# Children start often, and are compiled once.
 test: $(VENV)/installed-all  ## run every test this machine can run (ARGS="-k name" for some)
-	$(BIN)/python -m pytest $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest $(or $(ARGS),-n auto --dist worksteal)
 
 soak: $(VENV)/installed-all  ## crash, kill and compare for ten minutes (ARGS="--minutes 60 --seed N --only kill")
 	@exec $(BIN)/python -m tests.soak $(ARGS)

@@ -15,15 +15,32 @@ import hypothesis
 import pytest
 
 from tests.engines import apache, embedded
+from tests.engines.shared import SharedServers, locked
 
 NODE_MAJOR_MIN = 20
 NPM_SECONDS = 100
+WORKERS_PER_CORE = 2
+"""Processes of a whole run: most tests that take long wait for something."""
+SERVERS = pytest.StashKey[SharedServers]()
 
 _numbers = count(1)
 
 # The same examples in every run: no test fails by chance. `make soak` and `make fidelity` look further, with seeds.
 hypothesis.settings.register_profile("deterministic", derandomize=True)
 hypothesis.settings.load_profile("deterministic")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` means here."""
+    return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No fixture's end: it may wait for other processes, and no test is to be charged for that."""
+    servers = session.config.stash.get(SERVERS, None)
+    if servers is not None:
+        servers.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +66,20 @@ StartEngine = Callable[[str], Engine]
 
 
 @pytest.fixture(scope="session")
-def start_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartEngine]:
-    """Gives a Kafka engine by name, started when it is first asked for and kept for the session."""
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SharedServers:
+    """Servers that take a while to start: one of each for all processes of the run."""
+    own = tmp_path_factory.getbasetemp()
+    is_one_of_many = hasattr(request.config, "workerinput")
+    request.config.stash[SERVERS] = found = SharedServers(own.parent if is_one_of_many else own)
+    return found
+
+
+@pytest.fixture(scope="session")
+def start_engine(tmp_path_factory: pytest.TempPathFactory, servers: SharedServers) -> Iterator[StartEngine]:
+    """Gives a Kafka engine by name, started when it is first asked for and kept for the session.
+
+    Apache Kafka is one for all processes of the run, ours one for each.
+    """
     running: dict[str, Engine] = {}
     with ExitStack() as stack:
 
@@ -58,9 +87,13 @@ def start_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartEngi
             if name not in _selected():
                 pytest.skip(f"LOGQUEUE_TEST_ENGINES leaves out {name}")
             if name not in running:
-                context = {"embedded": embedded.embedded, "apache": apache.apache_kafka}[name]
+                folder = tmp_path_factory.mktemp(name)
                 try:
-                    running[name] = Engine(name, stack.enter_context(context(tmp_path_factory.mktemp(name))))
+                    if name == "apache":
+                        bootstrap = servers.address(name, lambda: apache.apache_kafka(folder))
+                    else:
+                        bootstrap = stack.enter_context(embedded.embedded(folder))
+                    running[name] = Engine(name, bootstrap)
                 except apache.EngineMissing as error:
                     missing(str(error))
             return running[name]
@@ -114,8 +147,9 @@ def node_clients() -> Path:
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR_MIN:
         missing(f"node {version} is older than {NODE_MAJOR_MIN}")
-    if not (folder / "node_modules" / ".package-lock.json").exists():
-        done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS)
-        if done.returncode:
-            missing(f"npm ci failed in {folder}:\n{done.stderr[-2000:]}")
+    with locked(apache.CACHE / "npm.lock"):
+        if not (folder / "node_modules" / ".package-lock.json").exists():
+            done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS)
+            if done.returncode:
+                missing(f"npm ci failed in {folder}:\n{done.stderr[-2000:]}")
     return folder

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.engines.shared import locked
+
 POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
 IMAGE = "apache/kafka:4.2.1"
@@ -34,12 +36,13 @@ def class_path() -> str:
         raise EngineMissing("Apache Kafka needs Docker, or Java 17 and Maven (neither `java` nor `mvn` may be missing)")
     key = hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
     jars = CACHE / f"apache-kafka-{key}"
-    if not (jars / "complete").exists():
-        command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False)
-        if done.returncode != 0:
-            raise EngineMissing(f"Maven could not fetch Apache Kafka: {(done.stdout + done.stderr)[-500:]}")
-        (jars / "complete").touch()
+    with locked(jars.with_suffix(".lock")):
+        if not (jars / "complete").exists():
+            command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_SECONDS, check=False)
+            if done.returncode != 0:
+                raise EngineMissing(f"Maven could not fetch Apache Kafka: {(done.stdout + done.stderr)[-500:]}")
+            (jars / "complete").touch()
     return f"{jars}/*"
 
 
