@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from logqueue_schemas.job_status import JobStatus
 
 from logqueue.jobs.settings import Settings
 from tests.consumers.conftest import Log, until, working
+from tests.guide.page import DOCS, files, module_source
 from tests.rest.conftest import ApiProcess, Kafka
 
 with warnings.catch_warnings():
@@ -120,3 +123,26 @@ def test_json_of_confluents_serializer_is_a_job(api: ApiProcess, kafka: Kafka, l
     with SchemaRegistryClient({"url": f"{api.url}/registry"}) as fresh:
         assert JSONDeserializer(None, schema_registry_client=fresh)(values[0], context) == {"text": "hi"}
         assert fresh.get_latest_version(f"{topic}-value").schema.schema_type == "JSON"
+
+
+def test_the_example_of_the_documentation_puts_a_job_on_the_log(
+    api: ApiProcess, kafka: Kafka, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = DOCS / "schemas.md"
+    for name, text in {**files(page), "schemas_page.py": module_source(page)}.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("schemas_page")
+
+    async def main() -> list[JobStatus]:
+        app = log.app()
+        app.job("email.send", queue="letters")(module.send_email.handler)
+        async with working(app):
+            topic = f"{kafka.prefix}jobs.letters"
+            await asyncio.to_thread(module.produce, kafka.bootstrap, f"{api.url}/registry", topic)
+            return await ended(log, "letters", count=1)
+
+    try:
+        assert [status.result for status in asyncio.run(main())] == [b'"1 to ann@example.com"']
+    finally:
+        del sys.modules["schemas_page"]
