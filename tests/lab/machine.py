@@ -26,6 +26,7 @@ from tests.lab.history import (
     Sent,
     shown,
 )
+from tests.lab.retry_records import doubled
 
 MAX_WORKERS = 3
 LAST_STEPS = ("15m", "1h", "1h", "1h")
@@ -225,5 +226,7 @@ class Histories(RuleBasedStateMachine):
             await self._release()
             await self.lab.advance(step)
         found = {job.id: job for job in await self.lab.jobs()}
+        if self.processing == "at_least_once" and self.history.crashes:
+            self.history.doubled = await doubled(self.app)
         problems = self.history.problems(found)
         assert not problems, "\n".join([*problems, shown(self.history, found)])

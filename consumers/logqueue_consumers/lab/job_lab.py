@@ -16,6 +16,7 @@ import asyncio
 import tempfile
 from collections import defaultdict, deque
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -68,8 +69,6 @@ LIMITS = WorkerLimits(
     concurrency=100,
     commit_interval_s=0.1,
     heartbeat_interval_ms=100,
-    revoke_grace_s=1.0,
-    drain_timeout_s=1.0,
     fetch_wait_ms=100,
 )
 
@@ -87,10 +86,10 @@ class JobLab:
     """The app's jobs on a log of their own, with one worker (or `workers`). Belongs to the running event loop.
 
     `now` is the time at the start (default: the real one). `patience` is how long, in real time, a handler may take
-    before the lab takes it for one that waits: time goes on without it then, up to its time limit. `limits` bound the
-    workers. `bootstrap` is a log that runs already (the lab uses topics of its own there); by default an
-    EmbeddedBroker is started. Other logs refuse records dated an hour ahead: give a `now` in the past there. While the
-    lab is open the app sends to it.
+    before the lab takes it for one that waits: time goes on without it then, up to its time limit, and workers that
+    come and go do not wait for it. `limits` bound the workers. `bootstrap` is a log that runs already (the lab uses
+    topics and a group of its own there); by default an EmbeddedBroker is started. Other logs refuse records dated an
+    hour ahead: give a `now` in the past there. While the lab is open the app sends to it.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class JobLab:
         now: datetime | None = None,
         workers: int = 1,
         patience: Duration = PATIENCE_S,
-        limits: WorkerLimits = LIMITS,
+        limits: WorkerLimits | None = None,
         bootstrap: str | None = None,
     ) -> None:
         if now is not None and now.tzinfo is None:
@@ -111,7 +110,7 @@ class JobLab:
         )
         self._count = workers
         self._patience_s = parse_duration(patience)
-        self._limits = limits
+        self._limits = limits or replace(LIMITS, revoke_grace_s=self._patience_s, drain_timeout_s=self._patience_s)
         self._bootstrap = bootstrap
         self._stack = AsyncExitStack()
         self._workers: list[LabWorker] = []

@@ -86,6 +86,7 @@ class LogReader:
         self._reader: AIOKafkaConsumer | None = None
         self._ends: AIOKafkaConsumer | None = None
         """Fetches nothing: on a connection where a fetch waits for records every question waits with it."""
+        self._asked: set[TopicPartition] = set()
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
@@ -105,7 +106,12 @@ class LogReader:
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Where committed records end (the last stable offsets)."""
         assert self._ends is not None, "started"
-        return dict(await self._ends.end_offsets(list(partitions)))
+        wanted = list(partitions)
+        if not self._asked.issuperset(wanted):
+            self._asked.update(wanted)
+            # Without this aiokafka looks for the leaders of one topic after the other, with a pause before each.
+            await self._ends._client.set_topics({tp.topic for tp in self._asked})
+        return dict(await self._ends.end_offsets(wanted))
 
     async def jobs(self) -> list[LabJob]:
         """Every job that is on the log now, in the order of creation."""
