@@ -18,7 +18,7 @@ from typing import Any
 from logqueue.jobs.control import MAX_REASON_CHARS, Command
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
 from logqueue.jobs.headers import MAX_TYPE_CHARS
-from logqueue.jobs.limits import Limit, read_limit
+from logqueue.jobs.limits import Limit, is_argument, parse_rate, read_limit
 from logqueue.jobs.sending import check_tenant
 from logqueue.jobs.topics import check_priority, check_queue
 
@@ -42,15 +42,23 @@ def pause_key(*, queue: str | None = None, tenant: str | None = None, type_: str
 def limit_key(
     *, queue: str | None = None, tenant: str | None = None, type_: str | None = None, by: str | None = None
 ) -> str:
-    """Whose limit it is: of a queue or a type for each value of `by`, or of one tenant of a queue."""
+    """Whose limit it is: of a queue or a type for each value of `by` (see `limit_by`), or of one tenant of a queue."""
     if tenant is not None:
         if queue is None or by not in (None, "tenant") or type_ is not None:
             raise InvalidArguments("the limit of one tenant is given with its queue alone", field="tenant")
         return f"limit/tenant/{_queue(queue)}/{check_tenant(tenant)}"
     if (queue is None) == (type_ is None):
-        raise InvalidArguments("whose limit: give a queue or a type", field="queue")
-    limit_value(by=by or "", running=1)
+        raise InvalidArguments("whose limit: give a queue or a type, one of them", field="queue")
+    by = limit_by(queue=queue, tenant=tenant, by=by)
+    limit_value(by=by, running=1)
     return f"limit/queue/{_queue(queue)}/{by}" if queue is not None else f"limit/type/{by}/{_type(type_ or '')}"
+
+
+def limit_by(*, queue: str | None, tenant: str | None, by: str | None) -> str:
+    """For each of what a limit counts: as given, else the tenant, all of the queue, or all of the type."""
+    if tenant is not None:
+        return "tenant"
+    return by or ("queue" if queue is not None else "type")
 
 
 def limit_value(
@@ -59,6 +67,15 @@ def limit_value(
     """The value of a limit; without running and rate it lifts the declared one. InvalidArguments says what is wrong."""
     if running is None and rate is None and burst is None:
         return {}
+    if by not in ("queue", "tenant", "type") and not is_argument(by):
+        raise InvalidArguments(f"{by!r} is none of queue, tenant, type, argument:<name>", field="by")
+    if burst is not None and rate is None:
+        raise InvalidArguments("a burst goes with a rate, such as 100/s", field="burst")
+    try:
+        if rate is not None:
+            parse_rate(rate)
+    except InvalidDefinition as error:
+        raise InvalidArguments(str(error), field="rate") from None
     try:
         limit = Limit(by=by, running=running, rate=rate, burst=burst)
     except InvalidDefinition as error:

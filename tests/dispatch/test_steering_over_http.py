@@ -86,9 +86,9 @@ def test_limits_are_listed_as_declared_and_as_commanded(api: ApiProcess, kafka: 
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        ("/v1/limits:set", {"queue": "mail", "by": "colour", "running": 1}, "limit"),
-        ("/v1/limits:set", {"queue": "mail", "by": "tenant", "rate": "fast"}, "limit"),
-        ("/v1/limits:set", {"queue": "mail", "by": "tenant", "burst": 3}, "limit"),
+        ("/v1/limits:set", {"queue": "mail", "by": "colour", "running": 1}, "by"),
+        ("/v1/limits:set", {"queue": "mail", "by": "tenant", "rate": "fast"}, "rate"),
+        ("/v1/limits:set", {"queue": "mail", "by": "tenant", "burst": 3}, "burst"),
         ("/v1/limits:set", {"by": "tenant", "running": 1}, "queue"),
         ("/v1/limits:set", {"tenant": "acme", "running": 1}, "tenant"),
         ("/v1/weights:set", {"queue": "mail", "weight": 2}, "tenant"),
@@ -111,7 +111,43 @@ def test_what_cannot_be_is_refused_with_the_field_at_fault(
 def test_a_mistyped_queue_is_not_paused_in_vain(api: ApiProcess, kafka: Kafka) -> None:  # noqa: F811
     publish(kafka)
     api.until(lambda: any(item["subject"] == "bulk" for item in items(api, "/v1/limits")), "definitions known")
-    assert "bulk" in post(api, "/v1/queues/bulc:pause", 404)["detail"]
+    for path, body, near in (
+        ("/v1/queues/bulc:pause", {}, "bulk"),
+        ("/v1/types/mail.bulc:pause", {}, "mail.bulk"),
+        ("/v1/kills:set", {"name": "k", "type": "mail.bulc"}, "mail.bulk"),
+        ("/v1/kills:set", {"name": "k", "type": "mail.bulk", "queue": "bulc"}, "bulk"),
+        ("/v1/limits:set", {"type": "mail.bulc", "running": 1}, "mail.bulk"),
+        ("/v1/weights:set", {"queue": "bulc", "tenant": "a", "weight": 2}, "bulk"),
+    ):
+        detail = post(api, path, 404, **body)["detail"]
+        assert f"did you mean {near}" in detail and "`force`" in detail
+
+
+def test_what_is_not_deployed_yet_is_paused_and_killed_by_force(api: ApiProcess) -> None:  # noqa: F811
+    post(api, "/v1/queues/tomorrow:pause", force=True)
+    post(api, "/v1/types/to.morrow:pause", force=True)
+    post(api, "/v1/kills:set", name="early", type="to.morrow", queue="tomorrow", force=True)
+    api.until(lambda: len(items(api, "/v1/pauses")) == 2 and len(items(api, "/v1/kills")) == 1, "set")
+    post(api, "/v1/queues/tomorrow:resume")
+    post(api, "/v1/types/to.morrow:resume")
+    post(api, "/v1/kills:remove", name="early")  # known or not yet: it was thrown
+    api.until(lambda: items(api, "/v1/pauses") == [] == items(api, "/v1/kills"), "taken back")
+
+
+def test_what_does_not_stand_cannot_be_taken_back(api: ApiProcess) -> None:  # noqa: F811
+    post(api, "/v1/kills:set", name="once", type="mail.send")
+    post(api, "/v1/kills:remove", name="once")
+    api.until(lambda: items(api, "/v1/kills") == [], "taken back")
+    assert "no kill switch 'once' stands; there is none" in post(api, "/v1/kills:remove", 404, name="once")["detail"]
+    assert "no commanded limit" in post(api, "/v1/limits:remove", 404, queue="mail")["detail"]
+    assert "no commanded weight" in post(api, "/v1/weights:remove", 404, queue="mail", tenant="x")["detail"]
+
+
+def test_a_limit_without_a_scope_is_that_of_the_whole_queue_or_type(api: ApiProcess) -> None:  # noqa: F811
+    assert post(api, "/v1/limits:set", queue="mail", running=3)["key"] == "limit/queue/mail/queue"
+    assert post(api, "/v1/limits:set", type="mail.send", rate="5/10s")["key"] == "limit/type/type/mail.send"
+    post(api, "/v1/limits:remove", queue="mail")
+    post(api, "/v1/limits:remove", type="mail.send")
 
 
 def test_weights_and_kill_switches_stand_until_they_are_taken_back(api: ApiProcess) -> None:  # noqa: F811

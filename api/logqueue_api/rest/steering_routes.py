@@ -19,8 +19,9 @@ from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import Model, json_answer, read_body, read_model
 from logqueue_api.rest.models import QueueName, Tenant, TypeName
 from logqueue_api.rest.openapi import answers, body_of
-from logqueue_api.rest.problems import Problem, invalid
+from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services, ServicesOf
+from logqueue_api.rest.steering_checks import FORCE_TEXT, check_queue, check_standing, check_type
 from logqueue_api.rest.wire import time_text
 
 router = APIRouter(tags=["steering"])
@@ -35,6 +36,7 @@ class PauseRequest(BaseModel):
 
     tenant: Tenant | None = Field(None, description="Only this tenant of the queue.")
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+    force: bool = Field(False, description=FORCE_TEXT)
 
 
 class TypePauseRequest(BaseModel):
@@ -43,6 +45,7 @@ class TypePauseRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+    force: bool = Field(False, description=FORCE_TEXT)
 
 
 class LimitSubject(BaseModel):
@@ -53,15 +56,20 @@ class LimitSubject(BaseModel):
     queue: QueueName | None = None
     type: TypeName | None = None
     tenant: Tenant | None = None
-    by: str | None = Field(None, max_length=255, description="queue, tenant, type, argument:<name>")
+    by: str | None = Field(
+        None,
+        max_length=255,
+        description="For each of these: queue, tenant, type, argument:<name>. Default: all of the queue or type.",
+    )
 
 
 class LimitRequest(LimitSubject):
     """A limit. Without `running` and `rate` it lifts the one that is declared in code."""
 
-    running: int | None = Field(None, ge=1)
-    rate: str | None = Field(None, max_length=40, description="100/s, 30/m, 5/10s")
-    burst: int | None = Field(None, ge=1)
+    running: int | None = Field(None, ge=1, description="At most so many jobs at once.")
+    rate: str | None = Field(None, max_length=40, description="At most so many starts in a time: 100/s, 30/m, 5/10s.")
+    burst: int | None = Field(None, ge=1, description="So many may start at once after a pause; goes with `rate`.")
+    force: bool = Field(False, description=FORCE_TEXT)
 
 
 class WeightSubject(BaseModel):
@@ -78,6 +86,7 @@ class WeightRequest(WeightSubject):
     """A weight beside the others of the same kind; 1 is usual."""
 
     weight: float = Field(ge=steering.MIN_WEIGHT, le=steering.MAX_WEIGHT)
+    force: bool = Field(False, description=FORCE_TEXT)
 
 
 class KillName(BaseModel):
@@ -96,6 +105,7 @@ class KillRequest(KillName):
     tenant: Tenant | None = None
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+    force: bool = Field(False, description=FORCE_TEXT)
 
 
 class SteeringReceipt(BaseModel):
@@ -168,7 +178,7 @@ async def pause_queue(queue: str, request: Request, services: ServicesOf) -> Res
     """No job of the queue (or of one tenant of it) starts from now on; jobs that run go on."""
     asked = await _read(PauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(queue=queue, tenant=asked.tenant))
-    _check_queue(queue, services)
+    check_queue(queue, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
 
 
@@ -183,6 +193,7 @@ async def pause_type(type: str, request: Request, services: ServicesOf) -> Respo
     """No job of the type starts from now on; with order "tenant" later jobs of the same tenant wait behind it."""
     asked = await _read(TypePauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(type_=type))
+    check_type(type, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
 
 
@@ -220,17 +231,19 @@ async def set_limit(request: Request, services: ServicesOf) -> Response:
     """From now on this holds, before what is declared in code for the same subject."""
     asked = await _read(LimitRequest, request, services)
     key = _limit_key(asked)
-    by = "tenant" if asked.tenant is not None else asked.by or ""
+    by = steering.limit_by(queue=asked.queue, tenant=asked.tenant, by=asked.by)
     value = _checked(lambda: steering.limit_value(by=by, running=asked.running, rate=asked.rate, burst=asked.burst))
-    if asked.queue is not None:
-        _check_queue(asked.queue, services)
+    check_queue(asked.queue, services, force=asked.force)
+    check_type(asked.type, services, force=asked.force)
     return await _write(key, value, request, services)
 
 
 async def remove_limit(request: Request, services: ServicesOf) -> Response:
     """The command is taken back: what is declared in code holds again."""
     asked = await _read(LimitSubject, request, services)
-    return await _write(_limit_key(asked), None, request, services)
+    key = _limit_key(asked)
+    await check_standing(key, "commanded limit", services)
+    return await _write(key, None, request, services)
 
 
 # --- weights ---
@@ -246,7 +259,7 @@ async def set_weight(request: Request, services: ServicesOf) -> Response:
     """From now on this weight holds."""
     asked = await _read(WeightRequest, request, services)
     key = _checked(lambda: steering.weight_key(asked.queue, tenant=asked.tenant, priority=asked.priority))
-    _check_queue(asked.queue, services)
+    check_queue(asked.queue, services, force=asked.force)
     return await _write(key, steering.weight_value(asked.weight), request, services)
 
 
@@ -254,6 +267,7 @@ async def remove_weight(request: Request, services: ServicesOf) -> Response:
     """The declared weight holds again."""
     asked = await _read(WeightSubject, request, services)
     key = _checked(lambda: steering.weight_key(asked.queue, tenant=asked.tenant, priority=asked.priority))
+    await check_standing(key, "commanded weight", services)
     return await _write(key, None, request, services)
 
 
@@ -275,13 +289,17 @@ async def set_kill(request: Request, services: ServicesOf) -> Response:
             type_=asked.type, queue=asked.queue, tenant=asked.tenant, arguments=asked.arguments, reason=asked.reason
         )
     )
+    check_type(asked.type, services, force=asked.force)
+    check_queue(asked.queue, services, force=asked.force)
     return await _write(key, value, request, services)
 
 
 async def remove_kill(request: Request, services: ServicesOf) -> Response:
     """Jobs run again; those that have ended stay ended."""
     asked = await _read(KillName, request, services)
-    return await _write(_checked(lambda: steering.kill_key(asked.name)), None, request, services)
+    key = _checked(lambda: steering.kill_key(asked.name))
+    await check_standing(key, "kill switch", services)
+    return await _write(key, None, request, services)
 
 
 _ROUTES: tuple[tuple[str, Any, type[BaseModel], str], ...] = (
@@ -315,13 +333,6 @@ def _checked(make: Callable[[], T]) -> T:
         return make()
     except InvalidArguments as error:
         raise invalid(error.field or "body", str(error)) from None
-
-
-def _check_queue(queue: str, services: Services) -> None:
-    """A mistyped queue would be paused in vain."""
-    known = sorted({job.queue for job in services.view.catalogue.jobs})
-    if services.view.is_caught_up and known and queue not in known:
-        raise Problem(404, f"no worker has published a queue {queue!r}; there are: {', '.join(known[:20])}")
 
 
 async def _write(key: str, value: Mapping[str, Any] | None, request: Request, services: Services) -> Response:

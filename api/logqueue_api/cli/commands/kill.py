@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     throw.add_argument("arguments", metavar="k=v", nargs="*", help="a value is JSON, or else text")
     throw.add_argument("-q", "--queue", metavar="QUEUE")
     throw.add_argument("--tenant", metavar="TENANT")
+    throw.add_argument("--force", action="store_true", help="also for a type or queue that no worker has published yet")
     throw.add_argument("--reason", metavar="TEXT", help="kept with the jobs and in the audit log")
     add_by(throw)
     add_stack(throw)
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     if options.verb == "set":
         given = ("type", "queue", "tenant", "reason")
         body |= {name: value for name in given if (value := getattr(options, name)) is not None}
+        body |= {"force": True} if options.force else {}
         body["arguments"] = dict(map(_argument, options.arguments))
     answer = api.post(f"/v1/kills:{'set' if options.verb == 'set' else 'remove'}", body, by=actor(options))
     output.event(answer, f"{answer['key']} {'is thrown' if options.verb == 'set' else 'is taken back'}")

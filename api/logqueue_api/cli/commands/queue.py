@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         change.add_argument("--type", metavar="TYPE", help="a job type, instead of a queue")
         if verb == "pause":
             change.add_argument("--reason", metavar="TEXT", help="kept with the command and in the audit log")
+            change.add_argument(
+                "--force", action="store_true", help="also a queue or type that no worker has published yet"
+            )
         add_by(change)
         add_stack(change)
 
@@ -41,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     body: dict[str, Any] = {"tenant": options.tenant} if options.tenant is not None else {}
     if options.verb == "pause" and options.reason:
         body["reason"] = options.reason
+    if options.verb == "pause" and options.force:
+        body["force"] = True
     path = f"/v1/queues/{quoted(options.queue)}" if options.queue is not None else f"/v1/types/{quoted(options.type)}"
     answer = ApiClient(find_stack(options)).post(f"{path}:{options.verb}", body, by=actor(options))
     what = answer["key"].removeprefix("pause/")

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         change.add_argument("queue", metavar="QUEUE")
         if verb == "set":
             change.add_argument("weight", metavar="WEIGHT", type=float)
+            change.add_argument(
+                "--force", action="store_true", help="also for a queue that no worker has published yet"
+            )
         change.add_argument("--tenant", metavar="TENANT")
         change.add_argument("--priority", metavar="CLASS")
         add_by(change)
@@ -38,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
         return ExitCode.OK
     names = ("queue", "tenant", "priority", "weight")
     body = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    body |= {"force": True} if getattr(options, "force", False) else {}
     answer = api.post(f"/v1/weights:{'set' if options.verb == 'set' else 'remove'}", body, by=actor(options))
     output.event(answer, f"{answer['key']} {'holds' if options.verb == 'set' else 'is taken back'}")
     return ExitCode.OK
