@@ -351,9 +351,13 @@ class Celery:
 
     def _connected(self) -> _Line:
         with self._lock:
-            if self._line is None or self._line.pid != os.getpid():  # threads do not live on in a forked child
-                self._line = _Line(self.app)
-            return self._line
+            line = self._line
+            if line is not None and line.pid == os.getpid() and line.settings != self.app.settings:
+                line.close()  # the app has moved to another log: tests place it on theirs
+                line = None
+            if line is None or line.pid != os.getpid():  # threads do not live on in a forked child
+                line = self._line = _Line(self.app)
+            return line
 
 
 class _Line:
@@ -361,6 +365,7 @@ class _Line:
 
     def __init__(self, app: App) -> None:
         self.pid = os.getpid()
+        self.settings = app.settings
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="logqueue-celery", daemon=True)
         self.thread.start()

@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from logqueue.celery import BoundTask, Celery, RetryAsked
+from logqueue.clock import SystemClock
 from logqueue.jobs.errors import InvalidArguments, JobFailed, WaitTimeout
 from tests.consumers.conftest import Log, working
 
@@ -141,6 +143,22 @@ def test_the_wait_that_a_task_asks_for_is_the_one_it_gets() -> None:
     decision = task.definition.retry.decide(1, RetryAsked(42, None), random.Random(1), now_s=0.0)
     assert (decision.should_retry, decision.delay_s) == (True, 42.0)
     assert not task.definition.retry.decide(1, ValueError(), random.Random(1)).should_retry
+
+
+def test_tasks_follow_their_app_to_another_log(log: Log) -> None:
+    celery = Celery(log.name, settings=log.settings)
+
+    @celery.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    other = replace(log.settings, topic_prefix=f"{log.settings.topic_prefix}other.")
+    found = [add.delay(1, 2).handle.topic]
+    with celery.app.placed_on(other, group="g", clock=SystemClock()):
+        found.append(add.delay(1, 2).handle.topic)
+    found.append(add.delay(1, 2).handle.topic)
+    celery.close()
+    assert found == [each.topics.jobs("default") for each in (log.settings, other, log.settings)]
 
 
 PROGRAM = """

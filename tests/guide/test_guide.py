@@ -24,7 +24,7 @@ from logqueue.testing import JobLab
 from tests.guide.page import AWAITS, DOCS, LANGUAGES, blocks, commands, files, module_source
 
 ROOT = DOCS.parent
-PAGES = [*sorted(DOCS.glob("guide*.md")), DOCS / "bridges.md", DOCS / "schemas.md"]
+PAGES = sorted(DOCS.glob("*.md"))
 OTHERS_COMMANDS = frozenset({"curl", "docker", "echo", "kcat", "make", "pip"})
 VARIABLE = re.compile(r"\bLOGQUEUE_[A-Z_]+\b")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
