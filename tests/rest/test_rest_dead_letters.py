@@ -46,7 +46,10 @@ def test_a_dead_letter_is_listed_with_its_reason_and_its_origin(api: ApiProcess,
     shown = api.http.get("/v1/dlq/mail/dead-1", params={"group": "shop"}).json()["items"]
     assert [item["value"] for item in shown] == [{"to": "ü"}]
     topics = {item["topic"]: item for item in api.http.get("/v1/dlq").json()["items"]}
-    assert topics[f"{kafka.prefix}dlq.mail.shop"]["records"] >= 1
+    counted = topics[f"{kafka.prefix}dlq.mail.shop"]
+    listed = letters(api, group="shop", limit=1000)
+    assert (counted["open"], counted["letters"]) == (sum(item["is_open"] for item in listed), len(listed))
+    assert counted["offsets"] >= counted["letters"] >= 1
 
 
 def test_a_dead_letter_with_bad_headers_is_listed_under_the_id_of_its_job(api: ApiProcess, kafka: Kafka) -> None:
@@ -59,6 +62,8 @@ def test_dead_letters_are_filtered_by_tenant_and_error(api: ApiProcess, kafka: K
     assert [item["id"] for item in letters(api, tenant="zeta")] == ["dead-2"]
     assert [item["id"] for item in letters(api, error_type="Bounced")] == ["dead-2"]
     assert letters(api, tenant="nobody") == []
+    wrong = api.http.get("/v1/dlq/mail", params={"error_class": "foo"})
+    assert wrong.status_code == 400 and "unknown-type" in wrong.json()["detail"], "the classes are listed"
 
 
 def test_a_dry_run_of_a_replay_only_counts(api: ApiProcess, kafka: Kafka) -> None:
@@ -95,11 +100,17 @@ def replay(api: ApiProcess, verb: str = "replay", **body: Any) -> Any:
     return api.http.post(f"/v1/dlq/mail:{verb}", json={"group": "shop", **body}, headers={"X-Logqueue-Actor": "ann"})
 
 
+def open_count(api: ApiProcess) -> int:
+    return sum(item["open"] for item in api.http.get("/v1/dlq").json()["items"] if item["group"] == "shop")
+
+
 def test_discarded_letters_are_not_open_any_more(api: ApiProcess, kafka: Kafka) -> None:
     bury(kafka, "moot", error="Moot")
     tried = replay(api, "discard", error_type="Moot", dry_run=True).json()
     assert (tried["matched"], tried["replayed"], tried["dry_run"]) == (1, 0, True)
+    open_before = open_count(api)
     assert replay(api, "discard", error_type="Moot").json()["matched"] == 1
+    assert open_count(api) == open_before - 1
     assert [letter["status"] for letter in letters(api, error_type="Moot")] == ["discarded"]
     assert letters(api, error_type="Moot", open="true") == []
     assert replay(api, error_type="Moot").json()["matched"] == 0

@@ -23,7 +23,7 @@ export function svg(tag, attributes = {}, ...children) {
 export const count = (number) => (number ?? 0).toLocaleString("en-US");
 
 export function numberCell(number, className = "") {
-  return el("td", { class: `number ${number ? className : "zero"}` }, count(number));
+  return el("td", { class: `number ${number ? className : "zero"}` }, number === null ? "–" : count(number));
 }
 
 export function duration(seconds) {

@@ -44,10 +44,10 @@ export async function dead(content, query) {
   const refresh = () => window.dispatchEvent(new Event("refresh"));
   return async () => {
     const found = (await get("/v1/dlq")).items;
-    const chosen = found.find((item) => item.queue === query.queue && item.group === query.group) ?? found.find((item) => item.records) ?? found[0];
+    const chosen = found.find((item) => item.queue === query.queue && item.group === query.group) ?? found.find((item) => item.open !== 0) ?? found[0];
     topics.replaceChildren(
-      table("Dead-letter topics", ["Queue", "Group", "Topic", ["Records"]], found.map((item) =>
-        el("tr", {}, el("td", {}, el("a", { href: `#/dead?${new URLSearchParams({ queue: item.queue, group: item.group })}`, "aria-current": item === chosen ? "true" : null }, item.queue)), el("td", {}, item.group), el("td", { class: "mono" }, item.topic), numberCell(item.records, "dead")),
+      table("Dead-letter topics", ["Queue", "Group", "Topic", ["Open"], ["Letters"]], found.map((item) =>
+        el("tr", {}, el("td", {}, el("a", { href: `#/dead?${new URLSearchParams({ queue: item.queue, group: item.group })}`, "aria-current": item === chosen ? "true" : null }, item.queue)), el("td", {}, item.group), el("td", { class: "mono" }, item.topic), numberCell(item.open, "dead"), numberCell(item.letters)),
       ), "No job has died."),
     );
     letters.hidden = !chosen;

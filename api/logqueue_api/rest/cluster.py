@@ -129,13 +129,10 @@ class Cluster:
                 except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
                     await asyncio.sleep(_COORDINATOR_SECONDS)
 
-    async def record_counts(self, topics: Collection[str]) -> dict[str, int]:
-        """Records between start and end of each topic (control records and compacted offsets count too)."""
+    async def extents(self, topics: Collection[str]) -> Mapping[TopicPartition, tuple[int, int]]:
+        """Start and end of each partition of these topics, as far as they exist."""
         async with asyncio.timeout(self._timeout):
-            counts = dict.fromkeys(topics, 0)
-            for at, (start, end) in (await self._ends((), topics)).items():
-                counts[at.topic] += end - start
-            return counts
+            return await self._ends((), topics)
 
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """Start and end of each partition of a topic; a Problem (404) if the log does not know it."""

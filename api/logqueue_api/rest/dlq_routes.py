@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace
+from logqueue_consumers.letter_counts import LetterCount, count_letters
 from starlette.responses import Response
 
-from logqueue.jobs.topics import TopicKind
+from logqueue.jobs.errors import ErrorClass
+from logqueue.jobs.topics import TopicKind, TopicRole
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import json_answer, read_body, read_model
 from logqueue_api.rest.letter_requests import (
@@ -40,13 +42,29 @@ ANSWER_SECONDS = 20.0
 
 @router.get("/v1/dlq", responses=answers(DeadLetterQueueList, 400, 503), summary="Where there are dead letters")
 async def list_dead_letter_queues(services: ServicesOf) -> Response:
-    """Each dead-letter topic with its length: replayed records count, and so do markers of transactions (KIP-98)."""
+    """Each dead-letter topic with its letters; closed ones (replayed, discarded) stay in it."""
     names = services.settings.topics
-    roles = {topic: role for topic in await services.cluster.topics() if (role := names.role(topic)) is not None}
-    counts = await services.cluster.record_counts([t for t, role in roles.items() if role.kind is TopicKind.DLQ])
+    roles = {
+        topic: role
+        for topic in await services.cluster.topics()
+        if (role := names.role(topic)) is not None and role.kind is TopicKind.DLQ
+    }
+    extents = await services.cluster.extents([*roles, names.control])
+
+    async def count(topics: Mapping[str, TopicRole]) -> Mapping[str, LetterCount]:
+        return await _aside(services, lambda: count_letters(services.settings, topics))
+
+    counts = await services.letter_totals.counts(roles, extents, control=names.control, count=count)
     items = [
-        {"queue": roles[topic].queue, "group": roles[topic].group, "topic": topic, "records": count}
-        for topic, count in sorted(counts.items())
+        {
+            "queue": roles[topic].queue,
+            "group": roles[topic].group,
+            "topic": topic,
+            "open": found.open,
+            "letters": found.letters,
+            "offsets": found.offsets,
+        }
+        for topic, found in sorted(counts.items())
     ]
     return json_answer({"items": items})
 
@@ -59,7 +77,7 @@ async def list_dead_letters(
     type: Annotated[str | None, Query(max_length=255)] = None,  # noqa: A002 - the word of the API
     tenant: Annotated[str | None, Query(max_length=255)] = None,
     error_type: Annotated[str | None, Query(max_length=255)] = None,
-    error_class: Annotated[str | None, Query(max_length=50)] = None,
+    error_class: Annotated[ErrorClass | None, Query()] = None,
     since: Annotated[str | None, Query(description="Died at or after this time (RFC 3339).")] = None,
     until: Annotated[str | None, Query(description="Died before this time (RFC 3339).")] = None,
     topic: Annotated[str | None, Query(max_length=249, description=TOPIC_TEXT)] = None,

@@ -301,12 +301,14 @@ class RecordPage(BaseModel):
 
 
 class DeadLetterQueue(BaseModel):
-    """A dead-letter topic and the records in it."""
+    """A dead-letter topic and the letters in it; they are null where it is too long to be counted."""
 
     queue: str
     group: str
     topic: str
-    records: int
+    open: int | None = Field(description="Letters neither replayed nor discarded.")
+    letters: int | None
+    offsets: int = Field(description="From the topic's start to its end: letters, and markers of transactions.")
 
 
 class DeadLetterQueueList(BaseModel):

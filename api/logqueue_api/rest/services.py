@@ -16,6 +16,7 @@ from logqueue.jobs.client import JobClient
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
+from logqueue_api.rest.letter_totals import LetterTotals
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
@@ -54,6 +55,7 @@ class Services:
     operations: Operations
     control: ControlWatch
     options: ApiOptions = field(default_factory=ApiOptions)
+    letter_totals: LetterTotals = field(default_factory=LetterTotals)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
     # Requests that read a whole topic: two at a time, the others wait.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from logqueue_api.cli.kafka import Log
 
+CLASSES = ("transient", "permanent", "timeout", "crash", "undecodable", "unknown-type", "conflict")
+"""`ErrorClass`, which is not imported for the help of an option."""
 DEFAULT_LIMIT = 20
 LARGEST_LIMIT = 10_000
 
@@ -92,7 +94,8 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
         "--class",
         dest="error_class",
         metavar="CLASS",
-        help="transient, permanent, timeout, crash, undecodable, unknown-type",
+        choices=CLASSES,
+        help="only this class of error: " + ", ".join(CLASSES),
     )
 
 
@@ -128,21 +131,32 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _queues(log: Log, output: Output) -> None:
-    """Where there are dead letters, with the topics' lengths (markers of transactions count, KIP-98)."""
-    topics = await log.topics()
-    roles = {name: role for name in topics if (role := log.settings.topics.role(name)) and role.kind.value == "dlq"}
-    ranges = await log.ranges({name: topics[name] for name in sorted(roles)})
+    """Where there are dead letters, and how many; numbers are missing where a topic is too long to be counted."""
+    from logqueue_consumers.letter_counts import count_letters
+
+    names = log.settings.topics
+    roles = {name: role for name in await log.topics() if (role := names.role(name)) and role.kind.value == "dlq"}
+    counts = await count_letters(log.settings, roles)
     items = [
         {
             "queue": roles[name].queue,
             "group": roles[name].group,
-            "records": sum(part.end - part.start for part in parts),
+            "open": found.open,
+            "letters": found.letters,
+            "offsets": found.offsets,
             "topic": name,
         }
-        for name, parts in ranges.items()
+        for name, found in sorted(counts.items())
     ]
-    columns = [Column("queue", "QUEUE"), Column("group", "GROUP"), Column("records", "RECORDS", right=True)]
-    output.items(items, [*columns, Column("topic", "TOPIC")], empty="no dead letters")
+    columns = [
+        Column("queue", "QUEUE"),
+        Column("group", "GROUP"),
+        Column("open", "OPEN", right=True),
+        Column("letters", "LETTERS", right=True),
+        Column("offsets", "OFFSETS", right=True),
+        Column("topic", "TOPIC"),
+    ]
+    output.items(items, columns, empty="no dead letters")
 
 
 async def _letters(log: Log, options: argparse.Namespace) -> DeadLetters:

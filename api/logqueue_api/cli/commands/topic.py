@@ -20,7 +20,12 @@ DYNAMIC_TOPIC_CONFIG = 1  # DescribeConfigs: set on the topic itself
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|describe|tail")
-    ls = verbs.add_parser("ls", help="list topics")
+    ls = verbs.add_parser(
+        "ls",
+        help="list topics",
+        description="OFFSETS are from a topic's start to its end: its records, the markers of transactions, and what "
+        "compaction has removed.",
+    )
     ls.add_argument("--all", action="store_true", help="also internal topics (__consumer_offsets ...)")
     add_stack(ls)
     describe = verbs.add_parser("describe", help="partitions, offsets and configuration of a topic")
@@ -60,14 +65,14 @@ async def _ls(log: Log, options: argparse.Namespace, output: Output) -> None:
     items = []
     for name, parts in ranges.items():
         role = names.role(name)
-        records = sum(part.end - part.start for part in parts)
+        offsets = sum(part.end - part.start for part in parts)
         items.append(
-            {"topic": name, "partitions": len(parts), "records": records, "kind": role.kind.value if role else None}
+            {"topic": name, "partitions": len(parts), "offsets": offsets, "kind": role.kind.value if role else None}
         )
     columns = [
         Column("topic", "TOPIC"),
         Column("partitions", "PARTITIONS", right=True),
-        Column("records", "RECORDS", right=True),
+        Column("offsets", "OFFSETS", right=True),
         Column("kind", "KIND"),
     ]
     output.items(items, columns, empty="no topics yet")
@@ -84,7 +89,7 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
         output.document({"topic": options.topic, "partitions": partitions, "configs": values})
         return
     own = {entry["name"]: entry["value"] for entry in configs if entry["source"] == DYNAMIC_TOPIC_CONFIG}
-    output.record({"topic": options.topic, "records": sum(p.end - p.start for p in parts)} | own)
+    output.record({"topic": options.topic, "offsets": sum(p.end - p.start for p in parts)} | own)
     output.line()
     output.items(
         partitions,
