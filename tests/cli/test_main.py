@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,9 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from logqueue_api.cli.commands.dlq import CLASSES
 from logqueue_api.cli.dispatch import COMMANDS
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.cli.main import main
+
+from logqueue.jobs.errors import ErrorClass
 
 HEAVY = ["aiokafka", "asyncio", "fastapi", "rich", "msgspec", "logging", "http.client", "json", "pydantic", "uvicorn"]
 
@@ -47,12 +51,41 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("logqueue ")
 
 
+def test_every_class_of_error_can_be_asked_for() -> None:
+    assert tuple(ErrorClass) == CLASSES
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("usage: ")
     assert main(["help", name]) == 0
+
+
+def test_worker_ls_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["worker", "ls", "--help"], ["help", "worker", "ls"]):
+        assert main(words) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("usage: logqueue worker ls ") and "--concurrency" not in shown
+        assert "only the workers of this group" in shown
+
+
+def test_a_run_file_that_was_left_behind_is_said_to_be_no_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["jobs", "ls", "--data-dir", str(tmp_path)]
+    assert main(words) == ExitCode.UNREACHABLE
+    assert f"no run.json in {tmp_path}" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text("{}")
+    assert main(words) == ExitCode.UNREACHABLE
+    assert f"wrote {tmp_path}/run.json does not run any more" in capsys.readouterr().err
+
+
+def test_the_readme_tells_every_exit_code() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = re.findall(r"by their exit code: (.*?);", readme, re.DOTALL)
+    assert [int(code) for code in re.findall(r"\b\d+\b", line)] == [code for code in ExitCode if code < 70]
 
 
 def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +98,12 @@ def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> 
     [
         (["topic"], "required: ls|describe|tail"),
         (["topic", "ls", "--no-such"], "unrecognized arguments: --no-such"),
+        (
+            ["dlq", "ls", "q", "--class", "foo"],
+            "invalid choice: 'foo' (choose from 'transient', 'permanent', 'timeout'",
+        ),
+        (["limit", "set", "--queue", "q"], "which limit?"),
+        (["limit", "set", "--queue", "q", "--none", "--running", "1"], "which limit?"),
         (["up", "--kafka-port", "99999"], "'99999' is not a port"),
         (["up", "--workers", "0"], "'0' is not a whole number of at least 1"),
         (["up", "--drain-timeout", "soon"], "'soon' is not a duration"),

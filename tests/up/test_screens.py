@@ -106,6 +106,7 @@ def test_the_lines_for_a_log_that_wants_a_login_bring_it_along_but_never_show_a_
         "sasl.mechanism=SCRAM-SHA-256",
         "sasl.username=it's me",
         "sasl.password=$LOGQUEUE_SASL_PASSWORD",
+        "topic.partitioner=murmur2_random",
     ]
 
 

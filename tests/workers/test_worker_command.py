@@ -121,7 +121,7 @@ def test_a_second_signal_hands_back_what_runs_at_once(log: Log, tmp_path: Path) 
     ("options", "told"),
     [
         (["--processes", "0"], "is not a whole number of at least 1"),
-        (["--group", "g"], "--group is for `logqueue worker ls`"),
+        (["--group", "g"], "unrecognized arguments: --group g"),
         (["--health-port", "x"], "is not a port"),
     ],
 )

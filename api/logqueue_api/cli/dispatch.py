@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "job": "one job: get, wait, log, cancel, retry, run-now, discard",
     "jobs": "many jobs: ls, cancel, retry, discard",
     "workflow": "workflows: ls, show, cancel",
-    "schedule": "cron schedules: ls, show, set, pause, resume, run-now, rm",
+    "schedule": "cron schedules: ls, show, set, pause, resume, run-now, rm, restore",
     "dlq": "dead letters: ls, show, replay, discard",
     "bridge": "to and from RabbitMQ, outcomes as CloudEvents: in, out, events",
     "outbox": "jobs from a table of your own database: ddl, run, status",
@@ -72,10 +72,12 @@ def _dispatch(arguments: list[str]) -> int:
         return _without_command(leading)
     name, *options = rest
     if name == "help":
-        return _dispatch([*options[:1], "--help"])
+        return _dispatch([*options, "--help"])
     if name not in COMMANDS:
         raise UsageError(f"there is no command {name!r}{_suggestion(name)}", hint="logqueue --help lists them")
-    module = import_module(f"logqueue_api.cli.commands.{name}")
+    if tuple(rest[:2]) == ("worker", "ls"):  # `worker` itself takes an app there
+        name, options = "worker ls", rest[2:]
+    module = import_module(f"logqueue_api.cli.commands.{name.replace(' ', '_')}")
     code: int
     if name == "broker":  # reads its words by hand: argparse alone is a tenth of its start
         code = module.run_words([*options, *leading])

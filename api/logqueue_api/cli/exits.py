@@ -27,12 +27,12 @@ class ExitCode(IntEnum):
 
 _MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "done, but the answer is a failure (a job that ended dead, a replay with failures)",
+    ExitCode.FAILED: "done or tried, and it failed (a job that ended dead, a replay with failures, a file not written)",
     ExitCode.USAGE: "bad input: an option, an argument, arguments of a job",
     ExitCode.UNREACHABLE: "the log or the API is not reachable, or the API failed (5xx)",
     ExitCode.NOT_FOUND: "no such job, topic, group, dead letter",
     ExitCode.TIMEOUT: "the wait was longer than --timeout",
-    ExitCode.IN_USE: "a port is taken, or a data folder is in use, not writable or of a newer format",
+    ExitCode.IN_USE: "a server's port or data folder cannot be used: taken, not writable, of a newer format",
     ExitCode.APP: "APP cannot be imported or holds no App",
     ExitCode.STATE: "refused as things stand: the job has ended, the letter is closed, the key is another job's",
     ExitCode.BUG: "a defect of logqueue; please report it with the traceback",

@@ -37,13 +37,13 @@ def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.envi
         (environ.get("LOGQUEUE_BOOTSTRAP"), "LOGQUEUE_BOOTSTRAP"),
         (_file_bootstrap(environ), "the settings file"),
         (run.bootstrap if run else None, place),
-        (DEFAULT_BOOTSTRAP, "the default; no run.json in " + str(options.data_dir)),
+        (DEFAULT_BOOTSTRAP, _why_default(options.data_dir)),
     )
     api, api_source = _first(
         (options.api, "--api"),
         (environ.get("LOGQUEUE_API"), "LOGQUEUE_API"),
         (run.api if run else None, place),
-        (DEFAULT_API, "the default; no run.json in " + str(options.data_dir)),
+        (DEFAULT_API, _why_default(options.data_dir)),
     )
     return Stack(
         bootstrap=check_bootstrap(bootstrap, bootstrap_source),
@@ -52,6 +52,13 @@ def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.envi
         api_source=api_source,
         is_running=place in (bootstrap_source, api_source),
     )
+
+
+def _why_default(data_dir: Path) -> str:
+    """Why localhost is asked: nothing runs on the data folder, or something did and left its run.json."""
+    if (data_dir / run_file.RUN_FILE).is_file():
+        return f"the default; the `logqueue up` that wrote {data_dir / run_file.RUN_FILE} does not run any more"
+    return f"the default; no run.json in {data_dir}"
 
 
 def outside_bootstrap(flag: str | None, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -9,6 +9,7 @@ from logqueue_consumers.control.rounds import Round
 from logqueue_consumers.dead_letters import LetterFilter, read_position
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
+from logqueue.jobs.errors import ErrorClass
 from logqueue.jobs.times import to_ms
 from logqueue_api.rest.letter_edit import letter_edit
 from logqueue_api.rest.models import TypeName
@@ -35,7 +36,7 @@ class LetterRequest(BaseModel):
     type: str | None = None
     tenant: str | None = None
     error_type: str | None = None
-    error_class: str | None = None
+    error_class: ErrorClass | None = None
     since: AwareDatetime | None = Field(None, description="Died at or after this time.")
     until: AwareDatetime | None = Field(None, description="Died before this time.")
     limit: int = Field(1_000, ge=1, le=MAX_REPLAYED)

@@ -118,10 +118,14 @@ def _kcat_security(settings: Settings) -> str:
     return "".join(words)
 
 
+PARTITIONER = "-X topic.partitioner=murmur2_random"
+"""librdkafka's own choice of partitions is another than Kafka's: a tenant's jobs would lie in two of them."""
+
+
 def _kcat(job: JobCard, kcat: str) -> str:
     value = shlex.quote(json.dumps(job.example, ensure_ascii=False))
     header = "" if job.is_default else f" -H ce_type={shlex.quote(job.type)}"
-    return f"echo {value} | {kcat} -P -t jobs.{job.queue} -k acme{header}"
+    return f"echo {value} | {kcat} -P {PARTITIONER} -t jobs.{job.queue} -k acme{header}"
 
 
 def _python(job: JobCard, bootstrap: str, python: str) -> str:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("app", metavar="APP", help="module:name or file.py[:name]; `ls` lists workers")
-    parser.add_argument("--group", metavar="G", help="ls: only the workers of this group")
     parser.add_argument(
         "--processes",
         type=processes,
@@ -60,12 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.app == "ls":
-        from logqueue_api.cli.worker_list import list_workers
-
-        return list_workers(options)
-    if options.group is not None:
-        raise UsageError("--group is for `logqueue worker ls`", hint="a worker's group is its app's")
     if options.leave and options.instance_id is None:
         raise UsageError("--leave is for a static member", hint="--instance-id ID makes it one")
     if options.config:

@@ -1,4 +1,4 @@
-"""`logqueue worker ls`: who works, on what, who is gone."""
+"""The workers that run, wherever they run: what they work on, how much, and who is gone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import argparse
 from typing import Any
 
 from logqueue_api.cli.api_client import ApiClient
+from logqueue_api.cli.arguments import add_stack
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.stack import find_stack
 
 
-def list_workers(options: argparse.Namespace) -> int:
-    """Print the workers that the API knows."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--group", metavar="G", help="only the workers of this group")
+    add_stack(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     output = Output(is_json=options.json)
     items = ApiClient(find_stack(options)).get("/v1/workers", {"group": options.group})["items"]
     columns = [
