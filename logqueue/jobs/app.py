@@ -20,8 +20,8 @@ from logqueue.jobs.definition import (
     define_job,
 )
 from logqueue.jobs.durations import Duration
-from logqueue.jobs.errors import InvalidDefinition, UnknownJobType
-from logqueue.jobs.limits import Limit
+from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, UnknownJobType
+from logqueue.jobs.limits import Limit, check_limits
 from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue.jobs.retry import Retry
 from logqueue.jobs.settings import PROCESSINGS, Settings, load_settings
@@ -136,10 +136,10 @@ class App:
             order=order,
             default_type=default_type,
             partitions=partitions,
-            priorities=dict(priorities or {}),
+            priorities=_mapping(priorities, "priorities", name),
             default_priority=default_priority,
-            limits=tuple(limits),
-            weights=dict(weights or {}),
+            limits=check_limits(limits),
+            weights=_mapping(weights, "weights", name),
             fair=fair,
             spread=spread,
         )
@@ -235,7 +235,10 @@ class App:
         if name in self._schedules:
             raise InvalidDefinition(f"Schedule {name!r} is declared twice in app {self.name!r}")
         given = dict(arguments or {})
-        job.codec.encode(given)
+        try:
+            job.codec.encode(given)
+        except InvalidArguments as error:
+            raise InvalidArguments(f"Schedule {name!r}: its arguments: {error}", field=error.field) from None
         declared = self._schedules[name] = new_schedule(
             name,
             type=job.type,
@@ -366,3 +369,11 @@ class App:
 
     def __repr__(self) -> str:
         return f"App({self.name!r}, group={self.group!r}, jobs={sorted(self._jobs)})"
+
+
+def _mapping(given: Mapping[str, float] | None, what: str, queue: str) -> dict[str, float]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidDefinition(
+            f'Queue {queue!r}: {what}={given!r} is not a mapping such as {{"high": 6, "normal": 3}}'
+        )
+    return dict(given or {})

@@ -180,4 +180,9 @@ def _schema(type_: type[Any], where: str) -> Mapping[str, Any]:
     try:
         return model_schema(type_)
     except Exception as error:  # hooks of the user's model: anything may come out
-        raise InvalidDefinition(f"{where}: its arguments have no JSON form: {str(error).strip()}") from None
+        raise InvalidDefinition(f"{where}: its arguments have no JSON form: {_last_line(error)}") from None
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong: libraries write advice for their own callers above it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -14,7 +14,7 @@ from logqueue.jobs.arguments import Arguments, declare_arguments, one_of
 from logqueue.jobs.breaker import Breaker
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.durations import Duration, format_duration, parse_duration
-from logqueue.jobs.errors import InvalidDefinition
+from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
 from logqueue.jobs.headers import MAX_TYPE_CHARS
 from logqueue.jobs.limits import Limit, check_limits
 from logqueue.jobs.payload import ArgumentCodec
@@ -195,7 +195,7 @@ class JobDefinition(Generic[P, R]):
             run_at=run_at,
             expires=expires,
             job_id=id,
-            headers=headers or {},
+            headers=_headers(headers),
             idempotency_key=idempotency_key,
             priority=priority,
             spread=spread,
@@ -248,6 +248,10 @@ def define_job(
         raise InvalidDefinition(f"{where}: timeout must be more than 0")
     if not isinstance(retry, Retry):
         raise InvalidDefinition(f"{where}: retry={retry!r} is not a Retry(...)")
+    if unique is not None and not isinstance(unique, Unique):
+        raise InvalidDefinition(f"{where}: unique={unique!r} is not a Unique(...)")
+    if breaker is not None and not isinstance(breaker, Breaker):
+        raise InvalidDefinition(f"{where}: breaker={breaker!r} is not a Breaker(...)")
     if isolation is not None and isolation not in ISOLATIONS:
         raise InvalidDefinition(f"{where}: isolation {isolation!r} is not one of {', '.join(ISOLATIONS)}")
     if not callable(handler) or inspect.isclass(handler):
@@ -255,6 +259,8 @@ def define_job(
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise InvalidDefinition(f"{where}: a handler returns its result; generators are not handlers")
     parameters = list(inspect.signature(handler).parameters.values())
+    if parameters and parameters[0].name == "self":
+        raise InvalidDefinition(f"{where}: its first parameter is `self`, and a handler is a function, not a method")
     hints = _hints(handler, where)
     takes_context = _takes_context(parameters, hints)
     declared = declare_arguments(
@@ -300,6 +306,12 @@ def _version(version: int | str | None, where: str) -> int | str | None:
 def _check_weight(weight: object, what: str) -> None:
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not MIN_WEIGHT <= weight <= MAX_WEIGHT:
         raise InvalidDefinition(f"{what}: weight {weight!r} is not a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
+
+
+def _headers(given: Mapping[str, str | bytes] | None) -> Mapping[str, str | bytes]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidArguments(f"headers={given!r:.100} is not a mapping of names to text or bytes", field="headers")
+    return given or {}
 
 
 def check_type(name: str) -> str:

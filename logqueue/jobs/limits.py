@@ -105,6 +105,8 @@ def read_limit(described: Mapping[str, Any]) -> Limit:
 
 def check_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     """The limits themselves, one per `by`; InvalidDefinition says which cannot be."""
+    if isinstance(limits, (str, Limit)) or not isinstance(limits, Iterable):
+        raise InvalidDefinition(f"limits={limits!r} is not a list of limits: [Limit(...)]")
     checked = tuple(limits)
     for limit in checked:
         if not isinstance(limit, Limit):

@@ -281,9 +281,11 @@ def _encodable(text: str, field: str) -> str:
 def _instant(moment: datetime | None, field: str) -> int | None:
     if moment is None:
         return None
+    if not isinstance(moment, datetime):
+        raise InvalidArguments(f"{field}={moment!r} is not a datetime (with a time zone)", field=field)
     try:
         return to_ms(moment)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise InvalidArguments(f"{field}: {error}", field=field) from None
 
 

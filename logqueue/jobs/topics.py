@@ -294,7 +294,7 @@ def check_priority(name: str) -> str:
 
 def check_group(name: str) -> str:
     """The group (or app) name itself, or InvalidDefinition."""
-    if not GROUP_NAME.fullmatch(name):
+    if not isinstance(name, str) or not GROUP_NAME.fullmatch(name):
         raise InvalidDefinition(
             f"Name {name!r} is not of the form [A-Za-z0-9][A-Za-z0-9._-]* with at most 100 characters"
         )
