@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.engines import apache, embedded
 from tests.engines.shared import SharedServers, locked
@@ -114,6 +116,20 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_log_settings_stay() -> Iterator[None]:
+    """A command that a test runs in this process says where log lines go: into a stream that ends with the test."""
+    configure = structlog.configure
+
+    def configure_for_a_while(**settings: Any) -> None:
+        configure(**settings | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", configure_for_a_while)
+        yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
