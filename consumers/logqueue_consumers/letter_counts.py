@@ -39,10 +39,13 @@ class LetterCount:
 async def count_letters(settings: Settings, topics: Mapping[str, TopicRole]) -> dict[str, LetterCount]:
     """The counts of these dead-letter topics, as far as they exist. Raises DeadLettersUnreadable, BrokerUnreachable."""
     present = await partition_counts(settings)
+    found = {topic: present[topic] for topic in topics if topic in present}
+    if not found:
+        return {}
     control, deeds = settings.topics.control, Deeds()
     reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings), settings)
     try:
-        lengths = await _lengths(reader, {topic: present[topic] for topic in topics if topic in present})
+        lengths = await _lengths(reader, found)
         if control in present and any(0 < length <= MAX_COUNTED for length in lengths.values()):
             async for record in read_to_end(reader, control, present[control]):
                 deeds.apply(record.key, record.value)
@@ -58,13 +61,12 @@ async def count_letters(settings: Settings, topics: Mapping[str, TopicRole]) -> 
 
 async def _lengths(reader: AIOKafkaConsumer, topics: Mapping[str, int]) -> dict[str, int]:
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+    reader.assign(partitions)
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
     lengths = dict.fromkeys(topics, 0)
-    if partitions:
-        reader.assign(partitions)
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            begins, ends = await reader.beginning_offsets(partitions), await reader.end_offsets(partitions)
-        for tp in partitions:
-            lengths[tp.topic] += ends[tp] - begins[tp]
+    for tp in partitions:
+        lengths[tp.topic] += ends[tp] - begins[tp]
     return lengths
 
 
