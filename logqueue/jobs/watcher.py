@@ -112,9 +112,13 @@ class StatusWatcher:
 
     async def _end_since(self, handle: JobHandle, since_ms: int) -> JobStatus:
         tail = await self._follow(handle, since_ms)
+        if handle.is_keyed:
+            await self._catch_up(tail, self._partition_of(handle))
         seen = tail.find(handle.id)
         if seen is not None and seen.is_terminal:
             return seen
+        if handle.is_keyed and seen is not None:
+            await check_same_job(self._settings, handle, seen)  # a conflict is told before the first job ends
         return await self._next_terminal(handle.id)
 
     async def status(self, handle: JobHandle) -> JobState | None:

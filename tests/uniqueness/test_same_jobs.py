@@ -93,6 +93,11 @@ def test_whoever_waits_for_a_job_whose_key_came_with_other_arguments_is_told_of_
             with pytest.raises(KeyConflict, match="is a dead letter of class `conflict`"):
                 await other.status()
             assert (await first.wait()).result == (await same.wait()).result == 1
+            waits = await charge.with_(idempotency_key="later", delay="1h").send(amount=1)
+            await until(lambda: log.states(waits.id), lambda states: "scheduled" in states)
+            rival = await charge.with_(idempotency_key="later").send(amount=2)
+            with pytest.raises(KeyConflict, match="that job is scheduled"):
+                await rival.wait()
             again = await charge.with_(id=first.id).send(amount=3)
             with pytest.raises(KeyConflict, match="its id came before"):
                 await again.wait()
