@@ -52,7 +52,10 @@ PROGRESS_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySummary:
-    """What a replay did. `records` are those between start and end, `resumed` those done by an earlier run of it."""
+    """What a replay did. `records` are those between start and end, `resumed` those done by an earlier run of it.
+
+    Where an earlier run has been, or this one has not been yet, offsets that hold a transaction's marker count too.
+    """
 
     topic: str
     group: str
@@ -249,7 +252,7 @@ class Replay:
 
     def _report(self, member: ReplayMember) -> None:
         if self._on_progress is not None:
-            self._on_progress(member.done_count(), sum(extent.count() for extent in self._ranges.values()))
+            self._on_progress(member.done_count(), member.record_count())
 
     def _summary(self, *, is_complete: bool, seconds: float) -> ReplaySummary:
         member, engine = self._member, self._bench.engine
@@ -257,7 +260,7 @@ class Replay:
         return ReplaySummary(
             topic=self._topic,
             group=self._bench.group,
-            records=sum(extent.count() for extent in self._ranges.values()),
+            records=member.record_count() if member is not None else 0,
             resumed=member.resumed if member is not None else 0,
             succeeded=counts.succeeded if counts else 0,
             dead=counts.dead if counts else 0,
@@ -280,6 +283,10 @@ class ReplayMember(GroupMember):
         self.resumed = 0
         """Records that an earlier run of this replay finished."""
         self.is_complete = False
+        self._seen: dict[TopicPartition, int] = {}
+        """Up to where each partition was read."""
+        self._holes = 0
+        """Offsets seen that hold no record: markers of transactions, what compaction has removed."""
 
     def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
         consumer.assign(list(self._ranges))
@@ -301,25 +308,40 @@ class ReplayMember(GroupMember):
         partition.is_read = partition.window.base >= partition.end
         if is_new:
             self._known[tp] = partition
+            self._seen[tp] = partition.window.base
             extent, runs = self._ranges[tp], partition.window.finished_runs()
             self.resumed += extent.count(partition.window.base)
             self.resumed += sum(extent.count(run.end) - extent.count(run.start) for run in runs)
         return partition
 
     def _deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
-        extent = self._ranges[TopicPartition(partition.topic, partition.partition)]
+        tp = TopicPartition(partition.topic, partition.partition)
+        extent = self._ranges[tp]
+        self._see(tp, [record.offset for record in records], to=records[-1].offset + 1)
         wanted = records if extent.chosen is None else [record for record in records if extent.holds(record.offset)]
         super()._deliver(partition, wanted)
 
+    def _see(self, tp: TopicPartition, offsets: Sequence[int], *, to: int) -> None:
+        """These are the records up to `to`: whatever else lies there is none."""
+        extent, seen = self._ranges[tp], self._seen[tp]
+        end = min(to, extent.end)
+        if extent.chosen is None and end > seen:
+            self._holes += end - seen - sum(seen <= offset < end for offset in offsets)
+            self._seen[tp] = end
+
+    def record_count(self) -> int:
+        """Records of the ranges, done or not; what was not read yet counts by its offsets."""
+        return sum(extent.count() for extent in self._ranges.values()) - self._holes
+
     def done_count(self) -> int:
         """Records of the ranges that are finished."""
-        done = 0
+        done = -self._holes
         for tp, partition in self._known.items():
             end = partition.end if partition.end is not None else 0
             reached = end if partition.is_read else min(partition.window.high, end)
             in_hand = partition.window.unfinished_count + len(partition.backlog)
-            done += max(0, self._ranges[tp].count(reached) - in_hand)
-        return done
+            done += self._ranges[tp].count(reached) - in_hand
+        return max(0, done)
 
     async def looks_done(self) -> bool:
         """Whether every partition was read to its end and nothing is unfinished."""
@@ -334,6 +356,8 @@ class ReplayMember(GroupMember):
                     log.warning("position not known yet", topic=tp.topic, partition=tp.partition, error=repr(error))
                     return False
                 partition.is_read = partition.end is not None and position >= partition.end
+                if partition.is_read:
+                    self._see(tp, (), to=position)
         self.is_complete = all(
             partition.is_read and not partition.backlog and partition.window.unfinished_count == 0
             for partition in self._partitions.values()

@@ -13,6 +13,8 @@ from logqueue_schemas.job_status import TERMINAL
 
 from logqueue import App, Retry
 from tests.consumers.conftest import FAST, Log, working
+from tests.consumers.exactly_once.marked_shop import JOBS, THROUGH_TOPICS, Shop
+from tests.loops import in_loop
 
 
 def make_app(log: Log, seen: list[tuple[int, bool, str]]) -> App:
@@ -64,6 +66,22 @@ def test_a_replay_runs_history_again_and_leaves_the_live_group_alone(log: Log) -
         assert await log.read(log.settings.topics.dlq("flights", "audit" + log.name)) == []
 
     asyncio.run(main())
+
+
+@in_loop
+async def test_markers_of_transactions_are_no_records_of_a_replay(log: Log) -> None:
+    shop = Shop(log)
+    async with working(shop.app, limits=THROUGH_TOPICS):
+        await shop.run_jobs()
+    topic = log.settings.topics.jobs("next")
+    progress: list[tuple[int, int]] = []
+    summary = await run_replay(
+        shop.app, topic=topic, group="audit" + log.name, on_progress=lambda *at: progress.append(at), limits=FAST
+    )
+    assert summary.is_complete
+    assert summary.records == summary.succeeded == len(await log.read(topic)) == JOBS - 1
+    assert progress[-1] == (JOBS - 1, JOBS - 1)
+    assert all(done <= total for done, total in progress)
 
 
 def test_an_interrupted_replay_goes_on_where_it_was(log: Log) -> None:

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--progress", action="store_true", help="with --json: a line for every step of the way")
     parser.add_argument("-c", "--concurrency", type=count, metavar="N", help="jobs at once (100)")
     parser.add_argument("--drain-timeout", type=seconds, metavar="T", help="for running jobs at a stop (25s)")
-    parser.add_argument("--dry-run", action="store_true", help="only say how many records it would be")
+    parser.add_argument("--dry-run", action="store_true", help="only say how many records it would be at most")
     parser.add_argument(
         "--log-level", choices=LEVELS, default="warning", help="of the lines on standard error (warning)"
     )
@@ -95,9 +95,10 @@ def run(options: argparse.Namespace) -> int:
         if not options.dry_run:
             return _replay(app, options, output, chosen)
         records = _count(stack, options) if chosen is None else sum(map(len, chosen.values()))
+        at_most = "at most " if chosen is None else ""
         output.event(
             {"topic": options.topic, "group": options.group, "records": records, "dry_run": True, "warning": WARNING},
-            f"{records} records of {options.topic} would be replayed in group {options.group}",
+            f"{at_most}{records} records of {options.topic} would be replayed in group {options.group}",
         )
         return ExitCode.OK
     except InvalidReplay as error:
@@ -121,7 +122,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _count(stack: Stack, options: argparse.Namespace) -> int:
-    """How many records lie between --from and --to, in all partitions."""
+    """How many offsets lie between --from and --to, in all partitions: records, and markers of transactions."""
     from logqueue_api.cli import kafka
 
     async def count_records() -> int:
