@@ -287,6 +287,41 @@ async def test_what_the_exchange_did_not_confirm_is_told_again(log: Log, amqp_ur
 
 
 @in_loop
+async def test_the_jobs_of_a_queue_are_those_of_all_its_priorities(log: Log) -> None:
+    app = log.app()
+    app.queue("mail", priorities={"high": 2, "normal": 1})
+
+    @app.job("mail.send", queue="mail")
+    async def send() -> None: ...
+
+    class Memory:
+        def __init__(self) -> None:
+            self.ids: list[str] = []
+
+        async def open(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def tell(self, messages: Sequence[Told]) -> None:
+            self.ids += [told.id for told in messages]
+
+    @app.job("other", queue="mail-not")
+    async def other() -> None: ...
+
+    async with app:
+        sent = [await send.send(), await send.with_(priority="high").send()]
+        await other.send()
+    sink = Memory()
+
+    async def told() -> list[str]:
+        return sink.ids
+
+    async with running(Teller(log.settings, sink, name=log.name, queue="mail")):
+        await until(told, lambda ids: len(ids) >= 2)
+    assert sorted(sink.ids) == sorted(job.id for job in sent)
+
+
+@in_loop
 async def test_outcomes_become_events_in_a_topic(log: Log) -> None:
     app = log.app()
 

@@ -7,6 +7,7 @@ commit is told again, under the same id: at least once, in the order of each par
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from logqueue.jobs.connection import start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, SendFailed
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
-from logqueue.jobs.topics import TopicSpec
+from logqueue.jobs.topics import PRIORITY_NAME, TopicSpec
 from logqueue_consumers.bridges.amqp_line import BrokerGone
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.bridges.telling import Told, told_job, told_outcome
@@ -29,6 +30,8 @@ from logqueue_consumers.bridges.telling import Told, told_job, told_outcome
 BATCH = 500
 """Records that are told before the offsets are committed."""
 POLL_MS = 500
+LOOK_MS = 10_000
+"""How long a new topic of a priority class may lie unseen."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,8 +103,9 @@ class Teller:
             self._codec = await self._registry.status_codec()
         try:
             await self._sink.open()
-            reader: AIOKafkaConsumer = await start_client(lambda: self._new_reader(spec.name), self._settings)
+            reader: AIOKafkaConsumer = await start_client(self._new_reader, self._settings)
             try:
+                reader.subscribe(pattern=f"^{self._topics(spec.name)}$")
                 self._has_begun = True
                 self._on_ready()
                 while not stop.is_set():
@@ -149,12 +153,16 @@ class Teller:
         names = self._settings.topics
         return names.status_spec() if self._queue is None else names.jobs_spec(self._queue)
 
-    def _new_reader(self, topic: str) -> AIOKafkaConsumer:
+    def _topics(self, topic: str) -> str:
+        """A pattern of the topics that are told: of a queue those of its priority classes too."""
+        return re.escape(topic) + ("" if self._queue is None else rf"(\.{PRIORITY_NAME.pattern})?")
+
+    def _new_reader(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            topic,
             **self._settings.connection(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
+            metadata_max_age_ms=LOOK_MS,
         )
