@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 in structured mode, as jobs and of outcomes. Values in, values out; binary mode is headers.py.
+"""CloudEvents 1.0 as jobs, and of outcomes. Values in, values out; binary mode of records is headers.py.
 
 | attribute | of an event that comes in |
 |---|---|
@@ -18,7 +18,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 from logqueue_schemas.job_status import JobStatus
@@ -31,6 +33,8 @@ from logqueue.jobs.times import format_time
 STRUCTURED: Final = "application/cloudevents+json"
 FAMILY: Final = "application/cloudevents"
 """What every content type of CloudEvents begins with; batches and Avro are not read."""
+HTTP_HEADER: Final = "ce-"
+"""Before each attribute of an event in binary mode over HTTP."""
 OUTCOME_TYPE: Final = "logqueue.job."
 """Before the state: `logqueue.job.succeeded`."""
 
@@ -86,6 +90,19 @@ def read_event(value: bytes) -> Event:
         if not getattr(event, name):
             raise InvalidArguments(f"{name} is empty", field=name)
     return event
+
+
+def read_http_event(headers: Iterable[tuple[str, str]], body: bytes) -> Event:
+    """An event in binary mode (HTTP binding, 3.1): `ce-` headers, and the body as its data. As read_event."""
+    found = {name.lower(): text for name, text in headers}
+    said = {name[len(HTTP_HEADER) :]: unquote(text) for name, text in found.items() if name.startswith(HTTP_HEADER)}
+    for name in ("data", "data_base64", "datacontenttype"):
+        said.pop(name, None)
+    if "content-type" in found:
+        said["datacontenttype"] = found["content-type"]
+    if body:
+        said["data_base64"] = base64.b64encode(body).decode()
+    return read_event(msgspec.json.encode(said))
 
 
 def is_event(content_type: str | None) -> bool:

@@ -64,6 +64,32 @@ def test_a_posted_event_is_a_job_and_posted_again_the_same_job(api: ApiProcess) 
     assert (job["type"], job["tenant"]) == ("mail.send", "acme")
 
 
+def test_an_event_in_headers_is_the_one_that_a_document_is(api: ApiProcess) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "b%201",
+        "ce-source": "/shop",
+        "ce-type": "mail.send",
+        "ce-partitionkey": "acme",
+        "content-type": "application/json",
+    }
+    first = api.http.post("/v1/events", content=b'{"to": "a"}', headers=headers)
+    assert first.status_code == 202, first.text
+    document = json.dumps(event(id="b 1", partitionkey="acme"))
+    again = api.http.post("/v1/events", content=document, headers={"content-type": STRUCTURED})
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    for name, value, word in [
+        ("ce-type", "", "type"),
+        ("ce-specversion", "0.3", "specversion"),
+    ]:
+        answer = api.http.post("/v1/events", content=b'{"to": "a"}', headers=headers | {name: value})
+        assert answer.status_code == 400
+        assert word in answer.text
+    assert api.http.post("/v1/events", content=b"<to/>", headers=headers).status_code == 400
+    xml = headers | {"content-type": "text/xml"}
+    assert api.http.post("/v1/events", content=b"<to/>", headers=xml).status_code == 415
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

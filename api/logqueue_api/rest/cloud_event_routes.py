@@ -1,4 +1,4 @@
-"""POST /v1/events: a CloudEvent becomes a job (CloudEvents 1.0.2, HTTP binding, structured mode)."""
+"""POST /v1/events: a CloudEvent becomes a job (CloudEvents 1.0.2, HTTP binding, structured and binary mode)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from logqueue.jobs.cloudevents import STRUCTURED, Event, is_event, read_event
+from logqueue.jobs.cloudevents import STRUCTURED, Event, is_event, read_event, read_http_event
 from logqueue.jobs.errors import InvalidArguments, Undecodable
 from logqueue_api.rest.answers import json_answer, read_body
 from logqueue_api.rest.models import Receipt
@@ -36,7 +36,10 @@ _EXAMPLE: Final = {
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {STRUCTURED: {"schema": {"type": "object"}, "example": _EXAMPLE}},
+            "content": {
+                STRUCTURED: {"schema": {"type": "object"}, "example": _EXAMPLE},
+                "application/json": {"schema": {"type": "object"}, "example": _EXAMPLE["data"]},
+            },
         }
     },
     summary="Put the job that a CloudEvent names on the log",
@@ -44,14 +47,17 @@ _EXAMPLE: Final = {
 async def post_event(request: Request, services: ServicesOf) -> Response:
     """`type` is the job's, `data` its arguments, `partitionkey` its tenant.
 
-    An event is named by `source` and `id`: the same one again is the same job, answered with 200 as it is now.
+    The event is the body (structured mode), or its attributes are headers `ce-type`, `ce-id`, ... and its data the body
+    (binary mode). It is named by `source` and `id`: the same one again is the same job, answered with 200 as it is now.
     """
     content_type = request.headers.get("content-type", "")
-    if not is_event(content_type):
-        raise Problem(415, f"content-type {content_type!r} is not taken; send one event as {STRUCTURED}")
+    is_structured = is_event(content_type)
+    if not is_structured and "ce-specversion" not in request.headers:
+        told = f"send one event as {STRUCTURED}, or its attributes in headers (ce-specversion, ce-id, ...)"
+        raise Problem(415, f"content-type {content_type!r} is not taken; {told}")
     body = await read_body(request, max_bytes=services.limits.max_body_bytes)
     try:
-        event = read_event(body)
+        event = read_event(body) if is_structured else read_http_event(request.headers.items(), body)
         document = _document(event)
     except InvalidArguments as error:
         raise invalid(error.field or "body", str(error)) from None
