@@ -144,6 +144,9 @@ def check_rest_replay(http: httpx.Client, log: Log) -> None:
 
 
 def check_export(shell: Shell, ids: list[str], log: Log, folder: Path) -> None:
+    code, _, errors = shell.run("export", ids[3], "-o", "cases/one.jsonl")
+    assert code == 2 and "there is no folder cases" in errors and not (folder / "cases").exists()
+    (folder / "cases").mkdir()
     code, document, errors = shell.run("export", ids[3], "-o", "cases/one.jsonl")
     assert (code, document["jobs"]) == (0, 1), errors
     case = load_case(folder / "cases" / "one.jsonl")

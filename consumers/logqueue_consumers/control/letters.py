@@ -14,7 +14,7 @@ from logqueue.jobs.headers import Failure, Origin, read_failure, read_job_header
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue_consumers.control.foreign_letters import ForeignLetter, read_foreign_letter
-from logqueue_consumers.control.rounds import Round
+from logqueue_consumers.control.rounds import Round, edits_of
 
 PREVIEW_BYTES = 2_000
 
@@ -252,6 +252,7 @@ def round_of(letter: DeadLetter, record: Any, *, replay: int, type_: str | None 
         value=record.value,
         headers=[(name, value) for name, value in record.headers if value is not None],
         origin=at,
+        edited=edits_of(record.headers),
     )
     if letter.is_conflict:
         job = job.with_id(id_of_position(at.topic, at.partition, at.offset))

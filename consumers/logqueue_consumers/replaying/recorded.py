@@ -16,6 +16,7 @@ from logqueue_schemas.job_status import TERMINAL, InvalidStatus, JobStatus, Stat
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
+from logqueue_consumers.control.rounds import EDITED
 from logqueue_consumers.replaying.compare import Ending
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ async def read_recorded(
 ) -> dict[str, Recorded]:
     """The last end of each live job for whose status `wants` holds, by job id.
 
+    Not of jobs whose arguments or type an operator has changed: their first record is not what ended so.
     Raises NotRecorded, BrokerUnreachable.
     """
     at = [TopicPartition(settings.topics.status, number) for number in range(partitions)]
@@ -70,7 +72,8 @@ async def read_recorded(
         raise NotRecorded(f"the recorded outcomes cannot be read: {error!r}") from None
     finally:
         await stop_client(reader)
-    return {id_: _recorded(status) for id_, status in latest.items() if status.state in TERMINAL}
+    ended = {id_: _recorded(status) for id_, status in latest.items() if status.state in TERMINAL}
+    return {id_: recorded for id_, recorded in ended.items() if EDITED not in recorded.details}
 
 
 async def _next(reader: Any, ends: Mapping[TopicPartition, int]) -> Any:

@@ -3,6 +3,7 @@
     logqueue export 0198c2... -o cases/invoice-4711.jsonl
     logqueue export --type invoice.make --since 1h --state dead -o cases/dead.jsonl
 
+A job whose arguments an operator has changed (dlq replay --args) is written with those that its result is of.
 In pytest the fixture `logqueue_case` loads such a file: logqueue_case("cases/invoice-4711.jsonl").run(app).
 """
 
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("which jobs?", hint="ids, or a query such as --type T --since 1h; not both")
     if options.limit > LARGEST:
         raise UsageError(f"--limit {options.limit} is more than {LARGEST}")
+    if not options.out.parent.is_dir():
+        raise UsageError(f"-o {options.out}: there is no folder {options.out.parent}")
     stack = find_stack(options)
     items = list(islice(_items(ApiClient(stack), options), options.limit))
     if not items:
@@ -54,12 +58,16 @@ def run(options: argparse.Namespace) -> int:
     from logqueue_api.cli import kafka
 
     cases, gone = kafka.run(_read(stack, items))
-    _write(options.out, cases)
+    known = [case for case in cases if case is not None]
+    unknown = len(cases) - len(known)
+    _write(options.out, known)
     Output(is_json=options.json).event(
-        {"file": str(options.out), "jobs": len(cases), "gone": gone},
-        f"{len(cases)} jobs written to {options.out}" + (f"; the log no longer holds {gone}" if gone else ""),
+        {"file": str(options.out), "jobs": len(known), "gone": gone, "unknown": unknown},
+        f"{len(known)} jobs written to {options.out}"
+        + (f"; the log no longer holds {gone}" if gone else "")
+        + (f"; {unknown} left out: they ran with changed arguments that are too large to be known" if unknown else ""),
     )
-    return ExitCode.OK if cases else ExitCode.NOT_FOUND
+    return ExitCode.OK if known else ExitCode.NOT_FOUND
 
 
 def _items(api: ApiClient, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -68,8 +76,8 @@ def _items(api: ApiClient, options: argparse.Namespace) -> Iterator[dict[str, An
     return jobs(api, options, queue=options.queue)
 
 
-async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[CaseRecord], int]:
-    """The records of these jobs with what is known of them, and how many the log no longer holds."""
+async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[CaseRecord | None], int]:
+    """The records of these jobs with what is known of them (None: not enough), and how many the log no longer holds."""
     from aiokafka import TopicPartition
 
     from logqueue.jobs.schema_source import open_registry
@@ -78,15 +86,15 @@ async def _read(stack: Stack, items: Sequence[dict[str, Any]]) -> tuple[list[Cas
     places: dict[TopicPartition, dict[int, dict[str, Any]]] = defaultdict(dict)
     for item in items:
         places[TopicPartition(item["topic"], item["partition"])][item["offset"]] = item
-    cases: list[CaseRecord] = []
+    cases: dict[str, CaseRecord | None] = {}
     async with kafka.Log(stack) as log:
         registry = open_registry(log.settings)
         await registry.refresh()
         for tp, wanted in places.items():
             found = await _records(log.consumer, tp, sorted(wanted))
-            cases += [_case(record, wanted[record.offset], registry) for record in found]
-    order = {item["id"]: number for number, item in enumerate(items)}
-    return sorted(cases, key=lambda case: order[case.id]), len(items) - len(cases)
+            cases |= {wanted[record.offset]["id"]: _case(record, wanted[record.offset], registry) for record in found}
+    ids = dict.fromkeys(item["id"] for item in items)
+    return [cases[id_] for id_ in ids if id_ in cases], len(ids) - len(cases)
 
 
 async def _records(consumer: Any, tp: Any, offsets: Sequence[int]) -> list[Any]:
@@ -105,7 +113,8 @@ async def _records(consumer: Any, tp: Any, offsets: Sequence[int]) -> list[Any]:
     return records
 
 
-def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord:
+def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord | None:
+    """The job as it ended so: with what an operator has changed of its first record; None where that is not known."""
     from logqueue.jobs.case_file import CaseEnding, CaseRecord
 
     recorded = CaseEnding(
@@ -116,9 +125,18 @@ def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord:
         attempt=item["attempt"],
         group=item.get("group"),
     )
+    args, value, headers = _arguments(record, registry), record.value, list(record.headers)
+    edited = (item.get("details") or {}).get("edited") or {}
+    if "args" in edited:
+        if edited["args"] is None:
+            return None
+        args, value = edited["args"], json.dumps(edited["args"]).encode()
+        headers = _with_header(headers, "content-type", "application/json")
+    if "type" in edited:
+        headers = _with_header(headers, "ce_type", edited["type"])
     return CaseRecord(
         id=item["id"],
-        type=item["type"],
+        type=edited.get("type", item["type"]),
         queue=item["queue"],
         tenant=item["tenant"],
         created_ms=record.timestamp,
@@ -126,11 +144,15 @@ def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        args=_arguments(record, registry),
-        value=record.value,
-        headers=list(record.headers),
+        args=args,
+        value=value,
+        headers=headers,
         recorded=recorded,
     )
+
+
+def _with_header(headers: Iterable[tuple[str, bytes]], name: str, text: str) -> list[tuple[str, bytes]]:
+    return [*(pair for pair in headers if pair[0] != name), (name, text.encode())]
 
 
 def _arguments(record: Any, registry: Registry) -> dict[str, Any] | None:
@@ -155,7 +177,6 @@ def _write(path: Path, cases: Sequence[CaseRecord]) -> None:
     from logqueue.jobs.case_file import write_line
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(write_line(case) for case in cases))
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}", code=ExitCode.FAILED) from error
