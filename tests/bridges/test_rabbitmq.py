@@ -12,6 +12,7 @@ from typing import Any
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiokafka import TopicPartition
 from logqueue_consumers.bridges import amqp_in
 from logqueue_consumers.bridges.amqp_in import AmqpInbound
 from logqueue_consumers.bridges.amqp_line import BrokerGone, NoSuchPlace
@@ -20,9 +21,11 @@ from logqueue_consumers.bridges.amqp_sink import ExchangeSink
 from logqueue_consumers.bridges.teller import Teller
 from logqueue_consumers.bridges.telling import Told
 from logqueue_consumers.bridges.topic_sink import TopicSink
+from logqueue_consumers.topic_list import partition_counts
 
 from logqueue.clock import SystemClock
 from logqueue.jobs.client import JobClient
+from logqueue.jobs.connection import new_reader
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
 
@@ -321,6 +324,13 @@ async def test_the_jobs_of_a_queue_are_those_of_all_its_priorities(log: Log) -> 
     assert sorted(sink.ids) == sorted(job.id for job in sent)
 
 
+async def ends_of(log: Log, topic: str) -> dict[TopicPartition, int]:
+    """Where the partitions of a topic end."""
+    count = (await partition_counts(log.settings))[topic]
+    async with new_reader(log.settings) as reader:
+        return dict(await reader.end_offsets([TopicPartition(topic, number) for number in range(count)]))
+
+
 @in_loop
 async def test_outcomes_become_events_in_a_topic(log: Log) -> None:
     app = log.app()
@@ -335,6 +345,10 @@ async def test_outcomes_become_events_in_a_topic(log: Log) -> None:
     topic = f"{log.name}-outcomes"
     async with running(Teller(log.settings, TopicSink(log.settings, topic), name=topic)):
         (record,) = await until(lambda: log.read(topic), lambda found: len(found) == 1)
+        # Behind the markers of the worker's transactions, too, there is nothing left to tell.
+        ends = await ends_of(log, log.settings.topics.status)
+        group = f"{log.settings.topic_prefix}logqueue.bridge.{topic}"
+        await until(lambda: log.committed(group), lambda found: {tp: at for tp, (at, _) in found.items()} == ends)
     assert dict(record.headers)["content-type"] == b"application/cloudevents+json"
     assert json.loads(record.value)["subject"] == handle.id
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec, UnknownSchemaId
 
@@ -26,6 +26,7 @@ from logqueue.jobs.topics import PRIORITY_NAME, TopicSpec
 from logqueue_consumers.bridges.amqp_line import BrokerGone
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.bridges.telling import Told, told_job, told_outcome
+from logqueue_consumers.fetch_state import fetch_state
 
 BATCH = 500
 """Records that are told before the offsets are committed."""
@@ -77,6 +78,8 @@ class Teller:
         self._registry = SchemaRegistry(settings)
         self._codec: StatusCodec | None = None
         self._has_begun = False
+        self._committed: dict[TopicPartition, int] = {}
+        """Where the partitions in hand were when they were committed last."""
 
     async def run(self, stop: asyncio.Event) -> TellerCounts:
         """Tell until `stop`. Raises what keeps it from beginning; later failures of either side are waited out."""
@@ -117,19 +120,24 @@ class Teller:
 
     async def _round(self, reader: AIOKafkaConsumer) -> None:
         fetched = await reader.getmany(timeout_ms=POLL_MS, max_records=BATCH)
-        if not fetched:
-            return
         queues = [await self._messages(records) for records in fetched.values()]
         tellings = [self._sink.tell(queue) for queue in queues if queue]
         for result in await asyncio.gather(*tellings, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
         self.counts.told += sum(map(len, queues))
+        # The reader's positions are behind markers too (KIP-98): once everything is told, nothing is left.
+        positions = {place: fetch_state(reader, place).position for place in reader.assignment()}
+        reached = {place: at for place, at in positions.items() if at is not None and at != self._committed.get(place)}
+        if not reached:
+            return
         try:
-            await reader.commit({place: records[-1].offset + 1 for place, records in fetched.items()})
+            await reader.commit(reached)
         except (CommitFailedError, IllegalStateError) as error:
             # Another member has the partitions now: it tells these again, under the same ids.
             log.warning("told, not committed", error=str(error))
+            return
+        self._committed = {place: at for place, at in positions.items() if at is not None}
 
     async def _messages(self, records: Sequence[Any]) -> list[Told]:
         if self._queue is not None:
