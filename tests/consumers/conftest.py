@@ -23,7 +23,9 @@ from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from tests.conftest import Engine
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+"""How long a hang takes to be called one: far above what a loaded machine needs."""
+LOOK_EVERY_S = 0.05
 PROCESSING = os.environ.get("LOGQUEUE_TEST_PROCESSING")
 """The whole room's tests in one of the two modes; by default in that of a new app."""
 FAST = WorkerLimits(commit_interval_s=0.05, session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=3.0)
@@ -56,6 +58,12 @@ class Log:
 
     async def read(self, topic: str) -> list[Any]:
         """Every record of a topic, partition by partition."""
+        async with self._reading(topic) as reader:
+            return await _up_to_the_end(reader)
+
+    @asynccontextmanager
+    async def _reading(self, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+        """A reader of the whole topic, at its begin; without partitions where there is no such topic."""
         async with AIOKafkaConsumer(
             bootstrap_servers=self.settings.bootstrap,
             auto_offset_reset="earliest",
@@ -65,20 +73,19 @@ class Log:
             count = (await partition_counts(self.settings)).get(topic, 0)
             partitions = [TopicPartition(topic, n) for n in range(count)]
             reader.assign(partitions)
-            ends = await reader.end_offsets(partitions)
-            records: list[Any] = []
             for tp, begin in (await reader.beginning_offsets(partitions)).items():
                 reader.seek(tp, begin)
-            while any([await reader.position(tp) < end for tp, end in ends.items()]):
-                for batch in (await reader.getmany(timeout_ms=200)).values():
-                    records += batch
-            return sorted(records, key=lambda record: (record.partition, record.offset))
+            yield reader
 
     async def statuses(self) -> list[JobStatus]:
         """Every status record, in the order of the log."""
+        codec = await self._codec()
+        return [codec.decode(record.value) for record in await self.read(self.settings.topics.status)]
+
+    async def _codec(self) -> StatusCodec:
         if self.codec is None:
             self.codec = await SchemaRegistry(self.settings).status_codec()
-        return [self.codec.decode(record.value) for record in await self.read(self.settings.topics.status)]
+        return self.codec
 
     async def states(self, job_id: str) -> list[str]:
         """The states of one job in the order written."""
@@ -86,11 +93,22 @@ class Log:
 
     async def terminal(self, *, count: int) -> list[JobStatus]:
         """Wait until that many jobs are terminal; their terminal statuses."""
-
-        async def enough() -> list[JobStatus]:
-            return [status for status in await self.statuses() if status.state in TERMINAL]
-
-        return await until(enough, lambda found: len({status.key for status in found}) >= count)
+        topic = self.settings.topics.status
+        async with asyncio.timeout(PATIENCE_S):
+            codec = await self._codec()
+            await until(lambda: partition_counts(self.settings), lambda found: topic in found)
+            async with self._reading(topic) as reader:
+                ended: dict[tuple[int, int], JobStatus] = {}
+                keys: set[bytes] = set()
+                while True:
+                    for record in await _up_to_the_end(reader):
+                        status = codec.decode(record.value)
+                        if status.state in TERMINAL:
+                            ended[record.partition, record.offset] = status
+                            keys.add(status.key)
+                    if len(keys) >= count:
+                        return [ended[place] for place in sorted(ended)]
+                    await asyncio.sleep(LOOK_EVERY_S)
 
     async def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
         """What a group has committed: offset and metadata."""
@@ -108,13 +126,23 @@ class Log:
         return sum(offset for tp, (offset, _) in (await self.committed(group)).items() if tp.topic == topic)
 
 
+async def _up_to_the_end(reader: AIOKafkaConsumer) -> list[Any]:
+    """What follows of all its partitions, up to where they end now, partition by partition."""
+    records: list[Any] = []
+    ends = await reader.end_offsets(reader.assignment())
+    while any([await reader.position(tp) < end for tp, end in ends.items()]):
+        for batch in (await reader.getmany(timeout_ms=200)).values():
+            records += batch
+    return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
 async def until(
     look: Callable[[], Awaitable[Any]], is_enough: Callable[[Any], bool], *, patience_s: float = PATIENCE_S
 ) -> Any:
     """Look again until it is enough."""
     async with asyncio.timeout(patience_s):
         while not is_enough(found := await look()):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(LOOK_EVERY_S)
     return found
 
 
