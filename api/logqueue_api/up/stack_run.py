@@ -72,7 +72,7 @@ class StackRun:
         card = await read_card(self._plan, signals)
         if signals.stop.is_set():
             return ExitCode.INTERRUPTED
-        _check_queues(self._plan, card)
+        _check_app(self._plan, card)
         self._check_ports()
         self._folder = self._take_folder()
         self._screen = self._make_screen(self._board)
@@ -329,12 +329,14 @@ def _security(plan: Plan) -> Settings | None:
     return None if settings.security_protocol == "PLAINTEXT" else settings
 
 
-def _check_queues(plan: Plan, card: AppCard | None) -> None:
-    """Every worker would refuse a queue that the app does not have: told before anything is started."""
+def _check_app(plan: Plan, card: AppCard | None) -> None:
+    """Every worker would refuse a queue that the app does not have, and an app without jobs: told before a start."""
     if card is None:
         if plan.queues:
             raise UsageError(f"--queue {plan.queues[0]} is for workers, and without APP there are none")
         return
+    if not card.jobs:
+        raise UsageError(f"App {card.name!r} declares no job: there is nothing to work on")
     for queue in plan.queues:
         if queue not in card.queues:
             from logqueue.jobs.errors import UnknownQueue

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
 async def _run(stack: StackRun, bootstrap: str | None) -> int:
     """A cluster that does not answer, or lets nobody in, is told before anything is started."""
     if bootstrap is None:
-        _check_security()
+        _check_settings()
     elif (reason := await why_unreachable(bootstrap, attempts=REACH_ATTEMPTS)) is not None:
         raise CommandError(
             f"no log answers at {bootstrap}: {reason}",
@@ -115,9 +115,12 @@ async def _run(stack: StackRun, bootstrap: str | None) -> int:
     return await stack.run()
 
 
-def _check_security() -> None:
-    """The embedded log is plain; clients that were told to encrypt or to log in would wait for it for ever."""
-    if not (set(os.environ) & {"LOGQUEUE_SECURITY_PROTOCOL", "LOGQUEUE_CONFIG"} or Path("logqueue.toml").is_file()):
+def _check_settings() -> None:
+    """A setting that no child could use is told before one is started.
+
+    The embedded log is plain; clients that were told to encrypt or to log in would wait for it for ever.
+    """
+    if not (any(name.startswith("LOGQUEUE_") for name in os.environ) or Path("logqueue.toml").is_file()):
         return  # as most starts; nothing is imported for it
     from logqueue.jobs.settings import load_settings
 
