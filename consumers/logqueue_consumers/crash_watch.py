@@ -9,14 +9,14 @@ partition over watches it until everything is finished that the dead worker may 
 | its partitions are watched: a job starts only after a commit has  | one commit for many jobs, a few milliseconds |
 | named it (at most `MAX_NAMED` of a partition at once)             |                                             |
 | the next worker ends too: the named jobs are suspects, each runs   | a pause of this worker while they run, each  |
-| alone in its process                                              | at most `ALONE_S` long                      |
+| alone in its process                                              | at most `alone_s` long                      |
 | a worker ends while one runs alone: that one did it; after         |                                             |
 | `Retry(crashes=)` such ends it is dead                            |                                             |
 
 A suspect that lives through its run is acquitted, so a job that ends its process is found after two further ends, and
-jobs that ran beside it are not blamed. Ends that no job caused (a machine that lost power, `kill -9` of an operator)
-cost a watched worker a commit per round for a while, and nothing else. Partitions that are given up in good order are
-not watched.
+jobs that ran beside it are not blamed. One that a limit or a pause holds back is not waited for, and proves nothing.
+Ends that no job caused (a machine that lost power, `kill -9` of an operator) cost a watched worker a commit per round
+for a while, and nothing else. Partitions that are given up in good order are not watched.
 """
 
 from __future__ import annotations
@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     from logqueue_consumers.dispatch.dispatcher import Dispatcher
     from logqueue_consumers.job import Job
     from logqueue_consumers.partition import OwnedPartition
-
-IDLE_WAIT_S = 10.0
-"""How long a suspect waits for other jobs to end; then it runs beside those that go on, and proves nothing."""
-ALONE_S = 30.0
-"""How long a suspect runs alone before the others go on beside it."""
 
 
 class WorkerCrashed(Exception):
@@ -207,6 +202,12 @@ class CrashWatch:
                 watch.known[job.offset] = Named(job.offset, crashes, Mark.ALONE if is_alone else Mark.NAMED)
                 return job
         return None
+
+    def let_wait(self, job: Job) -> None:
+        """A suspect cannot start now: it will run beside others, and is suspected no less."""
+        known = job.partition.watch.known if job.partition.watch is not None else {}
+        if job.offset in known:
+            known[job.offset] = known[job.offset]._replace(mark=Mark.NAMED)
 
     def acquit(self, job: Job) -> None:
         """A suspect lived through its run, or has run alone for long enough."""

@@ -427,6 +427,10 @@ class JobEngine:
         """The running jobs of a partition."""
         return [runner.job for runner in self.runners.busy() if runner.job.partition is partition]
 
+    def is_blocked(self, job: Job) -> bool:
+        """Whether a limit or a pause keeps a job from starting now."""
+        return self.records.is_blocked is not None and self.records.is_blocked(job)
+
     async def wait_over(self, job: Job, timeout_s: float) -> bool:
         """Wait until the job's attempt has ended; false when time is up. Its partition may be gone by then."""
         return await self.runners.wait_over(job, timeout_s)

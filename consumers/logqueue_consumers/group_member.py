@@ -109,6 +109,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._naming = JobNaming(
             engine,
             group=group,
+            limits=limits,
             hurry=hurry,
             partitions=lambda: self._partitions.values(),
             commit=lambda: self._commit(self._partitions),

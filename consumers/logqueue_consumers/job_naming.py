@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Collection
 import structlog
 from aiokafka.errors import KafkaError
 
-from logqueue_consumers.crash_watch import ALONE_S, IDLE_WAIT_S
 from logqueue_consumers.engine import JobEngine
+from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.partition import OwnedPartition
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ class JobNaming:
         engine: JobEngine,
         *,
         group: str,
+        limits: WorkerLimits,
         hurry: asyncio.Event,
         partitions: Callable[[], Collection[OwnedPartition]],
         commit: Callable[[], Awaitable[None]],
@@ -35,6 +36,7 @@ class JobNaming:
         """`commit` brings what is known into the log; raises TimeoutError and aiokafka's errors."""
         self._engine = engine
         self._group = group
+        self._limits = limits
         self._hurry = hurry
         self._partitions = partitions
         self._commit = commit
@@ -60,14 +62,18 @@ class JobNaming:
         watch = self._engine.crash_watch
         watch.pause()
         try:
-            is_alone = await self._engine.wait_idle(self._partitions(), IDLE_WAIT_S, self._hurry)
+            is_alone = await self._engine.wait_idle(self._partitions(), self._limits.suspect_wait_s, self._hurry)
             while is_alone and (job := watch.next_suspect(is_alone=is_alone)) is not None:
+                if is_blocked := self._engine.is_blocked(job):
+                    watch.let_wait(job)
                 if not await self._commit_names():
                     watch.suspect_again(job)
                     return
-                log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
                 self._engine.start_at_once([job])
-                is_alone = await self._engine.wait_over(job, ALONE_S)
+                if is_blocked:
+                    continue
+                log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
+                is_alone = await self._engine.wait_over(job, self._limits.alone_s)
                 watch.acquit(job)
         finally:
             self._engine.resume()

@@ -51,6 +51,10 @@ class WorkerLimits:
     """Records of a retry topic held in memory until they are due."""
     max_held: int = 1_000
     """Jobs held back by gates in memory; further ones go round through the retry topic."""
+    suspect_wait_s: float = 10.0
+    """How long a job that may have ended a process waits for others to end, so as to run alone."""
+    alone_s: float = 30.0
+    """How long such a job runs alone before the others go on beside it."""
     max_result_bytes: int = 256 * 1024
     """JSON of a job's result; a larger one is a permanent error (keep big results elsewhere, return a pointer)."""
 

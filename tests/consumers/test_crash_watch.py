@@ -139,6 +139,15 @@ def test_named_jobs_of_a_worker_that_ended_are_suspects_and_run_alone() -> None:
     assert bench.crash_watch.next_suspect(is_alone=True) is other
 
 
+def test_a_suspect_that_cannot_start_is_let_wait_with_its_crashes_counted() -> None:
+    bench = Bench(read_notes(write_notes("", base=0, bookmark=[1], named=[Named(3, 1, Mark.ALONE)]), base=0))
+    (job,) = bench.arrive(3)
+    bench.crash_watch.pause()
+    assert bench.crash_watch.next_suspect(is_alone=True) is job
+    bench.crash_watch.let_wait(job)
+    assert read_notes(bench.commit(), base=0).named == (Named(3, 2, Mark.NAMED),)
+
+
 def test_while_suspects_run_nothing_else_starts_and_nothing_else_is_named() -> None:
     bench = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(9, 0, Mark.NAMED),), is_handover=False))
     bench.arrive(1, 2)

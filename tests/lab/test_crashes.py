@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from logqueue_consumers.commit_notes import MAX_RETRIED
+from logqueue_consumers.lab.job_lab import LIMITS
 
-from logqueue import App, Retry
+from logqueue import App, Limit, Retry
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.errors import Snooze
 from tests.loops import in_loop
@@ -162,6 +164,36 @@ def test_retries_that_no_commit_has_room_for_wait_in_the_log_and_are_not_early_e
             await lab.advance("2s")
             assert len(await lab.jobs(state="succeeded")) == count
             assert sorted(attempt for _, attempt, _ in mill.begun) == [1] * count + [2] * count
+
+    scenario()
+
+
+def test_a_suspect_that_a_limit_holds_back_keeps_nobody_waiting(lab_of: Any) -> None:
+    app = App("mill")
+    app.queue("grain", order="none", partitions=1, limits=[Limit(by="tenant", rate="2/s", burst=1)])
+    begun: list[str] = []
+
+    @app.job("grind", queue="grain")
+    async def grind(ctx: JobContext) -> None:
+        begun.append(ctx.tenant)
+        if ctx.tenant == "stuck":
+            await asyncio.Event().wait()
+
+    @app.job("sweep", queue="floor")
+    async def sweep() -> None:
+        begun.append("sweep")
+
+    @in_loop
+    async def scenario() -> None:
+        async with lab_of(app, patience="20ms", limits=replace(LIMITS, alone_s=300.0, drain_timeout_s=0.1)) as lab:
+            await grind.with_(tenant="stuck").send()
+            await lab.advance("1s")
+            for _ in range(2):
+                await lab.crash_worker()
+                await lab.advance(0)
+            job = await sweep.send()
+            await lab.assert_status(job, "succeeded")
+            assert begun == ["stuck", "sweep"]
 
     scenario()
 

@@ -110,7 +110,13 @@ class JobLab:
         )
         self._count = workers
         self._patience_s = parse_duration(patience)
-        self._limits = limits or replace(LIMITS, revoke_grace_s=self._patience_s, drain_timeout_s=self._patience_s)
+        self._limits = limits or replace(
+            LIMITS,
+            revoke_grace_s=self._patience_s,
+            drain_timeout_s=self._patience_s,
+            suspect_wait_s=self._patience_s,
+            alone_s=self._patience_s,
+        )
         self._bootstrap = bootstrap
         self._stack = AsyncExitStack()
         self._workers: list[LabWorker] = []
