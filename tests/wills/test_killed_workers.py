@@ -53,7 +53,7 @@ async def members(log: Log, group: str) -> list[str]:
 @asynccontextmanager
 async def hidden_death(log: Log, side: Path, *more: str) -> AsyncIterator[Child]:
     """A worker of one queue is killed with its transaction open; gives the one of another queue, which lives."""
-    dead, heir = Child(log, side, "first", *more), Child(log, side, "next")
+    dead, heir = Child(log, side, "first", *more), Child(log, side.with_name("heir"), "next")
     try:
         await asyncio.gather(dead.ready(), heir.ready())
         Path(f"{side}.freeze").write_text("EndTxnRequest")
