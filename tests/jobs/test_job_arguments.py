@@ -12,7 +12,8 @@ import msgspec
 import pydantic
 import pytest
 from logqueue_schemas.avro import content_id
-from logqueue_schemas.framing import read_frame
+from logqueue_schemas.framing import frame_header, read_frame
+from logqueue_schemas.json_schema import JsonSchema
 
 from logqueue import App
 from logqueue.jobs.argument_schema import ArgumentSchema
@@ -294,3 +295,21 @@ def test_broken_avro_is_undecodable() -> None:
         one.decode(value[:9], None, lookup(EMAIL))
     with pytest.raises(Undecodable, match="not registered"):
         one.decode(value, None, lookup())
+
+
+def test_framed_json_is_taken_as_bare_json_is() -> None:
+    known = Decoders({7: JsonSchema({"type": "object"})}.get).of
+    mail, frame = codec(EMAIL), frame_header(7)
+    assert mail.decode(frame + b'{"to":"Ann","price":"1.25"}', None, known).to == "Ann"
+    with pytest.raises(InvalidArguments, match="to"):
+        mail.decode(frame + b'{"to":7,"price":"1.25"}', None, known)
+    with pytest.raises(InvalidArguments, match="no Avro form"):
+        mail.decode(frame + b'{"to":"Ann","price":"1.255"}', None, known)
+    with pytest.raises(Undecodable, match="not JSON"):
+        mail.decode(frame + b"{", None, known)
+
+
+def test_a_registered_schema_that_cannot_be_used_makes_its_values_undecodable_and_ends_nobody() -> None:
+    referring = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "com.example.Elsewhere"}]}
+    with pytest.raises(Undecodable, match="cannot be used"):
+        codec(EMAIL).decode(frame_header(8) + b"x", None, Decoders({8: referring}.get).of)
