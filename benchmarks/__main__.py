@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME] [--vs PEER] [--runs N] [--seconds N] [--json] [--save]`: list the workloads, or run one."""
+"""`python -m benchmarks [NAME] [--vs PEER] [--runs N] [--seconds N] [--json] [--save]`: list workloads, or run one."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def main() -> int:
     settings = dict(module.SETTINGS)
     if options.seconds is not None:
         if "seconds" not in settings:
-            parser.error(
-                f"--seconds: {options.name} is not bound by time; settings are {report.settings_text(settings)}"
-            )
+            parser.error(f"--seconds: {options.name} is not bound by time, but by {report.settings_text(settings)}")
         settings["seconds"] = options.seconds
     for change in options.set:
         name, _, value = change.partition("=")

@@ -90,9 +90,10 @@ def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
 
 @contextmanager
 def log(engine: str, *, fsync: bool = True) -> Iterator[tuple[Watched, str]]:
-    """A log to compare: `logqueue`, `apache` as its own scripts start it, or `mock`; with acks that wait for fsync, or not.
+    """A log to compare: `logqueue`, `apache` as its own scripts start it, or `mock`; acks wait for fsync, or do not.
 
-    `mock` is librdkafka's, in memory. Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it leaves that to the kernel.
+    `mock` is librdkafka's, in memory. Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it
+    leaves that to the kernel.
     """
     if engine == "logqueue":
         with broker("--override", f"logqueue.fsync.acks.all={str(fsync).lower()}") as running:
@@ -135,9 +136,10 @@ class Running:
 
 
 @contextmanager
-def everything(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Running]:
-    """`logqueue up` on a folder and ports of its own; without an app no workers run."""
-    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
+def everything(*arguments: str, env: dict[str, str] | None = None, data_dir: Path | None = None) -> Iterator[Running]:
+    """`logqueue up` on ports of its own, and a folder unless one is given; without an app no workers run."""
+    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as own:
+        folder = str(data_dir or own)
         ports = ["--kafka-port", "0", "--http-port", "0"]
         child = Process("up", "--data-dir", folder, *ports, *arguments, env=env)
         try:

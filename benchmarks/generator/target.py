@@ -1,4 +1,4 @@
-"""A topic to send load at, and the frames for it: versions as both sides know them, names or ids as the version says."""
+"""A topic to send load at, and the frames for it: versions as both sides know them, topics by name or id."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Target:
     def _highest(self, key: ApiKey) -> int:
         if key not in self._theirs:
             raise RuntimeError(f"the broker does not serve {key.name}")
-        return min(self._theirs[key], request_type(key).versions.max)
+        return int(min(self._theirs[key], request_type(key).versions.max))
 
     def _wait_for_leader(self) -> bytes:
         """A topic that was just created may have no leader for a moment. Its id."""

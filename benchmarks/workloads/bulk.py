@@ -30,8 +30,8 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
     number = {name: int(value) for name, value in settings.items() if name != "batches"}
     figures: dict[str, float] = {}
     for size in map(int, str(settings["batches"]).split()):
-        figures |= _produce(engine, size, number)
-    return figures | _fetch(engine, number)
+        figures.update(_produce(engine, size, number))
+    return {**figures, **_fetch(engine, number)}
 
 
 def _produce(engine: str, size: int, number: dict[str, int]) -> Figures:

@@ -1,4 +1,7 @@
-"""How many pre-enqueued no-op jobs/s does one worker process drain, every status in the view at the end?"""
+"""How many pre-enqueued no-op jobs/s does one worker process drain, every status in the view at the end?
+
+Peers run the same job and store its result; those on Redis without an append-only file, and so promise less.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,23 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import noop, stack
+from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.settings import DEFAULT_PROCESSING
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
-SETTINGS: Settings = {"jobs": 100_000, "workers": 1, "processing": DEFAULT_PROCESSING}
+SETTINGS: Settings = {"jobs": 100_000, "workers": 1, "processing": DEFAULT_PROCESSING, "peer_concurrency": 100}
+PEERS = queues.PEERS
+DRAINED = "drain jobs/s (view complete)"
 POLL_SECONDS = 0.02
 LIMIT_SECONDS = 300
 
 
-def run(settings: Settings) -> Figures:
+def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
     jobs, count, processing = int(settings["jobs"]), int(settings["workers"]), str(settings["processing"])
+    if queue != queues.OURS:
+        return _drain_peer(queue, jobs, count, concurrency=int(settings["peer_concurrency"]))
     with stack.everything() as running:
         _create_topic(running.bootstrap)
         enqueue_seconds = _enqueue(running.bootstrap, jobs)
@@ -37,10 +45,25 @@ def run(settings: Settings) -> Figures:
             for worker in workers:
                 worker.end()
     return {
-        "drain jobs/s (view complete)": (jobs - done_before) / took,
+        DRAINED: (jobs - done_before) / took,
         "worker CPU us/job": cpu / jobs * 1e6,
         "enqueue jobs/s (confluent-kafka)": jobs / enqueue_seconds,
     }
+
+
+def _drain_peer(queue: str, jobs: int, count: int, *, concurrency: int) -> Figures:
+    with queues.running(queue) as running:
+        running.enqueue(jobs)
+        workers: list[queues.Worker] = []
+        try:
+            workers = [running.worker(concurrency=concurrency) for _ in range(count)]
+            began, before = time.perf_counter(), running.finished()
+            if not queues.wait_until(lambda: running.finished() >= jobs, limit_seconds=LIMIT_SECONDS):
+                raise RuntimeError(f"{queue} ended {running.finished()} of {jobs} jobs within {LIMIT_SECONDS} s")
+            return {DRAINED: (jobs - before) / (time.perf_counter() - began)}
+        finally:
+            for worker in workers:
+                worker.end()
 
 
 def _create_topic(bootstrap: str) -> None:

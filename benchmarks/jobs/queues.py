@@ -1,0 +1,125 @@
+"""The queues under comparison, ours and the peers', behind one face: put jobs in, start workers, count the ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import stack
+from benchmarks.peers import environment, redis
+from benchmarks.peers.driver import DRIVERS, Driver
+
+OURS = "logqueue"
+READY_SECONDS = 60
+POLL_SECONDS = 0.01
+STOP_SECONDS = 30
+
+
+class Queue(Protocol):
+    """One running queue system without workers."""
+
+    def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0) -> float:
+        """Put in jobs that wait `ms`, numbered from `first`; the seconds until all are accepted."""
+        ...
+
+    def worker(self, *, concurrency: int) -> Worker:
+        """Start one worker process; it is ready when this returns."""
+        ...
+
+    def finished(self) -> int:
+        """Jobs whose end or result is stored where users look."""
+        ...
+
+
+class Worker(stack.Watched):
+    """A worker process with its children; what it prints goes to a file."""
+
+    def __init__(self, command: list[str], *, ready: str, env: Mapping[str, str]) -> None:
+        """Starts it and waits for the words `ready`. Raises RuntimeError with its last output if it ends before."""
+        self._output = tempfile.NamedTemporaryFile(prefix="logqueue-bench-worker-")  # noqa: SIM115 - until `end`
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **env},
+            start_new_session=True,
+        )
+        super().__init__(self._process.pid)
+        deadline = time.monotonic() + READY_SECONDS
+        while ready not in (said := Path(self._output.name).read_text(errors="replace")):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{command[0]} never said {ready!r}: {said[-1000:]}")
+            time.sleep(POLL_SECONDS)
+
+    def kill(self) -> None:
+        """kill -9, its children too; some may have ended already."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._output.close()
+
+    def end(self) -> None:
+        """Stop it as an operator would; what does not stop, or leaves children behind, is killed."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+
+@contextmanager
+def running(name: str, *, notes: Path | None = None) -> Iterator[Queue]:
+    """Start a queue on an empty folder. Jobs note their begins and ends in `notes`. Raises Missing."""
+    from benchmarks.jobs import work
+
+    env = {} if notes is None else {work.FILE: str(notes)}
+    if name == OURS:
+        from benchmarks.jobs.ours import Ours
+
+        with stack.everything() as up:
+            yield Ours(up, env)
+        return
+    python = environment.python(name)
+    with redis.server() as url, Driver(python, name, url) as driver:
+        yield Peer(driver, env)
+
+
+class Peer:
+    """A peer: its own process puts jobs in and counts, in an environment of its own."""
+
+    def __init__(self, driver: Driver, env: Mapping[str, str]) -> None:
+        self._driver = driver
+        self._env = {**driver.env, **env}
+
+    def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0) -> float:
+        return float(self._driver.call("enqueue", first, jobs, ms))
+
+    def worker(self, *, concurrency: int) -> Worker:
+        command, ready = self._driver.call("worker", concurrency)
+        return Worker(command, ready=ready, env=self._env)
+
+    def finished(self) -> int:
+        return int(self._driver.call("finished"))
+
+
+PEERS = tuple(sorted(DRIVERS))
+
+
+def wait_until(is_reached: Callable[[], bool], *, limit_seconds: float, poll_seconds: float = POLL_SECONDS) -> bool:
+    """Look again and again; whether it was reached within the limit."""
+    deadline = time.monotonic() + limit_seconds
+    while not is_reached():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(poll_seconds)
+    return True

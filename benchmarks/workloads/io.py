@@ -1,0 +1,27 @@
+"""How many jobs that wait 50 ms does one worker end in a second, at 100 at once (2,000 would be ideal)?"""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.jobs import queues
+from benchmarks.report import Figures, Settings
+
+SETTINGS: Settings = {"jobs": 2_000, "ms": 50, "concurrency": 100, "limit_seconds": 300}
+PEERS = queues.PEERS
+
+
+def run(settings: Settings, queue: str = queues.OURS) -> Figures:
+    """Enqueue, start a worker, and wait until every end is stored."""
+    jobs, concurrency, limit = (int(settings[name]) for name in ("jobs", "concurrency", "limit_seconds"))
+    with queues.running(queue) as running:
+        running.enqueue(jobs, ms=int(settings["ms"]))
+        worker = running.worker(concurrency=concurrency)
+        try:
+            began, before = time.perf_counter(), running.finished()
+            if not queues.wait_until(lambda: running.finished() >= jobs, limit_seconds=limit):
+                raise RuntimeError(f"{queue} ended {running.finished()} of {jobs} jobs within {limit} s")
+            took = time.perf_counter() - began
+        finally:
+            worker.end()
+    return {"jobs/s": (jobs - before) / took}

@@ -1,0 +1,98 @@
+"""What the comparisons of queues rest on: notes of jobs, drivers of peers, and one small run of ours."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.jobs import queues, work
+from benchmarks.jobs.http import content_length, request
+from benchmarks.peers import driver, environment
+from benchmarks.peers.missing import Missing
+from benchmarks.workloads import crash, scale
+
+
+def test_notes_tell_what_never_ended_and_what_began_twice(tmp_path):
+    path = tmp_path / "notes"
+    path.write_text("b 0 1.0\nb 1 1.5\ne 0 2.0\nb 0 3.0\ne 0 4.0\ne 1")
+    notes = work.read_notes(path)
+    assert notes.missing(3) == 2  # the end of job 1 is still being written
+    assert notes.repeated == 1
+    assert notes.ends == {0: 2.0}
+    assert notes.first_begins == {0: 1.0, 1: 1.5}
+
+
+def test_without_a_file_nothing_was_noted(tmp_path):
+    assert work.read_notes(tmp_path / "absent").missing(5) == 5
+
+
+def test_a_worker_that_ends_before_it_is_ready_is_told_with_its_last_words():
+    with pytest.raises(RuntimeError, match="no such luck"):
+        queues.Worker([sys.executable, "-c", "print('no such luck')"], ready="ready", env={})
+
+
+def test_a_killed_worker_takes_its_children_along(tmp_path):
+    file = tmp_path / "child"
+    code = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        f" open({str(file)!r}, 'w').write(str(child.pid)); print('ready', flush=True); child.wait()"
+    )
+    worker = queues.Worker([sys.executable, "-c", code], ready="ready", env={})
+    worker.kill()
+    state = Path(f"/proc/{file.read_text()}/stat")
+
+    def is_gone() -> bool:
+        try:
+            return state.read_text().rsplit(") ", 1)[1][0] == "Z"
+        except FileNotFoundError:
+            return True
+
+    assert queues.wait_until(is_gone, limit_seconds=10)
+
+
+def test_a_driver_answers_line_by_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO('["double", 4]\n["double", 5]\n'))
+    driver.serve({"double": lambda number: 2 * number})
+    assert capsys.readouterr().out.split() == ["8", "10"]
+
+
+def test_every_driver_has_its_packages_named():
+    assert set(driver.DRIVERS) == set(environment.REQUIREMENTS)
+    for peer in driver.DRIVERS:
+        assert (driver.ROOT / "benchmarks" / "peers" / f"drive_{peer}.py").is_file()
+
+
+def test_a_peer_that_cannot_be_installed_is_missing_and_leaves_nothing_complete(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "CACHE", tmp_path)
+    monkeypatch.setattr(environment.sys, "executable", "/bin/false")
+    with pytest.raises(Missing, match="rq could not be installed"):
+        environment.python("rq")
+    assert not list(tmp_path.glob("*/complete"))
+
+
+def test_an_answer_of_the_api_that_is_no_success_is_an_error():
+    assert content_length(b"HTTP/1.1 202 Accepted\r\nContent-Length: 12\r\n\r\n") == 12
+    with pytest.raises(ValueError, match="404"):
+        content_length(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n")
+    with pytest.raises(ValueError, match="without content-length"):
+        content_length(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+def test_a_request_tells_the_length_of_its_body():
+    assert request("POST", "/x", b"abc").endswith(b"content-length: 3\r\n\r\nabc")
+
+
+def test_cells_of_scale_are_three_numbers():
+    assert scale.cell_of("20000/100/16") == (20_000, 100, 16)
+    for wrong in ("1/2", "1/2/x", "1/2/3/4", "0/1/1"):
+        with pytest.raises(ValueError, match="JOBS/TENANTS/PARTITIONS"):
+            scale.cell_of(wrong)
+
+
+def test_after_a_kill_in_the_middle_nothing_of_ours_is_missing():
+    figures = crash.run({"jobs": 60, "ms": 20, "concurrency": 4, "watch_seconds": 60})
+    assert figures["missing at the end"] == 0
+    assert figures["ended before the kill"] > 60 * crash.MIDDLE
