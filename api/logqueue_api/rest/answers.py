@@ -1,8 +1,9 @@
-"""JSON answers, and reading bodies within bounds."""
+"""JSON answers, those of operations too, and reading what a request asks for within bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -10,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+from logqueue_api.rest.operations import Operation
 from logqueue_api.rest.problems import Problem, faults_of, invalid
 from logqueue_api.rest.services import Services
 from logqueue_api.rest.wire import read_json
@@ -28,6 +30,42 @@ def view_headers(services: Services) -> dict[str, str]:
     """How far the view lags behind the log, in records."""
     latest = services.view.latest
     return {"X-View-Lag": str(latest.lag) if latest is not None else "unknown"}
+
+
+async def answer_operation(
+    services: Services,
+    what: str,
+    work: Callable[[Operation], Awaitable[None]],
+    *,
+    by: str,
+    dry_run: bool,
+    seconds: float,
+    facts: Mapping[str, Any] | None = None,
+) -> Response:
+    """Start it and answer with its end if that is soon, else with how far it is and where to look (202, `Location`).
+
+    `facts` stand in the document before the operation's own counts. Its failure, if that is soon, is the answer's.
+    """
+    operation, task = services.operations.start(what, by=by, dry_run=dry_run, work=work)
+    await asyncio.wait((task,), timeout=seconds)
+    if operation.state == "failed":
+        raise operation.problem or Problem(500, operation.detail or "the API failed")
+    document = operation.document()
+    if facts is not None:
+        document |= {**facts, **operation.counts}
+    return json_answer(document, status=202, headers={"Location": f"/v1/operations/{operation.id}"})
+
+
+async def read_request(model: type[Model], request: Request, services: Services) -> Model:
+    """The body of a request as a model, an empty one as an empty object; Problem: 400, 413, 415."""
+    return read_model(model, await read_body(request, max_bytes=services.limits.max_body_bytes))
+
+
+def read_limit(limit: int, most: int) -> int:
+    """How many items are asked for; a Problem (400) for more than are given."""
+    if not 1 <= limit <= most:
+        raise invalid("limit", f"must be from 1 to {most}")
+    return limit
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from logqueue.jobs.control import MAX_JOB_COMMANDS, MAX_REASON_CHARS
 from logqueue.jobs.times import to_ms
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import Model, json_answer, read_body, read_model
+from logqueue_api.rest.answers import answer_operation, json_answer, read_request
 from logqueue_api.rest.audit import read_audit
 from logqueue_api.rest.models import TypeName
 from logqueue_api.rest.openapi import answers, body_of
@@ -102,7 +101,7 @@ class AuditList(BaseModel):
 
 
 async def _command(verb: Verb, job_id: str, request: Request, services: Services) -> Response:
-    asked = await _read(CommandRequest, request, services)
+    asked = await read_request(CommandRequest, request, services)
     by = actor_of(request)
     job = services.view.job(JobKey(job_id))
     if job is None:
@@ -131,7 +130,7 @@ async def _command(verb: Verb, job_id: str, request: Request, services: Services
 
 
 async def _bulk(verb: Verb, request: Request, services: Services) -> Response:
-    asked = await _read(BulkRequest, request, services)
+    asked = await read_request(BulkRequest, request, services)
     if asked.as_type is not None and asked.queue is None:
         raise invalid("queue", "name the queue whose jobs are to run as another type")
     _as_type(verb, asked.as_type, asked.queue, services)
@@ -147,9 +146,7 @@ async def _bulk(verb: Verb, request: Request, services: Services) -> Response:
             await services.operator.writer.note(f"jobs.{verb}", by=by, at_ms=services.clock.time_ms(), facts=facts)
         await _apply_to_all(verb, where, asked, operation, services)
 
-    operation, task = services.operations.start(f"jobs:{verb}", by=by, dry_run=asked.dry_run, work=work)
-    await asyncio.wait((task,), timeout=QUICK_SECONDS)
-    return json_answer(operation.document(), status=202, headers={"Location": f"/v1/operations/{operation.id}"})
+    return await answer_operation(services, f"jobs:{verb}", work, by=by, dry_run=asked.dry_run, seconds=QUICK_SECONDS)
 
 
 async def _apply_to_all(
@@ -218,10 +215,6 @@ def _as_type(verb: Verb, as_type: str | None, queue: str | None, services: Servi
     if verb is not Verb.RETRY:
         raise invalid("as_type", "goes with retry")
     return services.view.catalogue.resolve(type_=as_type, queue=queue)[0]
-
-
-async def _read(model: type[Model], request: Request, services: Services) -> Model:
-    return read_model(model, await read_body(request, max_bytes=services.limits.max_body_bytes))
 
 
 def _add_verb(verb: Verb, *, told: str) -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from logqueue.jobs.errors import ErrorClass
 from logqueue.jobs.topics import TopicKind, TopicRole
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import json_answer, read_body, read_model
+from logqueue_api.rest.answers import answer_operation, json_answer, read_limit, read_request
 from logqueue_api.rest.letter_requests import (
     GROUP_TEXT,
     TOPIC_TEXT,
@@ -26,7 +26,7 @@ from logqueue_api.rest.letter_requests import (
 from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.operations import Operation
-from logqueue_api.rest.problems import Problem, invalid, not_found, unavailable
+from logqueue_api.rest.problems import invalid, not_found, unavailable
 from logqueue_api.rest.record_view import show_value
 from logqueue_api.rest.services import Services, ServicesOf
 from logqueue_api.rest.wire import read_time_ms, time_text
@@ -85,8 +85,7 @@ async def list_dead_letters(
     limit: Annotated[int, Query()] = 50,
 ) -> Response:
     """`error_*` say why a job died; `preview` is the beginning of its value."""
-    if not 1 <= limit <= MAX_LETTERS:
-        raise invalid("limit", f"must be from 1 to {MAX_LETTERS}")
+    size = read_limit(limit, MAX_LETTERS)
     where = LetterFilter(
         type=type,
         tenant=tenant,
@@ -101,9 +100,9 @@ async def list_dead_letters(
         await _check_topic(services, topic)
     for name in [group or ""] if group is not None or topic is not None else await _groups(services, queue):
         dead = DeadLetters(services.settings, queue=queue, group=name, topic=topic)
-        letters += await _aside(services, lambda dead=dead: dead.newest(where, limit=limit))  # type: ignore[misc]
+        letters += await _aside(services, lambda dead=dead: dead.newest(where, limit=size))  # type: ignore[misc]
     letters.sort(key=lambda letter: letter.died_ms, reverse=True)
-    return json_answer({"items": [_document(letter) for letter in letters[:limit]]})
+    return json_answer({"items": [_document(letter) for letter in letters[:size]]})
 
 
 @router.get(
@@ -142,7 +141,7 @@ async def get_dead_letter(
 )
 async def replay_dead_letters(queue: str, request: Request, services: ServicesOf) -> Response:
     """Under the same id, with `replay` one higher and the attempts reset; only the group that gave up runs them."""
-    asked = read_model(ReplayRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
+    asked = await read_request(ReplayRequest, request, services)
     group = await _who(services, queue, asked.group, asked.topic, is_known=True)
     edit = edit_of(asked, queue, services)
     dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
@@ -172,7 +171,15 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
         if done.stopped is not None:
             operation.stop(done.stopped)
 
-    return await _operate(services, "dlq:replay", work, queue=queue, group=group, by=by, dry_run=asked.dry_run)
+    return await answer_operation(
+        services,
+        "dlq:replay",
+        work,
+        by=by,
+        dry_run=asked.dry_run,
+        seconds=ANSWER_SECONDS,
+        facts={"queue": queue, "group": group, "matched": 0, "replayed": 0},
+    )
 
 
 @router.post(
@@ -184,7 +191,7 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
 )
 async def discard_dead_letters(queue: str, request: Request, services: ServicesOf) -> Response:
     """They stay in their topic and are not listed as open any more; `replayed` counts them."""
-    asked = read_model(LetterRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
+    asked = await read_request(LetterRequest, request, services)
     group = await _who(services, queue, asked.group, asked.topic, is_known=True)
     dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
     by, where = actor_of(request), filter_of(asked)
@@ -195,27 +202,15 @@ async def discard_dead_letters(queue: str, request: Request, services: ServicesO
             await _aside(services, lambda: dead.discard(where, by=by, limit=asked.limit, dry_run=asked.dry_run)),
         )
 
-    return await _operate(services, "dlq:discard", work, queue=queue, group=group, by=by, dry_run=asked.dry_run)
-
-
-async def _operate(
-    services: Services,
-    what: str,
-    work: Callable[[Operation], Coroutine[Any, Any, None]],
-    *,
-    queue: str,
-    group: str,
-    by: str,
-    dry_run: bool,
-) -> Response:
-    """Answer with the end of the work if that is soon, else with how far it is; its failure is the answer's."""
-    operation, task = services.operations.start(what, by=by, dry_run=dry_run, work=work)
-    await asyncio.wait((task,), timeout=ANSWER_SECONDS)
-    if operation.state == "failed":
-        raise operation.problem or Problem(500, operation.detail or "the API failed")
-    document = operation.document() | {"queue": queue, "group": group, "matched": 0, "replayed": 0} | operation.counts
-    headers = {"Location": f"/v1/operations/{operation.id}"}
-    return json_answer(document, status=202, headers=headers)
+    return await answer_operation(
+        services,
+        "dlq:discard",
+        work,
+        by=by,
+        dry_run=asked.dry_run,
+        seconds=ANSWER_SECONDS,
+        facts={"queue": queue, "group": group, "matched": 0, "replayed": 0},
+    )
 
 
 def _count(operation: Operation, done: LetterReplay) -> None:

@@ -12,7 +12,7 @@ from logqueue_consumers.view.place import JobFilter, decode_cursor, encode_curso
 from starlette.responses import Response
 
 from logqueue.jobs.durations import InvalidDuration, parse_duration
-from logqueue_api.rest.answers import json_answer, read_body, view_headers
+from logqueue_api.rest.answers import json_answer, read_body, read_limit, view_headers
 from logqueue_api.rest.conditions import show_job
 from logqueue_api.rest.models import BatchReceipt, BatchRequest, JobDocument, JobPage, JobRequest, Receipt
 from logqueue_api.rest.openapi import answers, body_of
@@ -160,9 +160,7 @@ def _read_states(texts: list[str]) -> tuple[State, ...]:
 def _read_limit(limit: int | None, services: Services) -> int:
     if limit is None:
         return services.limits.default_page
-    if not 1 <= limit <= services.limits.max_page:
-        raise invalid("limit", f"must be from 1 to {services.limits.max_page}")
-    return limit
+    return read_limit(limit, services.limits.max_page)
 
 
 def _read_wait(text: str | None, services: Services) -> float | None:

@@ -27,7 +27,7 @@ from logqueue.jobs.schedules import (
 )
 from logqueue.jobs.sending import check_tenant
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import json_answer, read_body, read_model
+from logqueue_api.rest.answers import json_answer, read_request
 from logqueue_api.rest.models import QueueName, Tenant, TypeName
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import Problem, invalid
@@ -131,7 +131,7 @@ async def show_schedule(name: str, services: ServicesOf) -> Response:
 
 async def set_schedule(name: str, request: Request, services: ServicesOf) -> Response:
     """From now on this schedule holds under its name; runs that are due keep their times if the rhythm is the same."""
-    asked = read_model(ScheduleRequest, await _body(request, services))
+    asked = await read_request(ScheduleRequest, request, services)
     type_, queue = services.view.catalogue.resolve(type_=asked.type, queue=asked.queue, where="")
     services.view.catalogue.check(asked.args, type_=type_, queue=queue, where="")
     at_ms, by = services.clock.time_ms(), actor_of(request)
@@ -197,7 +197,7 @@ async def remove_schedule(name: str, request: Request, services: ServicesOf) -> 
 
 async def restore_schedule(name: str, request: Request, services: ServicesOf) -> Response:
     """What code declares under this name holds again: it was removed, or another one was set above it."""
-    read_model(NoFields, await _body(request, services) or b"{}")
+    await read_request(NoFields, request, services)
     book = await _book(services)
     if book.declared_as(name) is None:
         _known(book, name)
@@ -240,13 +240,9 @@ def _known(book: ScheduleBook, name: str) -> Schedule:
     return schedule
 
 
-async def _body(request: Request, services: Services) -> bytes:
-    return await read_body(request, max_bytes=services.limits.max_body_bytes)
-
-
 async def _nothing(name: str, request: Request, services: Services) -> ScheduleBook:
     """A request about a schedule that exists, and nothing else."""
-    read_model(NoFields, await _body(request, services) or b"{}")
+    await read_request(NoFields, request, services)
     book = await _book(services)
     _known(book, name)
     return book

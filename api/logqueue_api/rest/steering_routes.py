@@ -16,7 +16,7 @@ from logqueue.jobs import steering
 from logqueue.jobs.control import KILL, LIMIT, MAX_REASON_CHARS
 from logqueue.jobs.errors import InvalidArguments
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import Model, json_answer, read_body, read_model
+from logqueue_api.rest.answers import json_answer, read_request
 from logqueue_api.rest.models import QueueName, Tenant, TypeName
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import invalid
@@ -176,7 +176,7 @@ async def list_pauses(services: ServicesOf) -> Response:
 
 async def pause_queue(queue: str, request: Request, services: ServicesOf) -> Response:
     """No job of the queue (or of one tenant of it) starts from now on; jobs that run go on."""
-    asked = await _read(PauseRequest, request, services)
+    asked = await read_request(PauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(queue=queue, tenant=asked.tenant))
     check_queue(queue, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
@@ -184,14 +184,14 @@ async def pause_queue(queue: str, request: Request, services: ServicesOf) -> Res
 
 async def resume_queue(queue: str, request: Request, services: ServicesOf) -> Response:
     """Jobs of the queue (or of one tenant of it) start again."""
-    asked = await _read(PauseRequest, request, services)
+    asked = await read_request(PauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(queue=queue, tenant=asked.tenant))
     return await _write(key, None, request, services)
 
 
 async def pause_type(type: str, request: Request, services: ServicesOf) -> Response:  # noqa: A002 - the word
     """No job of the type starts from now on; with order "tenant" later jobs of the same tenant wait behind it."""
-    asked = await _read(TypePauseRequest, request, services)
+    asked = await read_request(TypePauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(type_=type))
     check_type(type, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
@@ -199,7 +199,7 @@ async def pause_type(type: str, request: Request, services: ServicesOf) -> Respo
 
 async def resume_type(type: str, request: Request, services: ServicesOf) -> Response:  # noqa: A002 - the word
     """Jobs of the type start again."""
-    await _read(TypePauseRequest, request, services)
+    await read_request(TypePauseRequest, request, services)
     return await _write(_checked(lambda: steering.pause_key(type_=type)), None, request, services)
 
 
@@ -229,7 +229,7 @@ async def list_limits(services: ServicesOf) -> Response:
 
 async def set_limit(request: Request, services: ServicesOf) -> Response:
     """From now on this holds, before what is declared in code for the same subject."""
-    asked = await _read(LimitRequest, request, services)
+    asked = await read_request(LimitRequest, request, services)
     key = _limit_key(asked)
     by = steering.limit_by(queue=asked.queue, tenant=asked.tenant, by=asked.by)
     value = _checked(lambda: steering.limit_value(by=by, running=asked.running, rate=asked.rate, burst=asked.burst))
@@ -240,7 +240,7 @@ async def set_limit(request: Request, services: ServicesOf) -> Response:
 
 async def remove_limit(request: Request, services: ServicesOf) -> Response:
     """The command is taken back: what is declared in code holds again."""
-    asked = await _read(LimitSubject, request, services)
+    asked = await read_request(LimitSubject, request, services)
     key = _limit_key(asked)
     await check_standing(key, "commanded limit", services)
     return await _write(key, None, request, services)
@@ -257,7 +257,7 @@ async def list_weights(services: ServicesOf) -> Response:
 
 async def set_weight(request: Request, services: ServicesOf) -> Response:
     """From now on this weight holds."""
-    asked = await _read(WeightRequest, request, services)
+    asked = await read_request(WeightRequest, request, services)
     key = _checked(lambda: steering.weight_key(asked.queue, tenant=asked.tenant, priority=asked.priority))
     check_queue(asked.queue, services, force=asked.force)
     return await _write(key, steering.weight_value(asked.weight), request, services)
@@ -265,7 +265,7 @@ async def set_weight(request: Request, services: ServicesOf) -> Response:
 
 async def remove_weight(request: Request, services: ServicesOf) -> Response:
     """The declared weight holds again."""
-    asked = await _read(WeightSubject, request, services)
+    asked = await read_request(WeightSubject, request, services)
     key = _checked(lambda: steering.weight_key(asked.queue, tenant=asked.tenant, priority=asked.priority))
     await check_standing(key, "commanded weight", services)
     return await _write(key, None, request, services)
@@ -282,7 +282,7 @@ async def list_kills(services: ServicesOf) -> Response:
 
 async def set_kill(request: Request, services: ServicesOf) -> Response:
     """From now on jobs that match end as cancelled instead of running; jobs that run go on."""
-    asked = await _read(KillRequest, request, services)
+    asked = await read_request(KillRequest, request, services)
     key = _checked(lambda: steering.kill_key(asked.name))
     value = _checked(
         lambda: steering.kill_value(
@@ -296,7 +296,7 @@ async def set_kill(request: Request, services: ServicesOf) -> Response:
 
 async def remove_kill(request: Request, services: ServicesOf) -> Response:
     """Jobs run again; those that have ended stay ended."""
-    asked = await _read(KillName, request, services)
+    asked = await read_request(KillName, request, services)
     key = _checked(lambda: steering.kill_key(asked.name))
     await check_standing(key, "kill switch", services)
     return await _write(key, None, request, services)
@@ -340,10 +340,6 @@ async def _write(key: str, value: Mapping[str, Any] | None, request: Request, se
     await services.operator.writer.write([command])
     document = {"key": key, "by": command.by, "at": time_text(command.at_ms * 1000), "value": value}
     return json_answer(document, status=202)
-
-
-async def _read(model: type[Model], request: Request, services: Services) -> Model:
-    return read_model(model, await read_body(request, max_bytes=services.limits.max_body_bytes) or b"{}")
 
 
 def _standing(services: Services, prefix: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from logqueue.ids import TopicPartition
-from logqueue_api.rest.answers import json_answer
+from logqueue_api.rest.answers import json_answer, read_limit
 from logqueue_api.rest.models import RecordPage, TopicBounds, TopicList
 from logqueue_api.rest.openapi import answers
 from logqueue_api.rest.problems import invalid
@@ -64,8 +64,7 @@ async def list_records(
     limit: Annotated[int, Query(description="Records in a page.")] = 50,
 ) -> Response:
     """Values are shown as JSON where they are JSON or a status in Avro, else as text, else in base64."""
-    if not 1 <= limit <= services.limits.max_records:
-        raise invalid("limit", f"must be from 1 to {services.limits.max_records}")
+    read_limit(limit, services.limits.max_records)
     wanted = _read_offset(offset)
 
     def choose(start: int, end: int) -> int:

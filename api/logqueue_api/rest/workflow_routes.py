@@ -15,7 +15,7 @@ from starlette.responses import Response
 from logqueue.jobs.flow_client import FlowClient
 from logqueue.jobs.flow_records import FlowState, node_job_id
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import json_answer, read_body, read_model, view_headers
+from logqueue_api.rest.answers import json_answer, read_limit, read_request, view_headers
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import Problem, invalid, not_found
 from logqueue_api.rest.services import Services, ServicesOf
@@ -102,7 +102,7 @@ async def list_workflows(
     """Workflows that have ended are kept for seven days."""
     if state is not None and state not in list(FlowState):
         raise invalid("state", f"unknown state {state[:50]!r}; known are {', '.join(FlowState)}")
-    size = _read_limit(limit)
+    size = read_limit(limit, MAX_PAGE)
     where = FlowFilter(state=state, tenant=tenant, name=name, before=None if cursor is None else _read_cursor(cursor))
     found = await services.view.query(lambda reader: reader.flows(where, limit=size + 1))
     page = found[:size]
@@ -124,7 +124,7 @@ async def get_workflow(
 ) -> Response:
     """Counts, and nodes with the states of their jobs."""
     row = await _find(services, flow)
-    size = _read_limit(limit)
+    size = read_limit(limit, MAX_PAGE)
     counts, nodes = await services.view.query(
         lambda reader: reader.flow_nodes(flow, after=after_node, state=state, limit=size + 1)
     )
@@ -145,7 +145,7 @@ async def get_workflow(
 )
 async def cancel_workflow(flow: str, request: Request, services: ServicesOf) -> Response:
     """Nodes that have not begun end at once; jobs on the log are told, and run no more."""
-    asked = read_model(CancelRequest, await read_body(request, max_bytes=services.limits.max_body_bytes))
+    asked = await read_request(CancelRequest, request, services)
     row, by = await _find(services, flow), actor_of(request)
     if row.flow.is_over:
         raise Problem(409, f"workflow {flow} has ended: it is {row.flow.state}")
@@ -203,12 +203,6 @@ def _node(flow: str, row: NodeRow, job: Job | None) -> dict[str, Any]:
         "parent": row.parent,
         "error": orjson.loads(outcome.error) if outcome is not None and outcome.error is not None else None,
     }
-
-
-def _read_limit(limit: int) -> int:
-    if not 1 <= limit <= MAX_PAGE:
-        raise invalid("limit", f"must be from 1 to {MAX_PAGE}")
-    return limit
 
 
 def _read_cursor(text: str) -> tuple[int, str]:
