@@ -11,8 +11,9 @@ left in a topic of its own.
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Self
 
 import msgspec
@@ -57,6 +58,7 @@ __all__ = [
 MAX_LISTED = 10_000
 MAX_CHOSEN = 100_000
 """Letters that one replay or discard takes: their places are kept in memory."""
+TOLD_IDS = 20
 MAX_CHOSEN_BYTES = 256 * 1024 * 1024
 
 Edit = Callable[[Round], Round]
@@ -77,6 +79,8 @@ class LetterReplay:
     """Of the replayed, as far as was known at the end."""
     failed: int = 0
     stopped: str | None = None
+    own: tuple[str, ...] = ()
+    """Ids of conflicts, which run as jobs of their own (the first TOLD_IDS of them)."""
 
 
 class DeadLetters:
@@ -176,7 +180,7 @@ class DeadLetters:
         if edit is not None:
             jobs = [(job, edit(round_)) for job, round_ in jobs]
         if not jobs or dry_run:
-            return LetterReplay(matched=len(jobs), replayed=0, is_dry_run=dry_run)
+            return LetterReplay(matched=len(jobs), replayed=0, is_dry_run=dry_run, own=_own(jobs))
         writer = CommandWriter(self._settings)
         registry = open_registry(self._settings)
         try:
@@ -258,6 +262,7 @@ class DeadLetters:
                     succeeded=tally.succeeded,
                     failed=tally.failed,
                     stopped=stopped,
+                    own=_own(jobs[:sent]),
                 )
                 if on_progress is not None:
                     on_progress(done)
@@ -286,6 +291,10 @@ class DeadLetters:
             raise DeadLettersUnreadable(f"Topic {self.topic} cannot be read now: {error!r}") from None
         finally:
             await stop_client(reader)
+
+
+def _own(jobs: Iterable[tuple[ChosenJob, Round]]) -> tuple[str, ...]:
+    return tuple(islice((round_.id for job, round_ in jobs if round_.id != job.letter.id), TOLD_IDS))
 
 
 def _round_of(job: ChosenJob, deeds: Deeds) -> Round:

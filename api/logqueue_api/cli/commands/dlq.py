@@ -283,7 +283,10 @@ def _tell(letters: DeadLetters, done: LetterReplay, options: argparse.Namespace,
     if options.letters and not done.matched:
         raise CommandError(f"{letters.topic} holds none of these letters", code=ExitCode.NOT_FOUND)
     told = f"{done.matched} would be {verb}" if done.is_dry_run else f"{done.replayed} {verb}"
-    counts = {"matched": done.matched, verb: done.replayed, "succeeded": done.succeeded, "failed": done.failed}
+    if done.own:
+        told += f"; conflicts run as jobs of their own: {', '.join(done.own)}"
+    counts: dict[str, Any] = {"own": done.own} if done.own else {}
+    counts |= {"matched": done.matched, verb: done.replayed, "succeeded": done.succeeded, "failed": done.failed}
     output.event({"topic": letters.topic, **counts, "stopped": done.stopped, "dry_run": done.is_dry_run}, told)
 
 
