@@ -20,12 +20,9 @@ IMPATIENT = replace(FAST, memory_retry_delay_s=0.35)
 
 async def waiting(log: Log) -> dict[bytes, Any]:
     """What stands in `jobs.schedules`."""
-    return {
-        record.key: record
-        for record in await log.read(log.settings.topics.schedules)
-        if record.value is not None
-        and record.key not in {r.key for r in await log.read(log.settings.topics.schedules) if r.value is None}
-    }
+    records = await log.read(log.settings.topics.schedules)
+    gone = {record.key for record in records if record.value is None}
+    return {record.key: record for record in records if record.key not in gone}
 
 
 def test_a_far_job_waits_in_the_schedules_and_runs_when_it_is_due(log: Log) -> None:
