@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bridges.guard import ended_with_us
-from tests.bridges.ports import free_port
+from tests.engines.apache import free_ports
 
 START_SECONDS = 60
 PACKAGED = "/usr/lib/postgresql"
@@ -23,11 +23,11 @@ class PostgresMissing(Exception):
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a server; the URL of its superuser's database."""
+def postgres(*, fsync: bool = False) -> Iterator[str]:
+    """Run a server; the URL of its superuser's database. Without `fsync` it does not wait for the disk."""
     initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     user = _unprivileged()
-    port = free_port()
+    (port,) = free_ports(1)
     # Not where TMPDIR may point: the other user has to get there.
     with tempfile.TemporaryDirectory(prefix="logqueue-postgres-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if user is not None:
@@ -47,7 +47,9 @@ def postgres() -> Iterator[str]:
             assert done.returncode == 0, f"{command[0]}: {done.stdout[-1000:]}{done.stderr[-1000:]}"
 
         run(initdb, "-D", str(data), "-U", "logqueue", "--auth=trust", "--no-sync", "-E", "UTF8")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options = (
+            f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync={'on' if fsync else 'off'}"
+        )
         # The server's output goes to a file: a pipe would be held open by it after pg_ctl has ended.
         run(pg_ctl, "-D", str(data), "-o", options, "-l", str(Path(folder) / "log"), "-w", "start")
         postmaster = int((data / "postmaster.pid").read_text().splitlines()[0])

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bridges.guard import ended_with_us
-from tests.bridges.ports import free_port
+from tests.engines.apache import free_ports
 
 START_SECONDS = 90
 STOP_SECONDS = 30
@@ -37,7 +37,7 @@ def rabbitmq() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="logqueue-rabbitmq-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if user is not None:
             shutil.chown(folder, user)
-        port, dist_port, epmd_port = free_port(), free_port(), free_port()
+        port, dist_port, epmd_port = free_ports(3)
         place = Path(folder)
         environment = {
             "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/bin",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from logqueue_api.cli.main import main
 from logqueue_consumers.bridges import outbox_relay
 from logqueue_consumers.bridges.outbox_table import TableMissing
 
@@ -278,22 +280,31 @@ async def test_relays_killed_again_and_again_move_each_row_once(log: Log, outbox
     assert set(found.values()) == {1}
 
 
-def start_relay(log: Log, world: OutboxWorld, *options: str) -> subprocess.Popen[str]:
+def start_relay(log: Log, world: OutboxWorld) -> subprocess.Popen[str]:
     command = [sys.executable, str(Path(__file__).with_name("relay_child.py")), "outbox", "run", world.url]
-    command += ["--table", world.name, "--bootstrap", log.settings.bootstrap, *options]
+    command += ["--table", world.name, "--bootstrap", log.settings.bootstrap]
     environment = {**os.environ, "LOGQUEUE_TOPIC_PREFIX": log.settings.topic_prefix}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 @in_loop
-async def test_the_commands_tell_what_waits_and_move_it(log: Log, outbox_world: OutboxWorld) -> None:
+async def test_the_commands_tell_what_waits_and_move_it(
+    log: Log, outbox_world: OutboxWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOGQUEUE_TOPIC_PREFIX", log.settings.topic_prefix)
     _, job = invoices(log)
     await outbox_world.add([job.prepare(order=1)])
-    child = start_relay(log, outbox_world, "--once", "--json")
-    told, _ = await asyncio.to_thread(child.communicate)
-    assert child.returncode == 0
-    assert '"moved": 1, "refused": 0' in told.splitlines()[-1]
-    assert await outbox_world.count() == 0
+
+    async def tell(verb: str, *options: str) -> dict[str, object]:
+        command = ["outbox", verb, outbox_world.url, "--table", outbox_world.name, "--json", *options]
+        assert await asyncio.to_thread(main, command) == 0
+        told: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return told
+
+    assert (await tell("status"))["pending"] == 1
+    moved = await tell("run", "--once", "--bootstrap", log.settings.bootstrap)
+    assert (moved["moved"], moved["refused"]) == (1, 0)
+    assert await tell("status") == {"pending": 0, "refused": 0, "oldest_at": None}
 
 
 @in_loop
