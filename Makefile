@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 CODE := logqueue schemas consumers api tests benchmarks examples
 
-.PHONY: help up test soak check format bench fidelity librdkafka clean
+.PHONY: help environment up test soak check format bench fidelity librdkafka clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,8 @@ $(VENV)/installed: $(VENV)/made pyproject.toml
 $(VENV)/installed-all: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,check]"
 	touch $@
+
+environment: $(VENV)/installed-all  ## make the environment of `make check` and `make test`
 
 up: $(VENV)/installed  ## run the log, workers, API and dashboard on the flights example (ARGS=--all feeds everything)
 	@exec $(BIN)/logqueue up examples.flights.app:app --feed examples.flights.feed $(ARGS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,10 +15,9 @@ import pytest
 import structlog
 
 from tests.engines import apache, embedded
-from tests.engines.shared import SharedServers, locked
+from tests.engines import node_clients as node
+from tests.engines.shared import SharedServers
 
-NODE_MAJOR_MIN = 20
-NPM_SECONDS = 100
 WORKERS_PER_CORE = 2
 """Processes of a whole run: most tests that take long wait for something."""
 SERVERS = pytest.StashKey[SharedServers]()
@@ -157,15 +154,8 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def node_clients() -> Path:
     """The folder of the Node clients, installed as its lock file names them."""
-    folder = Path(__file__).parent / "clients" / "node"
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        missing("node and npm are not installed")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR_MIN:
-        missing(f"node {version} is older than {NODE_MAJOR_MIN}")
-    with locked(apache.CACHE / "npm.lock"):
-        if not (folder / "node_modules" / ".package-lock.json").exists():
-            done = subprocess.run(["npm", "ci"], cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS)
-            if done.returncode:
-                missing(f"npm ci failed in {folder}:\n{done.stderr[-2000:]}")
-    return folder
+    try:
+        return node.folder()
+    except apache.EngineMissing as error:
+        missing(str(error))
+        raise
