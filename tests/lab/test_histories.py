@@ -48,14 +48,14 @@ def check(count: int, **values: Any) -> None:
     )
 
 
-@pytest.mark.timeout(0 if MORE else 120)
+@pytest.mark.timeout(0 if MORE else 300)
 @pytest.mark.parametrize("processing", ["exactly_once", "at_least_once"])
 def test_whatever_happens_every_job_ends_once_in_order_within_its_limits(processing: str) -> None:
     with lab_broker() as broker:
         check(4, bootstrap=broker.bootstrap, processing=processing)
 
 
-@pytest.mark.timeout(0 if MORE else 120)
+@pytest.mark.timeout(0 if MORE else 300)
 @pytest.mark.parametrize("processing", ["exactly_once", "at_least_once"])
 def test_the_same_holds_on_apache_kafka(start_engine: Callable[[str], Any], processing: str) -> None:
     check(1, bootstrap=start_engine("apache").bootstrap, processing=processing, is_in_past=True)

@@ -107,7 +107,7 @@ def test_who_waits_for_a_job_is_answered_when_the_api_stops(broker: Broker, tmp_
             assert api.http.get("/healthz").status_code == 200
         began = time.monotonic()
         assert api.stop() == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 12, "not the end of the wait"
         with waiting.makefile("rb") as answer:
             head, _, body = answer.read().partition(b"\r\n\r\n")
     assert b" 200 " in head.splitlines()[0]
