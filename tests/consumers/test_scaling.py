@@ -137,7 +137,7 @@ async def check(log: Log, side: Path, *, held: set[int], killed: int, children: 
     print(f"held {len(held)}, repeated {len(repeated)}, terminal twice {sum(n > 1 for n in terminal.values())}")
     assert max(terminal.values()) == 1, "a job whose outcome was written never runs again"
     assert held <= set(repeated), "what ran in the killed worker ran again"
-    assert len(repeated) <= 2 * CONCURRENCY, "those that ran, and those whose outcomes were on their way"
+    assert len(repeated) <= 4 * CONCURRENCY, "those that ran, and those whose outcomes were on their way"
     assert all("stopped" in child.text() for child in children[:2])
     assert all(child.text().split("stopped ")[1].split()[1] == "0" for child in children[:2]), "none was interrupted"
 

@@ -155,7 +155,7 @@ def test_what_is_paused_waits_and_what_is_not_goes_on_until_it_is_resumed(log: L
             await take_back(app, f"pause/{what}")
             began = time.monotonic()
             await log.terminal(count=2)
-            assert time.monotonic() - began < 2.0
+            assert time.monotonic() - began < 8.0, "by the command, not by the look every ten seconds"
         assert done == ["side", "acme"]
 
     asyncio.run(main())
