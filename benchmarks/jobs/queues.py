@@ -9,12 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks import stack
 from benchmarks.peers import environment, redis
-from benchmarks.peers.driver import DRIVERS, Driver
+from benchmarks.peers.driver import ON_POSTGRES, ON_REDIS, Driver
+from benchmarks.peers.missing import Missing
+from tests.bridges.postgres import PostgresMissing, postgres
 
 OURS = "logqueue"
 READY_SECONDS = 60
@@ -89,9 +92,23 @@ def running(name: str, *, notes: Path | None = None) -> Iterator[Queue]:
         with stack.everything() as up:
             yield Ours(up, env)
         return
-    python = environment.python(name)
-    with redis.server() as url, Driver(python, name, url) as driver:
+    command, packages = environment.driver_command(name)
+    with _server(name) as url, Driver(command, packages, url) as driver:
         yield Peer(driver, env)
+
+
+@contextmanager
+def _server(peer: str) -> Iterator[str]:
+    """What a peer keeps its jobs in: Redis in memory, or PostgreSQL with fsync."""
+    if peer in ON_REDIS:
+        with redis.server() as url:
+            yield url
+        return
+    try:
+        with postgres(fsync=True) as url:
+            yield url
+    except PostgresMissing as missing:
+        raise Missing(str(missing)) from missing
 
 
 class Peer:
@@ -112,7 +129,7 @@ class Peer:
         return int(self._driver.call("finished"))
 
 
-PEERS = tuple(sorted(DRIVERS))
+PEERS = tuple(sorted(ON_REDIS + ON_POSTGRES))
 
 
 def wait_until(is_reached: Callable[[], bool], *, limit_seconds: float, poll_seconds: float = POLL_SECONDS) -> bool:
@@ -123,3 +140,39 @@ def wait_until(is_reached: Callable[[], bool], *, limit_seconds: float, poll_sec
             return False
         time.sleep(poll_seconds)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a worker got done while it was watched, and the processor time that it took (without its children's)."""
+
+    jobs: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def jobs_per_second(self) -> float:
+        """Ends a second."""
+        return self.jobs / self.seconds
+
+    @property
+    def cpu_us_per_job(self) -> float:
+        """Microseconds of the worker's processor time for a job."""
+        return self.cpu_seconds / self.jobs * 1e6
+
+
+def drain(queue: Queue, jobs: int, *, concurrency: int, limit_seconds: float) -> Drained:
+    """Start a worker and watch it from its being ready until all `jobs` have ended; then stop it.
+
+    Raises RuntimeError if it does not get there, or has done most of it before it says that it is ready.
+    """
+    worker = queue.worker(concurrency=concurrency)
+    try:
+        began, before, cpu = time.perf_counter(), queue.finished(), worker.cpu_seconds()
+        if before > jobs / 2:
+            raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more jobs")
+        if not wait_until(lambda: queue.finished() >= jobs, limit_seconds=limit_seconds):
+            raise RuntimeError(f"{queue.finished()} of {jobs} jobs ended within {limit_seconds} s")
+        return Drained(jobs - before, time.perf_counter() - began, worker.cpu_seconds() - cpu)
+    finally:
+        worker.end()

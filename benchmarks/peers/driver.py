@@ -1,6 +1,6 @@
 """Talks to a peer's driver: a process in the peer's environment that puts jobs in and counts what has ended.
 
-One line of JSON each way: `[name, arguments...]` and its answer. The drivers are the modules `drive_*` of this package.
+One line of JSON each way: `[name, arguments...]` and its answer. The drivers are the modules `drive_*` here.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-URL = "LOGQUEUE_BENCH_REDIS"
-DRIVERS = ("arq", "celery", "dramatiq", "huey", "rq", "saq")
+URL = "LOGQUEUE_BENCH_SERVER"
+"""The variable with the URL of the peer's server, Redis or PostgreSQL."""
+ON_POSTGRES = ("pgqueuer", "procrastinate")
+ON_REDIS = ("arq", "bullmq", "celery", "dramatiq", "huey", "rq", "saq")
 STOP_SECONDS = 20
 
 
 class Driver:
     """The driver's process, as seen by the harness."""
 
-    def __init__(self, python: str, peer: str, url: str) -> None:
-        self.env = {URL: url, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], url: str) -> None:
+        self.env = {URL: url, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **env}
         self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.peers.drive_{peer}"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.peers.missing import Missing
@@ -17,15 +19,37 @@ REQUIREMENTS = {
     "rq": ("rq>=3",),
     "celery": ("celery>=5.6", "redis", "packaging"),
     "dramatiq": ("dramatiq>=2", "redis"),
+    "pgqueuer": ("pgqueuer>=1.6", "asyncpg"),
+    "procrastinate": ("procrastinate>=3.10", "psycopg[binary]"),
 }
+NODE_REQUIREMENTS = {"bullmq": ("bullmq@6", "ioredis")}
 INSTALL_TIMEOUT_SECONDS = 600
+
+
+def driver_command(peer: str) -> tuple[list[str], dict[str, str]]:
+    """The command that runs a peer's driver, and what it needs in its environment. Raises Missing."""
+    if peer in NODE_REQUIREMENTS:
+        return ["node", str(Path(__file__).with_name(f"drive_{peer}.js"))], {"NODE_PATH": node_modules(peer)}
+    return [python(peer), "-m", f"benchmarks.peers.drive_{peer}"], {}
+
+
+def node_modules(peer: str) -> str:
+    """The folder with a peer's packages from npm; installed once per list of them. Raises Missing."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise Missing(f"{peer} needs Node.js (neither `node` nor `npm` may be missing)")
+    wanted = NODE_REQUIREMENTS[peer]
+    folder = _folder(peer, wanted)
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), *wanted], peer)
+        (folder / "complete").touch()
+    return str(folder / "node_modules")
 
 
 def python(peer: str) -> str:
     """The interpreter that has a peer's packages; installed once per list of them. Raises Missing."""
     wanted = REQUIREMENTS[peer]
-    key = hashlib.sha256("\n".join((sys.version, *wanted)).encode()).hexdigest()[:16]
-    folder = CACHE / f"benchmarks-{peer}-{key}"
+    folder = _folder(peer, wanted)
     interpreter = folder / "bin" / "python"
     if not (folder / "complete").exists():
         _run([sys.executable, "-m", "venv", str(folder)], peer)
@@ -36,10 +60,15 @@ def python(peer: str) -> str:
     return str(interpreter)
 
 
+def _folder(peer: str, wanted: Sequence[str]) -> Path:
+    key = hashlib.sha256("\n".join((sys.version, *wanted)).encode()).hexdigest()[:16]
+    return CACHE / f"benchmarks-{peer}-{key}"
+
+
 def _run(command: list[str], peer: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise Missing(f"{peer} could not be installed within {INSTALL_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
-        raise Missing(f"{peer} could not be installed from PyPI: {(done.stdout + done.stderr)[-500:]}")
+        raise Missing(f"{peer} could not be installed: {(done.stdout + done.stderr)[-500:]}")

@@ -1,6 +1,7 @@
 """How many pre-enqueued no-op jobs/s does one worker process drain, every status in the view at the end?
 
-Peers run the same job and store its result; those on Redis without an append-only file, and so promise less.
+Peers run the same job with one worker and store its result; those on Redis keep no append-only file, and so promise
+less.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
     jobs, count, processing = int(settings["jobs"]), int(settings["workers"]), str(settings["processing"])
     if queue != queues.OURS:
-        return _drain_peer(queue, jobs, count, concurrency=int(settings["peer_concurrency"]))
+        return _drain_peer(queue, jobs, concurrency=int(settings["peer_concurrency"]))
     with stack.everything() as running:
         _create_topic(running.bootstrap)
         enqueue_seconds = _enqueue(running.bootstrap, jobs)
@@ -51,19 +52,11 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     }
 
 
-def _drain_peer(queue: str, jobs: int, count: int, *, concurrency: int) -> Figures:
+def _drain_peer(queue: str, jobs: int, *, concurrency: int) -> Figures:
     with queues.running(queue) as running:
         running.enqueue(jobs)
-        workers: list[queues.Worker] = []
-        try:
-            workers = [running.worker(concurrency=concurrency) for _ in range(count)]
-            began, before = time.perf_counter(), running.finished()
-            if not queues.wait_until(lambda: running.finished() >= jobs, limit_seconds=LIMIT_SECONDS):
-                raise RuntimeError(f"{queue} ended {running.finished()} of {jobs} jobs within {LIMIT_SECONDS} s")
-            return {DRAINED: (jobs - before) / (time.perf_counter() - began)}
-        finally:
-            for worker in workers:
-                worker.end()
+        drained = queues.drain(running, jobs, concurrency=concurrency, limit_seconds=LIMIT_SECONDS)
+        return {DRAINED: drained.jobs_per_second}
 
 
 def _create_topic(bootstrap: str) -> None:

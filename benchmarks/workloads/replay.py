@@ -21,12 +21,7 @@ def run(settings: Settings) -> Figures:
     with stack.everything() as up:
         ours = Ours(up, {})
         ours.enqueue(jobs)
-        worker = ours.worker(concurrency=100)
-        try:
-            if not queues.wait_until(lambda: ours.finished() >= jobs, limit_seconds=limit):
-                raise RuntimeError(f"{ours.finished()} of {jobs} jobs succeeded within {limit} s")
-        finally:
-            worker.end()
+        queues.drain(ours, jobs, concurrency=100, limit_seconds=limit)
         words = ["replay", f"jobs.{QUEUE}", "benchmarks.jobs.app:app", "--from", "0", "--group", "again"]
         command = [*stack.COMMAND, *words, "--bootstrap", up.bootstrap, "--api", up.api]
         began = time.perf_counter()

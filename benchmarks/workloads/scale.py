@@ -5,8 +5,6 @@ Each cell is a drain of its own, `JOBS/TENANTS/PARTITIONS`; the ratios are to th
 
 from __future__ import annotations
 
-import time
-
 from benchmarks import stack
 from benchmarks.jobs import queues
 from benchmarks.jobs.ours import Ours
@@ -25,11 +23,12 @@ def run(settings: Settings) -> Figures:
     figures: dict[str, float] = {}
     first = 0.0
     for cell in str(settings["cells"]).split():
-        cost, rate = _drain(*cell_of(cell), concurrency=concurrency, limit=limit)
+        drained = _drain(*cell_of(cell), concurrency=concurrency, limit=limit)
+        cost = drained.cpu_us_per_job
         first = first or cost
         figures[f"{cell} worker CPU us/job"] = cost
         figures[f"{cell} cost / first"] = cost / first
-        figures[f"{cell} jobs/s"] = rate
+        figures[f"{cell} jobs/s"] = drained.jobs_per_second
     return figures
 
 
@@ -42,17 +41,8 @@ def cell_of(text: str) -> tuple[int, int, int]:
     return jobs, tenants, partitions
 
 
-def _drain(jobs: int, tenants: int, partitions: int, *, concurrency: int, limit: int) -> tuple[float, float]:
-    """The worker's processor time for a job in microseconds, starting left out; and jobs/s."""
+def _drain(jobs: int, tenants: int, partitions: int, *, concurrency: int, limit: int) -> queues.Drained:
     with stack.everything() as up:
         ours = Ours(up, {}, partitions=partitions, tenants=tenants)
         ours.enqueue(jobs)
-        worker = ours.worker(concurrency=concurrency)
-        try:
-            began, before, cpu = time.perf_counter(), ours.finished(), worker.cpu_seconds()
-            if not queues.wait_until(lambda: ours.finished() >= jobs, limit_seconds=limit):
-                raise RuntimeError(f"{ours.finished()} of {jobs} jobs succeeded within {limit} s")
-            took, used = time.perf_counter() - began, worker.cpu_seconds() - cpu
-        finally:
-            worker.end()
-    return used / (jobs - before) * 1e6, (jobs - before) / took
+        return queues.drain(ours, jobs, concurrency=concurrency, limit_seconds=limit)

@@ -5,11 +5,9 @@ The waits are 100 ms each, so the least it can take is 0.2 s.
 
 from __future__ import annotations
 
-import time
-
 from benchmarks import stack
 from benchmarks.jobs import queues
-from benchmarks.jobs.app import FLAKY_QUEUE, SHARE_THAT_FAILS
+from benchmarks.jobs.app import FAILURES, FLAKY_QUEUE, SHARE_THAT_FAILS
 from benchmarks.jobs.ours import Ours
 from benchmarks.report import Figures, Settings
 
@@ -22,17 +20,10 @@ def run(settings: Settings) -> Figures:
     with stack.everything() as up:
         ours = Ours(up, {}, queue=FLAKY_QUEUE)
         ours.enqueue(jobs)
-        worker = ours.worker(concurrency=int(settings["concurrency"]))
-        try:
-            began, before = time.perf_counter(), ours.finished()
-            if not queues.wait_until(lambda: ours.finished() >= jobs, limit_seconds=limit):
-                raise RuntimeError(f"{ours.finished()} of {jobs} jobs succeeded within {limit} s")
-            took, used = time.perf_counter() - began, worker.cpu_seconds()
-        finally:
-            worker.end()
-    attempts = jobs * (1 + 2 * SHARE_THAT_FAILS)
+        drained = queues.drain(ours, jobs, concurrency=int(settings["concurrency"]), limit_seconds=limit)
+    attempts = drained.jobs * (1 + FAILURES * SHARE_THAT_FAILS)
     return {
-        "s until all succeeded": took,
-        "jobs/s": (jobs - before) / took,
-        "worker CPU us/attempt": used / attempts * 1e6,
+        "s until all succeeded": drained.seconds,
+        "jobs/s": drained.jobs_per_second,
+        "worker CPU us/attempt": drained.cpu_seconds / attempts * 1e6,
     }

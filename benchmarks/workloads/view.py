@@ -35,11 +35,7 @@ def run(settings: Settings) -> Figures:
         with stack.everything(data_dir=data) as up:
             ours = Ours(up, {})
             ours.enqueue(jobs)
-            worker = ours.worker(concurrency=100)
-            try:
-                _wait_for(ours, jobs, limit)
-            finally:
-                worker.end()
+            queues.drain(ours, jobs, concurrency=100, limit_seconds=limit)
             figures = asyncio.run(_ask(up.api, _ids(up.api), int(settings["questions"])))
         size = sum(path.stat().st_size for path in data.glob(f"{VIEW}*"))
         for path in data.glob(f"{VIEW}*"):

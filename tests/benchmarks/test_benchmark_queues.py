@@ -60,9 +60,10 @@ def test_a_driver_answers_line_by_line(monkeypatch, capsys):
 
 
 def test_every_driver_has_its_packages_named():
-    assert set(driver.DRIVERS) == set(environment.REQUIREMENTS)
-    for peer in driver.DRIVERS:
-        assert (driver.ROOT / "benchmarks" / "peers" / f"drive_{peer}.py").is_file()
+    assert set(queues.PEERS) == environment.REQUIREMENTS.keys() | environment.NODE_REQUIREMENTS.keys()
+    for peer in queues.PEERS:
+        ending = "js" if peer in environment.NODE_REQUIREMENTS else "py"
+        assert (driver.ROOT / "benchmarks" / "peers" / f"drive_{peer}.{ending}").is_file()
 
 
 def test_a_peer_that_cannot_be_installed_is_missing_and_leaves_nothing_complete(monkeypatch, tmp_path):
@@ -90,6 +91,49 @@ def test_cells_of_scale_are_three_numbers():
     for wrong in ("1/2", "1/2/x", "1/2/3/4", "0/1/1"):
         with pytest.raises(ValueError, match="JOBS/TENANTS/PARTITIONS"):
             scale.cell_of(wrong)
+
+
+class Scripted:
+    """A queue whose count of ended jobs is a script."""
+
+    def __init__(self, *counts: int) -> None:
+        self.counts = list(counts)
+        self.is_ended = False
+
+    def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0) -> float:
+        return 0.0
+
+    def finished(self) -> int:
+        return self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]
+
+    def worker(self, *, concurrency: int) -> Scripted:
+        return self
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def end(self) -> None:
+        self.is_ended = True
+
+
+def test_a_drain_counts_from_the_moment_its_worker_is_ready():
+    queue = Scripted(10, 40, 100)
+    assert queues.drain(queue, 100, concurrency=1, limit_seconds=10).jobs == 90
+    assert queue.is_ended
+
+
+@pytest.mark.parametrize(("counts", "problem"), [((60, 100), "take more jobs"), ((0, 99), "99 of 100")])
+def test_a_drain_that_cannot_be_measured_is_an_error_and_ends_its_worker(counts, problem):
+    queue = Scripted(*counts)
+    with pytest.raises(RuntimeError, match=problem):
+        queues.drain(queue, 100, concurrency=1, limit_seconds=0)
+    assert queue.is_ended
+
+
+def test_rates_of_a_drain():
+    drained = queues.Drained(jobs=100, seconds=2.0, cpu_seconds=0.001)
+    assert drained.jobs_per_second == 50
+    assert drained.cpu_us_per_job == pytest.approx(10)
 
 
 def test_after_a_kill_in_the_middle_nothing_of_ours_is_missing():
