@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tests.bridges.postgres import PostgresMissing, postgres
 from tests.bridges.rabbitmq import RabbitMissing, rabbitmq
 from tests.conftest import Engine, missing
 from tests.consumers.conftest import Log
+from tests.engines.shared import SharedServers
 
 
 @pytest.fixture
@@ -32,16 +32,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
+def postgres_url(servers: SharedServers) -> str:
     """A real PostgreSQL, started when it is first asked for."""
     try:
-        server = postgres()
-        url = server.__enter__()
+        return servers.address("postgres", postgres)
     except PostgresMissing as error:
         missing(str(error))
         raise
-    yield url
-    server.__exit__(None, None, None)
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
@@ -55,13 +52,10 @@ def outbox_world(request: pytest.FixtureRequest, tmp_path: Path, prefix: str) ->
 
 
 @pytest.fixture(scope="session")
-def amqp_url() -> Iterator[str]:
+def amqp_url(servers: SharedServers) -> str:
     """A real RabbitMQ, started when it is first asked for."""
     try:
-        node = rabbitmq()
-        url = node.__enter__()
+        return servers.address("rabbitmq", rabbitmq)
     except RabbitMissing as error:
         missing(str(error))
         raise
-    yield url
-    node.__exit__(None, None, None)

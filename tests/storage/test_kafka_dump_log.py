@@ -48,7 +48,8 @@ def fill(folder: Path) -> LogDirectory:
 
 
 def dump(class_path: str, *arguments: str) -> str:
-    command = ["java", "-cp", class_path, "kafka.tools.DumpLogSegments", *arguments]
+    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path]
+    command = [*java, "kafka.tools.DumpLogSegments", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
