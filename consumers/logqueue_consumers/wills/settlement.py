@@ -88,9 +88,13 @@ async def _is_member(client: LogClient, membership: Membership) -> bool:
 async def _ask(client: LogClient, group: str, request: Message, *, lowest: int, highest: int) -> Any:
     """The answer of a group's coordinator; asks again while there is none (the caller bounds the time)."""
     while True:
-        answer = await client.ask_coordinator(GROUP, group, request, lowest=lowest, highest=highest)
-        if answer.error_code not in _NOT_YET:
-            return answer
+        try:
+            answer = await client.ask_coordinator(GROUP, group, request, lowest=lowest, highest=highest)
+            if answer.error_code not in _NOT_YET:
+                return answer
+        except BrokerError as error:  # of the coordinator's lookup
+            if error.code not in _NOT_YET:
+                raise
         client.forget_coordinator(GROUP, group)
         await asyncio.sleep(RETRY_S)
 
