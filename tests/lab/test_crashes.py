@@ -90,10 +90,10 @@ def test_a_retry_in_memory_outlives_its_worker_with_its_time_its_attempt_and_its
     scenario()
 
 
-def test_a_snooze_in_memory_outlives_its_worker(lab_of: Any, processing: str) -> None:
+def test_a_snooze_in_memory_outlives_its_worker(lab_of: Any) -> None:
     @in_loop
     async def scenario() -> None:
-        mill = Mill(processing)
+        mill = Mill("at_least_once")
         mill.plans = {1: ["fail", "nap"]}
         async with mill.open(lab_of) as lab:
             job = await mill.grind.send(number=1)
@@ -127,10 +127,10 @@ def test_a_later_attempt_that_a_stop_or_a_crash_interrupts_keeps_its_number(lab_
     scenario()
 
 
-def test_a_retry_that_was_taken_over_goes_on_with_a_worker_that_comes(lab_of: Any, processing: str) -> None:
+def test_a_retry_that_was_taken_over_goes_on_with_a_worker_that_comes(lab_of: Any) -> None:
     @in_loop
     async def scenario() -> None:
-        mill = Mill(processing)
+        mill = Mill("exactly_once")
         mill.plans = {1: ["fail"]}
         async with mill.open(lab_of) as lab:
             job = await mill.grind.send(number=1)

@@ -52,7 +52,7 @@ def check(count: int, **values: Any) -> None:
 @pytest.mark.parametrize("processing", ["exactly_once", "at_least_once"])
 def test_whatever_happens_every_job_ends_once_in_order_within_its_limits(processing: str) -> None:
     with lab_broker() as broker:
-        check(4, bootstrap=broker.bootstrap, processing=processing)
+        check(3, bootstrap=broker.bootstrap, processing=processing)
 
 
 @pytest.mark.timeout(0 if MORE else 300)
