@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("logqueue-kafka", "aiokafka", "confluent-kafka", "fastapi", "uvloop")
+RATIOS_HEAD = ", pair by pair:"
+"""What the line says that the ratios of a result follow."""
 
 Figures = Mapping[str, float]
 Settings = Mapping[str, int | str]
@@ -73,7 +75,7 @@ def as_text(
         peer_name, peer_runs = peer
         lines.append(f"  {peer_name}:")
         lines += [_row(name, figure) for name, figure in summarise(peer_runs).items()]
-        lines.append(f"  logqueue / {peer_name}, pair by pair:")
+        lines.append(f"  logqueue / {peer_name}{RATIOS_HEAD}")
         lines += [_row(name, figure) for name, figure in summarise(ratios(runs, peer_runs)).items()]
     return "\n".join(lines)
 
