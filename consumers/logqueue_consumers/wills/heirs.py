@@ -66,11 +66,13 @@ class Heirs:
             self.note_member()
             try:
                 await self.look()
-                backoff_s = LOOK_S
             except (KafkaError, LogqueueError, OSError, TimeoutError) as error:
                 log.warning("a killed worker's will is not settled yet", error=str(error) or repr(error))
+                await asyncio.sleep(backoff_s)
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
-            await asyncio.sleep(backoff_s if self._member_id() is not None else JOIN_POLL_S)
+            else:
+                backoff_s = LOOK_S
+                await asyncio.sleep(LOOK_S if self._member_id() is not None else JOIN_POLL_S)
 
     def note_member(self) -> None:
         """Put this worker's place in the group into its own will."""
