@@ -71,6 +71,18 @@ def test_worker_ls_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert "only the workers of this group" in shown
 
 
+def test_the_help_of_a_verb_says_units_and_the_way_back(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["limit", "set"], "logqueue limit set --queue emails --each tenant --rate 30/m"),
+        (["limit", "set"], "A rate is a number of starts per ms, s, m, h or d"),
+        (["schedule", "rm"], "comes back with restore"),
+        (["schedule", "restore"], "what code declares holds again"),
+        (["replay"], "Handlers run for real"),
+    ):
+        assert main([*words, "--help"]) == 0
+        assert told in capsys.readouterr().out
+
+
 def test_a_run_file_that_was_left_behind_is_said_to_be_no_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

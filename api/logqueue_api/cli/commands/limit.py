@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("set", "a limit from now on, before the declared one"),
         ("rm", "take a commanded limit back: the declared one holds again"),
     ):
-        change = verbs.add_parser(verb, help=told)
+        change = verbs.add_parser(verb, help=told, description=__doc__ if verb == "set" else told)
         change.add_argument("-q", "--queue", metavar="QUEUE", help="of a queue")
         change.add_argument("--type", metavar="TYPE", help="of a job type")
         change.add_argument("--tenant", metavar="TENANT", help="of this tenant of the queue")

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_by(change)
     add_stack(change)
     for verb, told in TOLD.items():
-        simple = verbs.add_parser(verb, help=told)
+        simple = verbs.add_parser(verb, help=told, description=told)
         simple.add_argument("name", metavar="NAME")
         add_by(simple)
         add_stack(simple)
