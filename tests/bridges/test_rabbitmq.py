@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aio_pika
@@ -23,11 +24,13 @@ from logqueue_consumers.bridges.telling import Told
 from logqueue_consumers.bridges.topic_sink import TopicSink
 from logqueue_consumers.topic_list import partition_counts
 
+from logqueue import App
 from logqueue.clock import SystemClock
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.connection import new_reader
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
+from tests.rest.test_remote_registry import CountingRegistry, serving
 
 
 @asynccontextmanager
@@ -350,6 +353,24 @@ async def test_outcomes_become_events_in_a_topic(log: Log) -> None:
         group = f"{log.settings.topic_prefix}logqueue.bridge.{topic}"
         await until(lambda: log.committed(group), lambda found: {tp: at for tp, (at, _) in found.items()} == ends)
     assert dict(record.headers)["content-type"] == b"application/cloudevents+json"
+    assert json.loads(record.value)["subject"] == handle.id
+
+
+@in_loop
+async def test_outcomes_are_read_with_the_schemas_of_a_registry_elsewhere(log: Log) -> None:
+    with serving(CountingRegistry()) as url:
+        settings = replace(log.settings, schema_registry_url=url)
+        app = App(log.name, settings=settings)
+
+        @app.job("mail.send", queue="mail")
+        async def send() -> None: ...
+
+        topic = f"{log.name}-outcomes"
+        async with working(app):
+            handle = await send.send()
+            assert (await handle.wait(timeout=20)).has_succeeded
+        async with running(Teller(settings, TopicSink(settings, topic), name=topic)):
+            (record,) = await until(lambda: log.read(topic), lambda found: len(found) == 1)
     assert json.loads(record.value)["subject"] == handle.id
 
 

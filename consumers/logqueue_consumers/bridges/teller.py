@@ -20,7 +20,7 @@ from logqueue_schemas.job_status import InvalidStatus, StatusCodec, UnknownSchem
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, SendFailed
-from logqueue.jobs.registry import SchemaRegistry
+from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import PRIORITY_NAME, TopicSpec
 from logqueue_consumers.bridges.amqp_line import BrokerGone
@@ -75,7 +75,7 @@ class Teller:
         self._queue = queue
         self._group = f"{settings.topic_prefix}logqueue.bridge.{name}"
         self._on_ready = on_ready if on_ready is not None else lambda: None
-        self._registry = SchemaRegistry(settings)
+        self._registry = open_registry(settings)
         self._codec: StatusCodec | None = None
         self._has_begun = False
         self._committed: dict[TopicPartition, int] = {}
@@ -92,7 +92,7 @@ class Teller:
                 if not self._has_begun:
                     raise
                 log.warning("bridge waits", error=str(error))
-            except (SendFailed, KafkaError) as error:
+            except (SendFailed, KafkaError, TimeoutError) as error:
                 log.warning("bridge begins again", error=str(error) or type(error).__name__)
             if not stop.is_set():
                 backoff_s = FIRST_BACKOFF_S if self.counts.told > told else longer(backoff_s)
