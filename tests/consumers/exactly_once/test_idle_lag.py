@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from logqueue_consumers.topic_list import partition_counts
@@ -59,16 +60,38 @@ async def test_an_idle_worker_commits_nothing_more(log: Log) -> None:
         assert await shop.ends() == ends
 
 
+async def give_up(log: Log, topic: str, *, partition: int) -> None:
+    """Leave two aborted records and their markers at the end of a partition."""
+    async with AIOKafkaProducer(bootstrap_servers=log.settings.bootstrap, transactional_id=log.name) as producer:
+        for _ in range(2):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"{}", partition=partition)
+            await producer.abort_transaction()
+
+
 @in_loop
 async def test_what_a_sender_has_given_up_is_not_behind(log: Log) -> None:
     shop = Shop(log)
     async with working(shop.app, limits=THROUGH_TOPICS) as worker:
         topic = log.settings.topics.jobs("q")
-        async with AIOKafkaProducer(bootstrap_servers=log.settings.bootstrap, transactional_id=log.name) as producer:
-            for _ in range(2):
-                await producer.begin_transaction()
-                await producer.send_and_wait(topic, b"{}", partition=1)
-                await producer.abort_transaction()
+        await give_up(log, topic, partition=1)
         assert (await shop.ends())[TopicPartition(topic, 1)] == 4
+        assert await until(shop.behind, lambda found: not found) == {}
+        assert worker.metrics().lag == 0
+
+
+@in_loop
+async def test_a_partition_whose_flood_was_put_aside_and_read_again_ends_where_its_log_does(log: Log) -> None:
+    shop = Shop(log)
+    topic, jobs = log.settings.topics.jobs("next"), 300
+    limits = replace(THROUGH_TOPICS, max_unfinished_per_partition=32)
+    async with working(shop.app, limits=limits) as worker:
+        await shop.app.send_many(
+            shop.app.jobs["follow"].prepare(tenant="flood" if n % 10 else f"t{n}", n=n) for n in range(jobs)
+        )
+        await log.terminal(count=jobs)
+        for partition in range(2):
+            await give_up(log, topic, partition=partition)
+        assert sum(end for tp, end in (await shop.ends()).items() if tp.topic == topic) == jobs + 8
         assert await until(shop.behind, lambda found: not found) == {}
         assert worker.metrics().lag == 0
