@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bridges.guard import ended_with_us
 from tests.engines.apache import free_ports
+from tests.engines.guard import ended_with_us
 
 START_SECONDS = 90
 STOP_SECONDS = 30

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.engines.guard import ended_with_us
 from tests.engines.shared import locked
 
 POM = Path(__file__).with_name("pom.xml")
@@ -99,8 +100,9 @@ def node_from_jars(
             [*java, "kafka.Kafka", str(properties)], stdout=output, stderr=output, cwd=folder, start_new_session=True
         )
     try:
-        _wait_until_started(node, log, port)
-        yield f"127.0.0.1:{port}", node.pid
+        with ended_with_us(node.pid):
+            _wait_until_started(node, log, port)
+            yield f"127.0.0.1:{port}", node.pid
     finally:
         _end(node)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.engines.guard import ended_with_us
+
 STOP_TIMEOUT_SECONDS = 20
 
 
@@ -24,7 +26,8 @@ def embedded(folder: Path, settings: Mapping[str, str] | None = None) -> Iterato
         ready = broker.stdout.readline()
         if "ready on " not in ready:
             raise RuntimeError(f"the embedded broker did not start:\n{(folder / 'broker.log').read_text()[-2000:]}")
-        yield ready.rsplit(" ", 1)[1].strip()
+        with ended_with_us(broker.pid):
+            yield ready.rsplit(" ", 1)[1].strip()
     finally:
         broker.terminate()
         broker.wait(STOP_TIMEOUT_SECONDS)
