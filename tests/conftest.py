@@ -18,8 +18,8 @@ from tests.engines import apache, embedded
 from tests.engines import node_clients as node
 from tests.engines.shared import SharedServers
 
-WORKERS_PER_CORE = 2
-"""Processes of a whole run: most tests that take long wait for something."""
+WORKERS_PER_CORE, WORKERS_MAX = 2, 8
+"""Processes of a whole run: most tests that take long wait for something, and all share one Apache Kafka."""
 SERVERS = pytest.StashKey[SharedServers]()
 
 _numbers = count(1)
@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("deterministic")
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` means here."""
-    return WORKERS_PER_CORE * len(os.sched_getaffinity(0))
+    return min(WORKERS_PER_CORE * (os.cpu_count() or 1), WORKERS_MAX)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
