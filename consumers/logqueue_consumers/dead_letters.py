@@ -41,6 +41,7 @@ from logqueue_consumers.control.letters import (
 )
 from logqueue_consumers.control.pace import STEP_S, Pace, Tally
 from logqueue_consumers.control.rounds import Round, round_records
+from logqueue_consumers.letter_ends import succeeded_since
 from logqueue_consumers.topic_list import partition_counts
 from logqueue_consumers.topic_scan import read_to_end
 
@@ -171,11 +172,13 @@ class DeadLetters:
     ) -> LetterReplay:
         """Send the jobs of matching letters round again, oldest first; with `dry_run` only count and edit them.
 
-        Only open letters are sent; a closed one that is named raises LettersClosed unless `again`. `pace` limits the
-        rate and stops when too many fail again; `edit` may change each job on its way. Raises DeadLettersUnreadable,
-        BrokerUnreachable, SendFailed.
+        Only open letters are sent; one that is named and closed, or whose job has succeeded since, raises LettersClosed
+        unless `again`. `pace` limits the rate and stops when too many fail again; `edit` may change each job on its way.
+        Raises DeadLettersUnreadable, BrokerUnreachable, SendFailed.
         """
         chosen, deeds = await self._choose(where, limit, again=again)
+        if where.is_named and not again:
+            await self._check_ends(chosen)
         jobs = [(job, _round_of(job, deeds)) for job in chosen]
         if edit is not None:
             jobs = [(job, edit(round_)) for job, round_ in jobs]
@@ -218,6 +221,19 @@ class DeadLetters:
             choice.add(letter, record, deeds.find(letter), may_grow=may_grow)
         choice.check()
         return list(choice.jobs.values()), deeds
+
+    async def _check_ends(self, jobs: Sequence[ChosenJob]) -> None:
+        """Raise LettersClosed for named jobs that have succeeded since."""
+        partitions = (await partition_counts(self._settings)).get(self._names.status)
+        if not jobs or partitions is None:
+            return
+        codec = await open_registry(self._settings).status_codec()
+        try:
+            ended = await succeeded_since(self._settings, codec, jobs, partitions=partitions)
+        except (KafkaError, TimeoutError) as error:
+            raise DeadLettersUnreadable(f"Topic {self._names.status} cannot be read now: {error!r}") from None
+        if ended:
+            raise LettersClosed((job.letter, None) for job in ended)
 
     async def _send(
         self,

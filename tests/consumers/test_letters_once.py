@@ -81,6 +81,23 @@ async def test_a_job_with_several_letters_goes_round_once_and_all_are_closed(log
 
 
 @in_loop
+async def test_a_letter_whose_job_has_succeeded_since_is_refused_by_name(log: Log) -> None:
+    ran: list[tuple[str, int, int]] = []
+    app = make_app(log, set(), ran)
+    letters = DeadLetters(log.settings, queue="mail", group=app.group)
+    async with working(app):
+        await log.produce(letters.topic, b'{"n": 1}', key=b"acme", headers=DEAD, partition=0)
+        # The worker that wrote the letter died before its commit: the job runs once more, and this time it works.
+        await log.produce(log.settings.topics.jobs("mail"), b'{"n": 1}', key=b"acme", headers=DEAD[:2])
+        await succeeded(log, 1)
+        with pytest.raises(LettersClosed, match="has succeeded since; nothing was done"):
+            await letters.replay(named("twin"), by="op")
+        await letters.replay(named("twin"), by="op", again=True)
+        await succeeded(log, 2)
+    assert ran == [("twin", 1, 0), ("twin", 1, 1)]
+
+
+@in_loop
 async def test_a_job_that_died_again_goes_round_by_its_open_letter_alone(log: Log) -> None:
     broken, ran = {1}, []
     app = make_app(log, broken, ran)

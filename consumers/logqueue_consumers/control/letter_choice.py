@@ -22,7 +22,7 @@ MAX_TOLD = 5
 
 
 class LettersClosed(LogqueueError):
-    """Letters that were named are closed already."""
+    """Letters that were named are closed already, or their jobs have succeeded."""
 
     def __init__(self, closed: Iterable[tuple[DeadLetter, Deed | None]]) -> None:
         self.closed = list(closed)
@@ -83,5 +83,7 @@ def _age(letter: DeadLetter) -> tuple[int, int, int]:
 
 
 def _told(letter: DeadLetter, deed: Deed | None) -> str:
+    if letter.is_open:
+        return f"the job of dead letter {letter.id!r} ({letter.position}) has succeeded since"
     who = "" if deed is None else f" by {deed.by} at {format_time(deed.at_ms)}"
     return f"dead letter {letter.id!r} ({letter.position}) is closed: it was {letter.status}{who}"
