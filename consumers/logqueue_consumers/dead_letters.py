@@ -173,7 +173,7 @@ class DeadLetters:
         """Send the jobs of matching letters round again, oldest first; with `dry_run` only count and edit them.
 
         Only open letters are sent; one that is named and closed, or whose job has succeeded since, raises LettersClosed
-        unless `again`. `pace` limits the rate and stops when too many fail again; `edit` may change each job on its way.
+        unless `again`. `pace` limits the rate and stops when too many fail again; `edit` may change each on its way.
         Raises DeadLettersUnreadable, BrokerUnreachable, SendFailed.
         """
         chosen, deeds = await self._choose(where, limit, again=again)
