@@ -275,6 +275,10 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             except KafkaError as error:
                 errors += 1
                 log.warning("fetch failed", group=self._group, error=repr(error))
+                # Of other partitions it may have taken records before it came to the bad one: those are fetched again.
+                for tp in wanted:
+                    if partitions[tp] is self._partitions.get(tp):
+                        consumer.seek(tp, intake.fetch_again(partitions[tp]))
                 if errors >= MAX_ERRORS:
                     raise
                 await asyncio.sleep(0.1 * errors)

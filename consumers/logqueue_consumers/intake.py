@@ -134,6 +134,12 @@ class Intake:
         if share is None or not share.is_back:
             partition.window.pass_to(position if partition.end is None else min(position, partition.end))
 
+    def fetch_again(self, partition: OwnedPartition) -> int:
+        """What was fetched last for a partition that was wanted is lost: where to fetch on."""
+        if partition.share is not None and partition.share.is_back:
+            self._back_to_front(partition, partition.share, self._clock.monotonic())
+        return partition.window.high
+
     def pump_all(self) -> None:
         """Room has come: any backlog may use it, not only that of the partition whose jobs finished."""
         for partition in self.partitions:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.partition import OwnedPartition
@@ -116,6 +117,7 @@ class Assigned:
         )
         self.has_valid_position = True
         self.highwater = self.lso = END
+        self.has_bad_neighbour = False
 
     def reach(self, moment: str) -> None:
         """The rebalance has come so far: the fetch that waits is answered at the moment of the test."""
@@ -140,6 +142,10 @@ class Assigned:
         records = [SimpleNamespace(offset=offset) for offset in range(self.position, END)]
         self.position = END
         self.drain.clear()
+        if self.has_bad_neighbour:
+            self.has_bad_neighbour = False
+            self.drain.set()  # the next fetch is answered at once
+            raise CorruptRecordException("of another partition, which came after this one")
         return {TP: records} if records else {}
 
     async def commit(self, _: Any) -> None:
@@ -160,6 +166,9 @@ class TakingEngine(IdleEngine):
         self.taken: list[int] = []
         self.opened = 0
         self.changed.set()
+
+    def fetch_again(self, partition: OwnedPartition) -> int:
+        return partition.window.high
 
     def wants(self, partition: OwnedPartition) -> bool:
         return not partition.is_stopping
@@ -208,24 +217,28 @@ class Committed:
         return dict.fromkeys(partitions, (0, ""))
 
 
+def taking_member(consumer: Assigned, engine: TakingEngine, on_ready: Callable[[], None]) -> GroupMember:
+    names = TopicNames()
+    return GroupMember(
+        engine,  # type: ignore[arg-type]
+        lambda: consumer,
+        Committed(consumer),  # type: ignore[arg-type]
+        group="g",
+        topics={TP.topic: names.role(TP.topic)},  # type: ignore[dict-item]
+        orders={"q": "tenant"},
+        limits=WorkerLimits(),
+        hurry=asyncio.Event(),
+        on_ready=on_ready,
+        tail=None,
+        status_ends=list,
+    )
+
+
 @pytest.mark.parametrize("moment", ["while offsets are read", "while it commits", "when all is taken up"])
 def test_a_fetch_that_outlasts_a_rebalance_loses_no_record(moment: str) -> None:
     async def main() -> None:
         consumer, engine, stopping = Assigned(), TakingEngine(), asyncio.Event()
-        names = TopicNames()
-        member = GroupMember(
-            engine,  # type: ignore[arg-type]
-            lambda: consumer,
-            Committed(consumer),  # type: ignore[arg-type]
-            group="g",
-            topics={TP.topic: names.role(TP.topic)},  # type: ignore[dict-item]
-            orders={"q": "tenant"},
-            limits=WorkerLimits(),
-            hurry=asyncio.Event(),
-            on_ready=lambda: consumer.reach("when all is taken up"),
-            tail=None,
-            status_ends=list,
-        )
+        member = taking_member(consumer, engine, lambda: consumer.reach("when all is taken up"))
         running = asyncio.ensure_future(member.run(stopping))
         await consumer.fetching.wait()
         assert engine.opened == 1
@@ -237,6 +250,26 @@ def test_a_fetch_that_outlasts_a_rebalance_loses_no_record(moment: str) -> None:
                 await asyncio.sleep(0)
                 if engine.opened == 2:
                     consumer.drain.set()  # whoever fetches from now on is answered
+        assert engine.taken == list(range(END))
+        stopping.set()
+        consumer.drain.set()
+        await running
+
+    asyncio.run(main())
+
+
+def test_a_fetch_that_fails_over_another_partition_loses_no_record() -> None:
+    async def main() -> None:
+        consumer, engine, stopping = Assigned(), TakingEngine(), asyncio.Event()
+        member = taking_member(consumer, engine, lambda: None)
+        consumer.has_bad_neighbour = True
+        running = asyncio.ensure_future(member.run(stopping))
+        await consumer.fetching.wait()
+        consumer.drain.set()
+        async with asyncio.timeout(5):
+            while not engine.taken:
+                assert member.lag() == END, "what is lost is not passed"
+                await asyncio.sleep(0)
         assert engine.taken == list(range(END))
         stopping.set()
         consumer.drain.set()
