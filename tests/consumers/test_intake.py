@@ -64,3 +64,11 @@ def test_a_replay_passes_nothing_behind_its_end(partition: OwnedPartition) -> No
     partition.end = 7
     intake().passed(partition, 9)
     assert partition.window.commit_offset() == 7
+
+
+def test_what_a_failed_fetch_lost_is_fetched_again_from_the_front(partition: OwnedPartition) -> None:
+    assert intake().fetch_again(partition) == 3
+    partition.share = share = WindowShare(limit=100, since=3, keeps_order=True, now_s=0.0)
+    share.is_back = True
+    assert intake().fetch_again(partition) == 3
+    assert not share.is_back, "what is aside is read again later: the reading of it has lost its place"
