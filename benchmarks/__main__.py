@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,7 @@ def main() -> int:
     for change in options.set:
         name, _, value = change.partition("=")
         is_text = isinstance(settings.get(name), str)
-        if name not in settings or not (is_text or value.isdigit()):
+        if name not in settings or not (is_text or re.fullmatch(r"-?[0-9]+", value)):
             parser.error(f"--set {change}: settings of {options.name} are {report.settings_text(settings)}")
         settings[name] = value if is_text else int(value)
     peers = getattr(module, "PEERS", ())

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 COMMAND = (sys.executable, "-m", "logqueue_api.cli.main")
 BROKER = (sys.executable, "-m", "logqueue.broker")
 MOCK = (sys.executable, "-m", "benchmarks.peers.librdkafka_mock")
+ACKS_ALL = -1
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 # Those of kafka-server-start.sh and kafka-run-class.sh.
@@ -114,6 +115,14 @@ def log(engine: str, *, fsync: bool = True) -> Iterator[tuple[Watched, str]]:
         node_from_jars(Path(folder), settings, java_options=JAVA_OPTIONS) as (bootstrap, pid),
     ):
         yield Watched(pid), bootstrap
+
+
+def waits_for_disk(settings: Mapping[str, int]) -> bool:
+    """Whether acknowledgements are to wait for fsync: with `fsync=1`, and only those of acks=all do with us.
+
+    A peer that fsyncs every append then would do so for acks=1 too, and be compared with what it does not promise.
+    """
+    return bool(settings["fsync"]) and settings["acks"] == ACKS_ALL
 
 
 CountsTest = Callable[[dict[str, int]], bool]

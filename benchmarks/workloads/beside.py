@@ -21,7 +21,7 @@ MARGIN_SECONDS = 1
 def run(settings: Settings, engine: str = "logqueue") -> Figures:
     """The small producer alone, then beside the large one."""
     number = {name: int(value) for name, value in settings.items()}
-    with stack.log(engine, fsync=bool(number["fsync"])) as (broker, bootstrap), Target(bootstrap) as target:
+    with stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
         small = target.produce(one_record(100), acks=number["acks"])
         large = target.produce(batch_of(number["batch_bytes"]), acks=number["acks"])
         check = target.produce_check

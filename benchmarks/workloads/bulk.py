@@ -35,7 +35,7 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
 
 
 def _produce(engine: str, size: int, number: dict[str, int]) -> Figures:
-    with stack.log(engine, fsync=bool(number["fsync"])) as (broker, bootstrap), Target(bootstrap) as target:
+    with stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
         records = batch_of(size)
         target.append(records)
         count = number["megabytes"] * 1_000_000 // len(records)
@@ -55,7 +55,7 @@ def _produce(engine: str, size: int, number: dict[str, int]) -> Figures:
 
 
 def _fetch(engine: str, number: dict[str, int]) -> Figures:
-    with stack.log(engine) as (broker, bootstrap), Target(bootstrap) as target:
+    with stack.log(engine, fsync=False) as (broker, bootstrap), Target(bootstrap) as target:
         records = batch_of(FETCHED_BATCH)
         for _ in range(2 * FETCH_BYTES // len(records)):
             target.append(records)

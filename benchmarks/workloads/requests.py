@@ -31,7 +31,7 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
     number = {name: int(value) for name, value in settings.items() if name != "cells"}
     figures: dict[str, float] = {}
     with (
-        stack.log(engine, fsync=bool(number["fsync"])) as (broker, bootstrap),
+        stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap),
         Target(bootstrap, partitions=number["partitions"], version=number["version"]) as target,
     ):
         records = one_record(number["record_bytes"])

@@ -20,7 +20,7 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
     """One record at a time."""
     number = {name: int(value) for name, value in settings.items()}
     with (
-        stack.log(engine, fsync=bool(number["fsync"])) as (broker, bootstrap),
+        stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap),
         Target(bootstrap) as target,
     ):
         records = one_record(number["record_bytes"])

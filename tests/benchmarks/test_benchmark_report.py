@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import report
+from benchmarks import report, stack
 from benchmarks.peers.missing import Missing
 
 
@@ -83,8 +83,13 @@ def test_settings_are_changed_by_name(only):
         return {"a": 1.0}
 
     module = workload(run, size=1, kind="x", seconds=3)
-    only(module, "tried", "--runs", "1", "--set", "size=5", "--set", "kind=y", "--seconds", "9")
-    assert seen == [{"size": 5, "kind": "y", "seconds": 9}]
+    only(module, "tried", "--runs", "1", "--set", "size=-5", "--set", "kind=y", "--seconds", "9")
+    assert seen == [{"size": -5, "kind": "y", "seconds": 9}]
+
+
+@pytest.mark.parametrize(("fsync", "acks", "waits"), [(1, -1, True), (1, 1, False), (0, -1, False)])
+def test_only_acks_of_all_wait_for_the_disk(fsync, acks, waits):
+    assert stack.waits_for_disk({"fsync": fsync, "acks": acks}) is waits
 
 
 @pytest.mark.parametrize("words", [("--set", "nothing=1"), ("--set", "size=x"), ("--vs", "nobody"), ("--seconds", "3")])
