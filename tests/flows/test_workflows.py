@@ -163,7 +163,7 @@ def test_the_same_workflow_sent_twice_under_one_id_runs_once(log: Log) -> None:
             again = await flow.send(tenant="acme", id="order-7")
             assert (await first.wait()).has_succeeded
             assert (await again.wait()).has_succeeded
-            await until(lambda: log.done(app.group, "default"), lambda done: done == 1)
+            await until(lambda: log.done(app.group, "default"), lambda done: done >= 1)  # and a marker
         assert runs == [1]
 
     asyncio.run(main())
