@@ -20,7 +20,7 @@ from logqueue_consumers.lab.job_lab import lab_broker
 
 from tests.lab.machine import Histories
 
-STEPS = int(os.environ.get("LOGQUEUE_HISTORY_STEPS", "16"))
+STEPS = int(os.environ.get("LOGQUEUE_HISTORY_STEPS", "24"))
 MORE = int(os.environ.get("LOGQUEUE_HISTORIES", "0"))
 SEED = os.environ.get("LOGQUEUE_HISTORY_SEED")
 PHASES = (Phase.generate, Phase.shrink) if "LOGQUEUE_HISTORY_SHRINK" in os.environ else (Phase.generate,)

@@ -13,7 +13,9 @@ fetches) takes real time, milliseconds.
 from __future__ import annotations
 
 import asyncio
+import gc
 import tempfile
+import warnings
 from collections import defaultdict, deque
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -135,6 +137,7 @@ class JobLab:
             group = settings.topic_prefix + self.app.group  # another lab may test the same app on the same log
             stack.enter_context(self.app.placed_on(settings, group=group, clock=self.clock))
             stack.enter_context(EnclosedLoop())
+            stack.callback(self._bury)
             stack.push_async_callback(self.app.close)
             await self.app.client()
             await self._open(stack)
@@ -187,6 +190,14 @@ class JobLab:
         for worker in self.workers:
             await worker.end()
 
+    def _bury(self) -> None:
+        """Killed workers have closed nothing: what they leave is let go of here, where nobody is told of it."""
+        has_killed, self._workers = any(worker.is_killed for worker in self._workers), []
+        if has_killed:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+
     # --- workers ---
 
     @property
@@ -219,6 +230,7 @@ class JobLab:
         """
         gone = self._one(worker)
         memberships = gone.memberships
+        gone.is_killed = True
         await gone.kill()
         await evict(self.app.settings, memberships)
         return await self.start_worker() if replace else None

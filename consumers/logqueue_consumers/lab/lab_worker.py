@@ -45,6 +45,7 @@ class LabWorker:
     ) -> None:
         self.number = number
         self.concurrency = limits.concurrency
+        self.is_killed = False
         self._group = app.group
         self._settings = app.settings
         self._on_start = on_start
