@@ -36,7 +36,13 @@ class Ours:
         self._tenants = tenants
         self._env = {**env, "LOGQUEUE_BOOTSTRAP": up.bootstrap}
         self._producer = Producer(
-            {"bootstrap.servers": up.bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
+            {
+                "bootstrap.servers": up.bootstrap,
+                "acks": "all",
+                "linger.ms": 5,
+                "partitioner": "murmur2_random",
+                "log_level": 2,
+            }
         )
         if not is_new:
             return
