@@ -12,6 +12,7 @@ from aiokafka import TopicPartition as AioPartition
 from aiokafka.errors import KafkaError as AioError
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from tests.soak.clients.confluent_producers import NO_REBOOTSTRAP
 from tests.soak.clients.session import Session
 from tests.soak.history import READ_COMMITTED, READ_UNCOMMITTED, Commit, CommitRead, Poll, now
 
@@ -43,6 +44,7 @@ class ConfluentMember:
                 "topic.metadata.refresh.interval.ms": 2000,
                 "socket.timeout.ms": 10_000,
                 "fetch.wait.max.ms": 200,
+                **NO_REBOOTSTRAP,
                 **settings,
             }
         )

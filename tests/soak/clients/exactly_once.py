@@ -6,24 +6,12 @@ from itertools import count
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from tests.soak.clients.confluent_producers import API_SECONDS, retried, settings
+from tests.soak.clients.confluent_producers import API_SECONDS, NO_REBOOTSTRAP, retried, settings
 from tests.soak.clients.session import Session
 
 POLL_SECONDS = 0.2
 MAX_RECORDS = 40
 SESSION_MS = 6_000
-NO_REBOOTSTRAP = {"metadata.recovery.strategy": "none"}
-"""librdkafka 2.16 hangs otherwise, and not because of the broker.
-
-When all its connections are down it starts from the bootstrap list again (KIP-899) and gives up the handle of every
-broker it knew, but its cache of group coordinators keeps that handle. A TxnOffsetCommit that has to be sent again then
-waits for a handle that never connects; it asks for the coordinator again only when some connection changes state. On a
-calm broker that is never: the library is connected, sends nothing but Metadata, logs `Handle is terminating in state
-TRY_CONNECT`, and send_offsets_to_transaction does not even keep its timeout.
-
-Apache Kafka 4.2.1, never stopped, behind a proxy that cut all connections 35 times: 4 of 4 such clients hung for good
-(99 s in a call with a limit of 10 s). With this setting none did, neither there nor in 40 kills of this broker.
-"""
 
 
 def output_of(topic: str) -> str:
@@ -48,6 +36,7 @@ def run(session: Session) -> None:
                 "reconnect.backoff.ms": 20,
                 "reconnect.backoff.max.ms": 300,
                 "socket.timeout.ms": 10_000,
+                **NO_REBOOTSTRAP,
             }
         )
         more = {"transactional.id": f"{session.name}.{incarnation}", "transaction.timeout.ms": 10_000}
