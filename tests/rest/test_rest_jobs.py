@@ -292,6 +292,8 @@ def test_every_page_comes_from_this_process(api: ApiProcess, path: str) -> None:
 
 
 def test_metrics_count_jobs_by_state_and_requests_by_route(api: ApiProcess) -> None:
+    receipt = post(api, type="mail.send", args={"to": "a@b.c"})
+    api.http.get(receipt_path(receipt), params={"min_position": receipt["position"], "wait": "3s"}).raise_for_status()
     text = api.http.get("/metrics").text
     assert 'logqueue_jobs{queue="mail",state="queued"}' in text
     assert 'route="/v1/jobs/{job_id:path}"' in text
