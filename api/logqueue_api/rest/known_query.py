@@ -11,8 +11,11 @@ _TOLD_CHARS = 80  # of an unknown name
 _MAX_TOLD = 20  # unknown names in one answer
 
 
-def only_known_query(request: Request) -> None:
-    """Raises a Problem (400) that names what is unknown and lists what the route knows. Only for GET under /v1."""
+async def only_known_query(request: Request) -> None:
+    """Raises a Problem (400) that names what is unknown and lists what the route knows. Only for GET under /v1.
+
+    Async, or each request would wait for a thread to answer this.
+    """
     route = request.scope.get("route")
     if request.method != "GET" or not isinstance(route, APIRoute) or not route.path.startswith("/v1/"):
         return

@@ -62,8 +62,8 @@ class Services:
     scans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
 
-def services_of(request: Request) -> Services:
-    """The services of the app that serves this request."""
+async def services_of(request: Request) -> Services:
+    """The services of the app that serves this request. Async, or each request would wait for a thread to answer it."""
     services: Services = request.app.state.services
     return services
 
