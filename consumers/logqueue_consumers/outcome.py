@@ -89,6 +89,11 @@ class Outcome:
         self.is_silent = False
         """No status is written: the job is another one's double, whose status stands."""
 
+    @property
+    def is_put_off(self) -> bool:
+        """Whether the job waits in memory after this; what a running job reports of itself is no end of an attempt."""
+        return not self.finishes and self.due_ms is not None
+
     def add_records(self, records: Iterable[Outgoing]) -> None:
         """Write these with the outcome: in its transaction, or (at least once) before its status."""
         self.more = [*self.more, *records]

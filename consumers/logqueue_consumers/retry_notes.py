@@ -28,7 +28,7 @@ def note(outcomes: Iterable[Outcome]) -> None:
     """These jobs wait in memory, and the log has it."""
     for outcome in outcomes:
         job = outcome.job
-        if job.offset in job.partition.retried:
+        if outcome.is_put_off and job.offset in job.partition.retried:
             job.partition.retried[job.offset] = retried_of(outcome)
 
 

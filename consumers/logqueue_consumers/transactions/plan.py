@@ -86,7 +86,7 @@ def retrying(pending: Pending) -> dict[OwnedPartition, list[Retried]]:
     """The jobs that wait in memory after this, by partition."""
     found: dict[OwnedPartition, list[Retried]] = {}
     for outcome in pending.outcomes:
-        if not outcome.finishes:
+        if outcome.is_put_off:
             found.setdefault(outcome.job.partition, []).append(retried_of(outcome))
     return found
 

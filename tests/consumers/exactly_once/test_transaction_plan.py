@@ -14,7 +14,7 @@ from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
 from logqueue_consumers.pending import Delivered, Pending, settle
-from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing
+from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing, retrying
 from logqueue_schemas.job_status import State
 
 from logqueue.jobs.headers import Origin
@@ -191,3 +191,11 @@ def test_after_an_abort_nothing_is_written_that_another_owner_has_finished_meanw
     partition.window.take(1)  # offset 0 was finished elsewhere: the window begins behind it
     delivered = after_abort(Pending(outcomes), Pending())
     assert [outcome.job.offset for outcome in delivered.again.outcomes] == [1]
+
+
+def test_what_a_running_job_reports_of_itself_is_no_retry_that_a_commit_names() -> None:
+    job = new_job(new_partition(0), 3)
+    report, retry = (Outcome(job, state, 1, finishes=False) for state in (State.RUNNING, State.RETRYING))
+    retry.due_ms = 5_000
+    assert retrying(Pending([report])) == {}
+    assert [one.offset for one in retrying(Pending([report, retry]))[job.partition]] == [3]
