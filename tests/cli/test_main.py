@@ -117,7 +117,7 @@ def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> 
         (["limit", "set", "--queue", "q"], "which limit?"),
         (["limit", "set", "--queue", "q", "--none", "--running", "1"], "which limit?"),
         (["up", "--kafka-port", "99999"], "'99999' is not a port"),
-        (["up", "--workers", "0"], "'0' is not a whole number of at least 1"),
+        (["up", "--workers", "0"], "'0' is no number of processes (try 4, 1..4, 1..auto or auto; at least 1)"),
         (["up", "--drain-timeout", "soon"], "'soon' is not a duration"),
         (["up", "--all"], "--all is for a feed"),
         (["up", "--kafka-port", "7000", "--http-port", "7000"], "are both 7000"),
