@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.arguments import add_stack
@@ -11,6 +12,8 @@ from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
+    from aiokafka import TopicPartition
+
     from logqueue_api.cli.kafka import Log
 
 DEAD = "Dead"  # what DescribeGroups answers for a group that is not there
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _ls(log: Log, options: argparse.Namespace, output: Output) -> None:
     names = sorted(group[0] for group in await log.admin.list_consumer_groups())
-    items = [await _group(log, name) for name in names]
+    items = await _groups(log, names)
     columns = [
         Column("group", "GROUP"),
         Column("state", "STATE"),
@@ -55,7 +58,7 @@ async def _ls(log: Log, options: argparse.Namespace, output: Output) -> None:
 
 
 async def _describe(log: Log, options: argparse.Namespace, output: Output) -> None:
-    group = await _group(log, options.group)
+    (group,) = await _groups(log, [options.group])
     if group["state"] == DEAD and not group["partitions"]:
         raise CommandError(
             f"there is no group {options.group!r}", code=ExitCode.NOT_FOUND, hint="`logqueue group ls` lists them"
@@ -82,41 +85,44 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
     output.items(group["partitions"], columns, empty="nothing committed yet")
 
 
-async def _group(log: Log, name: str) -> dict[str, Any]:
-    """A group as JSON; for `lag` and `incomplete` see `group_progress.Behind`."""
-    partitions = await _partitions(log, name)
-    described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
-    _code, _name, state, _type, _protocol, members, *_ = described
-    return {
-        "group": name,
-        "state": state,
-        "members": [{"member": m[0], "client": m[1], "host": m[2].lstrip("/")} for m in members],
-        "lag": sum(part["lag"] for part in partitions),
-        "incomplete": sum(part["incomplete"] for part in partitions),
-        "partitions": partitions,
-    }
-
-
-async def _partitions(log: Log, group: str) -> list[dict[str, Any]]:
-    from logqueue_consumers.group_progress import behind
-
-    committed = await log.offsets(group)
+async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Groups as JSON; for `lag` and `incomplete` see `group_progress.Behind`. Asks for as much as it can at once."""
     present = await log.topics()
-    places = [place for place in sorted(committed) if place.topic in present]
+    committed = {name: await log.offsets(name) for name in names}
+    places = sorted({place for found in committed.values() for place in found if place.topic in present})
     starts = await log.consumer.beginning_offsets(places) if places else {}
     ends = await log.consumer.end_offsets(places) if places else {}
-    parts = []
-    for place in places:
-        offset, text = committed[place]
-        left = behind(start=starts[place], end=ends[place], committed=offset, metadata=text or "")
-        parts.append(
+    items = []
+    for name in names:  # one by one: aiokafka cannot read an answer about two
+        described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
+        _code, _name, state, _type, _protocol, members, *_ = described
+        partitions = [
+            _partition(place, *committed[name][place], start=starts[place], end=ends[place])
+            for place in sorted(committed[name])
+            if place in ends
+        ]
+        items.append(
             {
-                "topic": place.topic,
-                "partition": place.partition,
-                "committed": offset,
-                "end": ends[place],
-                "lag": left.lag,
-                "incomplete": left.incomplete,
+                "group": name,
+                "state": state,
+                "members": [{"member": m[0], "client": m[1], "host": m[2].lstrip("/")} for m in members],
+                "lag": sum(part["lag"] for part in partitions),
+                "incomplete": sum(part["incomplete"] for part in partitions),
+                "partitions": partitions,
             }
         )
-    return parts
+    return items
+
+
+def _partition(place: TopicPartition, committed: int, metadata: str | None, *, start: int, end: int) -> dict[str, Any]:
+    from logqueue_consumers.group_progress import behind
+
+    left = behind(start=start, end=end, committed=committed, metadata=metadata or "")
+    return {
+        "topic": place.topic,
+        "partition": place.partition,
+        "committed": committed,
+        "end": end,
+        "lag": left.lag,
+        "incomplete": left.incomplete,
+    }
