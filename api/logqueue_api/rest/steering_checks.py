@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -16,16 +16,16 @@ LISTED: Final = 20
 FORCE_TEXT: Final = "Also for a queue or type that no worker has published yet."
 
 
-def check_queue(queue: str | None, services: Services, *, force: bool) -> None:
+async def check_queue(queue: str | None, services: Services, *, force: bool) -> None:
     """Problem (404) for a queue that no worker has published, unless `force`."""
-    if queue is not None:
-        _check("queue", queue, sorted({job.queue for job in services.view.catalogue.jobs}), services, force=force)
+    if queue is not None and not force:
+        await _check("queue", queue, lambda: {job.queue for job in services.view.catalogue.jobs}, services)
 
 
-def check_type(type_: str | None, services: Services, *, force: bool) -> None:
+async def check_type(type_: str | None, services: Services, *, force: bool) -> None:
     """Problem (404) for a job type that no worker has published, unless `force`."""
-    if type_ is not None:
-        _check("type", type_, sorted({job.type for job in services.view.catalogue.jobs}), services, force=force)
+    if type_ is not None and not force:
+        await _check("type", type_, lambda: {job.type for job in services.view.catalogue.jobs}, services)
 
 
 async def check_standing(key: str, what: str, services: Services) -> None:
@@ -50,8 +50,12 @@ async def check_standing(key: str, what: str, services: Services) -> None:
         tail.listeners.remove(listen)
 
 
-def _check(field: str, name: str, known: Sequence[str], services: Services, *, force: bool) -> None:
-    if force or name in known or not services.view.is_caught_up:
+async def _check(field: str, name: str, published: Callable[[], set[str]], services: Services) -> None:
+    if name in published():
+        return
+    await services.submission.catch_up()
+    known = sorted(published())
+    if name in known or not services.view.is_caught_up:
         return
     near = get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else _listed(known)

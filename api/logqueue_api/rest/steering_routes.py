@@ -178,7 +178,7 @@ async def pause_queue(queue: str, request: Request, services: ServicesOf) -> Res
     """No job of the queue (or of one tenant of it) starts from now on; jobs that run go on."""
     asked = await read_request(PauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(queue=queue, tenant=asked.tenant))
-    check_queue(queue, services, force=asked.force)
+    await check_queue(queue, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
 
 
@@ -193,7 +193,7 @@ async def pause_type(type: str, request: Request, services: ServicesOf) -> Respo
     """No job of the type starts from now on; with order "tenant" later jobs of the same tenant wait behind it."""
     asked = await read_request(TypePauseRequest, request, services)
     key = _checked(lambda: steering.pause_key(type_=type))
-    check_type(type, services, force=asked.force)
+    await check_type(type, services, force=asked.force)
     return await _write(key, steering.reason_value(asked.reason), request, services)
 
 
@@ -233,8 +233,8 @@ async def set_limit(request: Request, services: ServicesOf) -> Response:
     key = _limit_key(asked)
     by = steering.limit_by(queue=asked.queue, tenant=asked.tenant, by=asked.by)
     value = _checked(lambda: steering.limit_value(by=by, running=asked.running, rate=asked.rate, burst=asked.burst))
-    check_queue(asked.queue, services, force=asked.force)
-    check_type(asked.type, services, force=asked.force)
+    await check_queue(asked.queue, services, force=asked.force)
+    await check_type(asked.type, services, force=asked.force)
     return await _write(key, value, request, services)
 
 
@@ -259,7 +259,7 @@ async def set_weight(request: Request, services: ServicesOf) -> Response:
     """From now on this weight holds."""
     asked = await read_request(WeightRequest, request, services)
     key = _checked(lambda: steering.weight_key(asked.queue, tenant=asked.tenant, priority=asked.priority))
-    check_queue(asked.queue, services, force=asked.force)
+    await check_queue(asked.queue, services, force=asked.force)
     return await _write(key, steering.weight_value(asked.weight), request, services)
 
 
@@ -289,8 +289,8 @@ async def set_kill(request: Request, services: ServicesOf) -> Response:
             type_=asked.type, queue=asked.queue, tenant=asked.tenant, arguments=asked.arguments, reason=asked.reason
         )
     )
-    check_type(asked.type, services, force=asked.force)
-    check_queue(asked.queue, services, force=asked.force)
+    await check_type(asked.type, services, force=asked.force)
+    await check_queue(asked.queue, services, force=asked.force)
     return await _write(key, value, request, services)
 
 

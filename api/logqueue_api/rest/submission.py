@@ -110,10 +110,14 @@ class Submission:
                 self._keys.remember(job, receipts[job.id])
         return {"items": [receipts[job.id] for job in prepared], "min_position": _last_positions(handles)}
 
+    async def catch_up(self) -> None:
+        """Know what workers have published so far."""
+        await self._read_definitions()
+
     async def _know(self, requests: Sequence[JobRequest]) -> None:
         """Catch up with the log's definitions if any of these jobs is not among those known."""
         if not all(self._view.catalogue.knows(type_=request.type, queue=request.queue) for request in requests):
-            await self._read_definitions()
+            await self.catch_up()
 
     def _prepare(self, request: JobRequest, *, where: str) -> PreparedJob:
         catalogue = self._view.catalogue
