@@ -61,7 +61,7 @@ class Shell:
 
     def json(self, *words: str) -> dict[str, Any]:
         done = self.run(*words, "--json")
-        assert done.returncode in (0, 1), done.stderr
+        assert done.returncode in (0, 1) and done.stdout, done.stderr
         value: dict[str, Any] = json.loads(done.stdout)
         return value
 

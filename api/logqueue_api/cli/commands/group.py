@@ -87,8 +87,8 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     """Groups as JSON; for `lag` and `incomplete` see `group_progress.Behind`. Asks for as much as it can at once."""
-    present = await log.topics()
     committed = {name: await log.offsets(name) for name in names}
+    present = await log.topics()  # last: offsets of a topic that was deleted meanwhile would be waited for
     places = sorted({place for found in committed.values() for place in found if place.topic in present})
     starts = await log.consumer.beginning_offsets(places) if places else {}
     ends = await log.consumer.end_offsets(places) if places else {}
