@@ -289,12 +289,26 @@ def test_operations_that_are_allowed_are_told(admin: Wire, bob: Wire, prefix: st
     assert groups[0].authorized_operations == 1 << Operation.DELETE | 1 << Operation.DESCRIBE
 
 
+NO_COORDINATOR = {
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+}
+
+
+def commit(wire: Wire, request: OffsetCommitRequest) -> None:
+    """Commit; a coordinator that has just begun may say for a while that it is not there."""
+    deadline = time.monotonic() + 20
+    while NO_COORDINATOR & {part.error_code for topic in wire.call(8, request).topics for part in topic.partitions}:
+        assert time.monotonic() < deadline, "the group's coordinator did not begin"
+
+
 def test_groups_and_offsets_are_shown_as_far_as_they_may_be_described(admin: Wire, bob: Wire, prefix: str) -> None:
     for name in (f"{prefix}-mine", f"{prefix}-theirs"):
         create(admin, name)
         part = OffsetCommitRequestPartition(partition_index=0, committed_offset=0)
         topics = [OffsetCommitRequestTopic(name=t, partitions=[part]) for t in (f"{prefix}-mine", f"{prefix}-theirs")]
-        admin.call(8, OffsetCommitRequest(group_id=name, topics=topics))
+        commit(admin, OffsetCommitRequest(group_id=name, topics=topics))
     mine = f"{prefix}-mine"
     assert bob.call(4, ListGroupsRequest()).groups == []
     allow(admin, ResourceType.GROUP, Operation.DESCRIBE, mine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.arguments import add_stack
@@ -86,12 +86,21 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 
 async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Groups as JSON; for `lag` and `incomplete` see `group_progress.Behind`. Asks for as much as it can at once."""
-    committed = {name: await log.offsets(name) for name in names}
-    present = await log.topics()  # last: offsets of a topic that was deleted meanwhile would be waited for
-    places = sorted({place for found in committed.values() for place in found if place.topic in present})
-    starts = await log.consumer.beginning_offsets(places) if places else {}
-    ends = await log.consumer.end_offsets(places) if places else {}
+    """Groups as JSON; for `lag` and `incomplete` see `group_progress.Behind`."""
+    from aiokafka.errors import KafkaTimeoutError
+
+    present = await log.topics()
+    starts: dict[TopicPartition, int] = {}
+    ends: dict[TopicPartition, int] = {}
+    committed = {}
+    for name in names:
+        committed[name] = await log.offsets(name)
+        asked = {place for place in committed[name] if place not in ends}
+        try:
+            await _ask(log, asked, present, starts, ends)
+        except KafkaTimeoutError:  # for a topic that was deleted meanwhile
+            present = await log.topics()
+            await _ask(log, asked, present, starts, ends)
     items = []
     for name in names:  # one by one: aiokafka cannot read an answer about two
         described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
@@ -112,6 +121,24 @@ async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
             }
         )
     return items
+
+
+async def _ask(
+    log: Log,
+    places: Iterable[TopicPartition],
+    present: Mapping[str, Sequence[int]],
+    starts: dict[TopicPartition, int],
+    ends: dict[TopicPartition, int],
+) -> None:
+    """Learn what partitions hold; those that are not there, or have no leader, are left out."""
+    led = [
+        place
+        for place in sorted(places)
+        if place.partition < len(leaders := present.get(place.topic, ())) and leaders[place.partition] >= 0
+    ]
+    if led:
+        starts.update(await log.consumer.beginning_offsets(led))
+        ends.update(await log.consumer.end_offsets(led))
 
 
 def _partition(place: TopicPartition, committed: int, metadata: str | None, *, start: int, end: int) -> dict[str, Any]:
