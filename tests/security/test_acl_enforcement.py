@@ -297,7 +297,8 @@ NO_COORDINATOR = {
 
 
 def commit(wire: Wire, request: OffsetCommitRequest) -> None:
-    """Commit; a coordinator that has just begun may say for a while that it is not there."""
+    """Commit; asking for the coordinator makes Kafka create its topic, after which it takes a while to begin."""
+    wire.call(2, FindCoordinatorRequest(key=request.group_id))
     deadline = time.monotonic() + 20
     while NO_COORDINATOR & {part.error_code for topic in wire.call(8, request).topics for part in topic.partitions}:
         assert time.monotonic() < deadline, "the group's coordinator did not begin"
