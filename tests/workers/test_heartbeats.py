@@ -206,6 +206,11 @@ def test_an_idle_worker_is_healthy_and_the_log_confirms_it(log: Log) -> None:
             await until(asked, bool)
             seen = await watch._ask(0)
             assert (seen.available, seen.is_member, seen.log_error) == (0, True, None)
-            assert running.worker.report()["problem"] is None
+
+            async def problem() -> Any:
+                assert running.worker is not None
+                return running.worker.report()["problem"]
+
+            await until(problem, lambda found: found is None)
 
     asyncio.run(main())
