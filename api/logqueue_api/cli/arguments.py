@@ -33,6 +33,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON; errors are JSON on standard error")
 
 
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
+
+
 def add_stack(parser: argparse.ArgumentParser) -> None:
     """How a command finds the running stack, and --json."""
     add_json(parser)

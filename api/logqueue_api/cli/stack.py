@@ -26,6 +26,12 @@ class Stack:
     is_running: bool = False
 
 
+def use_config(options: argparse.Namespace) -> None:
+    """The settings file of --config becomes that of this process and its children."""
+    if options.config:
+        os.environ["LOGQUEUE_CONFIG"] = options.config
+
+
 def find_stack(options: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> Stack:
     """The addresses a command uses; raises UsageError where one is none."""
     run = None

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import os
 import time
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from logqueue_api.cli.arguments import DEFAULT_HTTP_PORT, add_stack, port
+from logqueue_api.cli.arguments import DEFAULT_HTTP_PORT, port
 from logqueue_api.cli.exits import CommandError, ExitCode
-from logqueue_api.cli.log_lines import add_log_level, configure
-from logqueue_api.cli.output import Output
-from logqueue_api.cli.stack import find_stack
+from logqueue_api.cli.serving import add_serving, begin
 
 VIEW_FILE = "view.sqlite"
 LOCK_FILE = f"{VIEW_FILE}.lock"  # held by the process that writes the view
@@ -34,17 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--health-workers", action="store_true", help="/healthz fails too while a worker lives and gets on with nothing"
     )
     parser.add_argument("--app", metavar="APP", help="what POST /v1/replays runs (module:name or file.py[:name])")
-    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
-    add_log_level(parser)
-    add_stack(parser)
+    add_serving(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.config:
-        os.environ["LOGQUEUE_CONFIG"] = options.config
-    stack = find_stack(options)
-    configure(options.log_level)
-    output = Output(is_json=options.json)
+    stack, output = begin(options)
 
     from logqueue.jobs.settings import load_settings, read_settings_file
     from logqueue_api.rest.limits import ApiLimits

@@ -13,16 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import re
-import signal
 from typing import TYPE_CHECKING, Any
 
-from logqueue_api.cli.arguments import Parser, add_stack
+from logqueue_api.cli.arguments import Parser
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
-from logqueue_api.cli.log_lines import add_log_level, configure
-from logqueue_api.cli.output import Output
-from logqueue_api.cli.stack import find_stack
+from logqueue_api.cli.serving import add_serving, begin, stop_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     events.add_argument("topic", metavar="TOPIC", help="made if it does not exist")
     events.add_argument("--name", metavar="NAME", help="of the bridge: what it has told is kept under it (TOPIC)")
     for verb in (inward, outward, events):
-        verb.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
-        add_log_level(verb)
-        add_stack(verb)
+        add_serving(verb)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,13 +56,9 @@ def run(options: argparse.Namespace) -> int:
 
     from logqueue.jobs.settings import load_settings
 
-    if options.config:
-        os.environ["LOGQUEUE_CONFIG"] = options.config
-    stack = find_stack(options)
-    configure(options.log_level)
+    stack, output = begin(options)
     # What it says of a connection that cannot be made, we say too.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    output = Output(is_json=options.json)
     settings = load_settings(bootstrap=stack.bootstrap)
 
     def on_ready() -> None:
@@ -76,11 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
     async def work() -> Any:
         bridge = _bridge(options, settings, on_ready)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        return await bridge.run(stop)
+        return await bridge.run(stop_on_signal())
 
     try:
         counts = asyncio.run(work())

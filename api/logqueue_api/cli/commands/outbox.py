@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from logqueue_api.cli.arguments import Parser, add_json, add_stack
+from logqueue_api.cli.arguments import Parser, add_json
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
-from logqueue_api.cli.log_lines import add_log_level, configure
 from logqueue_api.cli.output import Output
-from logqueue_api.cli.stack import find_stack
+from logqueue_api.cli.serving import add_serving, begin, stop_on_signal
 
 if TYPE_CHECKING:
     from logqueue_consumers.bridges.outbox_relay import RelayCounts
@@ -39,10 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "url", metavar="URL", help="postgresql://user@host/database, sqlite:///relative.db or sqlite:////absolute.db"
     )
     run_relay.add_argument("--once", action="store_true", help="move what is there and end")
-    run_relay.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
     _add_table(run_relay)
-    add_log_level(run_relay)
-    add_stack(run_relay)
+    add_serving(run_relay)
     status = verbs.add_parser("status", help="how many rows wait, how many were refused")
     status.add_argument("url", metavar="URL", help="as of run")
     _add_table(status)
@@ -117,11 +112,7 @@ def _status(table: OutboxTable, options: argparse.Namespace) -> int:
 
 
 def _run(table: OutboxTable, options: argparse.Namespace) -> int:
-    if options.config:
-        os.environ["LOGQUEUE_CONFIG"] = options.config
-    stack = find_stack(options)
-    configure(options.log_level)
-    output = Output(is_json=options.json)
+    stack, output = begin(options)
 
     from logqueue_consumers.bridges.outbox_relay import OutboxRelay
 
@@ -137,11 +128,7 @@ def _run(table: OutboxTable, options: argparse.Namespace) -> int:
         relay = OutboxRelay(settings, table, clock=SystemClock(), on_lead=on_lead)
         if options.once:
             return await relay.drain()
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        return await relay.run(stop)
+        return await relay.run(stop_on_signal())
 
     counts = asyncio.run(work())
     done = {"moved": counts.moved, "refused": counts.refused, "recalled": counts.recalled}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from logqueue_api.cli.arguments import (
     DEFAULT_HTTP_PORT,
     DEFAULT_KAFKA_PORT,
+    add_config,
     add_data_dir,
     add_json,
     count,
@@ -24,7 +25,7 @@ from logqueue_api.cli.arguments import (
 )
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.reach import check_entry, why_unreachable
-from logqueue_api.cli.stack import DEFAULT_BOOTSTRAP, check_bootstrap, outside_bootstrap
+from logqueue_api.cli.stack import DEFAULT_BOOTSTRAP, check_bootstrap, outside_bootstrap, use_config
 
 if TYPE_CHECKING:
     from logqueue_api.up.stack_run import StackRun
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--feed", metavar="MODULE", help="run `python -m MODULE` once everything is ready")
     parser.add_argument("--all", action="store_true", help="hand --all on to the feed")
-    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
+    add_config(parser)
     add_json(parser)
 
 
@@ -74,8 +75,7 @@ def run(options: argparse.Namespace) -> int:
     from logqueue_api.up.stack_run import StackRun
 
     _check(options)
-    if options.config:
-        os.environ["LOGQUEUE_CONFIG"] = options.config
+    use_config(options)
     plan = Plan(
         app=options.app,
         data_dir=options.data_dir,

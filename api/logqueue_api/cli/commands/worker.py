@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logqueue_api.cli.app_loading import load_app
-from logqueue_api.cli.arguments import add_stack, count, port, processes, seconds
+from logqueue_api.cli.arguments import count, port, processes, seconds
 from logqueue_api.cli.exits import ExitCode, UsageError
-from logqueue_api.cli.log_lines import add_log_level, configure
-from logqueue_api.cli.output import Output
-from logqueue_api.cli.stack import find_stack
+from logqueue_api.cli.serving import add_serving, begin
 
 if TYPE_CHECKING:
     from logqueue_consumers.metrics import WorkerMetrics
@@ -53,19 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--health-port", type=port, metavar="P", help="answer GET /healthz there: 503 when stuck")
     parser.add_argument("--health-file", type=Path, metavar="FILE", help="rewritten while healthy, removed when not")
-    parser.add_argument("--config", metavar="FILE", help="settings file (LOGQUEUE_CONFIG, logqueue.toml)")
-    add_log_level(parser)
-    add_stack(parser)
+    add_serving(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     if options.leave and options.instance_id is None:
         raise UsageError("--leave is for a static member", hint="--instance-id ID makes it one")
-    if options.config:
-        os.environ["LOGQUEUE_CONFIG"] = options.config
-    stack = find_stack(options)
-    configure(options.log_level)
-    output = Output(is_json=options.json)
+    stack, output = begin(options)
     if options.processes > 1:
         from logqueue_api.cli.worker_group import run_group
 
