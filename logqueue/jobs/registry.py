@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -53,35 +54,22 @@ class SchemaRegistry:
 
     async def refresh(self) -> None:
         """Read the schema topic up to its present end (nothing if the topic does not exist)."""
-        async with self._lock:
-            reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
-            try:
-                await self._read_to_end(reader)
-            finally:
-                await stop_client(reader)
+        async with self._reading():
+            pass
 
     async def register(self, subject: str, schema: Any) -> Registration:
         """The registration of a schema under a subject, made if there is none and the subject's level allows it.
 
         Raises BrokerUnreachable, RegistrationFailed, SchemaRefused or InvalidSchema.
         """
-        await ensure_topics(self._settings, [self._settings.topics.schemas_spec()])
-        try:
-            async with self._lock:
-                reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
-                try:
-                    await self._read_to_end(reader)
-                    if self._table.find(subject, schema) is None:
-                        self._check(subject, schema)
-                    if self._table.missing(subject, schema):
-                        await self._register(reader, subject, schema)
-                    found = self._table.find(subject, schema)
-                    assert found is not None, "what is not missing is found"
-                    return found
-                finally:
-                    await stop_client(reader)
-        except (KafkaError, TimeoutError) as error:
-            raise RegistrationFailed(f"Schema {subject} was not registered: {error!r}") from None
+        async with self._changing(f"Schema {subject} was not registered") as reader:
+            if self._table.find(subject, schema) is None:
+                self._check(subject, schema)
+            if self._table.missing(subject, schema):
+                await self._register(reader, subject, schema)
+            found = self._table.find(subject, schema)
+            assert found is not None, "what is not missing is found"
+            return found
 
     async def check(self, subject: str, schema: Any) -> Registration | None:
         """The registration of a schema, None if it could be made; SchemaRefused if it could not."""
@@ -106,24 +94,36 @@ class SchemaRegistry:
 
         What it raises is raised here, and nothing is written. Raises BrokerUnreachable or RegistrationFailed.
         """
-        await ensure_topics(self._settings, [self._settings.topics.schemas_spec()])
-        try:
-            async with self._lock:
-                reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
-                try:
-                    await self._read_to_end(reader)
-                    await self._write(decide(self._table))
-                    await self._read_to_end(reader)
-                finally:
-                    await stop_client(reader)
-        except (KafkaError, TimeoutError) as error:
-            raise RegistrationFailed(f"The schema topic took no change: {error!r}") from None
+        async with self._changing("The schema topic took no change") as reader:
+            await self._write(decide(self._table))
+            await self._read_to_end(reader)
 
     async def status_codec(self) -> StatusCodec:
         """The codec of status records, its schema registered under `<status topic>-value`."""
         subject = self._settings.topics.status + SUBJECT_SUFFIX
         registration = await self.register(subject, SCHEMA)
         return StatusCodec(registration.id, schema_of=self.schema_of)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:
+        """A reader of the schema topic, read to its end; nothing else of this client reads or writes meanwhile."""
+        async with self._lock:
+            reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+            try:
+                await self._read_to_end(reader)
+                yield reader
+            finally:
+                await stop_client(reader)
+
+    @asynccontextmanager
+    async def _changing(self, failure: str) -> AsyncIterator[AIOKafkaConsumer]:
+        """`_reading` of a topic that is made if need be; what the log refuses is RegistrationFailed with `failure`."""
+        await ensure_topics(self._settings, [self._settings.topics.schemas_spec()])
+        try:
+            async with self._reading() as reader:
+                yield reader
+        except (KafkaError, TimeoutError) as error:
+            raise RegistrationFailed(f"{failure}: {error!r}") from None
 
     def _check(self, subject: str, schema: Any) -> None:
         if (mode := mode_of(self._table, subject)) == "READONLY":

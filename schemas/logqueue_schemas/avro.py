@@ -34,14 +34,19 @@ class Parsed:
 
 def read_schema(text: str) -> Any:
     """The JSON values of a schema's text, checked; InvalidSchema."""
+    schema = read_json(text)
+    parse(schema)
+    return schema
+
+
+def read_json(text: str) -> Any:
+    """The JSON values of a text that is to be a schema of whichever kind; InvalidSchema."""
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidSchema(f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken")
     try:
-        schema = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidSchema(f"the schema is not JSON: {error}") from None
-    parse(schema)
-    return schema
 
 
 def parse(schema: Any) -> Parsed:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from logqueue_schemas.avro import MAX_SCHEMA_CHARS, InvalidSchema
+from logqueue_schemas.avro import InvalidSchema, read_json
 
 Node = bool | Mapping[str, Any]
 """A schema within a schema: true allows everything, false nothing."""
@@ -56,12 +55,7 @@ def read_json_schema(text: str) -> JsonSchema:
     """The schema of a text, checked against its own meta-schema; InvalidSchema."""
     import jsonschema_rs
 
-    if len(text) > MAX_SCHEMA_CHARS:
-        raise InvalidSchema(f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidSchema(f"the schema is not JSON: {error}") from None
+    value = read_json(text)
     if not isinstance(value, (bool, dict)):
         raise InvalidSchema("not a JSON Schema: it is an object, or true or false")
     try:

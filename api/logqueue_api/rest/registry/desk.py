@@ -141,8 +141,8 @@ class RegistryDesk:
     async def set_level(self, subject: str | None, level: Level | None, *, by: str) -> Level:
         """Set it, or take it back (None); what was set before or stood instead."""
         before = await self.level(subject, or_global=level is not None)
-        await self._note("schema.level", subject, {"level": None if level is None else level.value}, by=by)
-        await self._registry.change(lambda table: [LevelSet(subject=subject, level=level).pair()])
+        value = {"level": None if level is None else level.value}
+        await self._set("schema.level", subject, value, LevelSet(subject=subject, level=level), by=by)
         return before
 
     async def mode(self, subject: str | None, *, or_global: bool = False) -> str:
@@ -158,9 +158,15 @@ class RegistryDesk:
     async def set_mode(self, subject: str | None, mode: str | None, *, by: str) -> str:
         """Set it, or take it back (None); what was set before or stood instead."""
         before = await self.mode(subject, or_global=mode is not None)
-        await self._note("schema.mode", subject, {"mode": mode}, by=by)
-        await self._registry.change(lambda table: [ModeSet(subject=subject, mode=mode).pair()])
+        await self._set("schema.mode", subject, {"mode": mode}, ModeSet(subject=subject, mode=mode), by=by)
         return before
+
+    async def _set(
+        self, event: str, subject: str | None, value: dict[str, Any], record: LevelSet | ModeSet, *, by: str
+    ) -> None:
+        """Note and write a setting."""
+        await self._note(event, subject, value, by=by)
+        await self._registry.change(lambda table: [record.pair()])
 
     async def _delete(
         self,
