@@ -171,15 +171,7 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
         if done.stopped is not None:
             operation.stop(done.stopped)
 
-    return await answer_operation(
-        services,
-        "dlq:replay",
-        work,
-        by=by,
-        dry_run=asked.dry_run,
-        seconds=ANSWER_SECONDS,
-        facts={"queue": queue, "group": group, "matched": 0, "replayed": 0},
-    )
+    return await _answer(services, "dlq:replay", work, asked, queue=queue, group=group, by=by)
 
 
 @router.post(
@@ -202,9 +194,22 @@ async def discard_dead_letters(queue: str, request: Request, services: ServicesO
             await _aside(services, lambda: dead.discard(where, by=by, limit=asked.limit, dry_run=asked.dry_run)),
         )
 
+    return await _answer(services, "dlq:discard", work, asked, queue=queue, group=group, by=by)
+
+
+async def _answer(
+    services: Services,
+    kind: str,
+    work: Callable[[Operation], Coroutine[Any, Any, None]],
+    asked: LetterRequest,
+    *,
+    queue: str,
+    group: str,
+    by: str,
+) -> Response:
     return await answer_operation(
         services,
-        "dlq:discard",
+        kind,
         work,
         by=by,
         dry_run=asked.dry_run,
