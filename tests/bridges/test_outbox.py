@@ -22,6 +22,7 @@ from logqueue import App, JobContext, outbox
 from logqueue.jobs.definition import JobDefinition
 from logqueue.jobs.errors import InvalidArguments
 from tests.bridges.outbox_world import Cut, CutTable, OutboxWorld, UnlockedTable
+from tests.bridges.running import running
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
 
@@ -136,15 +137,12 @@ async def test_relays_whose_lock_does_not_hold_fence_each_other_and_double_nothi
     log: Log, outbox_world: OutboxWorld
 ) -> None:
     _, job = invoices(log)
-    stop = asyncio.Event()
-    relays = [outbox_world.relay(log, table=UnlockedTable(outbox_world.table())) for _ in range(2)]
-    running = [asyncio.create_task(relay.run(stop)) for relay in relays]
-    for begin in range(0, 200, 20):
-        await outbox_world.add([job.prepare(order=n) for n in range(begin, begin + 20)])
-        await asyncio.sleep(0.02)
-    await until(outbox_world.count, lambda count: count == 0)
-    stop.set()
-    await asyncio.gather(*running)
+    first, second = (outbox_world.relay(log, table=UnlockedTable(outbox_world.table())) for _ in range(2))
+    async with running(first), running(second):
+        for begin in range(0, 200, 20):
+            await outbox_world.add([job.prepare(order=n) for n in range(begin, begin + 20)])
+            await asyncio.sleep(0.02)
+        await until(outbox_world.count, lambda count: count == 0)
     found = await ids(log)
     assert (len(found), set(found.values())) == (200, {1})
 
@@ -205,16 +203,13 @@ async def test_a_row_that_its_topic_does_not_take_is_refused_alone(log: Log, out
     await outbox_world.execute("INSERT INTO {table} (type, queue, args) VALUES ('a', 'billing', '" + large + "')")
     await outbox_world.add([job.prepare(order=3)])
     log.settings = replace(log.settings, max_record_bytes=1_500_000)
-    stop = asyncio.Event()
     relay = outbox_world.relay(log)
-    running = asyncio.create_task(relay.run(stop))
 
     async def settled() -> bool:
         return relay.counts.moved == 2 and relay.counts.refused == 1
 
-    await until(settled, bool)
-    stop.set()
-    await running
+    async with running(relay):
+        await until(settled, bool)
     assert sorted((await ids(log)).values()) == [1, 1]
 
 
@@ -224,13 +219,11 @@ async def test_a_notification_wakes_the_relay(log: Log, postgres_url: str, monke
     world = OutboxWorld(dialect="postgres", url=postgres_url, name=f"waking_{log.name}")
     await world.create()
     _, job = invoices(log)
-    stop, relay = asyncio.Event(), world.relay(log)
-    running = asyncio.create_task(relay.run(stop))
-    for number in range(3):
-        await world.add([job.prepare(order=number)])
-        await until(world.count, lambda count: count == 0)
-    stop.set()
-    await running
+    relay = world.relay(log)
+    async with running(relay):
+        for number in range(3):
+            await world.add([job.prepare(order=number)])
+            await until(world.count, lambda count: count == 0)
     assert relay.counts.moved == 3
 
 
@@ -239,21 +232,16 @@ async def test_a_connection_that_the_database_ends_is_made_again(log: Log, postg
     world = OutboxWorld(dialect="postgres", url=postgres_url, name=f"ended_{log.name}")
     await world.create()
     _, job = invoices(log)
-    stop, relay = asyncio.Event(), world.relay(log)
-    running = asyncio.create_task(relay.run(stop))
-    for number in range(3):
-        await world.add([job.prepare(order=number)])
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()"
+    async with running(world.relay(log)):
+        for number in range(3):
+            await world.add([job.prepare(order=number)])
+            await until(world.count, lambda count: count == 0)
+            other = await asyncpg.connect(postgres_url)
+            await other.execute(end, f"%{world.name}%")
+            await other.close()
+        await world.add([job.prepare(order=9)])
         await until(world.count, lambda count: count == 0)
-        other = await asyncpg.connect(postgres_url)
-        await other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()",
-            f"%{world.name}%",
-        )
-        await other.close()
-    await world.add([job.prepare(order=9)])
-    await until(world.count, lambda count: count == 0)
-    stop.set()
-    await running
     assert sorted((await ids(log)).values()) == [1] * 4
 
 

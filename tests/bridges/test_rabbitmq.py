@@ -28,6 +28,7 @@ from logqueue import App
 from logqueue.clock import SystemClock
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.connection import new_reader
+from tests.bridges.running import running
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
 from tests.rest.test_remote_registry import CountingRegistry, serving
@@ -45,17 +46,6 @@ async def talking(url: str) -> AsyncIterator[AbstractChannel]:
 def inbound(log: Log, url: str, **target: Any) -> AmqpInbound:
     named = {"amqp_queue": log.name, "queue": "mail", "type": "mail.send"} | target
     return AmqpInbound(log.settings, url, Target(**named), clock=SystemClock())
-
-
-@asynccontextmanager
-async def running(bridge: Any) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    task = asyncio.create_task(bridge.run(stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await task
 
 
 async def publish(channel: AbstractChannel, queue: str, bodies: Sequence[bytes], **properties: Any) -> None:
