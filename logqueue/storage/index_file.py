@@ -146,7 +146,9 @@ class IndexFile:
             fs.fdatasync(fd)
         finally:
             fs.close(fd)
-        self._written = base + len(data)
+        tail = self._tail
+        if tail is not None and tail[1] is growing:  # else it was begun anew, or shortened, meanwhile
+            self._written = base + len(data)
 
     def shed(self) -> None:
         """Leave to the file what it has, but for the newest entries. Only the thread that appends."""

@@ -25,6 +25,9 @@ log = logging.getLogger("logqueue.storage")
 
 _NO_END = 2**63 - 1
 
+LOOK_AHEAD_BATCHES = 64
+"""How many batches of an aborted transaction are looked at for a marker that ended it earlier: no start reads a log."""
+
 
 class ProducerRecovery:
     """One pass over a log's folder; `sizes` are its files, and are kept true."""
@@ -149,15 +152,27 @@ class ProducerRecovery:
         if marker is None or not marker.is_control or marker.producer_id != entry.producer_id:
             return False
         holder = next((s for s in reversed(self._segments) if s.base_offset <= entry.first_offset), None)
-        first = None if holder is None else self._batch_at(holder, entry.first_offset)
-        if first is None or first.base_offset > entry.first_offset:
-            return True  # compaction or retention has taken it
-        return (
-            first.base_offset == entry.first_offset
-            and first.producer_id == entry.producer_id
-            and first.is_transactional
-            and not first.is_control
-        )
+        return holder is None or self._begins_at(holder, entry)
+
+    def _begins_at(self, segment: Segment, entry: AbortEntry) -> bool:
+        """Whether nothing near the place where a transaction is said to begin contradicts it."""
+        is_open = False  # a transaction of this producer, before that place
+        looked = 0
+        for _, header in self._scan(segment, from_offset=entry.first_offset):
+            if header.base_offset >= entry.last_offset or looked > LOOK_AHEAD_BATCHES:
+                break
+            is_its = header.is_transactional and header.producer_id == entry.producer_id
+            if header.last_offset < entry.first_offset:
+                is_open = not header.is_control if is_its else is_open
+                continue
+            if header.base_offset > entry.first_offset and not looked:
+                return True  # compaction or retention has taken it
+            if not looked and (is_open or not is_its or header.base_offset != entry.first_offset):
+                return False
+            if is_its and header.is_control:
+                return False
+            looked += 1
+        return True
 
     def _batch_at(self, segment: Segment, offset: int) -> BatchHeader | None:
         """The first batch of a segment that ends at or behind an offset."""

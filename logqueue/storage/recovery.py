@@ -15,6 +15,7 @@ from logqueue.config import LogConfig
 from logqueue.storage import offset_index, time_index
 from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
+from logqueue.storage.index_truth import has_true_times
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.leftovers import clear_leftovers
 from logqueue.storage.names import (
@@ -171,10 +172,12 @@ class _Loader:
             segment.offset_index.seal(offsets)
             segment.time_index.seal(times)
             last_entry = segment.offset_index.last()
-            is_whole = last_entry is None or (segment.base_offset <= last_entry[0] and last_entry[1] < size)
+            is_whole = last_entry is None or (segment.base_offset <= last_entry[0] and 0 < last_entry[1] < size)
         if not is_whole:
             self._rebuild_indexes(segment, size)
+            return
         last_time = segment.time_index.last()
+        segment.are_times_proven = False
         if last_time is not None:
             segment.max_timestamp, segment.offset_of_max_timestamp = last_time
 
@@ -218,20 +221,12 @@ class _Loader:
             segment.forget_indexes()
             return False
         segment.size = last[1] + at_entry[1].size
-        if not self._has_true_times(segment):
+        if not has_true_times(segment):
             segment.forget_indexes()
             return False
         segment.first_timestamp = first[1].max_timestamp
         segment.size = last[1]
         return True
-
-    def _has_true_times(self, segment: Segment) -> bool:
-        """Whether the last entry of the time index names a batch with that time: zeros look like an entry, too."""
-        entry = segment.time_index.last()
-        if entry is None:
-            return True
-        position = segment.find(entry.offset)
-        return position is not None and segment.header_at(position).max_timestamp == entry.timestamp_ms
 
     # Segments that are checked
 

@@ -64,6 +64,9 @@ class Scan:
         self.defect: str | None = None
 
     def __iter__(self) -> Iterator[tuple[int, BatchHeader]]:
+        if self.end < 0:  # from a damaged index
+            self.defect = f"there is no position {self.end}"
+            return
         window = SCAN_BYTES if self._verify else SKIM_BYTES
         buffer = bytearray(max(min(window, self._size - self.end), 0))
         start, filled = self.end, 0  # the part of the file that the buffer holds

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from logqueue.config import LogConfig
 from logqueue.records.batch import HEADER_SIZE, LENGTH_PREFIX, MIN_BATCH_LENGTH, NO_TIMESTAMP, BatchHeader
@@ -15,9 +16,12 @@ from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, last_entry_offset, offset_entries_below
 from logqueue.storage.open_files import FileHolder, OpenFile
-from logqueue.storage.scan import stored_header
-from logqueue.storage.time_index import TimeEntry, TimeIndex, time_entries_below
+from logqueue.storage.scan import Scan, stored_header
+from logqueue.storage.time_index import TimeIndex, time_entries_below
 from logqueue.storage.txn_index import TransactionIndex
+
+if TYPE_CHECKING:
+    from logqueue.storage.index_file import IndexFile
 
 log = logging.getLogger("logqueue.storage")
 
@@ -25,6 +29,9 @@ MAX_RELATIVE_OFFSET = 2**31 - 1
 
 GENTLE_STEP_BYTES = 2 * 1024 * 1024
 """Steps in which many unsynced bytes are written back before their sync: at once they would stall every other fsync."""
+
+LONG_WALK_BYTES = 4 * 1024 * 1024
+"""No lookup goes so far from an index entry, unless entries are missing or a wrong one has led the search astray."""
 
 _NO_BORDER = (-1, -1)
 _OFFSET = Struct(">q")
@@ -37,7 +44,8 @@ class Segment:
 
     `max_timestamp` is the largest time in it and `offset_of_max_timestamp` the last offset of the batch that brought
     it; `first_timestamp` is the largest time of its first batch (-1 while empty). Times are milliseconds.
-    `has_durable_name` is kept by whoever syncs the folder.
+    `has_durable_name` is kept by whoever syncs the folder. `are_times_proven` is False while the largest time is what
+    an index file says that nobody has held against the log.
     """
 
     __slots__ = (
@@ -45,15 +53,16 @@ class Segment:
         "_bytes_since_entry",
         "_file",
         "_fs",
-        "_index_interval_bytes",
         "_is_index_full",
         "_max_bytes",
         "_pwrite",
         "_synced_size",
+        "are_times_proven",
         "base_offset",
         "created_ms",
         "first_timestamp",
         "has_durable_name",
+        "index_interval_bytes",
         "max_timestamp",
         "offset_index",
         "offset_of_max_timestamp",
@@ -86,7 +95,8 @@ class Segment:
         self.max_timestamp = NO_TIMESTAMP
         self.offset_of_max_timestamp = base_offset
         self.has_durable_name = False
-        self._index_interval_bytes = config.index_interval_bytes
+        self.are_times_proven = True
+        self.index_interval_bytes = config.index_interval_bytes
         self._bytes_since_entry = 0
         self._border = _NO_BORDER
         self._max_bytes = config.segment_bytes
@@ -151,7 +161,7 @@ class Segment:
         if position == 0:
             self.first_timestamp = max_timestamp
         gap = self._bytes_since_entry
-        if gap > self._index_interval_bytes:
+        if gap > self.index_interval_bytes:
             self.offset_index.append(last_offset, position)
             self.time_index.append(self.max_timestamp, self.offset_of_max_timestamp)
             self._is_index_full = self.offset_index.is_full or self.time_index.is_full
@@ -232,11 +242,15 @@ class Segment:
         """Position of the first batch that ends at or after `offset`; None if the segment has none."""
         known, start = self.offset_index.floor(offset)
         if start and not self._is_true(known, start):
-            self._rebuild_offset_index()
+            self._remake(self.offset_index)
             start = self.offset_index.floor(offset)[1]
+        before = start
         for position, last_offset, _ in self._walk(start):
             if last_offset >= offset:
+                if before - start > max(self.index_interval_bytes, LONG_WALK_BYTES):
+                    self._remake(self.offset_index)
                 return position
+            before = position
         return None
 
     def _is_true(self, last_offset: int, position: int) -> bool:
@@ -250,39 +264,58 @@ class Segment:
         self._border = (position, header.base_offset)
         return True
 
-    def _rebuild_offset_index(self) -> None:
-        """Make the index anew from the batches, after an entry was found to be wrong."""
-        index = self.offset_index
-        log.error("%s is damaged; it is made anew from the log", index.path)
-        is_sealed = index.is_sealed
-        index.forget()
-        index.resume(b"")
-        gap, newest = 0, -1
-        try:
-            for position, last_offset, size in self._walk(0):
-                relative = last_offset - self.base_offset
-                if gap > self._index_interval_bytes and newest < relative <= MAX_RELATIVE_OFFSET:
-                    index.append(last_offset, position)
-                    newest, gap = relative, 0
-                gap += size
-        except StorageError:
-            pass  # the log is damaged from here on, which whoever reads there is told
-        if is_sealed:
-            index.write_out()
-            index.seal(index.size)
-
     def find_time(self, timestamp_ms: int, *, from_offset: int) -> tuple[int, BatchHeader] | None:
         """Position and header of the first batch at or after `from_offset` that holds a time >= `timestamp_ms`."""
-        if self.max_timestamp < timestamp_ms:
+        if self.proven_max_timestamp() < timestamp_ms:
             return None
-        floor: TimeEntry = self.time_index.floor(timestamp_ms - 1)
-        position = self.find(max(floor.offset, from_offset))
+        position = self._before_time(timestamp_ms, from_offset)
         while position is not None and position < self.size:
             header = self.header_at(position)
             if header.max_timestamp >= timestamp_ms:
                 return position, header
             position += header.size
         return None
+
+    def _before_time(self, timestamp_ms: int, from_offset: int) -> int | None:
+        """Position of a batch at or after `from_offset`, with none before it there that holds a time so late."""
+        entry = self.time_index.floor(timestamp_ms - 1)
+        if entry.offset > from_offset and entry.offset != self.base_offset:  # else it makes nothing be passed over
+            position = self.find(entry.offset)
+            if position is not None:
+                header = self.header_at(position)
+                if header.max_timestamp == entry.timestamp_ms and header.base_offset <= entry.offset:
+                    return position
+            self._remake(self.time_index)
+            entry = self.time_index.floor(timestamp_ms - 1)
+        return self.find(max(entry.offset, from_offset))
+
+    def proven_max_timestamp(self) -> int:
+        """The largest time in it; -1 if there is none. Raises OSError.
+
+        What an index file says of it is held against the log once, before lookups pass the segment over or retention
+        deletes it.
+        """
+        if not self.are_times_proven:
+            from logqueue.storage.index_truth import has_true_times
+
+            self.are_times_proven = True
+            if not has_true_times(self):
+                self._remake(self.time_index)
+        return self.max_timestamp
+
+    def _remake(self, index: IndexFile) -> None:
+        """Make an index anew from the log, after an entry was found to be wrong. Raises OSError."""
+        from logqueue.storage.index_truth import remake_offset_index, remake_time_index
+
+        log.error("%s is damaged; it is made anew from the log", index.path)
+        if index is self.offset_index:
+            remake_offset_index(self)
+        else:
+            remake_time_index(self)
+
+    def scan(self, position: int) -> Scan:
+        """The batches from `position` on, up to the first that is damaged."""
+        return Scan(self._fs, self.open(), position=position, size=self.size, next_offset=self.base_offset)
 
     def cut(self, position: int, *, max_bytes: int, limit: int) -> int:
         """Where a read of at most `max_bytes` from `position` ends: at a batch border, `limit` at the latest.
@@ -293,8 +326,12 @@ class Segment:
         if limit - position <= max_bytes:
             return limit
         known, indexed = self.offset_index.floor_position(position + max_bytes)
-        if indexed > position and self._is_true(known, indexed):
-            return indexed
+        if indexed > position:
+            if not self._is_true(known, indexed):
+                self._remake(self.offset_index)
+                indexed = self.offset_index.floor_position(position + max_bytes)[1]
+            if indexed > position:
+                return indexed
         end = position
         for _, _, size in self._walk(position):
             if end + size > min(position + max_bytes, limit):
@@ -313,6 +350,8 @@ class Segment:
 
     def header_at(self, position: int) -> BatchHeader:
         """Header of the batch at `position`. Raises StorageError if there is none."""
+        if position < 0:  # from a damaged index
+            raise StorageError(f"{self.path} has no position {position}")
         return stored_header(self.read_at(HEADER_SIZE, position), position)
 
     def offset_at(self, position: int) -> int:
@@ -341,8 +380,9 @@ class Segment:
 
     def largest_timestamp(self) -> int:
         """The largest time in it; without any, when its file was last changed. Raises OSError."""
-        if self.max_timestamp != NO_TIMESTAMP or not self.size:
-            return self.max_timestamp
+        largest = self.proven_max_timestamp()
+        if largest != NO_TIMESTAMP or not self.size:
+            return largest
         return self._fs.modified_ms(self.open().fd)
 
     def first_batch_timestamp(self) -> int:

@@ -112,7 +112,7 @@ class SegmentList:
 
     def find_max_time(self, *, from_offset: int, end_offset: int) -> TimestampOffset | None:
         """The first record that carries the largest timestamp of all."""
-        largest = max((segment.max_timestamp for segment in self._segments), default=NO_TIMESTAMP)
+        largest = max((segment.proven_max_timestamp() for segment in self._segments), default=NO_TIMESTAMP)
         if largest == NO_TIMESTAMP:
             return None
         return self.find_time(largest, from_offset=from_offset, end_offset=end_offset)
