@@ -5,7 +5,8 @@ A handler is a module `logqueue.broker.handlers.<api>` with
     def handle(broker: Broker, request: XRequest, slot: Slot) -> XResponse | None
 
 It is imported when its API is first used, so that start-up pays for nothing. None means that the answer comes later,
-by `Broker.answer(slot, response)`, or never (`slot.fill([])`). Frames are only valid during the call.
+by `Broker.answer(slot, response)`, or never (`slot.fill([])`). Frames are only valid during the call. What it did not
+foresee is answered by `failures`.
 """
 
 from __future__ import annotations
@@ -64,14 +65,20 @@ class Dispatcher:
                 return
         request = read_request(key, version, frame, position)
         slot = session.open_slot(header)
-        if self.control is not None:
-            self.control.serve(handler, request, slot, len(frame))
-            return
-        if key == ApiKey.PRODUCE and self._repeats is not None:
-            self._repeats.learn(session, header, frame, request)
-        response = handler(self._broker, request, slot)
-        if response is not None:
-            slot.fill(write_response(key, version, correlation_id, response))
+        try:
+            if self.control is not None:
+                self.control.serve(handler, request, slot, len(frame))
+                return
+            if key == ApiKey.PRODUCE and self._repeats is not None:
+                self._repeats.learn(session, header, frame, request)
+            response = handler(self._broker, request, slot)
+            if response is not None:
+                slot.fill(write_response(key, version, correlation_id, response))
+        except Exception as error:
+            from logqueue.broker.failures import answer_failure
+
+            if not answer_failure(error, request, slot):
+                raise  # such a request has no answer (acks=0): the end of its connection says it
 
     def _find(self, key: int, version: int) -> Handler | None:
         """The handler of a served version; None for a version of ApiVersions that is too new."""

@@ -74,8 +74,8 @@ def _read_what_can_be_read(client: Client, partition: TopicPartition) -> None:
     for offset in {*range(start, end, step), end - 1, end}:
         try:
             client.fetch(partition, max(offset, start))
-        except Refused:
-            continue
+        except Refused as error:
+            assert error.code is not ErrorCode.UNKNOWN_SERVER_ERROR, f"{partition} at {offset}: {error}"
 
 
 def visible(properties: dict[str, str]) -> dict[str, str]:

@@ -201,6 +201,8 @@ class _Collected:
                         aborted = _aborted(log, offset, part.next_offset)
         except KafkaError as error:
             return self._failed(wanted, error.code, in_log=True)
+        except OSError as error:
+            return self._failed(wanted, partition.unreadable(error), in_log=True)
         self.partitions.append(partition)
         return PartitionData(
             partition_index=wanted.partition,

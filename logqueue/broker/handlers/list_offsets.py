@@ -65,7 +65,10 @@ def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool, version
                 raise KafkaError(code=ErrorCode.UNSUPPORTED_VERSION)
             partition = broker.topics.partition(wanted.name, part.partition_index)
             partition.check_epoch(part.current_leader_epoch)
-            answer.timestamp, answer.offset = _find(partition, part.timestamp, is_committed)
+            try:
+                answer.timestamp, answer.offset = _find(partition, part.timestamp, is_committed)
+            except OSError as error:
+                raise KafkaError(code=partition.unreadable(error)) from error
             answer.leader_epoch = LEADER_EPOCH if answer.offset >= 0 else NONE
         except KafkaError as error:
             answer.error_code = error.code

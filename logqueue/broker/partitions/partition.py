@@ -7,6 +7,7 @@ committed records see less, up to the first transaction that is open, or whose m
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from logqueue.broker.deadlines import Waiting
@@ -16,6 +17,8 @@ from logqueue.ids import TopicPartition
 from logqueue.protocol.wire import FileSlice
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.open_files import OpenFile
+
+log = logging.getLogger("logqueue.broker")
 
 LEADER_EPOCH = 0  # one node leads everything from the first record on, and nothing it acknowledged is ever cut
 
@@ -44,6 +47,7 @@ class Partition:
     __slots__ = (
         "_hidden_bytes",
         "_hold",
+        "_is_unreadable",
         "bytes_in",
         "bytes_out",
         "config",
@@ -71,6 +75,7 @@ class Partition:
         self.parked: dict[Parked, None] = {}  # in order of arrival
         self._hold: int | None = None  # first offset that waits for the disk
         self._hidden_bytes = 0
+        self._is_unreadable = False
 
     @property
     def last_stable_offset(self) -> int:
@@ -88,6 +93,13 @@ class Partition:
             raise KafkaError(code=ErrorCode.UNKNOWN_LEADER_EPOCH)
         if -1 < current_leader_epoch < LEADER_EPOCH:
             raise KafkaError(code=ErrorCode.FENCED_LEADER_EPOCH)
+
+    def unreadable(self, error: OSError) -> ErrorCode:
+        """The code for a read that the disk refused; the first one is told."""
+        if not self._is_unreadable:
+            self._is_unreadable = True
+            log.error("%s cannot be read: %s", self.id, error)
+        return ErrorCode.KAFKA_STORAGE_ERROR
 
     def appended(self, size: int) -> None:
         """Show a batch that promised nothing, unless an earlier one is still waiting for the disk."""
