@@ -27,8 +27,8 @@ class RabbitMissing(Exception):
 
 
 @contextmanager
-def rabbitmq() -> Iterator[str]:
-    """Run a node; its AMQP URL."""
+def rabbitmq(*, schedulers: int = 1) -> Iterator[str]:
+    """Run a node that uses so many processors; its AMQP URL."""
     epmd = shutil.which("epmd")
     if not PACKAGED.exists() or epmd is None:
         raise RabbitMissing("RabbitMQ is not installed (Debian package rabbitmq-server)")
@@ -56,7 +56,7 @@ def rabbitmq() -> Iterator[str]:
             "RABBITMQ_CONF_ENV_FILE": str(place / "none.env"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(place / "plugins"),
             "RABBITMQ_PID_FILE": str(place / "pid"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S {schedulers}:{schedulers}",
         }
 
         def start(*command: str) -> subprocess.Popen[bytes]:
