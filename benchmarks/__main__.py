@@ -6,14 +6,17 @@ import argparse
 import importlib
 import pkgutil
 import re
+import signal
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
+from typing import NoReturn
 
 from benchmarks import report, workloads
+from benchmarks.peers import promises, versions
 from benchmarks.peers.missing import Missing
-from tests.engines.apache import EngineMissing
 
+SAVED_NAME = re.compile(r"[a-z0-9_-]+")
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -41,15 +44,15 @@ def measure(
         print(f"run {number + 1} of {count}", file=sys.stderr)
         runs.append(module.run(settings))
         if peer is not None:
-            try:
-                peer_runs.append(module.run(settings, peer))
-            except EngineMissing as missing:
-                raise Missing(str(missing)) from missing
+            peer_runs.append(module.run(settings, peer))
     return runs, peer_runs
 
 
-def main() -> int:
-    """Run the command line."""
+def _compared(peer: str, runs: list[report.Figures]) -> report.Compared:
+    return report.Compared(name=peer, runs=runs, version=versions.of_peer(peer), promises=promises.told(peer))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", help="the workload; none, or LIST, lists them")
     parser.add_argument("--vs", metavar="PEER", help="run a peer in turns with ours, and show the ratios")
@@ -57,41 +60,81 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, help="how long it measures, for workloads that are bound by time")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--save", action="store_true", help="write the text to benchmarks/results as well")
-    options = parser.parse_args()
-    if options.name in (None, "LIST"):
-        for name in names():
-            print(f"{name:<10} {question(load(name))}")
-        return 0
-    if options.name not in names():
-        parser.error(f"there is no workload {options.name!r}; there are: {', '.join(names())}")
-    module = load(options.name)
+    parser.add_argument(
+        "--save",
+        nargs="?",
+        const="",
+        metavar="AS",
+        help="write the text to benchmarks/results as well, as NAME.txt or NAME-vs-PEER.txt, or with AS for NAME",
+    )
+    return parser
+
+
+def _settings(module: ModuleType, options: argparse.Namespace) -> report.Settings:
+    """The workload's settings with the changes asked for. Raises InvalidSetting."""
     settings = dict(module.SETTINGS)
     if options.seconds is not None:
         if "seconds" not in settings:
-            parser.error(f"--seconds: {options.name} is not bound by time, but by {report.settings_text(settings)}")
+            raise report.InvalidSetting(
+                f"--seconds: {options.name} is not bound by time, but by {report.settings_text(settings)}"
+            )
         settings["seconds"] = options.seconds
     for change in options.set:
         name, _, value = change.partition("=")
         is_text = isinstance(settings.get(name), str)
         if name not in settings or not (is_text or re.fullmatch(r"-?[0-9]+", value)):
-            parser.error(f"--set {change}: settings of {options.name} are {report.settings_text(settings)}")
+            raise report.InvalidSetting(
+                f"--set {change}: settings of {options.name} are {report.settings_text(settings)}"
+            )
         settings[name] = value if is_text else int(value)
-    peers = getattr(module, "PEERS", ())
+    return settings
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises InvalidSetting for what cannot be run."""
+    if options.name not in names():
+        raise report.InvalidSetting(f"there is no workload {options.name!r}; there are: {', '.join(names())}")
+    if options.runs < 1:
+        raise report.InvalidSetting("--runs: at least one")
+    if options.save and not SAVED_NAME.fullmatch(options.save):
+        raise report.InvalidSetting(f"--save {options.save}: small letters, digits, - and _ only")
+    peers = getattr(load(options.name), "PEERS", ())
     if options.vs is not None and options.vs not in peers:
-        parser.error(f"--vs {options.vs}: {options.name} is compared with {', '.join(peers) or 'nobody'}")
+        raise report.InvalidSetting(
+            f"--vs {options.vs}: {options.name} is compared with {', '.join(peers) or 'nobody'}"
+        )
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)  # so that what was started is ended
+
+
+def main() -> int:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _end)
+    parser = _parser()
+    options = parser.parse_args()
+    if options.name in (None, "LIST"):
+        for name in names():
+            print(f"{name:<10} {question(load(name))}")
+        return 0
     try:
+        _check(options)
+        module = load(options.name)
+        settings = _settings(module, options)
         runs, peer_runs = measure(module, settings, options.vs, options.runs)
+    except report.InvalidSetting as problem:
+        parser.error(str(problem))
     except Missing as missing:
         print(f"{options.name} is skipped: {missing}", file=sys.stderr)
         return 0
-    peer = (options.vs, peer_runs) if options.vs is not None else None
+    peer = _compared(options.vs, peer_runs) if options.vs is not None else None
     text = report.as_text(options.name, question(module), settings, runs, peer)
     print(report.as_json(options.name, settings, runs, peer) if options.json else text)
-    if options.save:
+    if options.save is not None:
         RESULTS.mkdir(exist_ok=True)
-        name = options.name if peer is None else f"{options.name}-vs-{options.vs}"
-        (RESULTS / f"{name}.txt").write_text(text + "\n")
+        name = options.save or options.name
+        (RESULTS / f"{name if peer is None else f'{name}-vs-{options.vs}'}.txt").write_text(text + "\n")
     return 0
 
 

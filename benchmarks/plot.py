@@ -19,6 +19,7 @@ from benchmarks.report import RATIOS_HEAD
 
 RESULTS = Path(__file__).with_name("results")
 MORE_IS_BETTER = re.compile(r"/s\b")
+NEITHER_IS_BETTER = re.compile(r"^ended before the kill$|^fsync of the disk")
 ROW, HEADING, LABEL, SCALE, MARGIN = 18, 28, 330, 90, 60
 BETTER, WORSE, INK = "#2f7d4f", "#b5483a", "#333"
 MOST_DOUBLINGS = 4
@@ -44,6 +45,8 @@ def read_ratios(text: str) -> list[Ratio]:
     for line in lines:
         *words, low, median, high = line.replace(",", "").split()
         figure = " ".join(words)
+        if NEITHER_IS_BETTER.search(figure):
+            continue
         values = [float(low), float(median), float(high)]
         if not MORE_IS_BETTER.search(figure):
             values = [math.inf if value == 0 else 1 / value for value in reversed(values)]

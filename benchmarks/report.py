@@ -8,6 +8,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,39 @@ from typing import Any
 PACKAGES = ("logqueue-kafka", "aiokafka", "confluent-kafka", "fastapi", "uvloop")
 RATIOS_HEAD = ", pair by pair:"
 """What the line says that the ratios of a result follow."""
+LOAD_BEFORE = os.getloadavg()[0]
+"""The machine's load over the last minute before anything was measured: this module is imported first."""
 
 Figures = Mapping[str, float]
 Settings = Mapping[str, int | str]
 
 
+class InvalidSetting(ValueError):
+    """A setting that a workload cannot run with; the text says which ones it can."""
+
+
 def circumstances() -> dict[str, Any]:
-    """Machine, its load over the last minute, versions and commit: what a figure means nothing without."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
+    """Machine, its load over the minute before, versions and commit: what a figure means nothing without."""
     return {
         "cpus": os.cpu_count(),
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "commit": commit.stdout.strip() or "unknown",
-        "load": round(os.getloadavg()[0], 1),
+        "commit": _commit(),
+        "load_before": round(LOAD_BEFORE, 1),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _commit() -> str:
+    """The commit, and whether something besides saved results differs from it."""
+    number = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)benchmarks/results")
+    return f"{number or 'unknown'}{' with changes' if changed else ''}"
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return done.stdout.strip()
 
 
 def settings_text(settings: Settings) -> str:
@@ -52,36 +68,50 @@ def summarise(runs: Sequence[Figures]) -> dict[str, dict[str, float]]:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The runs of a peer, its version, and what it and we promise (by name)."""
+
+    name: str
+    runs: Sequence[Figures]
+    version: str = ""
+    promises: Mapping[str, str] = field(default_factory=dict)
+
+
 def as_text(
     workload: str,
     question: str,
     settings: Mapping[str, Any],
     runs: Sequence[Figures],
-    peer: tuple[str, Sequence[Figures]] | None = None,
+    peer: Compared | None = None,
 ) -> str:
     """A result as lines that read well and diff well; with a peer's runs, the ratios pair by pair."""
     facts = circumstances()
     lines = [
         f"{workload}: {question}",
         f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}, "
-        f"load {facts['load']}",
+        f"load before {facts['load_before']}",
         "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
         f"  settings  {settings_text(settings)}, runs={len(runs)}",
-        f"  {'figure':<34}{'min':>14}{'median':>14}{'max':>14}",
+    ]
+    if peer is not None:
+        lines += [f"  peer      {peer.version}"] if peer.version else []
+        lines += [f"  promise   {name}: {promise}" for name, promise in peer.promises.items()]
+    lines += [
+        f"  {'figure':<40}{'min':>14}{'median':>14}{'max':>14}",
     ]
     for name, figure in summarise(runs).items():
         lines.append(_row(name, figure))
     if peer is not None:
-        peer_name, peer_runs = peer
-        lines.append(f"  {peer_name}:")
-        lines += [_row(name, figure) for name, figure in summarise(peer_runs).items()]
-        lines.append(f"  logqueue / {peer_name}{RATIOS_HEAD}")
-        lines += [_row(name, figure) for name, figure in summarise(ratios(runs, peer_runs)).items()]
+        lines.append(f"  {peer.name}:")
+        lines += [_row(name, figure) for name, figure in summarise(peer.runs).items()]
+        lines.append(f"  logqueue / {peer.name}{RATIOS_HEAD}")
+        lines += [_row(name, figure) for name, figure in summarise(ratios(runs, peer.runs)).items()]
     return "\n".join(lines)
 
 
 def _row(name: str, figure: Mapping[str, float]) -> str:
-    return f"  {name:<34}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}"
+    return f"  {name:<40}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}"
 
 
 def ratios(runs: Sequence[Figures], peer_runs: Sequence[Figures]) -> list[Figures]:
@@ -96,14 +126,19 @@ def as_json(
     workload: str,
     settings: Mapping[str, Any],
     runs: Sequence[Figures],
-    peer: tuple[str, Sequence[Figures]] | None = None,
+    peer: Compared | None = None,
 ) -> str:
     """The same as one JSON object."""
     result = {"workload": workload, "settings": settings, **circumstances(), "figures": summarise(runs), "runs": runs}
     if peer is not None:
-        peer_name, peer_runs = peer
-        result["peer"] = {"name": peer_name, "figures": summarise(peer_runs), "runs": peer_runs}
-        result["ratios"] = summarise(ratios(runs, peer_runs))
+        result["peer"] = {
+            "name": peer.name,
+            "version": peer.version,
+            "promises": peer.promises,
+            "figures": summarise(peer.runs),
+            "runs": peer.runs,
+        }
+        result["ratios"] = summarise(ratios(runs, peer.runs))
     return json.dumps(result, default=str)
 
 

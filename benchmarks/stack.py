@@ -9,19 +9,22 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "logqueue_api.cli.main")
-BROKER = (sys.executable, "-m", "logqueue.broker")
-MOCK = (sys.executable, "-m", "benchmarks.peers.librdkafka_mock")
-ACKS_ALL = -1
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
-# Those of kafka-server-start.sh and kafka-run-class.sh.
-JAVA_OPTIONS = ("-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20")
+
+
+def python_module(*words: str) -> tuple[str, ...]:
+    """A command of this environment's interpreter."""
+    return (sys.executable, *words)
+
+
+COMMAND = python_module("-m", "logqueue_api.cli.main")
+BROKER = python_module("-m", "logqueue.broker")
 
 
 class Watched:
@@ -40,13 +43,23 @@ class Watched:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def family(self) -> dict[str, Watched]:
+        """What it has started, and what that has started, by command line."""
+        found: dict[str, Watched] = {}
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                child = Watched(int(pid))
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                found |= {command: child, **child.family()}
+        return found
+
 
 class Process(Watched):
-    """One child, its ready line already read."""
+    """One child whose output is read for its ready line."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, module: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND) -> None:
         self._process = subprocess.Popen(
-            [*module, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
+            [*command, *arguments], stdout=subprocess.PIPE, text=True, env=_environment(env or {})
         )
         super().__init__(self._process.pid)
         self.data_dir = Path()  # of a broker
@@ -71,58 +84,30 @@ class Process(Watched):
         self._process.stdout.close()
 
 
-def _environment(more: dict[str, str]) -> dict[str, str]:
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
     """What a user's shell has: compiled modules are kept, whatever this shell says."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**own, **more}
 
 
 @contextmanager
-def broker(*arguments: str) -> Iterator[tuple[Process, str]]:
-    """A broker on a folder of its own: the process and its bootstrap address."""
-    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
-        child = Process("--data-dir", folder, "--kafka-port", "0", *arguments, module=BROKER)
-        child.data_dir = Path(folder)
-        try:
-            yield child, child.wait_for("ready on ").rsplit(" ", 1)[1]
-        finally:
-            child.end()
+def server(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[tuple[Process, str]]:
+    """A server that prints `ready on ADDRESS`: the process and its address."""
+    child = Process(command=command, env=env)
+    try:
+        yield child, child.wait_for("ready on ").rsplit(" ", 1)[1]
+    finally:
+        child.end()
 
 
 @contextmanager
-def log(engine: str, *, fsync: bool = True) -> Iterator[tuple[Watched, str]]:
-    """A log to compare: `logqueue`, `apache` as its own scripts start it, or `mock`; acks wait for fsync, or do not.
-
-    `mock` is librdkafka's, in memory. Apache Kafka fsyncs every append where asked to (`flush.messages`); by itself it
-    leaves that to the kernel.
-    """
-    if engine == "logqueue":
-        with broker("--override", f"logqueue.fsync.acks.all={str(fsync).lower()}") as running:
-            yield running
-        return
-    if engine == "mock":
-        mock = Process(module=MOCK)
-        try:
-            yield mock, mock.wait_for("ready on ").rsplit(" ", 1)[1]
-        finally:
-            mock.end()
-        return
-    from tests.engines.apache import node_from_jars
-
-    settings = {"log.flush.interval.messages": "1"} if fsync else {}
-    with (
-        tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder,
-        node_from_jars(Path(folder), settings, java_options=JAVA_OPTIONS) as (bootstrap, pid),
-    ):
-        yield Watched(pid), bootstrap
-
-
-def waits_for_disk(settings: Mapping[str, int]) -> bool:
-    """Whether acknowledgements are to wait for fsync: with `fsync=1`, and only those of acks=all do with us.
-
-    A peer that fsyncs every append then would do so for acks=1 too, and be compared with what it does not promise.
-    """
-    return bool(settings["fsync"]) and settings["acks"] == ACKS_ALL
+def broker(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[tuple[Process, str]]:
+    """A broker on a folder of its own: the process and its bootstrap address."""
+    with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
+        command = (*BROKER, "--data-dir", folder, "--kafka-port", "0", *arguments)
+        with server(command, env=env) as (child, bootstrap):
+            child.data_dir = Path(folder)
+            yield child, bootstrap
 
 
 CountsTest = Callable[[dict[str, int]], bool]
@@ -134,6 +119,7 @@ class Running:
 
     bootstrap: str
     api: str
+    process: Watched = field(compare=False)
 
     def counts(self, queue: str) -> dict[str, int]:
         """Jobs of a queue by state, as the view has them."""
@@ -142,6 +128,13 @@ class Running:
                 if item["queue"] == queue:
                     return dict(item["counts"])
         return {}
+
+    def part(self, words: str) -> Watched:
+        """The one process of its family whose command line holds `words`. Raises LookupError."""
+        found = {command: child for command, child in self.process.family().items() if words in command}
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} processes of `logqueue up` hold {words!r}: {sorted(found)}")
+        return next(iter(found.values()))
 
 
 @contextmanager
@@ -159,7 +152,7 @@ def everything(*arguments: str, env: dict[str, str] | None = None, data_dir: Pat
                     raise RuntimeError(f"`logqueue up` was not ready within {START_TIMEOUT_SECONDS} s")
                 time.sleep(0.05)
             facts = json.loads(run_file.read_text())
-            yield Running(facts["bootstrap"], facts["api"])
+            yield Running(facts["bootstrap"], facts["api"], child)
         finally:
             child.end()
 

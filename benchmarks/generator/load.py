@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.missing import Missing
+from benchmarks.generator.build import built
 
 SOURCE = Path(__file__).with_name("load.c")
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
-COMPILER = "cc"
-BUILD_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 
 
@@ -43,22 +38,8 @@ class Load:
 
 
 def program() -> Path:
-    """The compiled generator, built at its first use and whenever its source changes. Raises Missing."""
-    key = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    built = CACHE / f"benchmarks-load-{key}"
-    if built.exists():
-        return built
-    if shutil.which(COMPILER) is None:
-        raise Missing(f"the load generator is C, and there is no compiler here (`{COMPILER}`)")
-    CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        made = Path(folder) / "load"
-        command = [COMPILER, "-O2", "-Wall", "-Wextra", "-o", str(made), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_SECONDS, check=False)
-        if done.returncode != 0:
-            raise Missing(f"the load generator could not be compiled: {done.stderr[-500:]}")
-        made.replace(built)
-    return built
+    """The compiled generator. Raises Missing."""
+    return built(SOURCE)
 
 
 def closed(

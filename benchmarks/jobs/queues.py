@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks import stack
-from benchmarks.peers import environment, redis
-from benchmarks.peers.driver import ON_POSTGRES, ON_REDIS, Driver
-from benchmarks.peers.missing import Missing
-from tests.bridges.postgres import PostgresMissing, postgres
+from benchmarks.peers import environment
+from benchmarks.peers.driver import Driver
+from benchmarks.peers.servers import ON_POSTGRES, ON_RABBITMQ, ON_REDIS, servers
 
 OURS = "logqueue"
 READY_SECONDS = 60
@@ -93,22 +92,8 @@ def running(name: str, *, notes: Path | None = None) -> Iterator[Queue]:
             yield Ours(up, env)
         return
     command, packages = environment.driver_command(name)
-    with _server(name) as url, Driver(command, packages, url) as driver:
+    with servers(name) as addresses, Driver(command, {**packages, **addresses}) as driver:
         yield Peer(driver, env)
-
-
-@contextmanager
-def _server(peer: str) -> Iterator[str]:
-    """What a peer keeps its jobs in: Redis in memory, or PostgreSQL with fsync."""
-    if peer in ON_REDIS:
-        with redis.server() as url:
-            yield url
-        return
-    try:
-        with postgres(fsync=True) as url:
-            yield url
-    except PostgresMissing as missing:
-        raise Missing(str(missing)) from missing
 
 
 class Peer:
@@ -128,8 +113,14 @@ class Peer:
     def finished(self) -> int:
         return int(self._driver.call("finished"))
 
+    def latency(self, jobs: int, *, rate: float) -> list[tuple[float, float]]:
+        """Submit at a rate: milliseconds until each job was accepted, and its result was with its caller."""
+        return [(accepted, ended) for accepted, ended in self._driver.call("latency", jobs, rate)]
 
-PEERS = tuple(sorted(ON_REDIS + ON_POSTGRES))
+
+PEERS = tuple(sorted(ON_REDIS + ON_POSTGRES + ON_RABBITMQ))
+WITH_RESULTS = ("arq", "bullmq", "saq", "taskiq")
+"""Peers whose client waits for a single result; their drivers time it."""
 
 
 def wait_until(is_reached: Callable[[], bool], *, limit_seconds: float, poll_seconds: float = POLL_SECONDS) -> bool:

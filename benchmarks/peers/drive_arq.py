@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from arq import create_pool
 from arq.connections import RedisSettings
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
+from benchmarks.peers.driver import URL, AsyncSender, python_module, serve
 
 MAX_JOBS = "LOGQUEUE_BENCH_MAX_JOBS"
-TOGETHER = 500
+RESULT_SECONDS = 30
+POLL_SECONDS = 0.002
+"""Between two looks for a result: the default of half a second would be all that is measured."""
 
 
 async def wait(_: dict[str, Any], number: int, ms: int) -> int:
@@ -33,19 +35,11 @@ class WorkerSettings:
 def main() -> None:
     loop = asyncio.new_event_loop()
     pool = loop.run_until_complete(create_pool(WorkerSettings.redis_settings))
-    entered = 0
 
-    async def send(first: int, jobs: int, ms: int) -> None:
-        for start in range(first, first + jobs, TOGETHER):
-            numbers = range(start, min(start + TOGETHER, first + jobs))
-            await asyncio.gather(*(pool.enqueue_job("wait", number, ms) for number in numbers))
-
-    def enqueue(first: int, jobs: int, ms: int) -> float:
-        nonlocal entered
-        began = time.perf_counter()
-        loop.run_until_complete(send(first, jobs, ms))
-        entered += jobs
-        return time.perf_counter() - began
+    async def send(number: int, ms: int) -> Callable[[], Awaitable[object]]:
+        job = await pool.enqueue_job("wait", number, ms)
+        assert job is not None
+        return lambda: job.result(timeout=RESULT_SECONDS, poll_delay=POLL_SECONDS)
 
     def worker(concurrency: int) -> tuple[list[str], str]:
         settings = f"{__spec__.name}.WorkerSettings"
@@ -53,9 +47,10 @@ def main() -> None:
 
     def finished() -> int:
         # A job leaves the queue in the transaction that stores its result.
-        return entered - int(loop.run_until_complete(pool.zcard("arq:queue")))
+        return sender.entered - int(loop.run_until_complete(pool.zcard("arq:queue")))
 
-    serve({"enqueue": enqueue, "worker": worker, "finished": finished})
+    sender = AsyncSender(loop, send)
+    serve({"enqueue": sender.enqueue, "worker": worker, "finished": finished, "latency": sender.latency})
 
 
 if __name__ == "__main__":

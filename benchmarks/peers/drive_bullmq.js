@@ -4,12 +4,13 @@
 
 const fs = require("fs");
 const readline = require("readline");
-const { Queue, Worker } = require("bullmq");
+const { Queue, QueueEvents, Worker } = require("bullmq");
 
 const server = new URL(process.env.LOGQUEUE_BENCH_SERVER);
 const connection = { host: server.hostname, port: Number(server.port), maxRetriesPerRequest: null };
 const NAME = "bench";
 const TOGETHER = 1000;
+const RESULT_MS = 30000;
 
 // The same notes as benchmarks/jobs/work.py.
 const path = process.env.LOGQUEUE_BENCH_FILE;
@@ -33,6 +34,29 @@ async function work(concurrency) {
   process.on("SIGTERM", () => worker.close().then(() => process.exit(0)));
 }
 
+// Submit at the rate; milliseconds until each was accepted, and its result was there.
+async function latency(queue, jobs, rate) {
+  const events = new QueueEvents(NAME, { connection });
+  await events.waitUntilReady();
+  const one = async (number) => {
+    const began = performance.now();
+    const job = await queue.add("wait", { number, ms: 0 });
+    const accepted = performance.now();
+    await job.waitUntilFinished(events, RESULT_MS);
+    return [accepted - began, performance.now() - began];
+  };
+  const began = performance.now();
+  const waiting = [];
+  for (let number = 0; number < jobs; number++) {
+    const pause = began + (number * 1000) / rate - performance.now();
+    if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+    waiting.push(one(number));
+  }
+  const times = await Promise.all(waiting);
+  await events.close();
+  return times;
+}
+
 async function drive() {
   const queue = new Queue(NAME, { connection });
   const commands = {
@@ -48,6 +72,7 @@ async function drive() {
     },
     worker: async (concurrency) => [[process.execPath, __filename, "worker", String(concurrency)], "worker is ready"],
     finished: () => queue.getCompletedCount(),
+    latency: (jobs, rate) => latency(queue, jobs, rate),
   };
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const [name, ...values] = JSON.parse(line);

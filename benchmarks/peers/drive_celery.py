@@ -1,4 +1,7 @@
-"""Celery on Redis, acks_late, results in a Redis database of their own; a thread pool, prefork for two and fewer."""
+"""Celery on Redis or RabbitMQ, acks_late, results in a Redis database of their own; threads, prefork for two and fewer.
+
+On RabbitMQ messages are persistent and confirmed.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from celery.signals import worker_ready
 from redis import Redis
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
+from benchmarks.peers.driver import AMQP, RESULTS, URL, python_module, serve
 
 PROCESSES_UP_TO = 2
-RESULTS = os.environ[URL][:-1] + "1"
 
-app = Celery("benchmarks.peers.drive_celery", broker=os.environ[URL], backend=RESULTS)
+app = Celery("benchmarks.peers.drive_celery", broker=os.environ[URL], backend=os.environ[RESULTS])
 app.conf.update(task_acks_late=True, task_reject_on_worker_lost=True, worker_prefetch_multiplier=4)
+if os.environ[URL].startswith(AMQP):
+    app.conf.broker_transport_options = {"confirm_publish": True}
 
 
 @app.task(name="wait")
@@ -32,7 +36,7 @@ def tell(**_: object) -> None:
 
 
 def main() -> None:
-    results = Redis.from_url(RESULTS)
+    results = Redis.from_url(os.environ[RESULTS])
 
     def enqueue(first: int, jobs: int, ms: int) -> float:
         began = time.perf_counter()

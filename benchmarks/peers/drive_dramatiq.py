@@ -1,4 +1,7 @@
-"""Dramatiq on Redis, results in a Redis database of their own; one worker process with threads."""
+"""Dramatiq on Redis or RabbitMQ, results in a Redis database of their own; one worker process with threads.
+
+On RabbitMQ messages are persistent and confirmed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,28 @@ import os
 import time
 
 import dramatiq
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq import Broker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 from redis import Redis
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
+from benchmarks.peers.driver import AMQP, RESULTS, URL, python_module, serve
 
-RESULTS = os.environ[URL][:-1] + "1"
 
-broker = RedisBroker(url=os.environ[URL])
-broker.add_middleware(Results(backend=RedisBackend(url=RESULTS)))
+def broker_of(url: str) -> Broker:
+    """The broker that the URL is of; its package is installed only where it is needed."""
+    if url.startswith(AMQP):
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+        return RabbitmqBroker(url=url, confirm_delivery=True)
+    from dramatiq.brokers.redis import RedisBroker
+
+    return RedisBroker(url=url)
+
+
+broker = broker_of(os.environ[URL])
+broker.add_middleware(Results(backend=RedisBackend(url=os.environ[RESULTS])))
 dramatiq.set_broker(broker)
 
 
@@ -28,7 +41,7 @@ def wait(number: int, ms: int) -> int:
 
 
 def main() -> None:
-    results = Redis.from_url(RESULTS)
+    results = Redis.from_url(os.environ[RESULTS])
 
     def enqueue(first: int, jobs: int, ms: int) -> float:
         began = time.perf_counter()

@@ -14,9 +14,8 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
+from benchmarks.peers.driver import URL, batches, python_module, serve
 
-TOGETHER = 1_000
 MAX_BATCH = 100
 
 
@@ -43,8 +42,7 @@ def main() -> None:
     def enqueue(first: int, jobs: int, ms: int) -> float:
         nonlocal entered
         began = time.perf_counter()
-        for start in range(first, first + jobs, TOGETHER):
-            numbers = range(start, min(start + TOGETHER, first + jobs))
+        for numbers in batches(first, jobs):
             payloads = [b'{"number":%d,"ms":%d}' % (number, ms) for number in numbers]
             loop.run_until_complete(queries.enqueue(["wait"] * len(payloads), payloads, [0] * len(payloads)))
         entered += jobs

@@ -9,9 +9,7 @@ import procrastinate
 import psycopg
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
-
-TOGETHER = 1_000
+from benchmarks.peers.driver import URL, batches, python_module, serve
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(conninfo=os.environ[URL]),
@@ -32,8 +30,7 @@ def main() -> None:
 
     def enqueue(first: int, jobs: int, ms: int) -> float:
         began = time.perf_counter()
-        for start in range(first, first + jobs, TOGETHER):
-            numbers = range(start, min(start + TOGETHER, first + jobs))
+        for numbers in batches(first, jobs):
             app.configure_task("wait").batch_defer(*({"number": number, "ms": ms} for number in numbers))
         return time.perf_counter() - began
 

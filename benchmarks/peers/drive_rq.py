@@ -10,9 +10,7 @@ from rq import Queue
 from rq.registry import FinishedJobRegistry
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, python_module, serve
-
-TOGETHER = 1_000
+from benchmarks.peers.driver import URL, batches, python_module, serve
 
 
 def main() -> None:
@@ -22,8 +20,7 @@ def main() -> None:
 
     def enqueue(first: int, jobs: int, ms: int) -> float:
         began = time.perf_counter()
-        for start in range(first, first + jobs, TOGETHER):
-            numbers = range(start, min(start + TOGETHER, first + jobs))
+        for numbers in batches(first, jobs):
             queue.enqueue_many(
                 [Queue.prepare_data(work.wait, args=(number, ms), result_ttl=3600) for number in numbers]
             )

@@ -5,28 +5,37 @@ One line of JSON each way: `[name, arguments...]` and its answer. The drivers ar
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "LOGQUEUE_BENCH_SERVER"
-"""The variable with the URL of the peer's server, Redis or PostgreSQL."""
-ON_POSTGRES = ("pgqueuer", "procrastinate")
-ON_REDIS = ("arq", "bullmq", "celery", "dramatiq", "huey", "rq", "saq")
+"""The variable with the URL of the peer's server: Redis, RabbitMQ or PostgreSQL."""
+RESULTS = "LOGQUEUE_BENCH_RESULTS"
+"""The variable with the URL of a Redis database for results alone, for peers that count them there."""
+TOGETHER = 1_000
+"""Jobs of a bulk call."""
+OPEN_REQUESTS = 500
+"""Requests that are on their way at a time where a client has no bulk call."""
+AMQP = "amqp"
+"""What the URL of a RabbitMQ begins with."""
 STOP_SECONDS = 20
 
 
 class Driver:
     """The driver's process, as seen by the harness."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], url: str) -> None:
-        self.env = {URL: url, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **env}
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """`env` has the packages' place and the servers' URLs; workers need the same."""
+        self.env = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **env}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -68,3 +77,53 @@ def serve(commands: Mapping[str, Callable[..., object]]) -> None:
 def python_module(*words: str) -> list[str]:
     """A command of this environment: `python -m ...`."""
     return [sys.executable, "-m", *words]
+
+
+def batches(first: int, jobs: int, size: int = TOGETHER) -> Iterator[range]:
+    """The numbers of the jobs, `size` at a time."""
+    for start in range(first, first + jobs, size):
+        yield range(start, min(start + size, first + jobs))
+
+
+class AsyncSender:
+    """Enqueues on a loop of its own for peers whose client is asynchronous and has no bulk call.
+
+    `send(number, ms)` answers when a job is accepted, with what waits for its result.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, send: Callable[[int, int], Awaitable[Callable[[], Awaitable[object]]]]
+    ) -> None:
+        self.entered = 0
+        self._loop = loop
+        self._send = send
+
+    def enqueue(self, first: int, jobs: int, ms: int) -> float:
+        """The driver's command: requests are sent together, the seconds until all are accepted."""
+        began = time.perf_counter()
+        self._loop.run_until_complete(self._enqueue(first, jobs, ms))
+        self.entered += jobs
+        return time.perf_counter() - began
+
+    async def _enqueue(self, first: int, jobs: int, ms: int) -> None:
+        for numbers in batches(first, jobs, OPEN_REQUESTS):
+            await asyncio.gather(*(self._send(number, ms) for number in numbers))
+
+    def latency(self, jobs: int, rate: float) -> list[tuple[float, float]]:
+        """The driver's command: submit at the rate; milliseconds until each was accepted, and its result was there."""
+        return self._loop.run_until_complete(self._latency(jobs, rate))
+
+    async def _latency(self, jobs: int, rate: float) -> list[tuple[float, float]]:
+        began = time.perf_counter()
+        tasks = []
+        for number in range(jobs):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            tasks.append(asyncio.create_task(self._one(number)))
+        return list(await asyncio.gather(*tasks))
+
+    async def _one(self, number: int) -> tuple[float, float]:
+        began = time.perf_counter()
+        result = await self._send(number, 0)
+        accepted = time.perf_counter()
+        await result()
+        return (accepted - began) * 1000, (time.perf_counter() - began) * 1000

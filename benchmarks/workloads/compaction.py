@@ -33,6 +33,7 @@ SETTINGS = {
     "fsync": 1,
 }
 TIMEOUT_SECONDS = 600
+LARGE, ACKED = "large", "acked"
 NEVER = "1.0"  # a dirty ratio that is never exceeded
 
 
@@ -42,14 +43,14 @@ def run(settings: dict[str, int]) -> Figures:
         "--override", "log.cleaner.backoff.ms=200", "--override", f"logqueue.fsync.acks.all={bool(settings['fsync'])}"
     ) as (broker, bootstrap):
         admin = AdminClient({"bootstrap.servers": bootstrap})
-        _create(admin, settings)
-        _fill(bootstrap, settings)
+        create(admin, settings, cleanup_policy="compact", min_cleanable_dirty_ratio=NEVER)
+        fill(bootstrap, settings)
         checkpoint = broker.data_dir / "cleaner-offset-checkpoint"
         until = time.monotonic() + settings["idle_seconds"]
-        idle = _latencies(bootstrap, settings, lambda: time.monotonic() < until)
-        _alter(admin, "min.cleanable.dirty.ratio", "0.01")
+        idle = latencies(bootstrap, settings, lambda: time.monotonic() < until)
+        alter(admin, "min.cleanable.dirty.ratio", "0.01")
         began = time.monotonic()
-        busy = _latencies(
+        busy = latencies(
             bootstrap, settings, lambda: not checkpoint.exists() and time.monotonic() - began < TIMEOUT_SECONDS
         )
         took = time.monotonic() - began
@@ -58,32 +59,41 @@ def run(settings: dict[str, int]) -> Figures:
         return {
             "compaction s": took,
             "compaction MB/s": settings["topic_mib"] * 1.048576 / took,
-            **{f"idle p{share * 100:g} us": percentile(idle, share) for share in (0.5, 0.99, 0.999)},
-            **{f"compacting p{share * 100:g} us": percentile(busy, share) for share in (0.5, 0.99, 0.999)},
+            **shares("idle", idle),
+            **shares("compacting", busy),
             "p99 compacting / idle": percentile(busy, 0.99) / percentile(idle, 0.99),
+            "worst idle us": idle[-1],
             "worst compacting us": busy[-1],
+            "worst lifted by ms": (busy[-1] - idle[-1]) / 1000,
         }
 
 
-def _create(admin: AdminClient, settings: dict[str, int]) -> None:
+def create(admin: AdminClient, settings: dict[str, int], **configs: str) -> None:
+    """The large topic, and the one whose acknowledgements are timed."""
     config = {
-        "cleanup.policy": "compact",
-        "min.cleanable.dirty.ratio": NEVER,
         "segment.bytes": str(settings["segment_mib"] << 20),
         "file.delete.delay.ms": "1000",
+        **{name.replace("_", "."): value for name, value in configs.items()},
     }
-    for created in admin.create_topics([NewTopic("compacted", 1, config=config), NewTopic("acked", 1)]).values():
+    for created in admin.create_topics([NewTopic(LARGE, 1, config=config), NewTopic(ACKED, 1)]).values():
         created.result(10)
 
 
-def _alter(admin: AdminClient, name: str, value: str) -> None:
+def shares(name: str, waits_us: list[float]) -> Figures:
+    """What is told of waiting times."""
+    return {f"{name} p{share * 100:g} us": percentile(waits_us, share) for share in (0.5, 0.99, 0.999)}
+
+
+def alter(admin: AdminClient, name: str, value: str) -> None:
+    """Set one configuration of the large topic."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, "compacted", incremental_configs=[entry])
+    resource = ConfigResource(ResourceType.TOPIC, LARGE, incremental_configs=[entry])
     for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(10)
 
 
-def _fill(bootstrap: str, settings: dict[str, int]) -> None:
+def fill(bootstrap: str, settings: dict[str, int]) -> None:
+    """Produce `topic_mib` to the large topic, with keys that come again."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -99,7 +109,7 @@ def _fill(bootstrap: str, settings: dict[str, int]) -> None:
         key = b"%012d" % (number * 7919 % settings["keys"])
         while True:
             try:
-                producer.produce("compacted", value, key=key)
+                producer.produce(LARGE, value, key=key)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -107,14 +117,14 @@ def _fill(bootstrap: str, settings: dict[str, int]) -> None:
         raise RuntimeError("the topic could not be filled")
 
 
-def _latencies(bootstrap: str, settings: dict[str, int], goes_on: Callable[[], bool]) -> list[float]:
+def latencies(bootstrap: str, settings: dict[str, int], goes_on: Callable[[], bool]) -> list[float]:
     """Microseconds from sending one record to its acknowledgement, sorted; paced, and one at a time."""
     batch = build_batch([Record(timestamp_ms=int(time.time() * 1000), value=b"x" * 100)])
     message = ProduceRequest(
         acks=-1,
         timeout_ms=10_000,
         topic_data=[
-            TopicProduceData(name="acked", partition_data=[PartitionProduceData(index=0, records=memoryview(batch))])
+            TopicProduceData(name=ACKED, partition_data=[PartitionProduceData(index=0, records=memoryview(batch))])
         ],
     )
     request = b"".join(bytes(part) for part in write_request(RequestHeader(0, 9, 1, "bench"), message))  # type: ignore[arg-type]

@@ -30,8 +30,8 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     if queue != queues.OURS:
         return _drain_peer(queue, jobs, concurrency=int(settings["peer_concurrency"]))
     with stack.everything() as running:
-        _create_topic(running.bootstrap)
-        enqueue_seconds = _enqueue(running.bootstrap, jobs)
+        create_topic(running.bootstrap)
+        enqueue_seconds = enqueue(running.bootstrap, jobs)
         _wait_until(running, lambda counts: counts.get("queued", 0) == jobs)
         workers = [stack.worker(running.bootstrap, processing) for _ in range(count)]
         try:
@@ -59,14 +59,16 @@ def _drain_peer(queue: str, jobs: int, *, concurrency: int) -> Figures:
         return {DRAINED: drained.jobs_per_second}
 
 
-def _create_topic(bootstrap: str) -> None:
+def create_topic(bootstrap: str) -> None:
+    """The job topic of the no-op app."""
     topic = NewTopic(f"jobs.{noop.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
     admin = AdminClient({"bootstrap.servers": bootstrap})
     for done in admin.create_topics([topic]).values():
         done.result(timeout=30)
 
 
-def _enqueue(bootstrap: str, jobs: int) -> float:
+def enqueue(bootstrap: str, jobs: int) -> float:
+    """Put no-op jobs in as a foreign producer does, all durable; the seconds that it took."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
     )

@@ -1,40 +1,41 @@
-"""How long does a job take from POST to its terminal status visible over REST, at a steady rate?"""
+"""How long from submitting a job until it is accepted, and until its end is with its caller, at a steady rate?
+
+Ours over REST: POST, then a GET that waits for the end; both times count from the POST. Kept-open connections, and a
+client of a few lines on the same processors. Peers as their clients wait for a result; those on Redis are not durable.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-
-import httpx
+from collections.abc import Sequence
 
 from benchmarks import noop, stack
+from benchmarks.jobs import queues
+from benchmarks.jobs.http import Connection, request
 from benchmarks.report import Figures, Settings, percentile
 from logqueue.jobs.settings import DEFAULT_PROCESSING
 
-SETTINGS: Settings = {"rate": 100, "seconds": 10, "processing": DEFAULT_PROCESSING}
+SETTINGS: Settings = {"rate": 100, "seconds": 10, "processing": DEFAULT_PROCESSING, "peer_concurrency": 10}
+PEERS = queues.WITH_RESULTS
 WARM_UP_JOBS = 50
+CONNECTIONS = 64
+"""Open connections, of which a job holds one until its end; at least the rate times the latency are needed."""
+LIMIT_SECONDS = 60
+Times = list[tuple[float, float]]
 
 
-def run(settings: Settings) -> Figures:
-    """POST at the rate, and long-poll each job until it ended."""
-    with stack.everything("benchmarks.noop:app", env=stack.processing_env(str(settings["processing"]))) as running:
-        return asyncio.run(_measure(running.api, rate=int(settings["rate"]), seconds=int(settings["seconds"])))
-
-
-async def _measure(api: str, *, rate: int, seconds: int) -> Figures:
-    limits = httpx.Limits(max_connections=rate * 2, max_keepalive_connections=rate * 2)
-    accepted: list[float] = []
-    ended: list[float] = []
-    async with httpx.AsyncClient(base_url=api, limits=limits, timeout=30) as client:
-        for number in range(WARM_UP_JOBS):
-            await _one(client, number, [], [])
-        async with asyncio.TaskGroup() as tasks:
-            began = time.perf_counter()
-            for number in range(rate * seconds):
-                await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-                tasks.create_task(_one(client, number, accepted, ended))
-    accepted.sort()
-    ended.sort()
+def run(settings: Settings, queue: str = queues.OURS) -> Figures:
+    """Submit at the rate, one job at a time in the warm-up; milliseconds."""
+    rate, jobs = int(settings["rate"]), int(settings["rate"]) * int(settings["seconds"])
+    if queue == queues.OURS:
+        with stack.everything("benchmarks.noop:app", env=stack.processing_env(str(settings["processing"]))) as running:
+            times = asyncio.run(_measure(running.api, jobs=jobs, rate=rate))
+    else:
+        times = _measure_peer(queue, jobs, rate=rate, concurrency=int(settings["peer_concurrency"]))
+    accepted = sorted(time for time, _ in times)
+    ended = sorted(time for _, time in times)
     return {
         "accepted p50 ms": percentile(accepted, 0.50),
         "accepted p99 ms": percentile(accepted, 0.99),
@@ -43,14 +44,54 @@ async def _measure(api: str, *, rate: int, seconds: int) -> Figures:
     }
 
 
-async def _one(client: httpx.AsyncClient, number: int, accepted: list[float], ended: list[float]) -> None:
+def _measure_peer(name: str, jobs: int, *, rate: int, concurrency: int) -> Times:
+    with queues.running(name) as peer:
+        assert isinstance(peer, queues.Peer)
+        worker = peer.worker(concurrency=concurrency)
+        try:
+            peer.latency(WARM_UP_JOBS, rate=rate)
+            return peer.latency(jobs, rate=rate)
+        finally:
+            worker.end()
+
+
+async def _measure(api: str, *, jobs: int, rate: int) -> Times:
+    connections = [await Connection.open(api) for _ in range(CONNECTIONS)]
+    try:
+        for number in range(WARM_UP_JOBS):
+            await _one(connections[number % CONNECTIONS], number)
+        return await _steadily(connections, jobs=jobs, rate=rate)
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+async def _steadily(connections: Sequence[Connection], *, jobs: int, rate: int) -> Times:
+    """Each job at its time, whatever became of the earlier ones; it waits where every connection is in use."""
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    for connection in connections:
+        free.put_nowait(connection)
+    times: Times = []
+
+    async def submit(connection: Connection, number: int) -> None:
+        times.append(await _one(connection, number))
+        free.put_nowait(connection)
+
+    began = time.perf_counter()
+    async with asyncio.timeout(LIMIT_SECONDS + jobs / rate), asyncio.TaskGroup() as tasks:
+        for number in range(jobs):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            tasks.create_task(submit(await free.get(), number))
+    return times
+
+
+async def _one(connection: Connection, number: int) -> tuple[float, float]:
     body = {"type": noop.JOB_TYPE, "tenant": f"tenant-{number % noop.TENANTS}", "args": {"number": number}}
     began = time.perf_counter()
-    answer = await client.post("/v1/jobs", json=body)
-    answer.raise_for_status()
-    accepted.append((time.perf_counter() - began) * 1000)
-    job = await client.get(answer.headers["location"], params={"wait": "20s"})
-    job.raise_for_status()
-    if job.json()["state"] != "succeeded":
-        raise RuntimeError(f"the job ended otherwise: {job.text}")
-    ended.append((time.perf_counter() - began) * 1000)
+    answer = json.loads(await connection.ask(request("POST", "/v1/jobs", json.dumps(body).encode())))
+    accepted = time.perf_counter()
+    job = json.loads(await connection.ask(request("GET", f"/v1/jobs/{answer['id']}?wait=20s")))
+    ended = time.perf_counter()
+    if job["state"] != "succeeded":
+        raise RuntimeError(f"the job ended otherwise: {job}")
+    return (accepted - began) * 1000, (ended - began) * 1000

@@ -1,84 +1,114 @@
-"""How many MB/s does confluent-kafka produce to and consume from the broker, acks=all?
+"""How many records a second does a real client bring in and take out, by partitions, codec, acks and size?
 
-With fsync=1 an ack waits for the disk. Apache Kafka is compared as it is run, without, unless `--set peer_fsync=1`.
+Each cell is PARTITIONS/CODEC/ACKS/BYTES on a topic of its own in one broker; `--set cells=all` is all 24 of the matrix.
+`client` is confluent-kafka or aiokafka (with its batch calls). Values are different and compress about 2 to 1. With
+fsync=1 an ack of acks=all waits for the disk; Apache Kafka is compared as it is run, without, unless `peer_fsync=1`.
 """
 
 from __future__ import annotations
 
-import time
+import itertools
+import random
+from dataclasses import dataclass
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks import stack
-from benchmarks.report import Figures
+from benchmarks import logs
+from benchmarks.clients import CLIENTS, Client
+from benchmarks.report import Figures, InvalidSetting, Settings
+from benchmarks.stack import Watched
 
-SETTINGS = {"record_bytes": 1024, "records": 500_000, "acks": -1, "fsync": 1, "peer_fsync": 0}
-PEERS = ("apache",)
-
-
-def run(settings: dict[str, int], engine: str = "logqueue") -> Figures:
-    """Produce the records to one partition, then read them back."""
-    fsync = settings["fsync" if engine == "logqueue" else "peer_fsync"]
-    with stack.log(engine, fsync=bool(fsync)) as (broker, bootstrap):
-        megabytes = settings["record_bytes"] * settings["records"] / 1e6
-        cpu = broker.cpu_seconds()
-        produce_seconds = _produce(bootstrap, settings)
-        produce_cpu = broker.cpu_seconds() - cpu
-        consume_seconds = _consume(bootstrap, settings["records"])
-        return {
-            "produce MB/s": megabytes / produce_seconds,
-            "produce records/s": settings["records"] / produce_seconds,
-            "consume MB/s": megabytes / consume_seconds,
-            "consume records/s": settings["records"] / consume_seconds,
-            "broker CPU share of produce %": 100 * produce_cpu / produce_seconds,
-            "RSS afterwards MiB": broker.rss_mib(),
-        }
+SETTINGS: Settings = {
+    "cells": "1/none/-1/1024 1/none/1/100 16/lz4/-1/1024",
+    "client": "confluent-kafka",
+    "megabytes": 300,
+    "records": 1_000_000,
+    "fsync": 1,
+    "peer_fsync": 0,
+}
+PEERS = ("apache", "tansu")
+PARTITIONS, CODECS, ACKS, SIZES = (1, 16), ("none", "lz4", "zstd"), (1, -1), (100, 1024)
+DISTINCT_VALUES = 1_000
 
 
-def _produce(bootstrap: str, settings: dict[str, int]) -> float:
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": settings["acks"],
-            "linger.ms": 5,
-            "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 1_000_000,
-            "queue.buffering.max.kbytes": 2_000_000,
-        }
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One of the matrix; `acks` as in Kafka, -1 is all."""
+
+    partitions: int
+    codec: str
+    acks: int
+    record_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.partitions}/{self.codec}/{self.acks}/{self.record_bytes}"
+
+    @property
+    def topic(self) -> str:
+        """A topic of its own."""
+        return str(self).replace("/", "-")
+
+
+def cells_of(text: str) -> list[Cell]:
+    """The cells of a setting. Raises InvalidSetting for what is none."""
+    if text == "all":
+        return [Cell(*each) for each in itertools.product(PARTITIONS, CODECS, ACKS, SIZES)]
+    cells = []
+    for word in text.split():
+        match word.split("/"):
+            case [partitions, codec, "1" | "-1" as acks, size] if (
+                partitions.isdigit() and size.isdigit() and codec in CODECS
+            ):
+                cells.append(Cell(int(partitions), codec, int(acks), int(size)))
+            case _:
+                raise InvalidSetting(f"a cell is PARTITIONS/CODEC/ACKS/BYTES, for example 16/lz4/-1/1024, not {word!r}")
+    return cells
+
+
+def run(settings: Settings, engine: str = logs.OURS) -> Figures:
+    """Produce the records of a cell, then read them back; at most `records` and about `megabytes`."""
+    client = CLIENTS.get(str(settings["client"]))
+    if client is None:
+        raise InvalidSetting(f"client={settings['client']}: there are {', '.join(CLIENTS)}")
+    fsync = bool(settings["fsync" if engine == logs.OURS else "peer_fsync"])
+    figures: dict[str, float] = {}
+    with logs.log(engine, fsync=fsync) as (broker, bootstrap):
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for cell in cells_of(str(settings["cells"])):
+            count = min(int(settings["records"]), int(settings["megabytes"]) * 1_000_000 // cell.record_bytes)
+            topic = NewTopic(cell.topic, num_partitions=cell.partitions, replication_factor=1)
+            admin.create_topics([topic])[cell.topic].result(timeout=30)
+            figures |= _measure(broker, bootstrap, client, cell, count)
+        return {**figures, "RSS afterwards MiB": broker.rss_mib()}
+
+
+def _measure(broker: Watched, bootstrap: str, client: Client, cell: Cell, count: int) -> Figures:
+    values = values_of(cell.record_bytes)
+    before = broker.cpu_seconds()
+    produced = client.produce(
+        bootstrap,
+        cell.topic,
+        values,
+        count=count,
+        partitions=cell.partitions,
+        codec=cell.codec,
+        acks=cell.acks,
     )
-    payload = b"x" * settings["record_bytes"]
-    producer.list_topics("bench", timeout=10)
-    began = time.perf_counter()
-    for _ in range(settings["records"]):
-        while True:
-            try:
-                producer.produce("bench", payload, partition=0)
-                break
-            except BufferError:
-                producer.poll(0.01)
-    left = producer.flush(120)
-    if left:
-        raise RuntimeError(f"{left} records were not acknowledged")
-    return time.perf_counter() - began
+    between = broker.cpu_seconds()
+    consumed = client.consume(bootstrap, cell.topic, partitions=cell.partitions, count=count)
+    after = broker.cpu_seconds()
+    megabytes = count * cell.record_bytes / 1e6
+    return {
+        f"{cell} produce records/s": count / produced,
+        f"{cell} produce MB/s": megabytes / produced,
+        f"{cell} consume records/s": count / consumed,
+        f"{cell} consume MB/s": megabytes / consumed,
+        f"{cell} broker CPU us/record in": (between - before) / count * 1e6,
+        f"{cell} broker CPU us/record out": (after - between) / count * 1e6,
+    }
 
 
-def _consume(bootstrap: str, records: int) -> float:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "bench",
-            "fetch.queue.backoff.ms": 1,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    consumer.assign([TopicPartition("bench", 0, 0)])
-    seen = 0
-    began = time.perf_counter()
-    while seen < records:
-        messages = consumer.consume(10_000, timeout=10)
-        if not messages:
-            raise RuntimeError(f"only {seen} of {records} records came")
-        seen += len(messages)
-    took = time.perf_counter() - began
-    consumer.close()
-    return took
+def values_of(size: int) -> list[bytes]:
+    """Different values of one size, in hexadecimal: what they say takes half of it."""
+    choice = random.Random(size)
+    return [choice.randbytes(size).hex()[:size].encode() for _ in range(DISTINCT_VALUES)]

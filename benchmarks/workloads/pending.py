@@ -1,4 +1,7 @@
-"""With a million jobs waiting for next year: how late does a due job begin, and what does it cost a worker?"""
+"""With ten thousand and a million jobs waiting for next year: how late does a due job begin, and at what cost?
+
+Each cell is so many waiting jobs, on a log of its own. Late is how long after its time a job begins.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,25 @@ from benchmarks.report import Figures, Settings
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import JOBS_PARTITIONS, SCHEDULES_PARTITIONS
 
-SETTINGS: Settings = {"jobs": 1_000_000, "due": 300}
+SETTINGS: Settings = {"cells": "10000 1000000", "due": 300}
 YEAR_MS = 365 * 86_400_000
 SPACING_MS = 100
 LIMIT_SECONDS = 900
+IDLE_SECONDS = 5
 TENANTS = 1_000
 
 
 def run(settings: Settings) -> Figures:
+    """Every cell."""
+    figures: dict[str, float] = {}
+    for cell in str(settings["cells"]).split():
+        found = _measure(int(cell), int(settings["due"]))
+        figures |= {f"{cell} waiting: {name}": figure for name, figure in found.items()}
+    return figures
+
+
+def _measure(jobs: int, due: int) -> Figures:
     """Fill, then time jobs that fall due one after the other beside those that wait; then kill -9 and start again."""
-    jobs, due = int(settings["jobs"]), int(settings["due"])
     with tempfile.TemporaryDirectory() as folder, stack.broker() as (_, bootstrap):
         file = Path(folder) / "late"
         env = {
@@ -45,6 +57,9 @@ def run(settings: Settings) -> Figures:
             filled = time.perf_counter() - began
             time.sleep(5)  # what is read ahead is indexed, and the collector has had its turn
             full_mib = worker.rss_mib()
+            idle_cpu = worker.cpu_seconds()
+            time.sleep(IDLE_SECONDS)
+            idle_cpu = worker.cpu_seconds() - idle_cpu
             start_ms = int(time.time() * 1000) + 35_000  # beyond what waits in memory
             _send(bootstrap, [start_ms + number * SPACING_MS for number in range(due)])
             _wait(lambda: _count(file) >= due)
@@ -64,6 +79,7 @@ def run(settings: Settings) -> Figures:
         "late p99 ms": delays[int(len(delays) * 0.99)],
         "late max ms": delays[-1],
         "earliest ms": delays[0],
+        "idle worker CPU %": 100 * idle_cpu / IDLE_SECONDS,
         "worker RSS MiB": full_mib,
         "worker RSS before MiB": empty_mib,
         "s from kill -9 to the next due job": took_over,

@@ -31,7 +31,7 @@ def run(settings: dict[str, int]) -> Figures:
 
 def _start(folder: str) -> tuple[float, float]:
     began = time.perf_counter()
-    child = stack.Process("--data-dir", folder, "--kafka-port", "0", module=stack.BROKER)
+    child = stack.Process("--data-dir", folder, "--kafka-port", "0", command=stack.BROKER)
     try:
         child.wait_for("ready on ")
         return time.perf_counter() - began, child.rss_mib()

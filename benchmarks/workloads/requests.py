@@ -8,10 +8,10 @@ checks nothing.
 
 from __future__ import annotations
 
-from benchmarks import stack
+from benchmarks import logs
 from benchmarks.generator import load
 from benchmarks.generator.target import Target, one_record
-from benchmarks.report import Figures, Settings
+from benchmarks.report import Figures, InvalidSetting, Settings
 
 SETTINGS: Settings = {
     "cells": "1x1 16x1 64x1 16x16",
@@ -23,15 +23,15 @@ SETTINGS: Settings = {
     "fsync": 1,
     "warm_up": 20_000,
 }
-PEERS = ("apache", "mock")
+PEERS = logs.PEERS
 
 
-def run(settings: Settings, engine: str = "logqueue") -> Figures:
+def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """Measure every cell on one broker."""
     number = {name: int(value) for name, value in settings.items() if name != "cells"}
     figures: dict[str, float] = {}
     with (
-        stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap),
+        logs.log(engine, fsync=logs.waits_for_disk(number)) as (broker, bootstrap),
         Target(bootstrap, partitions=number["partitions"], version=number["version"]) as target,
     ):
         records = one_record(number["record_bytes"])
@@ -59,8 +59,8 @@ def run(settings: Settings, engine: str = "logqueue") -> Figures:
 
 
 def cell_of(text: str) -> tuple[int, int]:
-    """Connections and depth of a cell like 16x4. Raises ValueError for anything else."""
+    """Connections and depth of a cell like 16x4. Raises InvalidSetting for anything else."""
     connections, _, depth = text.partition("x")
     if not (connections.isdigit() and depth.isdigit()):
-        raise ValueError(f"a cell is CONNECTIONSxDEPTH, for example 16x4, not {text!r}")
+        raise InvalidSetting(f"a cell is CONNECTIONSxDEPTH, for example 16x4, not {text!r}")
     return int(connections), int(depth)

@@ -6,21 +6,21 @@ the record shows when it is on the disk.
 
 from __future__ import annotations
 
-from benchmarks import stack
+from benchmarks import logs
 from benchmarks.generator import load
 from benchmarks.generator.target import Target, one_record
 from benchmarks.report import Figures, Settings
 
 SETTINGS: Settings = {"records": 5_000, "record_bytes": 100, "acks": 1, "park_us": 200, "fsync": 1, "warm_up": 1_000}
-PEERS = ("apache",)
+PEERS = ("apache", "tansu")
 MAX_WAIT_MS = 10_000
 
 
-def run(settings: Settings, engine: str = "logqueue") -> Figures:
+def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """One record at a time."""
     number = {name: int(value) for name, value in settings.items()}
     with (
-        stack.log(engine, fsync=stack.waits_for_disk(number)) as (broker, bootstrap),
+        logs.log(engine, fsync=logs.waits_for_disk(number)) as (broker, bootstrap),
         Target(bootstrap) as target,
     ):
         records = one_record(number["record_bytes"])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks.generator import load
+from benchmarks.generator import build, load, slow_disk
 from benchmarks.generator.target import Target, batch_of, difference, one_record
 from benchmarks.peers.missing import Missing
-from benchmarks.workloads import requests
+from benchmarks.workloads import durable, idle, requests
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, list_offset
 
-needs_compiler = pytest.mark.skipif(shutil.which(load.COMPILER) is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(shutil.which(build.COMPILER) is None, reason="no C compiler")
 LATEST = -1
 
 
@@ -109,10 +112,64 @@ def test_processor_time_is_shared_out_over_the_requests():
 
 
 def test_without_a_compiler_it_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "CACHE", tmp_path)
-    monkeypatch.setattr(load, "COMPILER", "no-such-compiler")
+    monkeypatch.setattr(build, "CACHE", tmp_path)
+    monkeypatch.setattr(build, "COMPILER", "no-such-compiler")
     with pytest.raises(Missing, match="no-such-compiler"):
         load.program()
+
+
+@needs_compiler
+def test_what_cannot_be_compiled_is_missing_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "CACHE", tmp_path / "cache")
+    (tmp_path / "wrong.c").write_text("no C")
+    with pytest.raises(Missing, match=r"wrong.c could not be compiled"):
+        build.built(tmp_path / "wrong.c")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+FSYNC = """
+import os, sys, time
+with open(sys.argv[1], "wb") as file:
+    for sync in (os.fsync, os.fdatasync):
+        began = time.perf_counter()
+        sync(file.fileno())
+        print(time.perf_counter() - began)
+"""
+
+
+@needs_compiler
+def test_on_a_slower_disk_both_kinds_of_fsync_take_that_much_longer(tmp_path):
+    command = [sys.executable, "-c", FSYNC, str(tmp_path / "file")]
+    env = {**os.environ, **slow_disk.slowed(150_000)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert all(float(word) >= 0.15 for word in done.stdout.split())
+    assert not done.stderr
+
+
+def test_no_delay_needs_no_library():
+    assert slow_disk.slowed(0) == {}
+
+
+def test_exported_variables_are_gone_afterwards(monkeypatch):
+    monkeypatch.setenv("TRIED_BEFORE", "old")
+    with slow_disk.exported({"TRIED_BEFORE": "new", "TRIED": "x"}):
+        assert (os.environ["TRIED_BEFORE"], os.environ["TRIED"]) == ("new", "x")
+    assert os.environ["TRIED_BEFORE"] == "old"
+    assert "TRIED" not in os.environ
+
+
+@needs_compiler
+def test_acknowledgements_wait_for_the_slower_disk():
+    settings = {**durable.SETTINGS, "cells": "1x1", "delays_us": "20000", "seconds": 1, "warm_up": 2}
+    assert durable.run(settings)["+20000 us 1x1 p50 us"] > 20_000
+
+
+@needs_compiler
+def test_idle_connections_cost_memory_and_waiting_fetches_are_answered_when_their_time_is_over():
+    figures = idle.run({"connections": 30, "seconds": 1, "max_wait_ms": 200})
+    assert figures["waiting: answered after p99 ms"] >= 200
+    assert figures["waiting: fetches/s"] <= 150
+    assert figures["waiting: RSS MiB"] > 10
 
 
 def test_cells_are_connections_by_depth():

@@ -10,7 +10,7 @@ from benchmarks import plot, report
 
 
 def saved(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> str:
-    return report.as_text("tried", "How fast?", {"size": 1}, ours, ("other", theirs))
+    return report.as_text("tried", "How fast?", {"size": 1}, ours, report.Compared(name="other", runs=theirs))
 
 
 def test_ratios_are_read_in_our_favour():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import logs
 from benchmarks.jobs import queues, work
 from benchmarks.jobs.http import content_length, request
 from benchmarks.peers import driver, environment
 from benchmarks.peers.missing import Missing
+from benchmarks.peers.promises import JOB_PEERS
 from benchmarks.workloads import crash, scale
 
 
@@ -59,11 +62,41 @@ def test_a_driver_answers_line_by_line(monkeypatch, capsys):
     assert capsys.readouterr().out.split() == ["8", "10"]
 
 
+def test_numbers_of_jobs_come_in_batches():
+    assert [list(each) for each in driver.batches(5, 5, 2)] == [[5, 6], [7, 8], [9]]
+    assert not list(driver.batches(5, 0))
+
+
+def test_an_asynchronous_client_is_timed_until_accepted_and_until_the_result_is_there():
+    sent = []
+
+    async def send(number, ms):
+        sent.append((number, ms))
+
+        async def result():
+            sent.append(f"result of {number}")
+
+        return result
+
+    loop = asyncio.new_event_loop()
+    try:
+        sender = driver.AsyncSender(loop, send)
+        sender.enqueue(3, 2, 7)
+        assert (sent, sender.entered) == ([(3, 7), (4, 7)], 2)
+        times = sender.latency(2, 1e6)
+    finally:
+        loop.close()
+    assert sorted(map(str, sent[2:])) == ["(0, 0)", "(1, 0)", "result of 0", "result of 1"]
+    assert all(0 <= accepted <= ended for accepted, ended in times)
+
+
 def test_every_driver_has_its_packages_named():
-    assert set(queues.PEERS) == environment.REQUIREMENTS.keys() | environment.NODE_REQUIREMENTS.keys()
+    named = environment.REQUIREMENTS.keys() | environment.NODE_REQUIREMENTS.keys()
+    assert set(queues.PEERS) == named - set(logs.PEERS) == JOB_PEERS.keys()
     for peer in queues.PEERS:
         ending = "js" if peer in environment.NODE_REQUIREMENTS else "py"
-        assert (driver.ROOT / "benchmarks" / "peers" / f"drive_{peer}.{ending}").is_file()
+        name = environment.DRIVERS.get(peer, peer)
+        assert (driver.ROOT / "benchmarks" / "peers" / f"drive_{name}.{ending}").is_file()
 
 
 def test_a_peer_that_cannot_be_installed_is_missing_and_leaves_nothing_complete(monkeypatch, tmp_path):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import report, stack
+from benchmarks import logs, report
+from benchmarks.peers import promises
 from benchmarks.peers.missing import Missing
+
+
+class Peers(dict):
+    """Promises of whoever is asked for."""
+
+    def __missing__(self, name: str) -> str:
+        return f"what {name} promises"
 
 
 def workload(run: object, **settings: int | str) -> ModuleType:
@@ -19,12 +28,14 @@ def workload(run: object, **settings: int | str) -> ModuleType:
 
 
 @pytest.fixture
-def only(monkeypatch: pytest.MonkeyPatch):
+def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Have the command know one workload, `tried`, and run it with these words."""
 
     def run(module: ModuleType, *words: str) -> int:
         monkeypatch.setattr(command, "names", lambda: ["tried"])
         monkeypatch.setattr(command, "load", lambda name: module)
+        monkeypatch.setattr(promises, "PROMISES", Peers())
+        monkeypatch.setattr(command, "RESULTS", tmp_path)
         monkeypatch.setattr("sys.argv", ["benchmarks", *words])
         return command.main()
 
@@ -64,7 +75,7 @@ def test_runs_of_a_peer_alternate_with_ours(only, capsys):
     assert order == ["logqueue", "other", "logqueue", "other"]
     result = json.loads(capsys.readouterr().out)
     assert result["ratios"]["a"]["median"] == 1.0
-    assert {"commit", "load", "machine", "versions", "settings"} <= result.keys()
+    assert {"commit", "load_before", "machine", "versions", "settings"} <= result.keys()
 
 
 def test_a_missing_peer_skips_the_workload_with_its_reason(only, capsys):
@@ -89,10 +100,57 @@ def test_settings_are_changed_by_name(only):
 
 @pytest.mark.parametrize(("fsync", "acks", "waits"), [(1, -1, True), (1, 1, False), (0, -1, False)])
 def test_only_acks_of_all_wait_for_the_disk(fsync, acks, waits):
-    assert stack.waits_for_disk({"fsync": fsync, "acks": acks}) is waits
+    assert logs.waits_for_disk({"fsync": fsync, "acks": acks}) is waits
 
 
-@pytest.mark.parametrize("words", [("--set", "nothing=1"), ("--set", "size=x"), ("--vs", "nobody"), ("--seconds", "3")])
+def test_a_result_with_a_peer_tells_what_both_promise(only, capsys):
+    assert only(workload(lambda settings, engine="": {"a": 1.0}, size=1), "tried", "--runs", "1", "--vs", "other") == 0
+    said = capsys.readouterr().out
+    assert "promise   logqueue: durable" in said
+    assert "promise   other: what other promises" in said
+
+
+def test_every_peer_of_every_workload_has_a_promise():
+    for name in command.names():
+        for peer in getattr(command.load(name), "PEERS", ()):
+            assert promises.told(peer)[peer], (name, peer)
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (("--save",), "tried.txt"),
+        (("--save", "quick"), "quick.txt"),
+        (("--save", "--vs", "other"), "tried-vs-other.txt"),
+        (("--save", "quick", "--vs", "other"), "quick-vs-other.txt"),
+    ],
+)
+def test_a_result_is_saved_under_its_name(only, tmp_path, words, file):
+    only(workload(lambda settings, engine="": {"a": 1.0}, size=1), "tried", "--runs", "1", *words)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert "How fast is it?" in (tmp_path / file).read_text()
+
+
+def test_what_a_workload_says_of_a_wrong_setting_is_shown_without_a_traceback(only, capsys):
+    def run(settings):
+        raise report.InvalidSetting("a cell has two numbers")
+
+    with pytest.raises(SystemExit):
+        only(workload(run, cells="x"), "tried")
+    assert "a cell has two numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--set", "nothing=1"),
+        ("--set", "size=x"),
+        ("--vs", "nobody"),
+        ("--seconds", "3"),
+        ("--runs", "0"),
+        ("--save", "../up"),
+    ],
+)
 def test_what_a_workload_does_not_know_is_refused(only, capsys, words):
     with pytest.raises(SystemExit):
         only(workload(lambda settings: {}, size=1), "tried", *words)

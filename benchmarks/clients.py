@@ -1,0 +1,164 @@
+"""Real Kafka clients under load, as their users tune them for throughput: seconds to produce, seconds to consume."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka import Consumer, Producer
+from confluent_kafka import TopicPartition as Assigned
+
+LINGER_MS = 5
+BATCH_BYTES = 1_000_000
+FETCH_BYTES = 4 << 20
+CONSUMED_AT_ONCE = 10_000
+PENDING_BATCHES = 8
+"""Batches of aiokafka's producer that wait for their acks at a time, for each partition at most one."""
+TIMEOUT_SECONDS = 120
+GROUP = "bench"
+
+
+class Client(Protocol):
+    """One client library. Both raise RuntimeError if records are missing at the end."""
+
+    def produce(
+        self,
+        bootstrap: str,
+        topic: str,
+        values: Sequence[bytes],
+        *,
+        count: int,
+        partitions: int,
+        codec: str,
+        acks: int,
+    ) -> float:
+        """Send `count` records, the values in turn, over the partitions; until all are acknowledged."""
+        ...
+
+    def consume(self, bootstrap: str, topic: str, *, partitions: int, count: int) -> float:
+        """Read `count` records from the beginning."""
+        ...
+
+
+class Confluent:
+    """confluent-kafka (librdkafka)."""
+
+    def produce(
+        self,
+        bootstrap: str,
+        topic: str,
+        values: Sequence[bytes],
+        *,
+        count: int,
+        partitions: int,
+        codec: str,
+        acks: int,
+    ) -> float:
+        producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "acks": acks,
+                "compression.type": codec,
+                "linger.ms": LINGER_MS,
+                "batch.size": BATCH_BYTES,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 2_000_000,
+            }
+        )
+        producer.list_topics(topic, timeout=10)
+        began = time.perf_counter()
+        for number in range(count):
+            while True:
+                try:
+                    producer.produce(topic, values[number % len(values)], partition=number % partitions)
+                    break
+                except BufferError:
+                    producer.poll(0.01)
+        if left := producer.flush(TIMEOUT_SECONDS):
+            raise RuntimeError(f"{left} records were not acknowledged")
+        return time.perf_counter() - began
+
+    def consume(self, bootstrap: str, topic: str, *, partitions: int, count: int) -> float:
+        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "fetch.queue.backoff.ms": 1})
+        consumer.assign([Assigned(topic, partition, 0) for partition in range(partitions)])
+        seen = 0
+        began = time.perf_counter()
+        while seen < count:
+            messages = consumer.consume(min(CONSUMED_AT_ONCE, count - seen), timeout=10)  # waits for all of them
+            if not messages:
+                raise RuntimeError(f"only {seen} of {count} records came")
+            seen += len(messages)
+        took = time.perf_counter() - began
+        consumer.close()
+        return took
+
+
+class Aiokafka:
+    """aiokafka, in batches: `send` for each record would be its own limit."""
+
+    def produce(
+        self,
+        bootstrap: str,
+        topic: str,
+        values: Sequence[bytes],
+        *,
+        count: int,
+        partitions: int,
+        codec: str,
+        acks: int,
+    ) -> float:
+        return asyncio.run(_produce(bootstrap, topic, values, count, partitions, codec, acks))
+
+    def consume(self, bootstrap: str, topic: str, *, partitions: int, count: int) -> float:
+        return asyncio.run(_consume(bootstrap, topic, partitions, count))
+
+
+async def _produce(
+    bootstrap: str, topic: str, values: Sequence[bytes], count: int, partitions: int, codec: str, acks: int
+) -> float:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all" if acks == -1 else acks,
+        compression_type=None if codec == "none" else codec,
+        linger_ms=LINGER_MS,
+        max_batch_size=BATCH_BYTES,
+        max_request_size=2 * BATCH_BYTES,
+    ) as producer:
+        await producer.partitions_for(topic)
+        began = time.perf_counter()
+        waiting: list[asyncio.Future[object]] = []
+        number = filled = 0
+        while number < count:
+            batch = producer.create_batch()
+            while number < count:
+                value = values[number % len(values)]
+                if batch.append(key=None, value=value, timestamp=None) is None:
+                    break
+                number += 1
+            waiting.append(await producer.send_batch(batch, topic, partition=filled % partitions))
+            filled += 1
+            if len(waiting) >= PENDING_BATCHES:
+                await asyncio.gather(*waiting)
+                waiting.clear()
+        await asyncio.gather(*waiting)
+        return time.perf_counter() - began
+
+
+async def _consume(bootstrap: str, topic: str, partitions: int, count: int) -> float:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=FETCH_BYTES)
+    consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
+    async with consumer:
+        await consumer.seek_to_beginning()
+        seen = 0
+        began = time.perf_counter()
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while seen < count:
+                found = await consumer.getmany(timeout_ms=1_000, max_records=CONSUMED_AT_ONCE)
+                seen += sum(map(len, found.values()))
+        return time.perf_counter() - began
+
+
+CLIENTS: dict[str, Client] = {"confluent-kafka": Confluent(), "aiokafka": Aiokafka()}
