@@ -37,14 +37,16 @@ class Entry:
     """One transactional id: what is durable, and the state it is on the way to.
 
     `pending` is set from the moment a record is being written until it is settled, and from a durable Prepare until
-    its Complete. `waiting` holds who wants to be asked again then, in order of arrival.
+    its Complete. `tickets` are the records on their way: only those that add partitions to one transaction follow each
+    other unsettled. `waiting` holds who wants to be asked again then, in order of arrival.
     """
 
-    __slots__ = ("durable", "is_stuck", "pending", "waiting")
+    __slots__ = ("durable", "is_stuck", "pending", "tickets", "waiting")
 
     def __init__(self, durable: Transaction) -> None:
         self.durable = durable
         self.pending: TransactionState | None = None
+        self.tickets: deque[int] = deque()
         self.is_stuck = False  # markers could not be written and are tried again after a while
         self.waiting: deque[Callable[[Now], None]] = deque()
 
@@ -52,7 +54,7 @@ class Entry:
 class _Pending(NamedTuple):
     entry: Entry
     following: Transaction
-    then: Outcome
+    outcomes: list[Outcome]
 
 
 class Ledger:
@@ -80,10 +82,19 @@ class Ledger:
         """Write what the entry is to become; it holds, and `then` runs, when the shell reports."""
         ticket = next(self._tickets)
         entry.pending = following.state
-        self._appends[ticket] = _Pending(entry, following, then)
+        entry.tickets.append(ticket)
+        self._appends[ticket] = _Pending(entry, following, [then])
         self._effects.append(
             Append(ticket, self.partition_for(following.transactional_id), (self._record(following),), awaited=awaited)
         )
+
+    def ahead(self, entry: Entry) -> Transaction | None:
+        """What the entry is to become with the last record on its way; None if there is none."""
+        return self._appends[entry.tickets[-1]].following if entry.tickets else None
+
+    def join(self, entry: Entry, then: Outcome) -> None:
+        """Have `then` run too when the last record on its way is settled."""
+        self._appends[entry.tickets[-1]].outcomes.append(then)
 
     def _record(self, transaction: Transaction) -> LogRecord:
         return encode(transaction, transaction_version=self.transaction_version)
@@ -105,13 +116,16 @@ class Ledger:
 
     def settle(self, ticket: int, error: ErrorCode, now: Now) -> None:
         """The outcome of an append. An unknown ticket is a defect of the shell."""
-        entry, following, then = self._appends.pop(ticket)
-        entry.pending = None
+        entry, following, outcomes = self._appends.pop(ticket)
+        entry.tickets.remove(ticket)
+        if not entry.tickets:
+            entry.pending = None
         if error is ErrorCode.NONE:
             self.hold(following)
         elif entry.durable.is_new:
             del self.entries[following.transactional_id]  # its first record was never there, and so was the id
-        then(_APPEND_FAILURES.get(error, error), now)
+        for then in outcomes:
+            then(_APPEND_FAILURES.get(error, error), now)
         self.release(entry, now)
 
     def settle_markers(self, ticket: int, remaining: tuple[TopicPartition, ...], now: Now) -> None:

@@ -21,7 +21,7 @@ from logqueue.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnTransaction,
 )
 from logqueue.transaction.ending import Ending
-from logqueue.transaction.ledger import Entry, Ledger
+from logqueue.transaction.ledger import Entry, Ledger, Outcome
 from logqueue.transaction.records import TRANSACTION_STATE_TOPIC
 from logqueue.transaction.states import ONGOING, PREPARED
 from logqueue.transaction.transaction import EPOCH_BUMP_VERSION
@@ -82,13 +82,16 @@ class Partitions:
             then(ErrorCode.NONE)
             return
 
+        following = durable.with_partitions(partitions, client_version=client_version, now_ms=now.time_ms)
+        self._ledger.append(entry, following, self._added(then))
+
+    def _added(self, then: Callable[[ErrorCode], None]) -> Outcome:
         def settle(error: ErrorCode, later: Now) -> None:
             if error is ErrorCode.NONE:
                 self._ending.watch(later)
             then(error)
 
-        following = durable.with_partitions(partitions, client_version=client_version, now_ms=now.time_ms)
-        self._ledger.append(entry, following, settle)
+        return settle
 
     # Producers
 
@@ -102,8 +105,26 @@ class Partitions:
         token: object,
         now: Now,
     ) -> None:
-        """Add the partitions a TV2 producer writes to, behind whatever is being written of its id at the moment."""
+        """Add the partitions a TV2 producer writes to, behind whatever is being written of its id at the moment.
+
+        Behind a record that adds partitions to the same transaction the next one follows at once, so that one flush
+        serves both: whoever has everything at hand sends records and offsets at the same time.
+        """
         entry = self._ledger.entries.get(transactional_id)
+        ahead = self._ledger.ahead(entry) if entry is not None else None
+        if (
+            entry is not None
+            and ahead is not None
+            and (ahead.state, ahead.producer_id, ahead.epoch) == (ONGOING, producer_id, epoch)
+            and len(entry.tickets) < WAITING_MAX
+        ):
+            settle = self._added(partial(self._ledger.judge, token))
+            if ahead.partitions.issuperset(partitions):
+                self._ledger.join(entry, settle)
+            else:
+                following = ahead.with_partitions(partitions, client_version=EPOCH_BUMP_VERSION, now_ms=now.time_ms)
+                self._ledger.append(entry, following, settle)
+            return
         if entry is not None and entry.pending is not None and not entry.is_stuck and len(entry.waiting) < WAITING_MAX:
             entry.waiting.append(
                 lambda later: self.verify_or_add(

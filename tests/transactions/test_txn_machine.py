@@ -77,6 +77,36 @@ def test_produces_that_ask_meanwhile_wait_in_order_and_share_records_where_they_
     assert len(shell.log) == 4  # one record for the id, three for the partitions; the last question cost none
 
 
+def test_partitions_that_are_asked_for_at_one_time_share_a_flush(shell: Shell) -> None:
+    producer = shell.producer(shell.init())
+    shell.is_prompt = False
+    tokens = [shell.ask(producer, T0), shell.ask(producer, U0)]
+    assert len(shell.under_way) == 2, "the second does not wait for the first one's flush"
+    ended = shell.end(producer)
+    assert shell.error(ended) is ErrorCode.CONCURRENT_TRANSACTIONS
+    shell.step()
+    assert [shell.is_waiting(t) for t in tokens] == [False, True]
+    assert shell.error(shell.end(producer)) is ErrorCode.CONCURRENT_TRANSACTIONS
+    shell.settle_all()
+    assert {shell.error(t) for t in tokens} == {OK}
+    shell.is_prompt = True
+    shell.end(producer)
+    assert shell.markers.keys() == {T0, U0}
+
+
+def test_a_record_behind_one_that_failed_stands_for_itself(shell: Shell) -> None:
+    producer = shell.producer(shell.init())
+    shell.is_prompt = False
+    tokens = [shell.ask(producer, T0), shell.ask(producer, U0)]
+    failed = shell.under_way.popleft()
+    shell.perform(shell.coordinator.on_append_failed(failed.ticket, ErrorCode.NOT_ENOUGH_REPLICAS, now=shell.now))
+    shell.settle_all()
+    assert [shell.error(t) for t in tokens] == [ErrorCode.COORDINATOR_NOT_AVAILABLE, OK]
+    shell.is_prompt = True
+    shell.end(producer)
+    assert U0 in shell.markers
+
+
 def test_an_end_is_answered_after_its_markers(shell: Shell) -> None:
     producer = begun(shell, T0, U0)
     shell.is_prompt = False
