@@ -21,6 +21,7 @@ from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import InvalidSetting
+from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.schema_rules import job_subject
 from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
@@ -250,7 +251,7 @@ class Workbench:
 
     def make_consumer(self, **options: Any) -> AIOKafkaConsumer:
         """A consumer of the group that never commits by itself."""
-        return AIOKafkaConsumer(**self.consumer_options(), **options)
+        return lean(AIOKafkaConsumer(**self.consumer_options(), **options))
 
     async def stop(self) -> None:
         """Close the connections, each whatever becomes of the others."""

@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
 
 from logqueue.jobs.errors import BrokerUnreachable
+from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.settings import Settings
 
 MAX_BACKOFF_S = 2.0
@@ -111,13 +112,15 @@ def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
 
 def new_reader(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
     """A consumer without a group: partitions are assigned, positions are the caller's. Aborted records do not exist."""
-    return AIOKafkaConsumer(
-        **settings.connection(),
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level=isolation,
-        fetch_max_wait_ms=READ_WAIT_MS,
+    return lean(
+        AIOKafkaConsumer(
+            **settings.connection(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level=isolation,
+            fetch_max_wait_ms=READ_WAIT_MS,
+        )
     )
 
 

@@ -106,7 +106,7 @@ class Fold:
                 await self._learn_schemas()
             batch = self._reader.read(records)
             applied = self._apply(batch) if records else Applied(changes=(), has_new_definitions=False)
-            await self._measure()
+            self._measure()
             self._report(batch, applied)
 
     async def _learn_schemas(self) -> None:
@@ -132,8 +132,8 @@ class Fold:
         self._progress.is_caught_up = False
         self._must_discover.set()
 
-    async def _measure(self) -> None:
-        lag = await self._follower.lag()
+    def _measure(self) -> None:
+        lag = self._follower.lag()
         if lag is not None:
             self._progress.lag = lag
             self._progress.is_caught_up |= lag == 0 and not self._progress.is_log_in_doubt

@@ -17,7 +17,9 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.connection import new_admin, start_client, stop_client
+from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.settings import Settings
+from logqueue_consumers.fetch_state import fetch_state
 from logqueue_consumers.view.records import Record
 
 
@@ -35,7 +37,6 @@ class FollowLimits:
 # topic is asked on the same connection, hence after the fetch: a longer wait would hide new topics for longer.
 _FETCH_WAIT_MS: Final = 100
 _START: Final = 0
-_POSITION_SECONDS: Final = 0.2
 
 
 class Follower:
@@ -77,14 +78,16 @@ class Follower:
         await self._clients.aclose()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
-            fetch_max_bytes=self._limits.fetch_bytes,
-            max_partition_fetch_bytes=self._limits.partition_fetch_bytes,
+        return lean(
+            AIOKafkaConsumer(
+                **self._settings.connection(),
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                fetch_max_bytes=self._limits.fetch_bytes,
+                max_partition_fetch_bytes=self._limits.partition_fetch_bytes,
+            )
         )
 
     def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -132,21 +135,16 @@ class Follower:
         self._positions.update((at, records[-1].offset + 1) for at, records in batches)
         return batches
 
-    async def lag(self) -> int | None:
-        """Records in the topics behind what was handed out; None until every partition has told where it ends."""
+    def lag(self) -> int | None:
+        """Records in the topics behind what was handed out; None until every partition has told where it ends.
+
+        Nor is it known while a position is being looked up again, after records at a partition's start were deleted.
+        """
         lag = 0
         for partition in self._consumer.assignment():
-            # Behind the last stable offset lie open transactions: not readable yet, so nobody lags behind on them.
-            end = self._consumer.last_stable_offset(partition)
-            if end is None or end < 0:
-                end = self._consumer.highwater(partition)
-            if end is None:
+            position, end = fetch_state(self._consumer, partition)
+            if position is None or end is None:
                 return None
-            try:
-                async with asyncio.timeout(_POSITION_SECONDS):
-                    position = await self._consumer.position(partition)
-            except TimeoutError:
-                return None  # it is being looked up again, after records at its start were deleted
             lag += max(end - position, 0)
             at = TopicPartition(*partition)
             if position > max(self._positions.get(at, 0), self._passed.get(at, 0)):

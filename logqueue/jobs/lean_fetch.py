@@ -1,0 +1,169 @@
+"""Fetch requests and answers of aiokafka's consumers, packed and read a partition at a time.
+
+aiokafka's own codec goes field by field through Python: with thirty partitions that is most of what a fetch costs a
+consumer, and every fetch names all its partitions. Here a partition is one `struct`. Versions 9 to 11 alone, which
+differ in the end of a request and one field of an answer; where a broker has none of them, aiokafka's codec serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import ConnectionGroup
+from aiokafka.protocol.fetch import FetchRequest
+
+_FETCH: Final = 1
+_OLDEST, _WITH_RACK = 9, 11
+_CONSUMER: Final = -1  # in the place of a replica's id
+_NO_SESSION, _NO_EPOCH = 0, -1  # KIP-227: every fetch is a full one
+_UNKNOWN: Final = -1
+
+_HEADER = Struct(">hhih")  # api key, version, correlation id, length of the client id
+_REQUEST = Struct(">iiiibiii")  # replica, max wait, min bytes, max bytes, isolation, session id and epoch, topics
+_ASKED = Struct(">iiqqi")  # partition, leader epoch, offset, log start offset, max bytes
+_ANSWER = Struct(">iihii")  # correlation id, throttle time, error, session id, topics
+_GIVEN = Struct(">ihqqqi")  # partition, error, high watermark, last stable offset, log start offset, aborted
+_ABORTED = Struct(">qq")  # producer id, first offset
+_SHORT = Struct(">h")
+_INT = Struct(">i")
+_INTS = Struct(">ii")
+
+Send = Callable[..., Awaitable[Any]]
+
+
+class _Encoded(NamedTuple):
+    content: bytes
+
+    def encode(self) -> bytes:
+        return self.content
+
+
+class _CorrelationId(NamedTuple):
+    correlation_id: int
+
+
+class _Answer(NamedTuple):
+    API_VERSION: int
+    topics: list[tuple[str, list[tuple[Any, ...]]]]
+
+
+class _Prepared:
+    """A request in the version of its connection; its own response type, as it knows the version."""
+
+    __slots__ = ("RESPONSE_TYPE", "_request", "_version")
+
+    def __init__(self, request: FetchRequest, version: int) -> None:
+        self._request = request
+        self._version = version
+        self.RESPONSE_TYPE = self
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
+        request, client = self._request, client_id.encode()
+        parts = [
+            _HEADER.pack(_FETCH, self._version, correlation_id, len(client)),
+            client,
+            _REQUEST.pack(
+                _CONSUMER,
+                request._max_wait_ms,
+                request._min_bytes,
+                request._max_bytes,
+                request._isolation_level,
+                _NO_SESSION,
+                _NO_EPOCH,
+                len(request.topics),
+            ),
+        ]
+        pack = _ASKED.pack
+        for topic, partitions in request.topics:
+            parts += (_text(topic), _INT.pack(len(partitions)))
+            parts += [pack(number, _UNKNOWN, offset, _UNKNOWN, size) for number, offset, size in partitions]
+        parts.append(_INT.pack(0))  # topics that a session is to forget
+        if self._version >= _WITH_RACK:
+            parts.append(_text(request._rack_id))
+        return _Encoded(b"".join(parts))
+
+    def encode(self) -> bytes:
+        return b""  # the header's bytes are the whole request
+
+    def parse_response_header(self, frame: BytesIO) -> _CorrelationId:
+        return _CorrelationId(_INT.unpack_from(frame.getbuffer())[0])
+
+    def decode(self, frame: BytesIO) -> _Answer:
+        return read_answer(frame.getbuffer(), self._version)
+
+    def __repr__(self) -> str:
+        return f"Fetch_v{self._version}"
+
+
+def read_answer(frame: memoryview, version: int) -> _Answer:
+    """A Fetch response with its header, as aiokafka's fetcher reads it. Raises struct.error where it is cut short."""
+    *_, topic_count = _ANSWER.unpack_from(frame)
+    position = _ANSWER.size
+    topics = []
+    has_replica = version >= _WITH_RACK
+    given, given_size = _GIVEN.unpack_from, _GIVEN.size
+    for _ in range(topic_count):
+        (length,) = _SHORT.unpack_from(frame, position)
+        position += _SHORT.size
+        topic = str(frame[position : position + length], "utf-8")
+        position += length
+        (partition_count,) = _INT.unpack_from(frame, position)
+        position += _INT.size
+        partitions: list[tuple[Any, ...]] = []
+        for _ in range(partition_count):
+            *facts, aborted_count = given(frame, position)
+            position += given_size
+            aborted = None
+            if aborted_count >= 0:
+                end = position + aborted_count * _ABORTED.size
+                aborted = list(_ABORTED.iter_unpack(frame[position:end])) if aborted_count else []
+                position = end
+            if has_replica:
+                replica, size = _INTS.unpack_from(frame, position)
+                position += _INTS.size
+                facts += (aborted, replica)
+            else:
+                (size,) = _INT.unpack_from(frame, position)
+                position += _INT.size
+                facts.append(aborted)
+            end = position + max(size, 0)
+            partitions.append((*facts, bytes(frame[position:end])))
+            position = end
+        topics.append((topic, partitions))
+    return _Answer(version, topics)
+
+
+class LeanRequest:
+    """A fetch on its way to a connection whose versions are not known yet."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: FetchRequest) -> None:
+        self._request = request
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        lowest, highest = versions.get(_FETCH, (0, 0))
+        version = min(highest, _WITH_RACK)
+        if version < max(lowest, _OLDEST):
+            return self._request.prepare(versions)
+        return _Prepared(self._request, version)
+
+
+def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    """The consumer itself, whose fetches are encoded and decoded here from now on."""
+    send: Send = consumer._client.send
+
+    async def send_lean(node: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
+        return await send(node, LeanRequest(request) if type(request) is FetchRequest else request, group=group)
+
+    consumer._client.send = send_lean
+    return consumer
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _SHORT.pack(len(encoded)) + encoded
