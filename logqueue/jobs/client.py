@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -16,6 +15,7 @@ from logqueue.jobs.bulk import BulkSend
 from logqueue.jobs.connection import STOP_TIMEOUT_S, new_producer, start_client, stop_client
 from logqueue.jobs.errors import JobTooLarge, SendFailed
 from logqueue.jobs.handle import JobHandle, JobState
+from logqueue.jobs.open_batches import OpenBatches
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.schema_rules import job_subject
 from logqueue.jobs.schema_source import Registry, open_registry, register_declared
@@ -42,7 +42,7 @@ class JobClient:
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._topics: dict[str, int] = {}  # partitions of the topics known to exist
-        self._pending = asyncio.Semaphore(settings.max_pending_records)
+        self._batches = OpenBatches(timeout_s=settings.send_timeout_s, max_pending=settings.max_pending_records)
         self._stopping: set[asyncio.Task[None]] = set()
         self._registry: Registry | None = None
         self._registering = asyncio.Lock()
@@ -118,6 +118,7 @@ class JobClient:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_client(producer, timeout_s=self._patience_s)
+        await self._batches.close()
         if self._stopping:
             await asyncio.wait(self._stopping)
 
@@ -169,17 +170,7 @@ class JobClient:
     ) -> int:
         """The offset under which the log confirmed the record."""
         try:
-            async with asyncio.timeout(self.settings.send_timeout_s):
-                future = await self._enqueue(
-                    producer,
-                    topic,
-                    value=job.value,
-                    key=key,
-                    partition=partition,
-                    timestamp_ms=job.created_ms,
-                    headers=job.headers,
-                )
-                metadata = await asyncio.shield(future)
+            return await self._batches.put(producer, topic, partition, job, key)
         except TimeoutError:
             raise SendFailed(self.unconfirmed(f"Job {job.id}")) from None
         except MessageSizeTooLargeError as error:
@@ -188,24 +179,6 @@ class JobClient:
         except KafkaError as error:
             self.discard_producer(producer)
             raise SendFailed(f"Job {job.id} was not taken by {topic} at {self.settings.bootstrap}: {error!r}") from None
-        offset: int = metadata.offset
-        return offset
-
-    async def _enqueue(self, producer: AIOKafkaProducer, topic: str, **record: Any) -> asyncio.Future[Any]:
-        """Hand a record to the producer; one of `max_pending_records` is held until its fate is known."""
-        await self._pending.acquire()
-        try:
-            future: asyncio.Future[Any] = await producer.send(topic, **record)
-        except BaseException:
-            self._pending.release()
-            raise
-        future.add_done_callback(self._settled)
-        return future
-
-    def _settled(self, future: asyncio.Future[Any]) -> None:
-        self._pending.release()
-        if not future.cancelled():
-            future.exception()  # seen here, even if whoever waited for it has given up
 
     def unconfirmed(self, what: str) -> str:
         """The text for a send without an answer in time."""
