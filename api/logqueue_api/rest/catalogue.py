@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jsonschema_rs
 import msgspec
@@ -36,8 +36,18 @@ class PublishedJob(msgspec.Struct, frozen=True):
     limits: list[dict[str, Any]] = []
 
 
+class Route(NamedTuple):
+    """Where a job goes, and what decides about it: the queue's priority classes, over how many keys tenants spread."""
+
+    type: str
+    queue: str
+    priorities: Mapping[str, float]
+    default_priority: str
+    spread: int
+
+
 class Catalogue:
-    """All published definitions. Built anew when one changes; validators are compiled when first used."""
+    """All published definitions. Built anew when one changes; routes and validators are made when first used."""
 
     def __init__(self, values: Mapping[str, bytes]) -> None:
         self.jobs: list[PublishedJob] = []
@@ -51,9 +61,12 @@ class Catalogue:
             if job.is_default:
                 self.default_types.setdefault(job.queue, job.type)
         self._validators: dict[tuple[str, str], list[Any]] = {}
+        self._routes: dict[tuple[str | None, str | None], Route] = {}  # those that exist: bounded by the definitions
 
     def knows(self, *, type_: str | None, queue: str | None) -> bool:
         """Whether a worker has published what this job needs."""
+        if (type_, queue) in self._routes:
+            return True
         if type_ is None:
             return queue is None or queue in self.default_types
         return any(job.type == type_ and queue in (None, job.queue) for job in self.jobs)
@@ -79,12 +92,15 @@ class Catalogue:
             raise invalid(where + "queue", f"type {type_!r} runs from {', '.join(queues)}, not from {queue!r}")
         return type_, queue
 
-    def classes(self, *, type_: str, queue: str) -> tuple[dict[str, float], str, int]:
-        """The priority classes of a queue, the default one, and over how many keys its tenants are spread."""
-        for job in self.jobs:
-            if job.type == type_ and job.queue == queue:
-                return job.priorities, job.default_priority, job.spread
-        return {}, "normal", 1
+    def route(self, *, type_: str | None, queue: str | None, where: str = "") -> Route:
+        """Where a job goes of which type or queue is given; a Problem as `resolve` raises it."""
+        found = self._routes.get((type_, queue))
+        if found is None:
+            resolved = self.resolve(type_=type_, queue=queue, where=where)
+            job = next(job for job in self.jobs if (job.type, job.queue) == resolved)
+            found = Route(*resolved, job.priorities, job.default_priority, job.spread)
+            self._routes[type_, queue] = found
+        return found
 
     def group_of(self, type_: str | None, *, queue: str) -> str | None:
         """The one group that has published this type (or any of the queue, if None); None if several or none have."""

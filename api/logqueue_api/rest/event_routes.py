@@ -15,7 +15,6 @@ from starlette.responses import Response, StreamingResponse
 from logqueue_api.rest.openapi import problems
 from logqueue_api.rest.problems import not_found, unavailable
 from logqueue_api.rest.services import Services, ServicesOf
-from logqueue_api.rest.waiting import happens
 from logqueue_api.rest.wire import job_document, job_version
 
 router = APIRouter(tags=["events"])
@@ -69,7 +68,10 @@ async def _job_stream(services: Services, key: JobKey) -> AsyncIterator[bytes]:
                     yield _event("state", document, id_=version.strip('"'))
                     if job.outcome.state in TERMINAL_STATES:
                         return
-                if not await happens(changed, services.stopping, KEEP_ALIVE_SECONDS):
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await changed.wait()
+                except TimeoutError:
                     yield b": still here\n\n"
 
 

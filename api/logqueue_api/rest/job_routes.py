@@ -18,17 +18,20 @@ from logqueue_api.rest.models import BatchReceipt, BatchRequest, JobDocument, Jo
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import invalid, not_found
 from logqueue_api.rest.services import Services, ServicesOf
-from logqueue_api.rest.waiting import happens
 from logqueue_api.rest.wire import job_version, read_json, read_positions, read_time_ms
 
 router = APIRouter(tags=["jobs"])
+
+JOBS_PATH = "/v1/jobs"
+BATCH_PATH = "/v1/jobs:batch"
+JOB_PATH = "/v1/jobs/{job_id:path}"
 
 WAIT_TEXT = "Answer only when the job has ended, or after this long: seconds, or text like `20s`."
 POSITION_TEXT = "Answer only from a view that holds this record: `position` of a receipt. Several with commas."
 
 
 @router.post(
-    "/v1/jobs",
+    JOBS_PATH,
     status_code=202,
     responses=answers(Receipt, 400, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(JobRequest),
@@ -53,7 +56,7 @@ async def post_job(
 
 
 @router.post(
-    "/v1/jobs:batch",
+    BATCH_PATH,
     status_code=202,
     responses=answers(BatchReceipt, 400, 409, 413, 415, 503, status=202),
     openapi_extra=body_of(BatchRequest),
@@ -68,7 +71,7 @@ async def post_batch(request: Request, services: ServicesOf) -> Response:
 
 
 @router.get(
-    "/v1/jobs",
+    JOBS_PATH,
     responses=answers(JobPage, 400, 503),
     summary="List jobs, newest first",
 )
@@ -144,7 +147,7 @@ async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job 
                     job = services.view.job(key)
                     if (job is not None and job.outcome.state in TERMINAL_STATES) or services.stopping.is_set():
                         return job
-                    await happens(changed, services.stopping)
+                    await changed.wait()
         except TimeoutError:
             return services.view.job(key)
 
@@ -186,7 +189,7 @@ def _is_number(text: str) -> bool:
 # The id may hold slashes, so this path takes all that follows: the app adds it behind every longer one.
 late_router = APIRouter(tags=["jobs"])
 late_router.add_api_route(
-    "/v1/jobs/{job_id:path}",
+    JOB_PATH,
     get_job,
     methods=["GET"],
     responses={304: {"description": "Unchanged"}, **answers(JobDocument, 400, 404, 503)},

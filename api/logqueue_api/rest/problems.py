@@ -183,18 +183,22 @@ def render(problem: Problem, *, instance: str | None) -> Response:
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers)
 
 
+def response_to(error: Exception, request: Request, *, bootstrap: str) -> Response:
+    """The answer to a request that ended with this exception; one that is a bug of ours is logged."""
+    problem = as_problem(error, bootstrap=bootstrap)
+    if problem is None:
+        _log.error("a request failed", path=request.url.path, exc_info=error)
+        problem = Problem(500, "the API failed on this request; its log has the reason")
+    return render(problem, instance=request.url.path)
+
+
 def install(app: FastAPI, routes: Sequence[BaseRoute], *, bootstrap: str) -> None:
     """Make every error of the app a problem document, those of the framework included. `routes` are all there are."""
 
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            problem: Problem | None = _framework_problem(routes, request, error)
-        else:
-            problem = as_problem(error, bootstrap=bootstrap)
-        if problem is None:
-            _log.error("a request failed", path=request.url.path, exc_info=error)
-            problem = Problem(500, "the API failed on this request; its log has the reason")
-        return render(problem, instance=request.url.path)
+            return render(_framework_problem(routes, request, error), instance=request.url.path)
+        return response_to(error, request, bootstrap=bootstrap)
 
     kinds = (HTTPException, RequestValidationError, ValidationError, LogqueueError, ClientError, TimeoutError, OSError)
     for kind in (*kinds, Exception):

@@ -28,6 +28,7 @@ from logqueue.jobs.settings import Settings
 from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
+from logqueue_api.rest.direct import Direct
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
@@ -98,7 +99,7 @@ async def serve(
         services.options = options or ApiOptions()
         services.replays.api_url = _url(listening)
         config = uvicorn.Config(
-            Measured(build_app(services), services.metrics),
+            Measured(Direct(build_app(services), services), services.metrics),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -106,7 +107,7 @@ async def serve(
             timeout_graceful_shutdown=DRAIN_SECONDS,
             backlog=BACKLOG,
         )
-        server = _Server(config, stopping=services.stopping, on_ready=lambda: on_ready(_url(listening)))
+        server = _Server(config, on_stopping=services.stop, on_ready=lambda: on_ready(_url(listening)))
         await server.serve(sockets=[listening])
 
 
@@ -178,11 +179,13 @@ async def _cancel(task: asyncio.Task[NoReturn]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells when it is ready, and tells event streams when it is not any more."""
+    """uvicorn that tells when it is ready, and when it is not any more."""
 
-    def __init__(self, config: uvicorn.Config, *, stopping: asyncio.Event, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, on_stopping: Callable[[], None], on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._stopping = stopping
+        self._on_stopping = on_stopping
         self._on_ready = on_ready
 
     @contextmanager
@@ -204,7 +207,7 @@ class _Server(uvicorn.Server):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping.set()
+        self._on_stopping()
         await super().shutdown(sockets)
 
 

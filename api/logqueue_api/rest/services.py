@@ -61,6 +61,11 @@ class Services:
     # Requests that read a whole topic: two at a time, the others wait.
     scans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
+    def stop(self) -> None:
+        """The process is to end: streams and waits are over."""
+        self.stopping.set()
+        self.view.wake_all()
+
 
 async def services_of(request: Request) -> Services:
     """The services of the app that serves this request. Async, or each request would wait for a thread to answer it."""

@@ -122,18 +122,17 @@ class Submission:
     def _prepare(self, request: JobRequest, *, where: str) -> PreparedJob:
         catalogue = self._view.catalogue
         try:
-            type_, queue = catalogue.resolve(type_=request.type, queue=request.queue, where=where)
+            route = catalogue.route(type_=request.type, queue=request.queue, where=where)
         except Problem as problem:
             if self._view.is_caught_up:
                 raise
             raise unavailable(f"the view is not complete yet, so this may not be so: {problem.detail}") from None
-        catalogue.check(request.args, type_=type_, queue=queue, where=where)
+        catalogue.check(request.args, type_=route.type, queue=route.queue, where=where)
         now_ms = self._clock.time_ms()
-        classes, default_class, spread = catalogue.classes(type_=type_, queue=queue)
         try:
             return prepare_job(
-                type=type_,
-                queue=queue,
+                type=route.type,
+                queue=route.queue,
                 value=_encode(request.args, where),
                 source=SOURCE,
                 now_ms=now_ms,
@@ -143,8 +142,10 @@ class Submission:
                 expires_ms=_instant(
                     now_ms, request.expires_in, request.expires_at, (where + "expires_in", where + "expires_at")
                 ),
-                priority=check_class(request.priority, classes, default=default_class, queue=queue),
-                spread=spread,
+                priority=check_class(
+                    request.priority, route.priorities, default=route.default_priority, queue=route.queue
+                ),
+                spread=route.spread,
                 idempotency_key=request.idempotency_key,
             )
         except InvalidArguments as error:

@@ -82,8 +82,7 @@ class ViewAccess:
         if report.has_new_definitions:
             self._reload_definitions()
         if report.is_truncated:
-            for events in self._for_job.values():
-                _wake(events)
+            self.wake_all()
         elif self._for_job:
             for id_, shadow, _ in report.changes:
                 _wake(self._for_job.get(JobKey(id_, shadow), ()))
@@ -92,6 +91,11 @@ class ViewAccess:
                 listener.get_nowait()
                 report.is_truncated = True
             listener.put_nowait(report)
+
+    def wake_all(self) -> None:
+        """Have whoever watches a job look around: the process is to end."""
+        for events in self._for_job.values():
+            _wake(events)
 
     def job(self, key: JobKey) -> Job | None:
         """The job as the view has it now."""
@@ -116,7 +120,7 @@ class ViewAccess:
 
     @asynccontextmanager
     async def watching_job(self, key: JobKey) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever the job's outcome changes."""
+        """An event that is set whenever the job's outcome changes, and by `wake_all`."""
         with self._registered(self._for_job, [key]) as event:
             yield event
 
