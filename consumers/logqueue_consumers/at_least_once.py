@@ -1,6 +1,7 @@
 """Delivery at least once: every record is durable before its status is, and a status before its offset counts.
 
-What a crash leaves half written is written again: a follow-up job or retry record may then be there twice.
+What a crash leaves half written is finished by whoever takes over where a job's record had moved on already (see
+`moved_records`), and written again where it had not: a follow-up job may then be there twice.
 """
 
 from __future__ import annotations
@@ -44,24 +45,24 @@ class AtLeastOnce:
     async def _write_ahead(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Write what goes beside the statuses; returns the outcomes whose statuses may follow.
 
-        A status says that a job's record is finished, so where the job goes on must be durable before it is written.
+        A status says that a job's record is finished, so where the job goes on must be durable before it is written. A
+        record that moved on says as much to whoever takes over, so what else belongs to its outcome comes first.
         """
         beside = [outcome for outcome in outcomes if outcome.topic is not None or outcome.more]
         if not beside:
             return outcomes
-        records: list[Outgoing] = []
-        owners: list[Outcome] = []
-        for outcome in beside:
-            if outcome.topic is not None:
-                records.append(self._records.moved(outcome))
-                owners.append(outcome)
-            if outcome.more:
-                records.extend(outcome.more)
-                owners.extend([outcome] * len(outcome.more))
-        placed = await self._partitions.place(records)
-        refused = complain(placed, await self._producer.send(placed))
-        unwritten = {owners[place] for place in refused}
+        moving = [outcome for outcome in beside if outcome.topic is not None]
+        first = [(outcome, record) for outcome in moving for record in outcome.more]
+        unwritten = await self._write(first) if first else set()
+        then = [(outcome, record) for outcome in beside if outcome.topic is None for record in outcome.more]
+        then += [(outcome, self._records.moved_ahead(outcome)) for outcome in moving if outcome not in unwritten]
+        unwritten |= await self._write(then) if then else set()
         return [outcome for outcome in outcomes if outcome not in unwritten] if unwritten else outcomes
+
+    async def _write(self, owned: Sequence[tuple[Outcome, Outgoing]]) -> set[Outcome]:
+        """Write records of outcomes; returns those of which the log refuses one."""
+        placed = await self._partitions.place([record for _, record in owned])
+        return {owned[place][0] for place in complain(placed, await self._producer.send(placed))}
 
 
 def complain(records: Sequence[Outgoing], refusals: Sequence[Refusal]) -> set[int]:

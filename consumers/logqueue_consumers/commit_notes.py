@@ -1,10 +1,11 @@
 """What a commit's metadata says behind the offset map: a bookmark, jobs that may end their process, retries. No IO.
 
-    <offset map, may be empty>[;b1<base64>][;x1<number>.<id>][;n1<base64>][;r1<base64>][;h1]
+    <offset map, may be empty>[;b1<base64>][;t1<base64>][;x1<number>.<id>][;n1<base64>][;r1<base64>][;h1]
 
     | section | content                                                                                            |
     |---------|----------------------------------------------------------------------------------------------------|
     | b1      | the bookmark: varints, the position in status partition 0, 1, 2, ... (empty where it got too long)  |
+    | t1      | a varint (ms since the epoch): every outcome from before that time is covered                       |
     | x1      | the owner writes in transactions: a number that no other of its commits has (hexadecimal), and its  |
     |         | transactional id                                                                                    |
     | n1      | jobs by name: pairs of varints, how far the offset is above the one before (the first: above the     |
@@ -17,7 +18,9 @@
 A job that failed and waits for a short retry keeps its record, which knows nothing of that: `r1` does.
 Outcomes are written first and committed later, so a killed worker leaves outcomes that its last commit does not know.
 Each commit therefore notes, per partition of the status topic, the offset below which every outcome of this worker is
-covered. Whoever takes over reads the statuses from there on, and finished work does not run again. A worker that gave
+covered. Whoever takes over reads the statuses from there on, and finished work does not run again. A record that moves
+on (to be retried, ...) is durable before its status is; to find those without one, a commit also notes the time of the
+oldest outcome that it does not cover, and moved records are read from that time on. A worker that gave
 its partitions up in good order leaves no bookmark, or says so (`h1`): a bookmark alone means that the worker is gone
 without a word. What follows from that is in `crash_watch`.
 
@@ -38,6 +41,7 @@ from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, read_varints, wr
 
 SEPARATOR = ";"
 BOOKMARK = "b1"
+SINCE = "t1"
 NAMES = "n1"
 OWNER = "x1"
 RETRIES = "r1"
@@ -96,6 +100,8 @@ class CommitNotes:
     retried: tuple[Retried, ...] = ()
     owner: str | None = None
     """The transactional id of the worker that wrote this, if it writes in transactions."""
+    since_ms: int | None = None
+    """Outcomes from before this time are covered; None where the owner writes in transactions."""
 
     @property
     def has_crashed(self) -> bool:
@@ -108,12 +114,13 @@ def write_notes(
     *,
     base: int,
     bookmark: Sequence[int] | None = None,
+    since_ms: int | None = None,
     owner: str | None = None,
     named: Iterable[Named] = (),
     retried: Iterable[Retried] = (),
     is_handover: bool = False,
 ) -> str:
-    """The metadata of a commit at offset `base`; `bookmark` and `owner` are None when nothing is open any more.
+    """The metadata of a commit at offset `base`; what tells of the owner is None when nothing is open any more.
 
     `owner` is a number and the transactional id with a point between them. Retries for which there is no room (never,
     while the map keeps to its bounds) are left out: they would run early after a crash.
@@ -122,6 +129,8 @@ def write_notes(
     if bookmark is not None:
         packed = _pack(bookmark)
         text += SEPARATOR + BOOKMARK + (packed if len(packed) <= MAX_BOOKMARK_CHARS else "")
+    if since_ms is not None:
+        text += SEPARATOR + SINCE + _pack((since_ms,))
     if owner is not None:
         text += SEPARATOR + OWNER + owner
     numbers: list[int] = []
@@ -146,6 +155,7 @@ def read_notes(metadata: str, *, base: int) -> CommitNotes:
     retried: tuple[Retried, ...] = ()
     is_handover = False
     owner: str | None = None
+    since_ms: int | None = None
     for section in sections:
         if section.startswith(OWNER):
             owner = section[len(OWNER) :].partition(".")[2] or None
@@ -155,6 +165,8 @@ def read_notes(metadata: str, *, base: int) -> CommitNotes:
             continue
         if kind == BOOKMARK:
             bookmark = numbers
+        elif kind == SINCE:
+            since_ms = numbers[0] if numbers else None
         elif kind == NAMES:
             position = base
             for distance, fact in zip(numbers[::2], numbers[1::2], strict=False):
@@ -171,6 +183,7 @@ def read_notes(metadata: str, *, base: int) -> CommitNotes:
         retried=retried,
         is_handover=is_handover,
         owner=owner,
+        since_ms=since_ms,
     )
 
 

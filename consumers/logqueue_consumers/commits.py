@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+REFRESH_STATUSES = 50_000
+"""Statuses after which the commit of an idle partition is written again: who takes it over reads from its bookmark."""
+
 
 class Commits:
     """The commits of one group by one member."""
@@ -38,10 +41,13 @@ class Commits:
         timeout_s: float,
         lock: asyncio.Lock,
         status_ends: Callable[[], Sequence[int | None]],
+        unwritten_since_ms: Callable[[], int],
         transactions: ExactlyOnce | None,
         pass_markers: Callable[[Iterable[OwnedPartition]], None],
     ) -> None:
         """`lock` is held by whoever commits; `status_ends` are the ends of what this process has written.
+
+        Outcomes from before `unwritten_since_ms` are durable, if they do not wait for the end of a rebalance.
 
         `pass_markers` takes into the windows what was read and is no record, so that commits go past it.
         """
@@ -50,10 +56,13 @@ class Commits:
         self._timeout_s = timeout_s
         self._lock = lock
         self._status_ends = status_ends
+        self._unwritten_since_ms = unwritten_since_ms
         self._transactions = transactions
         self._pass_markers = pass_markers
         self.status_floor: list[int] = []
         """Where the status topic ended when the partitions were taken up."""
+        self._noted: dict[TopicPartition, int] = {}
+        """The sum of the bookmark in each partition's last commit."""
 
     async def read(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         """What the log has for these partitions, nothing of it undecided. Tries until the log answers."""
@@ -79,6 +88,8 @@ class Commits:
                 self._pass_markers(partitions.values())
             is_open = not is_last
             bookmark = self._bookmark() if is_open and self._transactions is None else None
+            since_ms = self._since_ms(partitions.values()) if bookmark is not None else None
+            progress = sum(bookmark or ())
             owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
             changes, metadata = {}, {}
             for tp, partition in partitions.items():
@@ -88,12 +99,14 @@ class Commits:
                 named = named_in(partition.watch, base=offset, is_last=is_handover)
                 retried = retried_in(partition, base=offset)
                 commit = offset, write_notes(map_text, base=offset, named=named, retried=retried)
-                if is_first or is_handover or commit != partition.committed:
+                is_stale = progress - self._noted.get(tp, progress) > REFRESH_STATUSES
+                if is_first or is_handover or is_stale or commit != partition.committed:
                     changes[tp] = commit
                     text = write_notes(
                         map_text,
                         base=offset,
                         bookmark=bookmark,
+                        since_ms=since_ms,
                         owner=owner,
                         named=named,
                         retried=retried,
@@ -109,6 +122,7 @@ class Commits:
                 return
             for tp, commit in changes.items():
                 partitions[tp].committed = commit
+                self._noted[tp] = progress
 
     def positions(
         self,
@@ -144,6 +158,11 @@ class Commits:
         """Per partition of the status topic: every outcome this worker wrote below it is in the maps."""
         ends = self._status_ends()
         return [max(floor, end or 0) for floor, end in zip(self.status_floor, ends, strict=False)]
+
+    def _since_ms(self, partitions: Iterable[OwnedPartition]) -> int:
+        """The time before which no outcome lies that the maps do not cover."""
+        held_us = (outcome.at_us for partition in partitions for outcome in partition.held)
+        return min(self._unwritten_since_ms(), min(held_us, default=2**63) // 1000)
 
 
 def _place(partition: OwnedPartition) -> TopicPartition:

@@ -15,7 +15,7 @@ back-pressure costs no second fetch. The consumer is polled the whole time, howe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -33,8 +33,10 @@ from logqueue_consumers.fetch_state import fetch_state
 from logqueue_consumers.heartbeats.pulse import Identity
 from logqueue_consumers.job_naming import JobNaming
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.moved_records import FoundMove, still_open
 from logqueue_consumers.offset_map import Run, decode, merge
 from logqueue_consumers.offset_reader import OffsetReader
+from logqueue_consumers.outgoing import Outgoing, Refusal
 from logqueue_consumers.partition import OwnedPartition, Standing
 from logqueue_consumers.partition_window import PartitionWindow
 from logqueue_consumers.retry_notes import taken_over
@@ -77,6 +79,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         on_ready: Callable[[], None],
         tail: StatusTail | None,
         status_ends: Callable[[], Sequence[int | None]],
+        unwritten_since_ms: Callable[[], int],
+        write: Callable[[list[Outgoing]], Awaitable[list[Refusal]]],
         transactions: ExactlyOnce | None = None,
     ) -> None:
         self._engine = engine
@@ -88,6 +92,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         self._hurry = hurry
         self._on_ready = on_ready
         self._tail = tail
+        self._write = write
         self._consumer: AIOKafkaConsumer | None = None
         self._partitions: dict[TopicPartition, OwnedPartition] = {}
         self._away: dict[TopicPartition, OwnedPartition] = {}
@@ -103,6 +108,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             # A commit between the plan and the end of a transaction would take back what that commits.
             lock=asyncio.Lock() if transactions is None else engine.outbox.lock,
             status_ends=status_ends,
+            unwritten_since_ms=unwritten_since_ms,
             transactions=transactions,
             pass_markers=self._pass_markers,
         )
@@ -163,16 +169,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             patience_s = 0.0 if self._hurry.is_set() else self._limits.isolated_grace_s
             is_idle = await self._engine.wait_idle(partitions.values(), patience_s + 1.0, asyncio.Event())
         await self._write_and_commit(partitions, is_idle=is_idle)
-        if self._loading is not None:
-            self._loading.cancel()
-        await self._close_consumer()
+        await self.close()
         for partition in [*partitions.values(), *self._away.values()]:
             self._engine.close(partition)
 
     async def close(self) -> None:
-        """Leave the group if an error kept `stop` from being called: others need not wait for the session to end."""
+        """Leave the group (also where an error kept `stop` from being called): others need not wait for the session."""
         if self._loading is not None:
             self._loading.cancel()
+            await asyncio.wait((self._loading,), timeout=STOP_TIMEOUT_S)  # it closes its connections
         await self._close_consumer()
 
     def stop_intake(self) -> None:
@@ -363,12 +368,11 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         committed = await self._commits.read(assigned)
         begins = await self._first_offsets(consumer, [tp for tp in assigned if committed[tp][0] < 0])
         notes = {tp: read_notes(committed[tp][1], base=committed[tp][0]) for tp in assigned}
-        written = Tail({}, {}, ())
-        if self._tail is not None:
-            marks = [note.bookmark for note in notes.values() if note.bookmark is not None]
-            if marks or self._transactions is None:
-                written = await self._tail.read(marks)
-                self._commits.status_floor = [*written.ends]
+        written = Tail({}, {}, (), ())
+        has_bookmark = any(note.bookmark is not None for note in notes.values())
+        if self._tail is not None and (has_bookmark or self._transactions is None):
+            written = await self._tail.read([*notes.values()])
+            self._commits.status_floor = [*written.ends]
         left = [tp for tp, note in notes.items() if note.has_crashed]
         if left:
             log.warning("partitions taken over from a worker that did not give them up", partitions=len(left))
@@ -384,6 +388,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             loaded[tp] = partition = self._take_up(tp, base, runs, is_committed=offset >= 0)
             partition.retried = taken_over(notes[tp].retried, written.retried.get(tp, ()), partition.window)
             self._watch(partition, notes[tp], end=ends.get(tp, base))
+        await self._finish_moves(still_open(written.moved, loaded), loaded)
         # From now on whoever takes over must read the statuses that this worker writes.
         await self._commit(loaded, is_first=True)
         # No await between the seeks and `_partitions`: a fetch that outlasts a rebalance would drop records in between.
@@ -394,6 +399,16 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in loaded.values():
             self._engine.open(partition)
             self._engine.release(partition)
+
+    async def _finish_moves(
+        self, moves: Sequence[FoundMove], partitions: Mapping[TopicPartition, OwnedPartition]
+    ) -> None:
+        """Write the statuses of records that moved on without one: they are finished."""
+        refused = {refusal.place for refusal in await self._write([move.status for move in moves])} if moves else ()
+        for place, move in enumerate(moves):
+            if place not in refused:
+                partitions[move.at].window.remember(move.offset)
+                partitions[move.at].retried.pop(move.offset, None)
 
     async def _first_offsets(
         self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]

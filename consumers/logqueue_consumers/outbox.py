@@ -83,6 +83,12 @@ class Outbox:
         """Outcomes not handed to the log yet."""
         return len(self._outcomes)
 
+    def oldest_us(self) -> int | None:
+        """The time of the oldest outcome that may not be durable yet; None if all are."""
+        if self._is_idle.is_set():
+            return None
+        return min((outcome.at_us for outcome in (*self._flushing, *self._outcomes)), default=None)
+
     def ended_jobs(self, partition: OwnedPartition) -> list[Job]:
         """Jobs of a partition whose end is not known to be durable yet."""
         outcomes = [*partition.held, *self._flushing, *self._outcomes]

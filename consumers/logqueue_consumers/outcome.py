@@ -24,6 +24,7 @@ from logqueue_schemas.job_status import RANKS, State
 from logqueue.jobs.errors import ErrorClass, UnknownJobType
 from logqueue.jobs.headers import (
     ATTEMPT,
+    MOVED_FROM,
     NOT_BEFORE,
     ORIGIN_GROUP,
     ORIGIN_OFFSET,
@@ -256,7 +257,7 @@ def moved_headers(
 ) -> list[tuple[str, bytes]]:
     """Headers of a record that only waits: attempt as it is, due time, and where the job began (set once)."""
     names = {name for name, _ in headers}
-    moved = [pair for pair in headers if pair[0] not in (ATTEMPT, NOT_BEFORE)]
+    moved = [pair for pair in headers if pair[0] not in (ATTEMPT, NOT_BEFORE, MOVED_FROM)]
     moved += [(ATTEMPT, b"%d" % attempt), (NOT_BEFORE, format_time(due_ms).encode())]
     if ORIGIN_TOPIC not in names:
         moved += [

@@ -195,6 +195,8 @@ class Replay:
             on_ready=lambda: None,
             tail=None,
             status_ends=lambda: (),
+            unwritten_since_ms=bench.unwritten_since_ms,
+            write=bench.write,
             ranges=self._ranges,
         )
 

@@ -9,6 +9,7 @@ from logqueue_schemas.job_status import RANKS, TERMINAL, JobStatus, State, Statu
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.notes import encode_details, with_header
 from logqueue_consumers.job import Job
+from logqueue_consumers.moved_records import moved_from
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.retry_notes import retried_of
@@ -58,6 +59,13 @@ class StatusRecords:
         headers = outcome.headers if job.details is None else with_header(outcome.headers, job.details)
         key = record.key if outcome.key is None else outcome.key
         return Outgoing(topic, partition, key, record.value, headers, outcome.at_us // 1000)
+
+    def moved_ahead(self, outcome: Outcome) -> Outgoing:
+        """As `moved`, of a record that is durable before its status is: it says by itself what became of the job."""
+        record = self.moved(outcome)
+        if outcome.is_silent:
+            return record
+        return record._replace(headers=[*record.headers, moved_from(outcome, group=self._group)])
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""

@@ -1,15 +1,21 @@
-"""Reads the end of the status topic for outcomes that no commit covers yet. Shell over a group-less reader.
+"""Reads the end of the status topic for outcomes that no commit covers yet. Shell over group-less readers.
 
 A status tells which record it finishes: a terminal one the job's first record, unless the header `job-record` names
 another (a record of a retry or parked topic, or one that moved on to such a topic). One that finishes none, since its
-job waits in memory for another attempt, names the record in `job-waits`.
+job waits in memory for another attempt, names the record in `job-waits`. What moved on without a status is found in the
+topics where it went (`moved_records`).
+
+A transaction of somebody else (a keeper, another app) that is open in the status topic hides what is written behind it
+from readers of committed records. It ends soon, by its writer, by whoever comes after that one, or by its timeout, and
+is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +24,8 @@ from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.commit_notes import Retried
+from logqueue_consumers.commit_notes import CommitNotes, Retried
+from logqueue_consumers.moved_records import FoundMove, MovedRecords
 
 log = structlog.get_logger(__name__)
 
@@ -27,64 +34,99 @@ RECORD_HEADER = "job-record"
 WAITS_HEADER = "job-waits"
 """`<topic>/<partition>` of the record whose job waits, and `/<number>` of what `Retried` says, in its order."""
 MAX_TAIL_RECORDS = 500_000
-"""Longest stretch of statuses that is read; beyond it jobs that finished last before a crash may run again."""
+"""Longest stretch of statuses, and of moved records, that is read: the newest ones."""
+SLACK_MS = 10_000
+"""Moved records are read from so long before the noted time: clocks are set, and a broker may stamp records itself."""
 READ_TIMEOUT_S = 20.0
+POLL_MS = 200
 
 
 class Tail(NamedTuple):
-    """What statuses say that no commit covers yet, by partition."""
+    """What the log has of outcomes that no commit covers yet, by partition."""
 
     finished: Mapping[TopicPartition, Sequence[int]]
     """Offsets of finished records."""
     retried: Mapping[TopicPartition, Sequence[Retried]]
     """Jobs that wait for another attempt, or did; the last word on each comes last."""
+    moved: Sequence[FoundMove]
+    """Records that were replaced; those that are not finished all the same lack their statuses."""
     ends: Sequence[int]
     """Where the partitions of the status topic end."""
+
+
+Stretches = Mapping[TopicPartition, tuple[int, int]]
+"""What is to be read of each partition: from an offset to another one."""
 
 
 class StatusTail:
     """The status topic as a worker that takes over partitions reads it."""
 
-    def __init__(self, settings: Settings, codec: StatusCodec, *, group: str, partitions: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        codec: StatusCodec,
+        *,
+        group: str,
+        partitions: int,
+        moved: MovedRecords,
+        moved_to: Iterable[TopicPartition],
+    ) -> None:
+        """`moved_to` are the partitions of the topics where the group's records move to."""
         self._settings = settings
         self._codec = codec
         self._group = group
         self._partitions = [TopicPartition(settings.topics.status, number) for number in range(partitions)]
+        self._moved = moved
+        self._moved_to = list(moved_to)
 
-    async def read(self, bookmarks: Iterable[Sequence[int]]) -> Tail:
-        """What was written from the earliest of the bookmarks on.
+    async def read(self, notes: Sequence[CommitNotes]) -> Tail:
+        """What was written from the earliest of the bookmarks on that these commits have.
 
         Raises aiokafka's errors, BrokerUnreachable or TimeoutError: callers try again.
         """
-        starts = [min(positions) for positions in zip(*bookmarks, strict=False)]
-        reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+        bookmarks = [note.bookmark for note in notes if note.bookmark is not None]
+        since_ms = min((note.since_ms for note in notes if note.since_ms is not None), default=None)
+        finished: dict[TopicPartition, list[int]] = defaultdict(list)
+        retried: dict[TopicPartition, list[Retried]] = defaultdict(list)
+        moved: list[FoundMove] = []
+        async with self._reader("read_uncommitted", [*self._partitions, *self._moved_to]) as reader:
+            ends = await reader.end_offsets(self._partitions)
+            if since_ms is not None:
+                # Uncommitted records do no harm here: only a record that stands in the log is sent on in a transaction.
+                stretches = await self._moved_since(reader, max(0, since_ms - SLACK_MS))
+                await _read_through(reader, stretches, lambda record: self._note_move(record, moved))
+        stretches = newest(self._statuses_since(bookmarks, ends)) if bookmarks else {}
+        if any(start < end for start, end in stretches.values()):
+            async with self._reader("read_committed", self._partitions) as reader:
+                await _read_through(reader, stretches, lambda record: self._note(record, finished, retried))
+        return Tail(finished, retried, moved, [ends[tp] for tp in self._partitions])
+
+    @asynccontextmanager
+    async def _reader(self, isolation: str, partitions: Sequence[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
+        reader = await start_client(lambda: new_reader(self._settings, isolation), self._settings)
         try:
-            reader.assign(self._partitions)
             async with asyncio.timeout(READ_TIMEOUT_S):
-                found = await reader.end_offsets(self._partitions)
-                ends = [found[tp] for tp in self._partitions]
-                return await self._read_on(reader, starts, ends)
+                # Without this aiokafka looks for the leaders of one topic after the other, with a pause before each.
+                await reader._client.set_topics({tp.topic for tp in partitions})
+                yield reader
         finally:
             await stop_client(reader, timeout_s=1.0)
 
-    async def _read_on(self, reader: AIOKafkaConsumer, starts: Sequence[int], ends: Sequence[int]) -> Tail:
-        finished: dict[TopicPartition, list[int]] = defaultdict(list)
-        retried: dict[TopicPartition, list[Retried]] = defaultdict(list)
-        left = {tp: end for tp, start, end in zip(self._partitions, starts, ends, strict=False) if start < end}
-        total = sum(end - start for start, end in zip(starts, ends, strict=False))
-        if total > MAX_TAIL_RECORDS:
-            log.warning("too many statuses since the last commit: jobs finished last may repeat", statuses=total)
-            return Tail(finished, retried, ends)
-        for tp in left:
-            reader.seek(tp, starts[tp.partition])
-        while left:
-            for records in (await reader.getmany(*left, timeout_ms=200)).values():
-                for record in records:
-                    self._note(record, finished, retried)
-            for tp in list(left):
-                if await reader.position(tp) >= left[tp]:
-                    del left[tp]
-        return Tail(finished, retried, ends)
+    def _statuses_since(self, bookmarks: Sequence[Sequence[int]], ends: Mapping[TopicPartition, int]) -> Stretches:
+        """From the earliest bookmark on; from the beginning where one got too long to be noted."""
+        count = len(self._partitions)
+        known = all(len(positions) >= count for positions in bookmarks)
+        starts = [min(positions) for positions in zip(*bookmarks, strict=False)] if known else [0] * count
+        return {tp: (start, ends[tp]) for tp, start in zip(self._partitions, starts, strict=False)}
+
+    async def _moved_since(self, reader: AIOKafkaConsumer, since_ms: int) -> Stretches:
+        begins = await reader.offsets_for_times(dict.fromkeys(self._moved_to, since_ms))
+        ends = await reader.end_offsets(self._moved_to)
+        return newest({tp: (begin.offset, ends[tp]) for tp, begin in begins.items() if begin is not None})
+
+    def _note_move(self, record: Any, moved: list[FoundMove]) -> None:
+        if (move := self._moved.read(record)) is not None:
+            moved.append(move)
 
     def _note(
         self,
@@ -112,6 +154,31 @@ class StatusTail:
                 return
         if status.is_terminal:
             finished[TopicPartition(status.topic, status.partition)].append(status.offset)
+
+
+async def _read_through(reader: AIOKafkaConsumer, stretches: Stretches, take: Callable[[Any], None]) -> None:
+    left = {tp: end for tp, (start, end) in stretches.items() if start < end}
+    if left:
+        reader.assign(list(left))
+    for tp in left:
+        reader.seek(tp, stretches[tp][0])
+    while left:
+        for records in (await reader.getmany(*left, timeout_ms=POLL_MS)).values():
+            for record in records:
+                take(record)
+        for tp in list(left):
+            if await reader.position(tp) >= left[tp]:
+                del left[tp]
+
+
+def newest(stretches: Stretches, *, limit: int = MAX_TAIL_RECORDS) -> Stretches:
+    """Of too long stretches the last parts: what no commit covers is what was written last."""
+    total = sum(max(0, end - start) for start, end in stretches.values())
+    if total <= limit:
+        return stretches
+    log.warning("much was written since the last commit: only the newest is read", records=total, limit=limit)
+    part = limit // len(stretches)
+    return {tp: (max(start, end - part), end) for tp, (start, end) in stretches.items()}
 
 
 def record_header(topic: str, partition: int, offset: int) -> tuple[str, bytes]:

@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from logqueue.clock import Clock, SystemClock
@@ -25,7 +25,7 @@ from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.schema_rules import job_subject
 from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
-from logqueue.jobs.topics import TopicSpec
+from logqueue.jobs.topics import TopicKind, TopicSpec
 from logqueue_consumers.at_least_once import AtLeastOnce
 from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.context_services import ServiceDesk
@@ -36,10 +36,11 @@ from logqueue_consumers.control_tail import ControlTail
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.job_reader import JobReader
 from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
+from logqueue_consumers.moved_records import MovedRecords
 from logqueue_consumers.offset_reader import OffsetReader
 from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, ShadowRules
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.outgoing import Outgoing, Refusal
 from logqueue_consumers.pending import Delivery
 from logqueue_consumers.status_records import StatusRecords
 from logqueue_consumers.status_tail import StatusTail
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CALM_GC_THRESHOLDS = (100_000, 50, 100)
+MOVED_TO = frozenset({TopicKind.RETRY, TopicKind.DLQ, TopicKind.PARKED, TopicKind.SCHEDULES})
 
 
 class Workbench:
@@ -116,7 +118,6 @@ class Workbench:
         await self._producer.send(list(announcements))
         status = self.settings.topics.status
         count = self.partitions.count(status)
-        self.tail = StatusTail(self.settings, codec, group=self.group, partitions=count)
         records = StatusRecords(
             codec,
             self.partitions,
@@ -125,10 +126,19 @@ class Workbench:
             status_topic=status,
             worker=self.name,
         )
+        reader = JobReader(self.app, self.group, avro=registry.decoder_of)
+        self.tail = StatusTail(
+            self.settings,
+            codec,
+            group=self.group,
+            partitions=count,
+            moved=MovedRecords(reader, records, self.settings.topics, group=self.group),
+            moved_to=self._moved_to(wanted),
+        )
         delivery = await self._open_delivery(records)
         linger_s = self.limits.busy_linger_s if self.transactions is None else self.limits.transaction_linger_s
         self.engine = JobEngine(
-            reader=JobReader(self.app, self.group, avro=registry.decoder_of),
+            reader=reader,
             rules=self._rules,
             limits=self.limits,
             clock=self.clock,
@@ -141,6 +151,12 @@ class Workbench:
         )
         await self._attend(self.engine)
         return self.engine
+
+    def _moved_to(self, specs: Iterable[TopicSpec]) -> list[TopicPartition]:
+        """Where records of this group move to."""
+        roles = {spec.name: self.settings.topics.role(spec.name) for spec in specs}
+        topics = [name for name, role in roles.items() if role is not None and role.kind in MOVED_TO]
+        return [TopicPartition(name, number) for name in topics for number in range(self.partitions.count(name))]
 
     async def _register_schemas(self, registry: Registry) -> None:
         """The schemas that jobs declare; SchemaRefused, RegistrationFailed for one that may not read all older jobs."""
@@ -199,9 +215,14 @@ class Workbench:
             else:
                 return
 
-    async def write(self, records: list[Outgoing]) -> None:
-        """Write records that belong to nothing else and wait until they are durable."""
-        await self._producer.send(records)
+    async def write(self, records: list[Outgoing]) -> list[Refusal]:
+        """Write records that belong to nothing else and wait until they are durable; returns those refused."""
+        return await self._producer.send(records)
+
+    def unwritten_since_ms(self) -> int:
+        """No outcome that is not durable yet is older, as far as the outbox has it."""
+        oldest_us = self.engine.outbox.oldest_us() if self.engine is not None else None
+        return self.clock.time_ms() if oldest_us is None else oldest_us // 1000
 
     def status_ends(self) -> list[int | None]:
         """Per partition of the status topic: below which offset everything this process wrote is acknowledged."""

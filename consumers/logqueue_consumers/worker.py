@@ -272,6 +272,8 @@ class Worker:
             on_ready=self._became_ready,
             tail=bench.tail,
             status_ends=bench.status_ends,
+            unwritten_since_ms=bench.unwritten_since_ms,
+            write=bench.write,
             transactions=bench.transactions,
         )
 

@@ -25,6 +25,7 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 | `job-first-failed-at` | RFC 3339; set by the first failure, then kept |
 | `job-details` | JSON object: progress, log lines, ... that later statuses tell again |
 | `job-origin-topic`, `-partition`, `-offset`, `-group` | where the job's first record is; set once, then kept |
+| `job-moved-from` | the record that this one replaces, and its job's state: for who takes over from a killed worker |
 """
 
 from __future__ import annotations
@@ -76,13 +77,14 @@ ORIGIN_TOPIC = "job-origin-topic"
 ORIGIN_PARTITION = "job-origin-partition"
 ORIGIN_OFFSET = "job-origin-offset"
 ORIGIN_GROUP = "job-origin-group"
+MOVED_FROM = "job-moved-from"
 
 OWN_HEADERS = frozenset(
     {CE_SPECVERSION, CE_ID, CE_TYPE, CE_SOURCE, CE_TIME, CONTENT_TYPE, ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY}
     | {IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, WORKFLOW_RESULTS}
     | {SCHEDULE, SCHEDULED_AT, HOLDS}
     | {ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS, FIRST_FAILED_AT, DETAILS}
-    | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP}
+    | {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_GROUP, MOVED_FROM}
 )
 _FAILURE_HEADERS = frozenset({ERROR_TYPE, ERROR_MESSAGE, ERROR_CLASS})
 
@@ -249,7 +251,7 @@ def failed_headers(
     Everything the record had is kept, foreign headers included. `attempt` is the attempt that the new record is for
     (the one that failed, on a dead letter). Origin and the time of the first failure are kept if they are there.
     """
-    replaced = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE}
+    replaced = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, MOVED_FROM}
     kept = [pair for pair in headers if pair[0] not in replaced]
     names = {name for name, _ in kept}
     kept += [
@@ -275,7 +277,7 @@ def failed_headers(
 
 def replayed_headers(headers: Headers, *, replay: int) -> list[tuple[str, bytes]]:
     """Headers of a dead letter that an operator sends round again: attempt 1, `job-replay` raised, origin kept."""
-    dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT, DETAILS}
+    dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT, DETAILS, MOVED_FROM}
     kept = [pair for pair in headers if pair[0] not in dropped]
     kept.append((REPLAY, b"%d" % replay))
     return kept

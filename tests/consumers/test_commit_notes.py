@@ -39,15 +39,17 @@ retries = st.lists(
 )
 
 
-@given(positions, names, retries, st.booleans(), st.integers(0, 2**40))
+@given(positions, names, retries, st.booleans(), st.integers(0, 2**40), st.none() | st.integers(0, 2**44))
 def test_everything_is_read_back(
-    marks: list[int], jobs: list[Named], tried: list[Retried], is_handover: bool, base: int
+    marks: list[int], jobs: list[Named], tried: list[Retried], is_handover: bool, base: int, since_ms: int | None
 ) -> None:
     jobs = [job._replace(offset=base + job.offset) for job in jobs]
     tried = [job._replace(offset=base + job.offset) for job in tried]
     map_text = encode(base, [Run(base + 3, base + 9)])
-    text = write_notes(map_text, base=base, bookmark=marks, named=jobs, retried=tried, is_handover=is_handover)
+    own = {"bookmark": marks, "since_ms": since_ms, "is_handover": is_handover}
+    text = write_notes(map_text, base=base, named=jobs, retried=tried, **own)  # type: ignore[arg-type]
     notes = read_notes(text, base=base)
+    assert notes.since_ms == since_ms
     assert decode(notes.map_text, base=base) == (Run(base + 3, base + 9),)
     assert notes.bookmark in (tuple(marks), ())
     assert (notes.named, notes.is_handover) == (tuple(sorted(jobs)), is_handover)
@@ -67,7 +69,7 @@ def test_as_many_retries_as_wait_in_memory_fit_beside_the_largest_map_that_intak
     named = [Named(100 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
     tried = [Retried(2_000 * n, 100, NOW_MS + 500 * n, NOW_MS + 500 * n - 10_000_000) for n in range(MAX_RETRIED)]
     for note in (
-        {"bookmark": [2**40] * 24},
+        {"bookmark": [2**40] * 24, "since_ms": NOW_MS},
         {"owner": f"{2**40:x}.{transactional_id_of('p' * 100, 'g' * 100, 'one')}"},
     ):
         text = write_notes(map_text, base=0, named=named, retried=tried, is_handover=True, **note)
@@ -84,7 +86,7 @@ def test_retries_for_which_there_is_no_room_are_left_out_and_nothing_else() -> N
 
 def test_what_is_named_and_marked_fits_beside_the_largest_map() -> None:
     jobs = [Named(2**24 * n, 100, Mark.ALONE) for n in range(MAX_NAMED)]
-    text = write_notes("", base=0, bookmark=[2**40] * 24, named=jobs, is_handover=True)
+    text = write_notes("", base=0, bookmark=[2**40] * 24, since_ms=NOW_MS, named=jobs, is_handover=True)
     assert len(text) <= METADATA_LIMIT_BYTES - MAP_LIMIT_BYTES
 
 
@@ -131,6 +133,7 @@ def test_positions_that_would_be_too_long_are_left_out_and_the_worker_is_still_t
 def test_damaged_sections_count_as_absent() -> None:
     assert read_notes("q1;b1%%%", base=0).bookmark is None
     assert read_notes("q1;b1gA==", base=0).bookmark is None
+    assert read_notes("q1;b1AQ==;t1", base=0).since_ms is None
     assert read_notes("q1;n1gA==;b1AQ==", base=0).bookmark == (1,)
 
 

@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.outgoing import Outgoing, Refusal
 from logqueue_consumers.partition import OwnedPartition
 
 from logqueue.jobs.topics import TopicNames
@@ -64,6 +65,10 @@ class IdleEngine:
         return True
 
 
+async def never_written(_: list[Outgoing]) -> list[Refusal]:
+    raise AssertionError("nothing has moved")
+
+
 def member_with(consumer: Joining) -> GroupMember:
     return GroupMember(
         IdleEngine(),  # type: ignore[arg-type]
@@ -77,6 +82,8 @@ def member_with(consumer: Joining) -> GroupMember:
         on_ready=lambda: pytest.fail("a member that stops is not ready"),
         tail=None,
         status_ends=list,
+        unwritten_since_ms=lambda: 0,
+        write=never_written,
     )
 
 
@@ -231,6 +238,8 @@ def taking_member(consumer: Assigned, engine: TakingEngine, on_ready: Callable[[
         on_ready=on_ready,
         tail=None,
         status_ends=list,
+        unwritten_since_ms=lambda: 0,
+        write=never_written,
     )
 
 

@@ -205,6 +205,49 @@ def test_more_records_of_an_outcome_are_durable_before_its_status() -> None:
     run(steps)
 
 
+def test_what_else_belongs_to_an_outcome_is_durable_before_its_record_moves_on() -> None:
+    async def steps(bench: Bench) -> None:
+        outcome = bench.dead(0)
+        outcome.add_records([Outgoing("jobs.flows", None, b"k", b"v")])
+        bench.outbox.add(outcome)
+        await bench.outbox.drain(1)
+        assert [[record.topic for record in records] for records in bench.log.sends] == [
+            ["jobs.flows"],
+            [NAMES.dlq("q", "g")],
+            [NAMES.status],
+        ]
+
+    run(steps)
+
+
+def test_a_job_of_which_a_further_record_is_refused_does_not_move_on() -> None:
+    async def steps(bench: Bench) -> None:
+        bench.log.refused_topics = {"jobs.flows"}
+        outcome = bench.dead(0)
+        outcome.add_records([Outgoing("jobs.flows", None, b"k", b"v")])
+        bench.outbox.add(outcome)
+        await bench.outbox.drain(1)
+        assert [record.topic for records in bench.log.sends for record in records] == ["jobs.flows"]
+        assert not bench.done
+
+    run(steps)
+
+
+def test_the_time_of_the_oldest_outcome_is_known_until_it_is_durable() -> None:
+    async def steps(bench: Bench) -> None:
+        assert bench.outbox.oldest_us() is None
+        bench.log.gate.clear()
+        bench.outbox.add(bench.succeeded(0))
+        assert bench.outbox.oldest_us() == 2_000_000
+        await bench.log.asked.wait()
+        assert bench.outbox.oldest_us() == 2_000_000
+        bench.log.gate.set()
+        await bench.outbox.drain(1)
+        assert bench.outbox.oldest_us() is None
+
+    run(steps)
+
+
 def test_when_one_of_the_further_records_is_refused_the_job_is_not_done() -> None:
     async def steps(bench: Bench) -> None:
         bench.log.refused_topics.add("jobs.next")

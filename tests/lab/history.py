@@ -78,8 +78,6 @@ class History:
         self.runs: list[Run] = []
         self.events = 0
         self.crashes: list[Crash] = []
-        self.doubled: set[str] = set()
-        """Ids of jobs whose retry record a crash has made two of, where records are written at least once."""
         self.rebalances: list[int] = []
         """When workers came or went in good order."""
 
@@ -96,11 +94,7 @@ class History:
             if job is None:
                 wrong.append(f"job {sent.number}: lost, it is not on the log")
                 continue
-            mine = [*_times(sent)]
-            if sent.id not in self.doubled:
-                mine += [*self._ends(sent, job), *_attempts(sent, job), *self._runs(sent)]
-            elif not any(status.is_terminal for status in job.history):
-                mine.append("did not end")
+            mine = [*_times(sent), *self._ends(sent, job), *_attempts(sent, job), *self._runs(sent)]
             wrong += [f"job {sent.number}: {each}" for each in mine]
         return [*wrong, *self._order(), *self._uniqueness(found), *self._running_limits(), *self._rates()]
 
@@ -179,8 +173,6 @@ class History:
 
     def _has_left_order(self, sent: Sent, at: int) -> bool:
         """Whether it waited for long, or for any time when workers came and went: both lead through the log."""
-        if sent.id in self.doubled:
-            return True
         runs = [run for run in sent.runs if run.at < at]
         moves = [*self.rebalances, *(crash.at for crash in self.crashes if not crash.is_alone)]
         return any(run.how == "sleep" for run in runs) or any(runs[0].at < move < at for move in moves)
@@ -209,7 +201,7 @@ class History:
                     yield f"job {sent.number} is the duplicate of no job of its kind"
                 for other in jobs:
                     is_new = other is not sent and other.runs and sent.runs and sent.runs[0].at < other.runs[0].at
-                    if is_new and sent.id not in self.doubled and self._is_under_way(sent, other.runs[0].at):
+                    if is_new and self._is_under_way(sent, other.runs[0].at):
                         yield f"job {other.number} began while job {sent.number} was under way"
 
     def _running_limits(self) -> Iterable[str]:
@@ -279,10 +271,8 @@ def _is_written(run: Run, statuses: Sequence[JobState]) -> bool:
 
 def shown(history: History, found: Mapping[str, LabJob]) -> str:
     """The whole of it, for whoever has to find the reason."""
-    lines = [f"doubled {history.doubled}"] if history.doubled else []
-    lines.append(
-        f"crashes {[(crash.at, crash.is_alone) for crash in history.crashes]}, rebalances {history.rebalances}"
-    )
+    crashes = [(crash.at, crash.is_alone) for crash in history.crashes]
+    lines = [f"crashes {crashes}, rebalances {history.rebalances}"]
     for sent in history.sent.values():
         states = _states(found[sent.id].history) if sent.id in found else "not on the log"
         lines.append(f"{sent} {states}")

@@ -45,7 +45,7 @@ class Heirs:
         transaction_timeout_ms: int,
         is_static: bool,
         member_id: Callable[[], str | None],
-        take_off_list: Callable[[str], Awaitable[None]],
+        take_off_list: Callable[[str], Awaitable[object]],
     ) -> None:
         """`member_id` is this worker's in `group`; `take_off_list` removes a worker's heartbeat by its name.
 
