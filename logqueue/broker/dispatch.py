@@ -52,8 +52,7 @@ class Dispatcher:
 
     def serve(self, session: Session, frame: memoryview) -> None:
         """Serve one request. Raises KafkaError when the connection has to end."""
-        repeats = self._repeats
-        if repeats is not None and session.repeat_size and self.control is None and repeats.serve(session, frame):
+        if self._repeats is not None and self.control is None and self._repeats.serve(session, frame):
             return
         header, position = read_request_header(frame)
         key, version, correlation_id, _ = header

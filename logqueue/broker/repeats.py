@@ -13,6 +13,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from logqueue.broker.handlers.produce import ACKS_ALL, ATTRIBUTES, FIRST_WITH_TOPIC_IDS, failed
+from logqueue.broker.network.session import Place
 from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.errors import KafkaError
 from logqueue.protocol.api import ApiKey
@@ -43,12 +44,16 @@ _MARK = (-0x0123456789ABCDEF, -0x0FEDCBA987654321, -0x0F1E2D3C4B5A6978)
 class Repeat:
     """A request of one batch, without its correlation id and its batch."""
 
-    __slots__ = ("_around", "_pack", "_topic", "api", "header", "index", "is_acks_all", "partition")
+    __slots__ = ("_around", "_pack", "_topic", "_version", "api", "head", "index", "is_acks_all", "partition")
 
-    def __init__(self, header: RequestHeader, request: ProduceRequest, api: bytes, partition: Partition) -> None:
+    def __init__(
+        self, version: int, request: ProduceRequest, frame: memoryview, start: int, partition: Partition
+    ) -> None:
+        """`frame` is the request that is repeated, up to `start` where the length of its batch is told."""
         (data,) = request.topic_data
-        self.api = api  # key and version, as they are sent
-        self.header = header
+        self.head = Struct(f"4s4s{start - _CORRELATION_END}s")  # key and version, correlation id, what is looked up
+        self.api = frame[:4].tobytes()
+        self._version = version
         self.index = data.partition_data[0].index
         self.is_acks_all = request.acks == ACKS_ALL
         self.partition = partition
@@ -57,7 +62,7 @@ class Repeat:
             index=self.index, base_offset=_MARK[0], log_append_time_ms=_MARK[1], log_start_offset=_MARK[2]
         )
         # An answer as it is always written, taken apart at the numbers.
-        (answer,) = self.answer(0, mark)
+        (answer,) = self._write(0, mark)
         assert isinstance(answer, bytes), "no records in it"
         before, _, after = answer.partition(_NUMBERS.pack(*_MARK))
         self._around = (before[:4], before[_CORRELATION_END:], after)
@@ -68,13 +73,33 @@ class Repeat:
         size, before, after = self._around
         return self._pack(size, correlation, before, base_offset, append_time_ms, log_start_offset, after)
 
-    def answer(self, correlation_id: int, answer: PartitionProduceResponse) -> list[Segment]:
-        """Any answer."""
+    def failure(self, correlation: bytes, error: KafkaError, asked: Partition | None) -> list[Segment]:
+        """The answer for a batch that is not; see `failed`."""
+        return self._write(int.from_bytes(correlation, "big", signed=True), failed(self.index, error, asked))
+
+    def _write(self, correlation_id: int, answer: PartitionProduceResponse) -> list[Segment]:
         name, topic_id = self._topic
         topic = TopicProduceResponse(name=name, topic_id=topic_id, partition_responses=[answer])
-        return write_response(
-            ApiKey.PRODUCE, self.header.api_version, correlation_id, ProduceResponse(responses=[topic])
-        )
+        return write_response(ApiKey.PRODUCE, self._version, correlation_id, ProduceResponse(responses=[topic]))
+
+
+class AwaitedAnswer(Place):
+    """The place of an answer that is true once its batch is on the disk."""
+
+    __slots__ = ("_answer", "_correlation", "_repeat")
+
+    def __init__(self, session: Session, repeat: Repeat, correlation: bytes, answer: bytes) -> None:
+        super().__init__(session)
+        self._repeat = repeat
+        self._correlation = correlation
+        self._answer = answer
+
+    def settle(self, problem: KafkaError | None) -> None:
+        """The disk has it, or the reason why that cannot be promised."""
+        if problem is None:
+            self.fill([self._answer])
+        else:
+            self.fill(self._repeat.failure(self._correlation, problem, None))
 
 
 class Repeats:
@@ -96,15 +121,15 @@ class Repeats:
             return
         start = len(frame) - len(_TAIL) - len(records) - len(uvarint(len(records) + 1))
         body = frame[_CORRELATION_END:start].tobytes()
-        known = self._known.get(body)
-        if known is None or known.api != frame[:4]:
+        repeat = self._known.get(body)
+        if repeat is None or repeat.api != frame[:4]:
             partition = self._partition(header, request)
             if partition is None:
                 return
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
-            self._known[body] = Repeat(header, request, frame[:4].tobytes(), partition)
-        session.repeat_size = start
+            repeat = self._known[body] = Repeat(header.api_version, request, frame, start, partition)
+        session.repeat_head = repeat.head
 
     def _partition(self, header: RequestHeader, request: ProduceRequest) -> Partition | None:
         topics = self._broker.topics
@@ -122,9 +147,12 @@ class Repeats:
     def serve(self, session: Session, frame: memoryview) -> bool:
         """Serve a request like the one it repeats; False: it has to be decoded, and nothing has happened."""
         # The hottest path of the broker: a microsecond here is a tenth of a request.
-        start = session.repeat_size
-        repeat = self._known.get(frame[_CORRELATION_END:start].tobytes())
-        if repeat is None or repeat.api != frame[:4] or len(frame) < start + _LONGEST_VARINT:
+        head = session.repeat_head
+        if head is None or len(frame) < (start := head.size) + _LONGEST_VARINT:
+            return False
+        api, correlation, body = head.unpack_from(frame)
+        repeat = self._known.get(body)
+        if repeat is None or repeat.api != api:
             return False
         broker = self._broker
         if broker.topics.version != self._topics_version:
@@ -136,38 +164,27 @@ class Repeats:
         records = frame[begin:end]
         if len(records) <= ATTRIBUTES or records[ATTRIBUTES] & TRANSACTIONAL or frame[end:] != _TAIL:
             return False
-        correlation = frame[4:_CORRELATION_END].tobytes()
         partition = repeat.partition
         try:
             base_offset, last_offset, append_time_ms, log_start_offset, _ = partition.log.append(
                 records, leader_epoch=LEADER_EPOCH, now_ms=broker.clock.time_ms()
             )
         except KafkaError as error:
-            self._fill(session, repeat, correlation, failed(repeat.index, error, partition))
+            _fill(session, repeat.failure(correlation, error, partition))
             return True
         answer = repeat.success(correlation, base_offset, append_time_ms, log_start_offset)
         durable = repeat.is_acks_all and broker.config.fsync_acks_all
         if broker.commit.settle(partition, base_offset, last_offset + 1, length - 1, durable):
-            self._answer_when_durable(session, repeat, correlation, answer)
+            awaited = AwaitedAnswer(session, repeat, correlation, answer)
+            session.enter(awaited)
+            broker.commit.on_durable(awaited.settle)
         elif not session.answer(answer):
-            session.open_slot(_header(repeat, correlation)).fill([answer])
+            _fill(session, [answer])
         return True
 
-    def _answer_when_durable(self, session: Session, repeat: Repeat, correlation: bytes, answer: bytes) -> None:
-        slot = session.open_slot(_header(repeat, correlation))
 
-        def settle(problem: KafkaError | None) -> None:
-            if problem is None:
-                slot.fill([answer])
-            else:
-                slot.fill(repeat.answer(slot.header.correlation_id, failed(repeat.index, problem, None)))
-
-        self._broker.commit.on_durable(settle)
-
-    def _fill(self, session: Session, repeat: Repeat, correlation: bytes, answer: PartitionProduceResponse) -> None:
-        header = _header(repeat, correlation)
-        session.open_slot(header).fill(repeat.answer(header.correlation_id, answer))
-
-
-def _header(repeat: Repeat, correlation: bytes) -> RequestHeader:
-    return repeat.header._replace(correlation_id=int.from_bytes(correlation, "big", signed=True))
+def _fill(session: Session, answer: list[Segment]) -> None:
+    """Put an answer behind those before it."""
+    place = Place(session)
+    session.enter(place)
+    place.fill(answer)

@@ -22,6 +22,7 @@ Source: Kafka documentation, "Record Batch" (KIP-98).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
@@ -115,6 +116,10 @@ class BatchHeader(NamedTuple):
         if self.base_sequence == NO_SEQUENCE:
             return NO_SEQUENCE
         return add_sequence(self.base_sequence, self.last_offset_delta)
+
+
+header_of = partial(tuple.__new__, BatchHeader)
+"""A BatchHeader from a tuple of all its fields: half of what `_make` costs, for every batch that is produced."""
 
 
 def add_sequence(sequence: int, increment: int) -> int:

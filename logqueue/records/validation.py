@@ -23,6 +23,7 @@ from logqueue.records.batch import (
     NO_TIMESTAMP,
     TRANSACTIONAL,
     BatchHeader,
+    header_of,
     patch_log_append_time,
 )
 from logqueue.records.builder import build_batch, read_records, unpack_records
@@ -95,7 +96,7 @@ def validate_produced(batch: memoryview, rules: BatchRules, *, now_ms: int) -> B
     size = len(batch)
     if size < HEADER_SIZE:
         _refuse_layout(batch)
-    header = BatchHeader._make(HEADER.unpack_from(batch))
+    header = header_of(HEADER.unpack_from(batch))
     (
         base_offset,
         length,

@@ -29,7 +29,7 @@ from logqueue.storage.partition_metadata import format_metadata
 from logqueue.storage.producer_snapshot import format_snapshot
 from logqueue.storage.producer_state import NO_OFFSET, ProducerState
 from logqueue.storage.recovery import LoadedLog
-from logqueue.storage.results import AppendResult, FetchSlice, Origin
+from logqueue.storage.results import AppendResult, FetchSlice, Origin, append_result
 from logqueue.storage.retired import RetiredSegments
 from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
@@ -149,7 +149,7 @@ class PartitionLog:
         """
         if self._health.failure is not None:
             self._health.check()
-        view = memoryview(batch)
+        view = batch if type(batch) is memoryview else memoryview(batch)
         rules = self._rules
         if origin is Origin.CLIENT:
             header = validate_produced(view, rules, now_ms=now_ms)
@@ -181,7 +181,8 @@ class PartitionLog:
             self._note_producer(header._replace(base_offset=base_offset), view, segment)
         end_offset = self.log_end_offset = last_offset + 1
         self._durability.end = (end_offset, segment, segment.size)
-        return AppendResult(base_offset, last_offset, now_ms if rules.log_append_time else -1, self.log_start_offset)
+        append_time_ms = now_ms if rules.log_append_time else -1
+        return append_result((base_offset, last_offset, append_time_ms, self.log_start_offset, False))
 
     def _undo(self, error: OSError) -> NoReturn:
         """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""

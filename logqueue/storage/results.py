@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from logqueue.storage.open_files import OpenFile
@@ -23,6 +24,10 @@ class AppendResult(NamedTuple):
     log_append_time_ms: int
     log_start_offset: int
     is_duplicate: bool = False
+
+
+append_result = partial(tuple.__new__, AppendResult)
+"""An AppendResult from a tuple of all its fields: a third of what calling the class costs, on the hottest path."""
 
 
 class FetchSlice(NamedTuple):

@@ -126,14 +126,15 @@ class Connection:
             if count < len(target):
                 break  # drained: asking again would only raise
             budget -= count
-        while session.has_output:  # sending may make room for requests that were held back
-            self.flush()
+        while output := session.take_output():  # sending may make room for requests that were held back
+            self._send(output)
 
     def flush(self) -> None:
         """Send the answers that are ready; what the socket does not take waits for `on_writable`."""
-        if self._fd < 0:
-            return
-        output = self.session.take_output()
+        if self._fd >= 0:
+            self._send(self.session.take_output())
+
+    def _send(self, output: list[Segment]) -> None:
         if self._backlog is not None:
             self._backlog.extend(output)
             self._queued_bytes += memory_of(output)

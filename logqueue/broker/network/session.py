@@ -79,22 +79,15 @@ class BufferPool:
             self._spare.append(buffer)
 
 
-class Slot:
-    """The place of one answer in its connection's order, with the header of its request."""
+class Place:
+    """The place of one answer in its connection's order."""
 
-    __slots__ = ("abandon", "amend", "header", "late", "segments", "session")
-    late: Late  # set where requests are measured, when the answer has to wait
+    __slots__ = ("abandon", "segments", "session")
 
-    def __init__(self, session: Session, header: RequestHeader) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.header = header
         self.segments: list[Segment] | None = None
         self.abandon: Callable[[], None] | None = None  # called if the connection ends before the answer
-        self.amend: Callable[[Any], Any] | None = None  # completes the response: what its sender may see, throttling
-
-    @property
-    def api_version(self) -> int:
-        return self.header.api_version
 
     def fill(self, segments: list[Segment]) -> None:
         """Put the encoded answer (size prefix included; empty: no answer) in its place. Late ones are dropped."""
@@ -102,6 +95,22 @@ class Slot:
         self.segments = segments
         self.abandon = None
         self.session.on_filled(self)
+
+
+class Slot(Place):
+    """The place of an answer with the header of its request: what a handler is given."""
+
+    __slots__ = ("amend", "header", "late")
+    late: Late  # set where requests are measured, when the answer has to wait
+
+    def __init__(self, session: Session, header: RequestHeader) -> None:
+        super().__init__(session)
+        self.header = header
+        self.amend: Callable[[Any], Any] | None = None  # completes the response: what its sender may see, throttling
+
+    @property
+    def api_version(self) -> int:
+        return self.header.api_version
 
 
 class Session:
@@ -117,10 +126,10 @@ class Session:
         "_on_output",
         "_output",
         "_output_bytes",
+        "_places",
         "_pool",
         "_scratch",
         "_serve",
-        "_slots",
         "_tail",
         "door",
         "is_authenticated",
@@ -130,7 +139,7 @@ class Session:
         "local_host",
         "peer",
         "principal",
-        "repeat_size",
+        "repeat_head",
     )
 
     def __init__(
@@ -164,14 +173,14 @@ class Session:
         self._frame_view = scratch
         self._filled = 0
         self._need = 0
-        self._slots: deque[Slot] = deque()
+        self._places: deque[Place] = deque()
         self._output: list[Segment] = []
         self._output_bytes = 0  # of them in memory
         self.is_full = False
         self.is_muted = False  # throttled: nothing is served until `unmute`
         self.is_closed = False
         self.door = door
-        self.repeat_size = 0  # how much of the last request its successor repeats; see `broker.repeats`
+        self.repeat_head: struct.Struct | None = None  # what the next request repeats of the last; `broker.repeats`
         self.principal = ANONYMOUS
         self.is_authenticated = True  # TLS and SASL shells set it to False until they know better
 
@@ -244,7 +253,7 @@ class Session:
                 break
             self._serve(self, data[position + 4 : stop])
             position = stop
-            if len(self._slots) >= self._max_queued_requests or self._output_bytes > limits.QUEUED_RESPONSE_BYTES:
+            if len(self._places) >= self._max_queued_requests or self._output_bytes > limits.QUEUED_RESPONSE_BYTES:
                 self.is_full = True
         if position < end:
             self._keep(data[position:])
@@ -278,7 +287,7 @@ class Session:
         assert buffer is not None
         self._drop_frame()
         self._serve(self, frame)
-        if len(self._slots) >= self._max_queued_requests:
+        if len(self._places) >= self._max_queued_requests:
             self.is_full = True
         self._pool.give_back(buffer)
 
@@ -298,22 +307,26 @@ class Session:
 
     @property
     def _has_room(self) -> bool:
-        return len(self._slots) <= self._max_queued_requests // 2 and not self._output
+        return len(self._places) <= self._max_queued_requests // 2 and not self._output
 
     @property
     def queued_requests(self) -> int:
         """Requests that were served but whose answers have not left the queue."""
-        return len(self._slots)
+        return len(self._places)
 
     def open_slot(self, header: RequestHeader) -> Slot:
         """Take the next place in the order of answers."""
         slot = Slot(self, header)
-        self._slots.append(slot)
+        self._places.append(slot)
         return slot
+
+    def enter(self, place: Place) -> None:
+        """The same for a place that was made for this session."""
+        self._places.append(place)
 
     def answer(self, answer: bytes) -> bool:
         """Have an answer leave at once; False if one before it has to be waited for (a slot keeps the order)."""
-        if self._slots or self.is_closed:
+        if self._places or self.is_closed:
             return False
         self._output.append(answer)
         self._output_bytes += len(answer)
@@ -321,16 +334,14 @@ class Session:
             self._on_output()
         return True
 
-    def on_filled(self, slot: Slot) -> None:
+    def on_filled(self, place: Place) -> None:
         """Move every answer whose turn has come to the output."""
-        slots = self._slots
-        if self.is_closed or not slots:
-            return
-        if slots[0] is not slot:
+        places = self._places
+        if self.is_closed or not places or places[0] is not place:
             return
         was_empty = not self._output
-        while slots and (segments := slots[0].segments) is not None:
-            slots.popleft()
+        while places and (segments := places[0].segments) is not None:
+            places.popleft()
             self._output += segments
             self._output_bytes += len(segments[0]) if len(segments) == 1 else memory_of(segments)
         if was_empty and self._output:
@@ -351,10 +362,10 @@ class Session:
         if self.is_closed:
             return
         self.is_closed = True
-        for slot in self._slots:
-            if slot.abandon is not None:
-                slot.abandon()
-        self._slots.clear()
+        for place in self._places:
+            if place.abandon is not None:
+                place.abandon()
+        self._places.clear()
         self._output.clear()
         self._tail = b""
         if self._frame is not None:

@@ -205,14 +205,12 @@ class TlsConnection(Connection):
             budget -= count
         if session.is_full:
             self._watch()
-        while session.has_output:
-            self.flush()
+        while output := session.take_output():
+            self._send(output)
 
-    def flush(self) -> None:
-        if self._fd < 0:
-            return
+    def _send(self, output: list[Segment]) -> None:
         queue = self._backlog if self._backlog is not None else deque()
-        queue.extend(self.session.take_output())
+        queue.extend(output)
         try:
             self._transmit(queue)
         except OSError as error:
