@@ -61,6 +61,10 @@ class Notes:
         """Jobs that began more than once."""
         return sum(count > 1 for count in self.begins.values())
 
+    def repeated_after_end(self, moment: float) -> int:
+        """Jobs that began more than once although they had ended before a moment (seconds since the epoch)."""
+        return sum(count > 1 and self.ends.get(number, moment) < moment for number, count in self.begins.items())
+
 
 def read_notes(path: Path) -> Notes:
     """Read the file; a line that is still being written is left out."""

@@ -14,6 +14,7 @@ from benchmarks.peers.driver import URL, AsyncSender, python_module, serve
 
 CONCURRENCY = "LOGQUEUE_BENCH_CONCURRENCY"
 RESULT_SECONDS = 30
+POLL_SECONDS = 0.002
 
 
 async def wait(_: Any, *, number: int, ms: int) -> int:
@@ -31,7 +32,15 @@ def main() -> None:
     async def send(number: int, ms: int) -> Callable[[], Awaitable[object]]:
         job = await queue.enqueue("wait", number=number, ms=ms)
         assert job is not None
-        return lambda: job.refresh(until_complete=RESULT_SECONDS)
+
+        async def result() -> None:
+            # Not by `until_complete`: that waits for a message, which may have come before it listens.
+            async with asyncio.timeout(RESULT_SECONDS):
+                while not job.completed:
+                    await asyncio.sleep(POLL_SECONDS)
+                    await job.refresh()
+
+        return result
 
     def worker(concurrency: int) -> tuple[list[str], str]:
         module = f"{__spec__.name}.settings"

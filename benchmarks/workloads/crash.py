@@ -1,7 +1,7 @@
 """After kill -9 of the only worker in the middle of 1,000 jobs of 20 ms, and the start of a new one: what is lost?
 
-Also how many ran twice, and how long after the kill the last one has ended. Settings are the defaults but for the
-concurrency. What a peer has not run again when the watch ends counts as missing.
+Also how many ran twice, of them how many that had ended before, and how long after the kill all have ended; where some
+never do, that is the length of the watch, and they count as missing. Settings are the defaults but for the concurrency.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
             finally:
                 worker.end()
         after = read_notes(notes)
+    missing = after.missing(jobs)
     return {
-        "missing at the end": after.missing(jobs),
+        "missing at the end": missing,
         "begun twice": after.repeated,
-        "s from the kill to the last end": max(after.ends.values()) - killed,
+        "begun twice, ended before the kill": after.repeated_after_end(killed),
+        "s from the kill until all have ended": watch if missing else max(after.ends.values()) - killed,
         "ended before the kill": ended,
     }

@@ -116,7 +116,7 @@ def _waiting(bootstrap: str) -> int:
 def _send(bootstrap: str, times_ms: list[int]) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "partitioner": "murmur2_random"})
     for number, due_ms in enumerate(times_ms):
-        headers = [("job-not-before", format_time(due_ms).encode())]
+        headers: list[tuple[str, str | bytes | None]] = [("job-not-before", format_time(due_ms).encode())]
         while True:
             try:
                 key = f"tenant-{number % TENANTS}"

@@ -1,4 +1,7 @@
-"""How long does the broker take to its ready line, after kill -9, with 1,000 partitions?"""
+"""How long does the broker take to its ready line, after kill -9, with 1,000 partitions, as the log grows?
+
+Each size is a data folder of its own, and is read from the disk where `cold`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,29 @@ import time
 from pathlib import Path
 
 from benchmarks import stack
-from benchmarks.report import Figures
+from benchmarks.report import Figures, Settings
 
-SETTINGS = {"partitions": 1000, "total_mib": 4096, "batch_kib": 16, "segment_mib": 64, "cold": 1, "tail_kib": 500}
+SETTINGS: Settings = {
+    "sizes_mib": "1024 4096",
+    "partitions": 1000,
+    "batch_kib": 16,
+    "segment_mib": 64,
+    "cold": 1,
+    "tail_kib": 500,
+}
 
 
-def run(settings: dict[str, int]) -> Figures:
+def run(settings: Settings) -> Figures:
+    """Every size."""
+    number = {name: int(value) for name, value in settings.items() if name != "sizes_mib"}
+    figures: dict[str, float] = {}
+    for size in str(settings["sizes_mib"]).split():
+        found = _measure({**number, "total_mib": int(size)})
+        figures |= {f"{size} MiB: {name}": figure for name, figure in found.items()}
+    return figures
+
+
+def _measure(settings: dict[str, int]) -> Figures:
     """Fill a data folder, leave it as a killed process does, and start on it; then once more after a clean stop."""
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder:
         _fill(Path(folder), settings)

@@ -24,6 +24,8 @@ def test_notes_tell_what_never_ended_and_what_began_twice(tmp_path):
     notes = work.read_notes(path)
     assert notes.missing(3) == 2  # the end of job 1 is still being written
     assert notes.repeated == 1
+    assert notes.repeated_after_end(2.5) == 1
+    assert notes.repeated_after_end(2.0) == 0
     assert notes.ends == {0: 2.0}
     assert notes.first_begins == {0: 1.0, 1: 1.5}
 
