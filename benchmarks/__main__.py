@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import pkgutil
 import re
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import NoReturn
@@ -36,15 +39,29 @@ def question(module: ModuleType) -> str:
 
 
 def measure(
-    module: ModuleType, settings: report.Settings, peer: str | None, count: int
+    module: ModuleType,
+    settings: report.Settings,
+    peer: str | None,
+    count: int,
+    *,
+    within_seconds: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[list[report.Figures], list[report.Figures]]:
-    """Run a workload and its peer in turns. Raises Missing where this machine lacks what it takes."""
+    """Run a workload and its peer in turns: `count` times, or fewer if a further turn would probably end too late.
+
+    Raises Missing where this machine lacks what it takes.
+    """
     runs, peer_runs = [], []
-    for number in range(count):
-        print(f"run {number + 1} of {count}", file=sys.stderr)
+    began = turn = clock()
+    longest = 0.0
+    while len(runs) < count:
+        print(f"run {len(runs) + 1} of {count}", file=sys.stderr)
         runs.append(module.run(settings))
         if peer is not None:
             peer_runs.append(module.run(settings, peer))
+        longest, turn = max(longest, clock() - turn), clock()
+        if turn - began + longest > within_seconds:
+            break
     return runs, peer_runs
 
 
@@ -57,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="the workload; none, or LIST, lists them")
     parser.add_argument("--vs", metavar="PEER", help="run a peer in turns with ours, and show the ratios")
     parser.add_argument("--runs", type=int, default=5, help="how often it runs (default 5)")
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="fewer runs if they would take longer",
+    )
     parser.add_argument("--seconds", type=int, help="how long it measures, for workloads that are bound by time")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -122,7 +146,7 @@ def main() -> int:
         _check(options)
         module = load(options.name)
         settings = _settings(module, options)
-        runs, peer_runs = measure(module, settings, options.vs, options.runs)
+        runs, peer_runs = measure(module, settings, options.vs, options.runs, within_seconds=options.within)
     except report.InvalidSetting as problem:
         parser.error(str(problem))
     except Missing as missing:

@@ -50,7 +50,8 @@ def read_ratios(text: str) -> list[Ratio]:
         values = [float(low), float(median), float(high)]
         if not MORE_IS_BETTER.search(figure):
             values = [math.inf if value == 0 else 1 / value for value in reversed(values)]
-        found.append(Ratio(figure, *values))
+        if not found or values != [found[-1].low, found[-1].median, found[-1].high]:  # else it says the same in MB
+            found.append(Ratio(figure, *values))
     return found
 
 

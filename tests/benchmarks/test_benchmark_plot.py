@@ -25,6 +25,11 @@ def test_turned_over_the_smallest_becomes_the_largest():
     assert (ratio.low, ratio.high) == (0.5, 2.0)
 
 
+def test_a_figure_that_says_the_same_in_another_unit_is_left_out():
+    (ratio,) = plot.read_ratios(saved([{"records/s": 20.0, "MB/s": 2.0}], [{"records/s": 10.0, "MB/s": 1.0}]))
+    assert ratio.figure == "records/s"
+
+
 def test_a_result_without_a_peer_cannot_be_drawn():
     with pytest.raises(ValueError, match="without a peer"):
         plot.read_ratios(report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}]))

@@ -78,6 +78,24 @@ def test_runs_of_a_peer_alternate_with_ours(only, capsys):
     assert {"commit", "load_before", "machine", "versions", "settings"} <= result.keys()
 
 
+def test_no_further_turn_begins_that_would_end_too_late():
+    now = [0.0]
+
+    def run(settings, engine="logqueue"):
+        now[0] += 10
+        return {"a": now[0]}
+
+    def turns(within_seconds: float) -> int:
+        now[0] = 0.0
+        runs, peer_runs = command.measure(
+            workload(run), {}, "other", 5, within_seconds=within_seconds, clock=lambda: now[0]
+        )
+        assert len(runs) == len(peer_runs)
+        return len(runs)
+
+    assert [turns(limit) for limit in (1, 39, 60, 1_000)] == [1, 1, 3, 5]
+
+
 def test_a_missing_peer_skips_the_workload_with_its_reason(only, capsys):
     def run(settings, engine="logqueue"):
         raise Missing("no compiler")
