@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 
 from logqueue.jobs.connection import new_reader, start_client, stop_client
@@ -92,9 +93,7 @@ class StatusTail:
         async with self._reader("read_uncommitted", [*self._partitions, *self._moved_to]) as reader:
             ends = await reader.end_offsets(self._partitions)
             if since_ms is not None:
-                # Uncommitted records do no harm here: only a record that stands in the log is sent on in a transaction.
-                stretches = await self._moved_since(reader, max(0, since_ms - SLACK_MS))
-                await _read_through(reader, stretches, lambda record: self._note_move(record, moved))
+                await self._read_moved(reader, max(0, since_ms - SLACK_MS), moved)
         stretches = newest(self._statuses_since(bookmarks, ends)) if bookmarks else {}
         if any(start < end for start, end in stretches.values()):
             async with self._reader("read_committed", self._partitions) as reader:
@@ -119,14 +118,22 @@ class StatusTail:
         starts = [min(positions) for positions in zip(*bookmarks, strict=False)] if known else [0] * count
         return {tp: (start, ends[tp]) for tp, start in zip(self._partitions, starts, strict=False)}
 
-    async def _moved_since(self, reader: AIOKafkaConsumer, since_ms: int) -> Stretches:
-        begins = await reader.offsets_for_times(dict.fromkeys(self._moved_to, since_ms))
-        ends = await reader.end_offsets(self._moved_to)
-        return newest({tp: (begin.offset, ends[tp]) for tp, begin in begins.items() if begin is not None})
+    async def _read_moved(self, reader: AIOKafkaConsumer, since_ms: int, moved: list[FoundMove]) -> None:
+        """Uncommitted records do no harm here: only a record that stands in the log is sent on in a transaction."""
 
-    def _note_move(self, record: Any, moved: list[FoundMove]) -> None:
-        if (move := self._moved.read(record)) is not None:
-            moved.append(move)
+        def take(record: Any) -> None:
+            if (move := self._moved.read(record)) is not None:
+                moved.append(move)
+
+        # A topic of dead letters may have been deleted.
+        there = [tp for tp in self._moved_to if tp.partition in (reader.partitions_for_topic(tp.topic) or ())]
+        try:
+            begins = await reader.offsets_for_times(dict.fromkeys(there, since_ms))
+            ends = await reader.end_offsets(there)
+            stretches = {tp: (begin.offset, ends[tp]) for tp, begin in begins.items() if begin is not None}
+            await _read_through(reader, newest(stretches), take)
+        except TopicAuthorizationFailedError as error:
+            log.warning("no right to read where records moved to: their jobs may run twice", topics=str(error))
 
     def _note(
         self,
