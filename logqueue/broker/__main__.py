@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from logqueue.broker.command import main
+from logqueue.broker import quick_start
 
 if __name__ == "__main__":
+    quick_start.begin()
+    from logqueue.broker.command import main
+
     sys.exit(main())

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from logqueue.broker.deadlines import Deadlines
@@ -133,7 +132,7 @@ class Broker:
         """Let settings that were changed take effect. Raises InvalidConfig; then nothing is different."""
         static = self.static  # before the configurations change that it may be made of
         config, log_defaults = effective(static, self.dynamic, self.node_id)
-        self.config = replace(config, data_dir=self.config.data_dir)
+        self.config = config.with_(data_dir=self.config.data_dir)
         self.log_defaults = log_defaults
         self._group_configs.clear()
         if self._network is not None:

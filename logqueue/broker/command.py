@@ -10,9 +10,10 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+from logqueue.broker import quick_start
 from logqueue.broker.broker import Broker
 from logqueue.broker.network.listener import format_address
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
@@ -44,21 +45,21 @@ EXIT_USAGE = 2
 log = logging.getLogger("logqueue.broker")
 
 _SETTINGS = {
-    "data_dir": "log.dir",
-    "kafka_port": "port",
+    "data-dir": "log.dir",
+    "kafka-port": "port",
     "host": "host.name",
-    "metrics_port": "logqueue.metrics.port",
-    "log_level": "logqueue.log.level",
-    "log_format": "logqueue.log.format",
+    "metrics-port": "logqueue.metrics.port",
+    "log-level": "logqueue.log.level",
+    "log-format": "logqueue.log.format",
 }
+_OPTIONS = ("config", "override", *_SETTINGS)
 
 
 class UsageError(LogqueueError):
     """The command line cannot be understood."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """What the command line and the config file say; `warnings` and `notes` are about names in them."""
 
     config: BrokerConfig
@@ -66,20 +67,6 @@ class Options:
     static: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Words:
-    """The command line as it was typed."""
-
-    config: str | None = None
-    data_dir: str | None = None
-    kafka_port: str | None = None
-    host: str | None = None
-    metrics_port: str | None = None
-    log_level: str | None = None
-    log_format: str | None = None
-    override: list[str] = field(default_factory=list)
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -94,19 +81,20 @@ def parse(arguments: Sequence[str]) -> Options:
     )
 
 
-def _given(words: _Words) -> Iterator[Given]:
+def _given(words: list[tuple[str, str]]) -> Iterator[Given]:
     """Every setting that was given, the ones that count most last."""
-    if words.config is not None:
-        yield from read_config(Path(words.config))
-    for override in words.override:
-        name, equals, value = override.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--override wants NAME=VALUE, not {override!r}")
-        yield Given(name=name.strip(), text=value, where=f"--override {name.strip()}", is_strict=True)
+    named = dict(words)  # of an option that is given twice the last counts
+    if "config" in named:
+        yield from read_config(Path(named["config"]))
+    for option, override in words:
+        if option == "override":
+            name, equals, value = override.partition("=")
+            if not equals or not name:
+                raise UsageError(f"--override wants NAME=VALUE, not {override!r}")
+            yield Given(name=name.strip(), text=value, where=f"--override {name.strip()}", is_strict=True)
     for option, name in _SETTINGS.items():
-        text = getattr(words, option)
-        if text is not None:
-            yield Given(name=name, text=text, where=f"--{option.replace('_', '-')}")
+        if option in named:
+            yield Given(name=name, text=named[option], where=f"--{option}")
 
 
 def read_config(path: Path) -> list[Given]:
@@ -122,22 +110,20 @@ def read_config(path: Path) -> list[Given]:
     return [Given(name=line.name, text=line.value, where=f"{path}:{line.number}") for line in lines]
 
 
-def _words(arguments: Sequence[str]) -> _Words:
-    words = _Words()
+def _words(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """The options and their values as they were typed."""
+    words = []
     rest = list(arguments)
     while rest:
         option, equals, value = rest.pop(0).partition("=")
-        name = option.removeprefix("--").replace("-", "_")
-        if not option.startswith("--") or name not in _Words.__slots__:
+        name = option.removeprefix("--")
+        if not option.startswith("--") or name not in _OPTIONS:
             raise UsageError(f"unknown option {option}")
         if not equals:
             if not rest:
                 raise UsageError(f"{option} wants a value")
             value = rest.pop(0)
-        if name == "override":
-            words.override.append(value)
-        else:
-            setattr(words, name, value)
+        words.append((name, value))
     return words
 
 
@@ -192,6 +178,7 @@ async def run(options: Options, *, announce: Callable[[str, int, str | None], No
         loop.add_signal_handler(number, stopping.set)
     broker = Broker(options.config, log_defaults=options.log_defaults, static=options.static)
     await broker.start()
+    quick_start.end()
     try:
         metrics = None
         if broker.metrics_port is not None:

@@ -5,7 +5,6 @@ Names of Kafka that mean nothing here are in `kafka_only`; defaults of topics (`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from logqueue.config.groups import GroupSettings
@@ -17,17 +16,15 @@ from logqueue.config.transactions import TransactionSettings
 from logqueue.config.upkeep import UpkeepSettings
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class NodeSettings(Properties):
     """The node itself, its folder and its topics."""
 
     data_dir: Path = setting(
-        None,
+        Path("logqueue-data"),
         "log.dir",
         ConfigType.STRING,
         "Folder that holds everything.",
         convert=Path,
-        lazy=lambda: Path("logqueue-data"),
     )
     node_id: int = setting(1, "node.id", ConfigType.INT, "Id of the only broker.", minimum=0)
     fsync_acks_all: bool = setting(
@@ -65,7 +62,6 @@ class NodeSettings(Properties):
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class BrokerConfig(
     NodeSettings, NetworkSettings, SecurityConfig, GroupSettings, TransactionSettings, UpkeepSettings, ProcessSettings
 ):

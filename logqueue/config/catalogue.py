@@ -7,7 +7,7 @@ A name is one of `BrokerConfig`, the broker-wide default of a topic setting (`lo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from logqueue.config.broker import BrokerConfig
 from logqueue.config.properties import ConfigType, InvalidConfig, Property, Scope, format_value
@@ -37,8 +37,7 @@ _UNIT_DEFAULTS = {
 ALIASES = {"broker.id": "node.id", "log.dirs": "log.dir"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
+class Definition(NamedTuple):
     """A broker setting and the text of its default (None: it has none of its own)."""
 
     property: Property
@@ -82,7 +81,7 @@ def _define() -> dict[str, Definition]:
     defaults = {prop.name: value for prop, value in LogConfig().items()}
     for synonym, name in topic_synonyms().items():
         default = None if synonym in UNITS else format_value(defaults[name])
-        prop = replace(topics[name], name=synonym, scope=Scope.CLUSTER, doc=f"Default of {name}. {topics[name].doc}")
+        prop = topics[name]._replace(name=synonym, scope=Scope.CLUSTER, doc=f"Default of {name}. {topics[name].doc}")
         found[synonym] = Definition(property=prop, default=default)
     for name, default in _UNIT_DEFAULTS.items():
         kind = ConfigType.LONG if name.endswith(".ms") else ConfigType.INT
@@ -93,7 +92,7 @@ def _define() -> dict[str, Definition]:
     for alias, name in ALIASES.items():
         known = found[name]
         doc = f"Another word for {name}. {known.property.doc}"
-        found[alias] = Definition(property=replace(known.property, name=alias, doc=doc), default=None)
+        found[alias] = Definition(property=known.property._replace(name=alias, doc=doc), default=None)
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from logqueue.config.broker import BrokerConfig
 from logqueue.config.properties import ConfigType, InvalidConfig, Properties, setting
@@ -11,7 +10,6 @@ from logqueue.config.properties import ConfigType, InvalidConfig, Properties, se
 _UNSERVED = "Kept for Kafka's tools, without effect: share and streams groups are not served."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupConfig(Properties):
     """Group-level settings; those of consumer groups default to the broker's."""
 

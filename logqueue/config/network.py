@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from logqueue.config.properties import INT_MAX, ConfigType, Properties, Scope, setting
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class NetworkSettings(Properties):
     """Where the broker listens and what one connection may take."""
 

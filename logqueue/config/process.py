@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from logqueue.config.properties import ConfigType, Properties, setting
 
 METRICS_OFF = -1
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ProcessSettings(Properties):
     """Log lines and metrics."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from logqueue.config.properties import INT_MAX, ConfigType, Properties, Scope, setting
 
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 STANDARD_AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class SecurityConfig(Properties):
     """The part of the broker's configuration that decides who gets in, what for, and how much."""
 

@@ -6,7 +6,7 @@ Later sources win: the file, then `--override`, then the options that have a nam
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from logqueue.config.broker import BrokerConfig
 from logqueue.config.catalogue import ALIASES, definition, definitions, resolve, topic_synonyms
@@ -17,8 +17,7 @@ _LIKELY = 0.75  # similarity above which a misspelt name is suggested
 _PER_LISTENER = "listener.name."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(NamedTuple):
     """One setting as it was given; `where` is for people: `server.properties:12` or `--override`.
 
     A file may be meant for other brokers too, so unknown names in it are passed over with a warning, as in Kafka; on
@@ -31,8 +30,7 @@ class Given:
     is_strict: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Startup:
+class Startup(NamedTuple):
     """What a broker starts with. `warnings` (misspelt names) and `notes` (names without effect) are for its log."""
 
     config: BrokerConfig

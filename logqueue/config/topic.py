@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from logqueue.config.properties import INT_MAX, LONG_MAX, ConfigType, InvalidConfig, Properties, setting
@@ -31,7 +30,6 @@ def _throttled(name: str, side: str) -> Any:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig(Properties):
     """Topic-level configuration (source: Kafka documentation, "Topic Configs"; defaults are Kafka's).
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from logqueue.config.properties import ConfigType, Properties, Scope, setting
 
 
-@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class UpkeepSettings(Properties):
     """What happens to logs in the background."""
 

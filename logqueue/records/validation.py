@@ -6,8 +6,7 @@ records of a topic that is not compacted are not decoded, so what lies inside a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NoReturn, Self
+from typing import NamedTuple, NoReturn, Self
 
 from logqueue.config import LONG_MAX, LogConfig
 from logqueue.records.batch import (
@@ -48,8 +47,7 @@ SMALLEST_LENGTH = 14  # of a message of Kafka 0.7: what says less of itself is n
 _ERRORS_IN_TEXT = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRules:
+class BatchRules(NamedTuple):
     """The part of a topic's configuration that decides what may be stored, worked out once."""
 
     max_message_bytes: int

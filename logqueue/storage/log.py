@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 from logqueue.config import LogConfig
@@ -28,13 +28,15 @@ from logqueue.storage.names import PARTITION_METADATA
 from logqueue.storage.partition_metadata import format_metadata
 from logqueue.storage.producer_snapshot import format_snapshot
 from logqueue.storage.producer_state import NO_OFFSET, ProducerState
-from logqueue.storage.recovery import LoadedLog
 from logqueue.storage.results import AppendResult, FetchSlice, Origin, append_result
 from logqueue.storage.retired import RetiredSegments
 from logqueue.storage.segment import Segment
 from logqueue.storage.segment_list import SegmentList, TimestampOffset
 from logqueue.storage.snapshots import Snapshots
 from logqueue.storage.txn_index import AbortedTransaction
+
+if TYPE_CHECKING:
+    from logqueue.storage.recovery import LoadedLog
 
 
 class PartitionLog:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from logqueue.clock import Clock
@@ -38,10 +38,12 @@ from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_f
 from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
-from logqueue.storage.recovery import Cut, LoadedLog, load_log
 from logqueue.storage.security_file import FILE_NAME as SECURITY
 from logqueue.storage.security_file import read_security, write_security
 from logqueue.storage.topics import Topic, read_topics, write_topics
+
+if TYPE_CHECKING:
+    from logqueue.storage.recovery import Cut, LoadedLog
 
 log = logging.getLogger("logqueue.storage")
 
@@ -167,6 +169,8 @@ class LogDirectory:
     def _recover(
         self, topic: Topic, partition: TopicPartition, points: dict[TopicPartition, int] | None, log_start_offset: int
     ) -> tuple[TopicPartition, LoadedLog | None]:
+        from logqueue.storage.recovery import load_log  # a new folder does without
+
         folder = self.folder / str(partition)
         self._check_owner(topic, folder)
         loaded = load_log(
@@ -277,7 +281,7 @@ class LogDirectory:
         self._environment.health.check()
         before = self.topic(name)
         self._check_partitions(total, more_than=before.partitions)
-        topic = replace(before, partitions=total)
+        topic = before._replace(partitions=total)
         self._store_topics({**self.topics, name: topic})
         for partition in self._partitions(topic)[before.partitions :]:
             self._add_log(topic, partition)
@@ -288,7 +292,7 @@ class LogDirectory:
         self._environment.health.check()
         before = self.topic(name)
         config = LogConfig.from_properties(properties, base=self._defaults)
-        topic = replace(before, properties=dict(properties), config=config)
+        topic = before._replace(properties=dict(properties), config=config)
         self._store_topics({**self.topics, name: topic})
         for partition in self._partitions(topic):
             self.logs[partition].configure(config)
@@ -298,7 +302,7 @@ class LogDirectory:
         """Use another configuration for what topics do not set themselves; their logs follow at once."""
         self._defaults = defaults
         for before in list(self.topics.values()):
-            topic = replace(before, config=LogConfig.from_properties(before.properties, base=defaults))
+            topic = before._replace(config=LogConfig.from_properties(before.properties, base=defaults))
             self.topics[before.name] = topic
             for partition in self._partitions(topic):
                 self.logs[partition].configure(topic.config)
@@ -311,7 +315,7 @@ class LogDirectory:
         self._environment.health.check()
         topic = self.topic(name)
         reason = UnknownTopic(f"Topic '{name}' was deleted.")
-        self._store_topics({**self.topics, name: replace(topic, is_deleting=True)})
+        self._store_topics({**self.topics, name: topic._replace(is_deleting=True)})
         for partition in self._partitions(topic):
             self.logs.pop(partition).abandon(reason)
         try:

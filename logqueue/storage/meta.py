@@ -9,8 +9,8 @@ logqueue.format=1         ours: of everything in the folder that is not Kafka's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from logqueue.storage.errors import DataFolderError
@@ -22,8 +22,7 @@ KAFKA_VERSION = 1
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meta:
+class Meta(NamedTuple):
     """The identity of a data folder."""
 
     node_id: int

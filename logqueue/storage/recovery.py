@@ -8,8 +8,8 @@ consumer and then vanish with the power.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from logqueue.config import LogConfig
 from logqueue.storage import offset_index, time_index
@@ -35,8 +35,7 @@ from logqueue.storage.scan import Scan
 from logqueue.storage.segment import Segment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class Cut(NamedTuple):
     """A log that was cut on recovery: where, how many bytes went, and what was wrong there."""
 
     file: Path
@@ -54,8 +53,7 @@ class Cut:
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class LoadedLog:
+class LoadedLog(NamedTuple):
     """What was found on disk, ready to be served."""
 
     segments: list[Segment]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from logqueue.config import InvalidConfig, LogConfig
@@ -24,14 +24,13 @@ FILE_NAME = "logqueue-topics.json"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topic:
+class Topic(NamedTuple):
     """A topic: `properties` are only what was set on it, `config` is that over the broker's defaults."""
 
     name: str
     topic_id: UUID
     partitions: int
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str]
     config: LogConfig
     is_deleting: bool = False
 

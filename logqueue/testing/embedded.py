@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import threading
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -100,7 +99,7 @@ class EmbeddedBroker:
         if self._thread is not None:
             return self
         started: Future[list[Door]] = Future()
-        config = replace(self._config, data_dir=self.data_dir)
+        config = self._config.with_(data_dir=self.data_dir)
         thread = threading.Thread(target=self._run, args=(config, started), name="logqueue-broker", daemon=True)
         thread.start()
         try:
@@ -177,6 +176,6 @@ class EmbeddedBroker:
 def _with_ports(config: BrokerConfig, doors: list[Door]) -> BrokerConfig:
     """The configuration with the ports that were bound."""
     if not config.listeners:
-        return replace(config, port=doors[0].port)
+        return config.with_(port=doors[0].port)
     named = tuple(f"{d.endpoint.name}://{format_address(d.endpoint.host, d.port)}" for d in doors)
-    return replace(config, listeners=named)
+    return config.with_(listeners=named)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from logqueue.config import BrokerConfig, LogConfig
 from logqueue.config.catalogue import definitions, fallbacks, topic_synonyms
 from logqueue.config.group import GroupConfig
+from logqueue.config.properties import Properties
 
 
 def code(repository: Path) -> str:
@@ -21,15 +21,15 @@ def code(repository: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", [BrokerConfig, LogConfig, GroupConfig])
-def test_a_setting_with_an_effect_is_read_by_the_code(kind: type, repository: Path) -> None:
+def test_a_setting_with_an_effect_is_read_by_the_code(kind: type[Properties], repository: Path) -> None:
     text = code(repository)
     unread = [
-        field.metadata["property"].name
-        for field in dataclasses.fields(kind)
-        if field.metadata["property"].has_effect
-        and not field.metadata["property"].is_internal
-        and len(field.metadata["property"].choices or ("any", "other")) > 1  # of one allowed value nothing follows
-        and not re.search(rf"\.{field.name}\b", text)
+        prop.name
+        for field, prop in zip(kind.field_names(), kind.properties().values(), strict=True)
+        if prop.has_effect
+        and not prop.is_internal
+        and len(prop.choices or ("any", "other")) > 1  # of one allowed value nothing follows
+        and not re.search(rf"\.{field}\b", text)
     ]
     assert unread == []
 

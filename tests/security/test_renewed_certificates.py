@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import ssl
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,4 +120,4 @@ def test_a_file_that_is_half_written_changes_nothing_and_is_told_once(
 
 def test_what_cannot_be_used_is_found_before_it_is_stored(watched: Watched, tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="cannot be used"):
-        watched.certificates.check(replace(watched.config, ssl_keystore_location=str(tmp_path / "missing.pem")))
+        watched.certificates.check(watched.config.with_(ssl_keystore_location=str(tmp_path / "missing.pem")))

@@ -77,6 +77,10 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(f"there is no command {name!r}{_suggestion(name)}", hint="logqueue --help lists them")
     if tuple(rest[:2]) == ("worker", "ls"):  # `worker` itself takes an app there
         name, options = "worker ls", rest[2:]
+    if name == "broker":
+        from logqueue.broker import quick_start
+
+        quick_start.begin()
     module = import_module(f"logqueue_api.cli.commands.{name.replace(' ', '_')}")
     code: int
     if name == "broker":  # reads its words by hand: argparse alone is a tenth of its start

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from logqueue.broker.coordinators.shell import CoordinatorShell
@@ -35,7 +34,7 @@ class Groups(CoordinatorShell[GroupCoordinator]):
         present = broker.topics.by_name.get(CONSUMER_OFFSETS)
         count = broker.config.offsets_topic_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: a group must be found where it was stored.
-        config = replace(broker.config, offsets_topic_num_partitions=count)
+        config = broker.config.with_(offsets_topic_num_partitions=count)
         coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=self._config_of)
         super().__init__(broker, coordinator, topic=broker.topics.ensure_offsets_topic)
         self._defaults = GroupConfig.defaults(broker.config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from logqueue.broker.coordinators.shell import CoordinatorShell
@@ -38,7 +37,7 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
         present = broker.topics.by_name.get(TRANSACTION_STATE)
         count = broker.config.transaction_state_log_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: an id must be found where it was stored.
-        config = replace(broker.config, transaction_state_log_num_partitions=count)
+        config = broker.config.with_(transaction_state_log_num_partitions=count)
         coordinator = TransactionCoordinator(
             config,
             TopicNames(broker.topics),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from ssl import SSLContext
 from typing import TypeAlias
@@ -71,7 +70,7 @@ class Certificates:
 
 
 def _state_of(config: BrokerConfig) -> tuple[object, ...]:
-    settings = tuple(getattr(config, each.name) for each in fields(config) if each.name.startswith("ssl_"))
+    settings = tuple(getattr(config, name) for name in config.field_names() if name.startswith("ssl_"))
     return settings, _stamp(config.ssl_keystore_location), _stamp(config.ssl_truststore_location)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from logqueue.config import BrokerConfig
@@ -20,14 +19,16 @@ _EVERYTHING = "read, write and delete everything"
 _WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - addresses that mean "all of this machine"
 
 
-@dataclass(slots=True, kw_only=True)
 class Door:
     """A listener as the sessions behind it see it."""
 
-    endpoint: Endpoint
-    port: int = 0  # that was bound
-    tls: ssl.SSLContext | None = None
-    gatekeeper: Callable[[Session], Serve] | None = None  # makes what serves a session until it has authenticated
+    __slots__ = ("endpoint", "gatekeeper", "port", "tls")
+
+    def __init__(self, *, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.port = 0  # that was bound
+        self.tls: ssl.SSLContext | None = None
+        self.gatekeeper: Callable[[Session], Serve] | None = None  # makes what serves a session until it is known
 
     def address_for(self, session: Session) -> tuple[str, int]:
         """The address to tell a client: the advertised one, ours, or the one it came by if we listen on all."""

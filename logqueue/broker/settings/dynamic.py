@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logqueue.config.group import GroupConfig
 from logqueue.errors import KafkaError
 from logqueue.storage.settings import read_settings, write_settings
 
 if TYPE_CHECKING:
     from logqueue.config import BrokerConfig, LogConfig
+    from logqueue.config.group import GroupConfig
     from logqueue.storage.environment import Environment
 
 log = logging.getLogger("logqueue.broker.settings.configs")
@@ -70,6 +70,8 @@ def effective(static: Mapping[str, str], dynamic: DynamicConfigs, node_id: int) 
 
 def group_config(dynamic: DynamicConfigs, group_id: str, config: BrokerConfig) -> GroupConfig:
     """What a group has. A stored setting that the broker's bounds no longer allow is passed over."""
+    from logqueue.config.group import GroupConfig
+
     texts = dynamic.of(GROUP, group_id)
     try:
         return GroupConfig.of(texts, config)
