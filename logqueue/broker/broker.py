@@ -342,14 +342,14 @@ class Broker:
         self.features = Features(self._environment.fs, self._directory.folder)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)
-        self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_turn)
+        self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_round)
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
         self.doors = [Door(endpoint=endpoint) for endpoint in listeners_of(config)]
         if config.metrics_port != METRICS_OFF:
             self._load_metrics()
         self._dispatcher = Dispatcher(self)
-        self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_batch=self.commit.start_round)
+        self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_turn=self.commit.start_round)
         resources.callback(self._network.close)
         if CONSUMER_OFFSETS in self.topics.by_name:
             self._load_groups()
@@ -399,6 +399,13 @@ class Broker:
         if self._network is not None:
             self._network.flush()
         self.commit.start_round()
+
+    def end_round(self) -> None:
+        """Send what a round of fsyncs has made ready, and serve who has sent more: the next round takes them along."""
+        if self._network is None:
+            return
+        self._network.flush()
+        self._network.serve_ready()
 
     def advertised(self, slot: Slot) -> tuple[str, int]:
         """Address to tell a client: that of the listener it came by."""

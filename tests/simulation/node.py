@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
 from logqueue.broker.broker import Broker
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.network.session import Session, Slot
+from logqueue.broker.partitions.gathering import Gathering
 from logqueue.broker.partitions.group_commit import GroupCommit
 from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
 from logqueue.broker.settings.features import Features
@@ -56,7 +58,9 @@ class Commit(GroupCommit):
     """Group commit whose thread is waited for, and whose report comes when the world says so."""
 
     def __init__(self, world: World, loop: Loop, deadlines: Deadlines, *, after_round: Callable[[], None]) -> None:
-        super().__init__(loop.as_loop, deadlines, after_round=after_round)
+        # One thread, and rounds that do not depend on how long the real disk took: the seed alone decides.
+        never = Gathering(worthwhile_seconds=inf)
+        super().__init__(loop.as_loop, deadlines, after_round=after_round, gathering=never, threads=1)
         self._world = world
         self._simulated = loop
         self._has_work = False

@@ -27,11 +27,13 @@ INLINE_RECORDS_BYTES = 16 * 1024
 # Joining segments below this total is cheaper than a vectored send.
 JOIN_BYTES = 64 * 1024
 
-# Connections taken from the backlog in one turn, events taken from the poller at once, and how often in one turn.
+# Connections taken from the backlog in one turn, and events taken from the poller at once.
 ACCEPTS_PER_TURN = 64
 EVENTS_PER_BATCH = 64
-BATCHES_PER_TURN = 4
 LISTEN_BACKLOG = 1024
+
+# After this time no more events are taken in the same turn: timers and threads are heard, and fsyncs begin.
+TURN_SECONDS = 0.0005
 
 # Pause of the listener when the process has no descriptors left.
 ACCEPT_PAUSE_SECONDS = 0.5

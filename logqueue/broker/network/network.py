@@ -26,7 +26,7 @@ _FRAME_SWEEPS = 5  # sweeps that the time of one request is divided into
 class Network:
     """Sockets in, frames to `serve`, answers out.
 
-    `after_batch` is called once after every batch of events.
+    `after_turn` is called after every turn of events, short ones taken together.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Network:
         config: BrokerConfig,
         *,
         serve: Serve,
-        after_batch: Callable[[], None],
+        after_turn: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._config = config
         self._serve = serve
-        self._poller = Poller(loop, after_event=self.flush, after_batch=after_batch)
+        self._poller = Poller(loop, after_event=self.flush, after_turn=after_turn)
         self._listeners: list[Listener] = []
         self._connections: dict[Session, Connection] = {}
         self._ready: list[Connection] = []  # have answers to send
@@ -87,6 +87,10 @@ class Network:
             except Exception:  # a bug in one connection must not keep the answers of the others
                 log.exception("closing %s: sending failed; please report this", connection.session.peer)
                 connection.close("bug")
+
+    def serve_ready(self) -> None:
+        """Serve what has arrived, without waiting for the loop to see it; ends as every turn does."""
+        self._poller.serve_ready()
 
     def stop_listening(self) -> None:
         """Take no more connections and watch for idle ones no longer; the others go on."""

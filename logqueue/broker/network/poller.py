@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from logqueue.broker.network import limits
@@ -30,18 +31,18 @@ class Poller:
     """Level-triggered readiness for descriptors of one loop.
 
     `after_event` runs after every dispatched event: the place to send what the event made ready, on any connection.
-    `after_batch` runs once all events of a batch are dispatched.
+    `after_turn` runs once all is dispatched that was ready, or `TURN_SECONDS` are over.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_batch: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_turn: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._owners: dict[int, Pollable] = {}
         self._after_event = after_event
-        self._after_batch = after_batch
-        loop.add_reader(self._epoll.fileno(), self._dispatch)
+        self._after_turn = after_turn
+        loop.add_reader(self._epoll.fileno(), self.serve_ready)
 
     def register(self, fd: int, owner: Pollable, events: int = READABLE) -> None:
         self._owners[fd] = owner
@@ -62,21 +63,22 @@ class Poller:
     def _run(self, act: Callable[[], None]) -> None:
         act()
         self._after_event()
-        self._after_batch()
+        self._after_turn()
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._owners.clear()
 
-    def _dispatch(self) -> None:
-        # A turn of asyncio costs as much as serving a request: while there is work, a few batches share one.
-        for _ in range(limits.BATCHES_PER_TURN):
-            ready = self._epoll.poll(0, limits.EVENTS_PER_BATCH)
-            if not ready:
-                return
+    def serve_ready(self) -> None:
+        """Dispatch what is ready, and what becomes ready meanwhile."""
+        # A turn of asyncio costs as much as serving a request, and a round of fsyncs more: batches share them.
+        until = monotonic() + limits.TURN_SECONDS
+        while ready := self._epoll.poll(0, limits.EVENTS_PER_BATCH):
             self._dispatch_batch(ready)
-            self._after_batch()
+            if monotonic() >= until:
+                break
+        self._after_turn()
 
     def _dispatch_batch(self, ready: list[tuple[int, int]]) -> None:
         owners, after_event = self._owners, self._after_event

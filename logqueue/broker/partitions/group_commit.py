@@ -1,33 +1,24 @@
 """Group commit: one fsync of a partition serves every request that waits for it at that moment. Knows no request.
 
-Requests join the round that is collecting. A single worker thread flushes the dirty partitions of one round after the
-other; while it works the next round collects. The loop never waits for the disk.
+Requests join the round that is collecting. Threads flush the dirty partitions of one round after the other; while they
+work the next round collects. The loop never waits for the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
-from queue import SimpleQueue
-from time import perf_counter
 
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.metrics.meters import Histogram
+from logqueue.broker.partitions.flushing import MAX_THREADS, FlushThreads, StorageFailed
+from logqueue.broker.partitions.gathering import Gathering
 from logqueue.broker.partitions.partition import Partition
 from logqueue.config import LONG_MAX
-from logqueue.errors import ErrorCode, KafkaError
-from logqueue.storage.errors import DiskFull, UnknownTopic
+from logqueue.errors import KafkaError
 
 log = logging.getLogger("logqueue.broker.partitions.group_commit")
-
-
-class StorageFailed(KafkaError):
-    """The disk refused a flush: nothing that is not known to be durable is ever acknowledged again."""
-
-    code = ErrorCode.KAFKA_STORAGE_ERROR
-    is_passing = False  # whether it may succeed later: the disk is full
 
 
 RETRY_SECONDS = 1.0  # between two tries of what a full disk has refused
@@ -47,8 +38,15 @@ class GroupCommit:
     """Rounds of flushes. After a failed one the storage refuses every further append and flush (fail-stop)."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, *, after_round: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        *,
+        after_round: Callable[[], None],
+        gathering: Gathering | None = None,
+        threads: int = MAX_THREADS,
     ) -> None:
+        """`after_round` is called once the requests of a round are answered; it has to call `start_round`."""
         self._has_failed = False
         self._is_closed = False
         self._loop = loop
@@ -57,8 +55,9 @@ class GroupCommit:
         self.fsync_times = Histogram()  # one entry for each round
         self._collecting = Round()
         self._flushing: Round | None = None
-        self._work: SimpleQueue[list[Partition] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._gathering = gathering or Gathering()
+        self._gather_due: GatherDue | None = None
+        self._threads = FlushThreads(self._report, limit=threads)
 
     def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
         """Decide what becomes of a batch just appended: True if its answer has to wait for the collecting round.
@@ -95,16 +94,28 @@ class GroupCommit:
         self._collecting.callbacks.append(callback)
 
     def start_round(self) -> None:
-        """Hand the collecting round to the disk unless another is there; call at the end of a turn of the loop."""
+        """Hand the collecting round to the disk unless another is there; call at the end of a turn of the loop.
+
+        It may wait a moment for those who were answered last; see `gathering`.
+        """
         collecting = self._collecting
         if self._flushing is not None or self._is_closed or not (collecting.held_from or collecting.callbacks):
             return
+        if (due := self._gather_due) is not None:
+            if len(collecting.callbacks) < self._gathering.wanted:
+                return
+            self._gathering.met()
+            due.is_done = True
+            self._gather_due = None
         self._flushing, self._collecting = collecting, Round()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._flush_rounds, name="logqueue-fsync", daemon=True)
-            self._thread.start()
         # Only the partitions go over: whatever the thread held last it would free, with the loop waiting for the GIL.
-        self._work.put(list(collecting.held_from))
+        self._threads.flush(list(collecting.held_from))
+
+    def stop_gathering(self) -> None:
+        """Begin with those who are there."""
+        self._gather_due = None
+        self._gathering.expire(waiting=len(self._collecting.callbacks))
+        self.start_round()
 
     @property
     def waiting(self) -> int:
@@ -117,32 +128,16 @@ class GroupCommit:
         return self._flushing is None and not self._collecting.callbacks
 
     def close(self) -> None:
-        """End the worker thread after the round it is in, and wait for it. No round starts any more."""
+        """End the threads after the round they are in, and wait for them. No round starts any more."""
         self._is_closed = True
-        if self._thread is not None:
-            self._work.put(None)
-            self._thread.join()
-            self._thread = None
+        self._threads.close()
 
-    def _flush_rounds(self) -> None:
-        while (dirty := self._work.get()) is not None:
-            failure: StorageFailed | None = None
-            started = perf_counter()
-            for partition in dirty:
-                try:
-                    partition.log.flush()
-                except UnknownTopic:
-                    continue  # deleted meanwhile: there is nothing left to promise
-                except DiskFull as error:
-                    failure = StorageFailed(error.detail)
-                    failure.is_passing = True
-                except KafkaError as error:
-                    failure = StorageFailed(error.detail)
-                    break
-            self.fsync_times.observe(perf_counter() - started)
-            self._loop.call_soon_threadsafe(self._finish, failure)
+    def _report(self, failure: StorageFailed | None, seconds: float) -> None:
+        """Tell the loop that a round is through. A thread calls it."""
+        self.fsync_times.observe(seconds)
+        self._loop.call_soon_threadsafe(self._finish, failure, seconds)
 
-    def _finish(self, failure: StorageFailed | None) -> None:
+    def _finish(self, failure: StorageFailed | None, seconds: float) -> None:
         current, self._flushing = self._flushing, None
         assert current is not None
         if failure is not None and failure.is_passing:
@@ -160,7 +155,30 @@ class GroupCommit:
             following = self._collecting.held_from
             for partition in current.held_from:
                 partition.release(following.get(partition))
+        self._gather(len(current.callbacks), seconds)
         self._after_round()
+
+    def _gather(self, answered: int, round_seconds: float) -> None:
+        """Have the next round wait for those who were answered, if that pays."""
+        waiting = len(self._collecting.callbacks)
+        seconds = self._gathering.after_round(answered=answered, waiting=waiting, seconds=round_seconds)
+        if seconds:
+            self._gather_due = due = GatherDue(self)
+            self._deadlines.push(self._loop.time() + seconds, due)
+
+
+class GatherDue:
+    """The next round has waited for long enough."""
+
+    __slots__ = ("_commit", "is_done")
+
+    def __init__(self, commit: GroupCommit) -> None:
+        self.is_done = False
+        self._commit = commit
+
+    def on_deadline(self) -> None:
+        self.is_done = True
+        self._commit.stop_gathering()
 
 
 class FlushDue:

@@ -1,0 +1,124 @@
+"""The threads of group commit: partitions side by side, rounds one after the other, the worst failure for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, cast
+
+import pytest
+
+from logqueue.broker.partitions.flushing import FlushThreads, StorageFailed
+from logqueue.broker.partitions.partition import Partition
+from logqueue.ids import TopicPartition
+from logqueue.storage.errors import DiskFull, StorageError, UnknownTopic
+
+TIMEOUT_SECONDS = 20
+Reports = SimpleQueue[StorageFailed | None]
+
+
+class Dirty:
+    """A partition with something to flush, and its log."""
+
+    def __init__(self, flush: Callable[[], object]) -> None:
+        self.id = TopicPartition("t", 0)
+        self.log = self
+        self.flush = flush
+
+
+def partitions(*flushes: Callable[[], object]) -> list[Partition]:
+    return [cast(Partition, Dirty(flush)) for flush in flushes]
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def flush() -> None:
+        raise error
+
+    return flush
+
+
+def fine() -> None:
+    pass
+
+
+def run(flushes: list[Callable[[], Any]], *, limit: int = 4) -> StorageFailed | None:
+    """What is told of one round."""
+    reports: Reports = SimpleQueue()
+    threads = FlushThreads(lambda failure, _: reports.put(failure), limit=limit)
+    threads.flush(partitions(*flushes))
+    failure = reports.get(timeout=TIMEOUT_SECONDS)
+    threads.close()
+    return failure
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_partitions_of_a_round_are_flushed_side_by_side(count: int) -> None:
+    together = threading.Barrier(count)
+    assert run([lambda: together.wait(TIMEOUT_SECONDS)] * count) is None
+
+
+def test_no_more_threads_flush_at_once_than_the_limit() -> None:
+    together, seen, lock = threading.Barrier(2), set[int](), threading.Lock()
+
+    def flush() -> None:
+        together.wait(TIMEOUT_SECONDS)
+        with lock:
+            seen.add(threading.get_ident())
+
+    assert run([flush] * 6, limit=2) is None
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_round_fails_whichever_partition_it_is(place: int) -> None:
+    flushes: list[Callable[[], None]] = [fine] * 6
+    flushes[place] = raising(StorageError("the disk is gone"))
+    failure = run(flushes)
+    assert failure is not None
+    assert failure.detail == "the disk is gone"
+    assert not failure.is_passing
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_failure_that_stays_outweighs_a_full_disk(limit: int, is_first: bool) -> None:
+    flushes = [raising(StorageError("gone")), raising(DiskFull("full"))]
+    failure = run(flushes if is_first else flushes[::-1], limit=limit)
+    assert failure is not None
+    assert not failure.is_passing
+
+
+def test_a_full_disk_may_pass() -> None:
+    failure = run([fine, raising(DiskFull("full")), fine])
+    assert failure is not None
+    assert failure.is_passing
+
+
+def test_a_partition_that_was_deleted_meanwhile_fails_nothing() -> None:
+    assert run([raising(UnknownTopic("deleted")), fine]) is None
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_bug_in_a_flush_is_told_to_those_who_wait(place: int, caplog: pytest.LogCaptureFixture) -> None:
+    flushes: list[Callable[[], None]] = [fine, fine]
+    flushes[place] = raising(ZeroDivisionError("a bug"))
+    failure = run(flushes)
+    assert failure is not None
+    assert not failure.is_passing
+    assert "a flush failed in an unforeseen way" in caplog.text
+
+
+def test_rounds_are_told_in_order_and_closing_waits_for_them() -> None:
+    order: list[int] = []
+    gate = threading.Event()
+    threads = FlushThreads(lambda _, __: order.append(-1))
+    threads.flush(partitions(lambda: gate.wait(TIMEOUT_SECONDS), lambda: gate.wait(TIMEOUT_SECONDS)))
+    threads.flush(partitions(lambda: order.append(2)))
+    gate.set()
+    threads.close()
+    assert order == [-1, 2, -1]
+
+
+def test_threads_that_were_never_needed_need_no_end() -> None:
+    FlushThreads(lambda _, __: None).close()
