@@ -72,6 +72,19 @@ def test_what_is_wrong_is_told_in_one_line(
     assert len([line for line in told.splitlines() if line.startswith(("logqueue:", "20"))]) == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["in", "amqp://h/", "--amqp-queue", "q"], ["out", "amqp://h/", "--exchange", "x"]], ids=["in", "out"]
+)
+def test_without_the_extra_it_says_what_to_install(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "aio_pika", None)
+    assert main(["bridge", *words]) == 2
+    assert capsys.readouterr().err.startswith(
+        "logqueue: RabbitMQ needs aio-pika: pip install 'logqueue-kafka[rabbitmq]'"
+    )
+
+
 @pytest.mark.parametrize("dialect", ["postgres", "sqlite"])
 def test_the_statements_are_printed_for_a_migration(dialect: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["outbox", "ddl", "--dialect", dialect, "--table", "shop_jobs"]) == 0

@@ -27,11 +27,13 @@ class NoSuchPlace(LogqueueError):
 
 
 def trouble() -> tuple[type[BaseException], ...]:
-    """What aio-pika raises when a connection or a channel ends."""
-    import aio_pika
-
-    exceptions = aio_pika.exceptions
-    return (exceptions.AMQPError, exceptions.ChannelInvalidStateError, OSError, TimeoutError, asyncio.InvalidStateError)
+    """What aio-pika raises when a connection or a channel ends; asked without it too, when `open` was refused."""
+    ends = (OSError, TimeoutError, asyncio.InvalidStateError)
+    try:
+        from aio_pika import exceptions
+    except ImportError:
+        return ends
+    return (exceptions.AMQPError, exceptions.ChannelInvalidStateError, *ends)
 
 
 class AmqpLine:
