@@ -282,7 +282,9 @@ class RunnerPool:
             result = self._encode(await self._call(runner, definition, job))
         except asyncio.CancelledError as error:
             self._after_cancel(runner, job, error)
-        except (Exception, SystemExit) as error:
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # SystemExit and its like end their job, not the worker
             results.failed(job, error)
         else:
             results.succeeded(job, result)

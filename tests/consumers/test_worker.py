@@ -190,6 +190,33 @@ def test_permanent_errors_are_not_tried_again(log: Log) -> None:
     asyncio.run(main())
 
 
+def test_what_is_no_exception_of_a_handler_ends_its_attempt_and_not_the_worker(log: Log) -> None:
+    class Halt(BaseException):
+        """As pytest's outcomes and those of some libraries are."""
+
+    async def main() -> None:
+        app = log.app()
+
+        @app.job("halt", retry=Retry(attempts=2, first="1ms"))
+        async def halt() -> None:
+            raise Halt("now")
+
+        @app.job("leave", retry=Retry(attempts=1))
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        async with working(app) as worker:
+            await halt.send(tenant="a")
+            await leave.send(tenant="b")
+            ended = {status.type: status for status in await log.terminal(count=2)}
+            errors = {type_: status.error.type for type_, status in ended.items() if status.error is not None}
+            assert errors == {"halt": "Halt", "leave": "SystemExit"}
+            assert ended["halt"].attempt == 2
+            assert (await worker.stop()).dead == 2
+
+    asyncio.run(main())
+
+
 def test_undecodable_records_go_to_the_dead_letters_untouched_and_block_nothing(log: Log) -> None:
     async def main() -> None:
         app = log.app()
