@@ -52,6 +52,16 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
         yield fake
 
 
+def test_a_log_that_is_named_to_a_command_of_the_api_is_not_ignored(
+    api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "sum", "--bootstrap", "127.0.0.1:1"]) == 2
+    assert "--bootstrap names a log\n  --api URL says" in capsys.readouterr().err
+    assert not api.asked
+    api.answers = [(202, RECEIPT)]
+    assert main(["submit", "sum", "--bootstrap", "127.0.0.1:1", "--api", api.url]) == 0
+
+
 def test_words_are_json_where_they_are_json_and_text_elsewhere(api: Api) -> None:
     api.answers = [(202, RECEIPT)]
     words = ["n=3", "flag=true", "to=a@b.c", 'quoted="7"', 'list=[1, "x"]', "empty=", "eq=a=b", "nan=NaN"]

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from logqueue_api.cli.exits import CommandError, ExitCode
+from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.stack import Stack
 
 CONNECT_ATTEMPTS = 4
@@ -34,6 +34,10 @@ class ApiClient:
     """Calls one API; every failure is a CommandError that names the address."""
 
     def __init__(self, stack: Stack, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        if stack.bootstrap_source == "--bootstrap" and stack.api_source != "--api":
+            raise UsageError(
+                "this asks the HTTP API, and --bootstrap names a log", hint="--api URL says where its API is"
+            )
         self._url = stack.api
         self._source = stack.api_source
         self._attempts = RESTART_ATTEMPTS if stack.is_running else CONNECT_ATTEMPTS
@@ -120,6 +124,7 @@ def _problem(status: int, document: Any, *, url: str) -> CommandError:
     """RFC 9457 problem -> message; an answer that is none is shown by its status."""
     problem = document if isinstance(document, dict) else {}
     text = str(problem.get("detail") or problem.get("title") or f"{url} answered {status}")
+    text = text.replace("`force`", "--force")  # the field of a request, as the command line has it
     fields = problem.get("errors")
     if isinstance(fields, list):
         told = (_field(item) for item in fields)
