@@ -123,6 +123,15 @@ def test_a_mistyped_queue_is_not_paused_in_vain(api: ApiProcess, kafka: Kafka) -
         assert f"did you mean {near}" in detail and "`force`" in detail
 
 
+def test_a_kill_switch_that_selects_no_job_is_refused(api: ApiProcess, kafka: Kafka) -> None:  # noqa: F811
+    publish(kafka)
+    api.until(lambda: any(item["subject"] == "bulk" for item in items(api, "/v1/limits")), "definitions known")
+    for arguments, fault in (({"colour": "red"}, "args.colour: unknown argument"), ({"to": 5}, "args.to: ")):
+        assert fault in post(api, "/v1/kills:set", 400, name="k", type="mail.send", arguments=arguments)["detail"]
+    post(api, "/v1/kills:set", name="k", type="mail.send", arguments={"colour": "red"}, force=True)
+    post(api, "/v1/kills:remove", name="k")
+
+
 def test_what_is_not_deployed_yet_is_paused_and_killed_by_force(api: ApiProcess) -> None:  # noqa: F811
     post(api, "/v1/queues/tomorrow:pause", force=True)
     post(api, "/v1/types/to.morrow:pause", force=True)

@@ -12,6 +12,7 @@ import structlog
 
 from logqueue_api.rest.problems import MAX_FIELD_ERRORS, FieldFault, Problem, invalid
 
+MISSING: Final = "missing"
 _LISTED_TYPES: Final = 20  # known types that an error names
 _log = structlog.get_logger("logqueue.api")
 
@@ -118,6 +119,23 @@ class Catalogue:
                 400, f"arguments of {type_!r}: {detail}", kind="urn:logqueue:invalid-arguments", faults=faults
             )
 
+    def check_selector(self, arguments: Mapping[str, Any], *, type_: str, queue: str | None) -> None:
+        """A Problem where no job of the type can have these arguments (among others): a selector that selects none."""
+        told: Sequence[FieldFault] = ()
+        for at in {job.queue for job in self.jobs if job.type == type_ and queue in (None, job.queue)}:
+            for validator in self._validators_of(type_, at):
+                told = [fault for fault in _faults(validator, arguments, "") if fault.detail != MISSING]
+                if not told:
+                    return
+        if told:
+            detail = "; ".join(f"{fault.field}: {fault.detail}" for fault in told[:5])
+            raise Problem(
+                400,
+                f"no job of type {type_!r} has such arguments: {detail}",
+                kind="urn:logqueue:invalid-arguments",
+                faults=told,
+            )
+
     def _validators_of(self, type_: str, queue: str) -> list[Any]:
         found = self._validators.get((type_, queue))
         if found is None:
@@ -160,7 +178,7 @@ def _faults(validator: Any, arguments: Mapping[str, Any], where: str) -> Sequenc
         path = [where + "args", *map(str, error.instance_path)]
         kind = error.kind
         if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
-            faults.append(FieldFault(".".join([*path, str(kind.property)]), "missing"))
+            faults.append(FieldFault(".".join([*path, str(kind.property)]), MISSING))
         elif isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
             faults += [FieldFault(".".join([*path, str(name)]), "unknown argument") for name in kind.unexpected]
         else:

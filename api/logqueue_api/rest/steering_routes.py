@@ -291,6 +291,8 @@ async def set_kill(request: Request, services: ServicesOf) -> Response:
     )
     await check_type(asked.type, services, force=asked.force)
     await check_queue(asked.queue, services, force=asked.force)
+    if asked.arguments and not asked.force:
+        services.view.catalogue.check_selector(asked.arguments, type_=asked.type, queue=asked.queue)
     return await _write(key, value, request, services)
 
 
