@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Never, ParamSpec, Self, TypeVar
 
 from logqueue.clock import Clock, SystemClock
 from logqueue.jobs.definition import (
@@ -159,6 +160,7 @@ class App:
         limits: Iterable[Limit] = (),
         breaker: Breaker | None = None,
         arguments: builtins.type[Any] | str | Path | None = None,
+        **elsewhere: Never,
     ) -> Callable[[Callable[P, R]], JobDefinition[P, R]]:
         """Declare the decorated function (async or plain) as the handler of a job type.
 
@@ -182,6 +184,8 @@ class App:
 
         if callable(type):
             raise InvalidDefinition('@app.job takes the job\'s type: @app.job("email.send")')
+        for name in elsewhere:
+            raise InvalidDefinition(f"Job {type!r}: @app.job takes no {name}={_belongs(name, queue)}")
 
         def register(handler: Callable[P, R]) -> JobDefinition[P, R]:
             if type in self._jobs:
@@ -227,11 +231,11 @@ class App:
         schedules at start; names are unique on the log. For `missed`, `cap`, `overlap` and `jitter` see `Schedule`. The
         handler finds the time of its run in `ctx.scheduled_at`. Raises InvalidDefinition, InvalidArguments.
         """
+        from logqueue.jobs.prepared import check_definition
         from logqueue.jobs.schedules import new_schedule
         from logqueue.jobs.sending import check_tenant
 
-        if not isinstance(job, JobDefinition):
-            raise InvalidDefinition(f"Schedule {name!r}: job={job!r} is not a function under @app.job")
+        check_definition(job, f"Schedule {name!r}")
         if name in self._schedules:
             raise InvalidDefinition(f"Schedule {name!r} is declared twice in app {self.name!r}")
         given = dict(arguments or {})
@@ -369,6 +373,18 @@ class App:
 
     def __repr__(self) -> str:
         return f"App({self.name!r}, group={self.group!r}, jobs={sorted(self._jobs)})"
+
+
+def _belongs(option: str, queue: str) -> str:
+    """Where an option goes that `App.job` does not take: to the queue, or to one sending."""
+    from difflib import get_close_matches
+
+    if option in inspect.signature(App.queue).parameters:
+        return f": it belongs to the queue, app.queue({queue!r}, {option}=...)"
+    if option in inspect.signature(JobDefinition.with_).parameters:
+        return f": it belongs to a sending, job.with_({option}=...).send(...)"
+    close = get_close_matches(option, inspect.signature(App.job).parameters, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}=?" if close else ""
 
 
 def _mapping(given: Mapping[str, float] | None, what: str, queue: str) -> dict[str, float]:

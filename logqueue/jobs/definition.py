@@ -16,7 +16,7 @@ from logqueue.jobs.context import JobContext
 from logqueue.jobs.durations import Duration, format_duration, parse_duration
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
 from logqueue.jobs.headers import MAX_TYPE_CHARS
-from logqueue.jobs.limits import Limit, check_limits
+from logqueue.jobs.limits import Limit, check_arguments, check_limits
 from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
 from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, encoded, prepare_job
@@ -254,7 +254,7 @@ def define_job(
         raise InvalidDefinition(f"{where}: breaker={breaker!r} is not a Breaker(...)")
     if isolation is not None and isolation not in ISOLATIONS:
         raise InvalidDefinition(f"{where}: isolation {isolation!r} is not one of {', '.join(ISOLATIONS)}")
-    if not callable(handler) or inspect.isclass(handler):
+    if not callable(handler) or inspect.isclass(handler) or not hasattr(handler, "__name__"):
         raise InvalidDefinition(f"{where}: a handler is a function")
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise InvalidDefinition(f"{where}: a handler returns its result; generators are not handlers")
@@ -274,6 +274,8 @@ def define_job(
     )
     if unique is not None:
         unique.check_fields(declared.codec.names, where)
+    checked_limits = check_limits(limits)
+    check_arguments(checked_limits, declared.codec.names, where)
     return JobDefinition(
         app=app,
         type=type_,
@@ -291,7 +293,7 @@ def define_job(
         is_isolated=isolation is not None,
         version=_version(version, where),
         unique=unique,
-        limits=check_limits(limits),
+        limits=checked_limits,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,13 @@ def check_limits(limits: Iterable[Limit]) -> tuple[Limit, ...]:
     if len(checked) > MAX_LIMITS:
         raise InvalidDefinition(f"limits: {len(checked)} are more than {MAX_LIMITS}")
     return checked
+
+
+def check_arguments(limits: Iterable[Limit], known: Sequence[str], where: str) -> None:
+    """InvalidDefinition for a limit by something that is no argument of the job."""
+    for limit in limits:
+        if limit.argument is not None and limit.argument not in known:
+            raise InvalidDefinition(f"{where}: Limit(by={limit.by!r}): its arguments are {', '.join(known) or 'none'}")
 
 
 def _check_whole(number: object, name: str, maximum: int) -> None:

@@ -1,11 +1,12 @@
-"""Whether what stands where a prepared job belongs is one, and if not, what to write in its place. Knows no client."""
+"""Whether what stands where a job or a prepared job belongs is one, and if not, what to write. Knows no client."""
 
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any
 
 from logqueue.jobs.definition import JobDefinition
-from logqueue.jobs.errors import NotPrepared
+from logqueue.jobs.errors import InvalidDefinition, NotPrepared
 from logqueue.jobs.sending import PreparedJob, Sending
 
 
@@ -22,6 +23,20 @@ def prepared_jobs(jobs: Iterable[PreparedJob], where: str) -> Iterator[PreparedJ
         raise NotPrepared(f"{where} takes a list of prepared jobs: write [job.prepare(...), ...]")
     for job in jobs:
         yield check_prepared(job, where)
+
+
+def check_definition(job: object, where: str) -> JobDefinition[..., Any]:
+    """A job's definition itself; InvalidDefinition says what `where` (`Schedule 'nightly'`) should be given instead."""
+    if isinstance(job, JobDefinition):
+        return job
+    kind = type(job).__name__
+    if isinstance(job, Sending):
+        kind = f"{job.definition.type!r} with options (`with_`)"
+    elif isinstance(job, PreparedJob):
+        kind = f"a prepared {job.type!r}"
+    raise InvalidDefinition(
+        f"{where}: job= takes a function under @app.job, not {kind}; tenant= and arguments= go beside it"
+    )
 
 
 def _advice(job: object) -> str:

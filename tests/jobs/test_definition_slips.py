@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,11 +32,36 @@ def declared(**options: Any) -> object:
         (lambda: App("shop").queue("q", priorities=["high"]), r"priorities=\['high'\] is not a mapping"),  # type: ignore[arg-type]
         (lambda: App("shop").queue("q", weights=["acme"]), r"weights=\['acme'\] is not a mapping"),  # type: ignore[arg-type]
         (lambda: App(3), r"Name 3 is not of the form"),  # type: ignore[arg-type]
+        (lambda: declared(limits=[Limit(by="argument:m", running=1)]), r"argument:m.*: its arguments are n$"),
+        (
+            lambda: declared(order="none"),
+            r"@app.job takes no order=: it belongs to the queue, app.queue\('default', ord",
+        ),
+        (lambda: declared(expires="1h"), r"takes no expires=: it belongs to a sending, job.with_\(expires=...\)"),
+        (lambda: declared(retries=3), r"takes no retries=; did you mean retry=\?"),
+        (lambda: App("shop").job("a.b")(partial(handler, n=2)), r"a handler is a function$"),
     ],
 )
 def test_a_declaration_of_the_wrong_kind_is_told(declare: Callable[[], object], told: str) -> None:
     with pytest.raises(InvalidDefinition, match=told):
         declare()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (lambda job: job.with_(tenant="acme"), "not 'a.b' with options"),
+        (lambda job: job.prepare(n=2), "not a prepared 'a.b'"),
+        (lambda job: job.type, "not str"),
+    ],
+)
+def test_what_is_scheduled_in_place_of_a_job_is_told_in_one_short_line(given: Callable[[Any], Any], told: str) -> None:
+    app = App("shop")
+    job = app.job("a.b")(handler)
+    with pytest.raises(InvalidDefinition) as caught:
+        app.schedule("nightly", every="1h", job=given(job))
+    assert told in str(caught.value)
+    assert len(str(caught.value)) < 140
 
 
 def test_a_method_is_no_handler() -> None:
