@@ -50,9 +50,12 @@ def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse |
 
 
 class ParkedFetch:
-    """A fetch that waits for its partitions to grow."""
+    """A fetch that waits for its partitions to grow.
 
-    __slots__ = ("_broker", "_missing", "_partitions", "_request", "_slot", "is_done")
+    What it found when it came is kept: of many partitions only those that have grown are looked at again.
+    """
+
+    __slots__ = ("_broker", "_found", "_grown", "_missing", "_request", "_slot", "is_done")
 
     def __init__(self, broker: Broker, request: FetchRequest, slot: Slot, found: _Collected) -> None:
         self.is_done = False
@@ -60,17 +63,19 @@ class ParkedFetch:
         self._request = request
         self._slot = slot
         self._missing = request.min_bytes - found.size
-        self._partitions = found.partitions
-        for partition in self._partitions:
+        self._found = found
+        self._grown: set[Partition] = set()
+        for partition in found.partitions:
             partition.parked[self] = None
         slot.abandon = self._leave
         broker.parked_fetches += 1
         broker.deadlines.push(broker.loop.time() + request.max_wait_ms / 1000, self)
 
     def on_growth(self, partition: Partition, size: int) -> None:
+        self._grown.add(partition)
         self._missing -= size
-        if self._missing <= 0:
-            self.on_deadline()
+        if self._missing <= 0 and not self.is_done:
+            self._answer(self._look_again())
 
     def on_deadline(self) -> None:
         if not self.is_done:
@@ -79,6 +84,15 @@ class ParkedFetch:
     def _collect(self) -> _Collected:
         return _Collected(self._broker, self._request, self._slot.api_version)
 
+    def _look_again(self) -> _Collected:
+        """What there is now; of a fetch that had found nothing yet, only where something has changed."""
+        if self._found.size:
+            return self._collect()
+        for partition in self._grown:
+            self._found.look_again(partition)
+        self._grown.clear()
+        return self._found
+
     def _answer(self, found: _Collected) -> None:
         self._leave()
         self._broker.answer(self._slot, found.response)
@@ -86,7 +100,7 @@ class ParkedFetch:
     def _leave(self) -> None:
         self.is_done = True
         self._broker.parked_fetches -= 1
-        for partition in self._partitions:
+        for partition in self._found.partitions:
             partition.parked.pop(self, None)
 
 
@@ -102,6 +116,7 @@ class ParkedCommittedFetch(ParkedFetch):
     def on_growth(self, partition: Partition, size: int) -> None:
         if self.is_done:
             return
+        self._grown.add(partition)
         stable, before = partition.last_stable_offset, self._unstable.pop(partition, None)
         if stable < partition.high_watermark:
             self._unstable[partition] = stable
@@ -111,7 +126,7 @@ class ParkedCommittedFetch(ParkedFetch):
             self._missing -= size
             if self._missing > 0:
                 return
-        found = self._collect()
+        found = self._look_again()
         if found.is_enough:
             self._answer(found)
         else:
@@ -144,7 +159,8 @@ class _Collected:
         self.size = 0
         self.has_error = False
         self.has_more = False  # a read ends with its segment, and there are more records behind
-        self.partitions: list[Partition] = []
+        # Where the answer of each partition stands that had no error, and what was asked of it.
+        self.partitions: dict[Partition, tuple[list[PartitionData], int, FetchPartition]] = {}
         self.unstable: dict[Partition, int] = {}  # last stable offsets below the high watermark
         self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
 
@@ -159,13 +175,22 @@ class _Collected:
         topic = topics.by_id.get(wanted.topic_id) if by_id else topics.by_name.get(wanted.topic)
         partitions = topic.partitions if topic is not None else ()
         unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        answers = []
+        answers: list[PartitionData] = []
         for part in wanted.partitions:
             if 0 <= part.partition < len(partitions):
-                answers.append(self._partition(partitions[part.partition], part))
+                partition = partitions[part.partition]
+                answer = self._partition(partition, part)
+                if not answer.error_code:
+                    self.partitions[partition] = answers, len(answers), part
+                answers.append(answer)
             else:
                 answers.append(self._failed(part, unknown))
         return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=answers)
+
+    def look_again(self, partition: Partition) -> None:
+        """The answer of a partition anew."""
+        answers, place, wanted = self.partitions[partition]
+        answers[place] = self._partition(partition, wanted)
 
     def _partition(self, partition: Partition, wanted: FetchPartition) -> PartitionData:
         log = partition.log
@@ -203,7 +228,6 @@ class _Collected:
             return self._failed(wanted, error.code, in_log=True)
         except OSError as error:
             return self._failed(wanted, partition.unreadable(error), in_log=True)
-        self.partitions.append(partition)
         return PartitionData(
             partition_index=wanted.partition,
             high_watermark=high_watermark,
