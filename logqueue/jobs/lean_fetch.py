@@ -3,6 +3,7 @@
 aiokafka's own codec goes field by field through Python: with thirty partitions that is most of what a fetch costs a
 consumer, and every fetch names all its partitions. Here a partition is one `struct`. Versions 9 to 11 alone, which
 differ in the end of a request and one field of an answer; where a broker has none of them, aiokafka's codec serves.
+Partitions of which an answer has nothing new are left out, as in an incremental fetch session (KIP-227).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from io import BytesIO
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -33,6 +34,8 @@ _INT = Struct(">i")
 _INTS = Struct(">ii")
 
 Send = Callable[..., Awaitable[Any]]
+# Whether a partition's high watermark and last stable offset are known to be these.
+IsKnown = Callable[[str, int, int, int], bool]
 
 
 class _Encoded(NamedTuple):
@@ -54,11 +57,12 @@ class _Answer(NamedTuple):
 class _Prepared:
     """A request in the version of its connection; its own response type, as it knows the version."""
 
-    __slots__ = ("RESPONSE_TYPE", "_request", "_version")
+    __slots__ = ("RESPONSE_TYPE", "_is_known", "_request", "_version")
 
-    def __init__(self, request: FetchRequest, version: int) -> None:
+    def __init__(self, request: FetchRequest, version: int, is_known: IsKnown) -> None:
         self._request = request
         self._version = version
+        self._is_known = is_known
         self.RESPONSE_TYPE = self
 
     def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
@@ -93,13 +97,13 @@ class _Prepared:
         return _CorrelationId(_INT.unpack_from(frame.getbuffer())[0])
 
     def decode(self, frame: BytesIO) -> _Answer:
-        return read_answer(frame.getbuffer(), self._version)
+        return read_answer(frame.getbuffer(), self._version, self._is_known)
 
     def __repr__(self) -> str:
         return f"Fetch_v{self._version}"
 
 
-def read_answer(frame: memoryview, version: int) -> _Answer:
+def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> _Answer:
     """A Fetch response with its header, as aiokafka's fetcher reads it. Raises struct.error where it is cut short."""
     *_, topic_count = _ANSWER.unpack_from(frame)
     position = _ANSWER.size
@@ -115,7 +119,7 @@ def read_answer(frame: memoryview, version: int) -> _Answer:
         position += _INT.size
         partitions: list[tuple[Any, ...]] = []
         for _ in range(partition_count):
-            *facts, aborted_count = given(frame, position)
+            number, error, watermark, stable, log_start, aborted_count = given(frame, position)
             position += given_size
             aborted = None
             if aborted_count >= 0:
@@ -125,13 +129,15 @@ def read_answer(frame: memoryview, version: int) -> _Answer:
             if has_replica:
                 replica, size = _INTS.unpack_from(frame, position)
                 position += _INTS.size
-                facts += (aborted, replica)
             else:
                 (size,) = _INT.unpack_from(frame, position)
                 position += _INT.size
-                facts.append(aborted)
+            if size <= 0 and not error and is_known(topic, number, watermark, stable):
+                continue
             end = position + max(size, 0)
-            partitions.append((*facts, bytes(frame[position:end])))
+            facts = number, error, watermark, stable, log_start, aborted
+            records = bytes(frame[position:end])
+            partitions.append((*facts, replica, records) if has_replica else (*facts, records))
             position = end
         topics.append((topic, partitions))
     return _Answer(version, topics)
@@ -140,25 +146,34 @@ def read_answer(frame: memoryview, version: int) -> _Answer:
 class LeanRequest:
     """A fetch on its way to a connection whose versions are not known yet."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_is_known", "_request")
 
-    def __init__(self, request: FetchRequest) -> None:
+    def __init__(self, request: FetchRequest, is_known: IsKnown) -> None:
         self._request = request
+        self._is_known = is_known
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         lowest, highest = versions.get(_FETCH, (0, 0))
         version = min(highest, _WITH_RACK)
         if version < max(lowest, _OLDEST):
             return self._request.prepare(versions)
-        return _Prepared(self._request, version)
+        return _Prepared(self._request, version, self._is_known)
 
 
 def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """The consumer itself, whose fetches are encoded and decoded here from now on."""
     send: Send = consumer._client.send
 
+    def is_known(topic: str, partition: int, watermark: int, stable: int) -> bool:
+        subscription = consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        state = None if assignment is None else assignment.state_value(TopicPartition(topic, partition))
+        return state is not None and (state.highwater, state.lso) == (watermark, stable)
+
     async def send_lean(node: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
-        return await send(node, LeanRequest(request) if type(request) is FetchRequest else request, group=group)
+        if type(request) is FetchRequest:
+            return await send(node, LeanRequest(request, is_known), group=group)
+        return await send(node, request, group=group)
 
     consumer._client.send = send_lean
     return consumer

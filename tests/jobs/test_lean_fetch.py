@@ -24,11 +24,15 @@ given_partition = st.tuples(int32, st.integers(-1, 120), int64, int64, int64, ab
 answered = st.lists(st.tuples(topics, st.lists(given_partition, max_size=5)), max_size=4)
 
 
+def nothing_known(topic: str, partition: int, watermark: int, stable: int) -> bool:
+    return False
+
+
 @given(st.sampled_from(VERSIONS), asked, int32, st.integers(0, 1), topics)
 def test_a_request_is_the_same_bytes(version: int, wanted: Any, number: int, isolation: int, rack: str) -> None:
     request = FetchRequest(number, 1, 1024, isolation, wanted, rack_id=rack)
     versions = {1: (0, version)}
-    theirs, ours = request.prepare(versions), LeanRequest(request).prepare(versions)
+    theirs, ours = request.prepare(versions), LeanRequest(request, nothing_known).prepare(versions)
     expected = theirs.build_request_header(7, "logqueue").encode() + theirs.encode()
     assert ours.build_request_header(7, "logqueue").encode() + ours.encode() == expected
 
@@ -40,19 +44,29 @@ def test_an_answer_is_read_the_same(version: int, found: Any) -> None:
         found = [(topic, [(*part[:6], part[7]) for part in parts]) for topic, parts in found]
     body = response_type(0, 0, 0, found).encode()
     frame = (77).to_bytes(4, "big") + body
-    answer = read_answer(memoryview(frame), version)
+    answer = read_answer(memoryview(frame), version, nothing_known)
     assert version == answer.API_VERSION
     assert answer.topics == response_type.decode(body).topics
-    prepared = LeanRequest(FetchRequest(1, 1, 1, 1, [])).prepare({1: (0, version)})
+    prepared = LeanRequest(FetchRequest(1, 1, 1, 1, []), nothing_known).prepare({1: (0, version)})
     assert prepared.parse_response_header(BytesIO(frame)).correlation_id == 77
 
 
 def test_a_broker_without_these_versions_is_asked_in_aiokafkas_way() -> None:
     request = FetchRequest(1, 1, 1, 1, [("t", [(0, 5, 100)])])
-    assert isinstance(LeanRequest(request).prepare({1: (0, 8)}), fetch.FetchRequest_v8)
+    assert isinstance(LeanRequest(request, nothing_known).prepare({1: (0, 8)}), fetch.FetchRequest_v8)
 
 
 def test_an_answer_that_is_cut_short_is_an_error() -> None:
     body = fetch.FetchResponse_v11(0, 0, 0, [("t", [(0, 0, 1, 1, 0, [], -1, b"abc")])]).encode()
     with pytest.raises(struct.error):
-        read_answer(memoryview(b"\0\0\0\1" + body[:-8]), 11)
+        read_answer(memoryview(b"\0\0\0\1" + body[:-8]), 11, nothing_known)
+
+
+def test_a_partition_is_left_out_only_where_there_is_nothing_new_of_it() -> None:
+    same, more, failed, moved = (
+        (number, error, end, end, 0, [], -1, records)
+        for number, error, end, records in ((0, 0, 5, b""), (1, 0, 5, b"abc"), (2, 3, 5, b""), (3, 0, 6, b""))
+    )
+    body = fetch.FetchResponse_v11(0, 0, 0, [("t", [same, more, failed, moved])]).encode()
+    answer = read_answer(memoryview(b"\0\0\0\1" + body), 11, lambda topic, number, end, stable: end == 5)
+    assert answer.topics == [("t", [more, failed, moved])]
