@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 import structlog
 import uvicorn
+from logqueue_consumers.calm_garbage import calm_garbage_collector
 from logqueue_consumers.control.operator import Operator
 from logqueue_consumers.heartbeats.tail import RosterTail
 from logqueue_consumers.view.child import FoldChild, environment_of
@@ -71,7 +72,7 @@ def run_api(
     listening = _listen(host, port)
     with listening:
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto", log_config=None).get_loop_factory()
-        with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
+        with calm_garbage_collector(), asyncio.Runner(loop_factory=uvicorn_loop) as runner:
             runner.run(
                 serve(
                     settings,
