@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -20,6 +21,8 @@ from logqueue_consumers.view.store import Batch
 DEFINITION_PREFIX: Final = "definition/"
 _FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL, TopicKind.FLOWS, TopicKind.SCHEDULES})
 _SCHEDULE_KEYS: Final = tuple(prefix.encode() for prefix in (DECLARED, SCHEDULE, PAUSE, STATE))
+_FEW_JOBS: Final = 16
+_REMEMBERED_TOPICS: Final = 4096
 # After this many complaints about unreadable statuses only every thousandth is logged.
 _LOGGED_UNREADABLE: Final = 20
 
@@ -31,14 +34,22 @@ class BatchReader:
 
     def __init__(self, topics: TopicNames, codec: StatusCodec) -> None:
         self._topics = topics
+        self._role = lru_cache(maxsize=_REMEMBERED_TOPICS)(topics.role)
         self._codec = codec
         self._frames = {frame_header(codec.schema_id)}
         self.unreadable = 0
 
     def reads(self, topic: str) -> bool:
         """Whether the view is made of this topic, among others."""
-        role = self._topics.role(topic)
+        role = self._role(topic)
         return role is not None and role.kind in _FOLDED
+
+    def expects_more(self, records: Sequence[tuple[TopicPartition, list[Record]]]) -> bool:
+        """Whether these are a few queued jobs and nothing else."""
+        if not records or sum(len(found) for _, found in records) > _FEW_JOBS:
+            return False
+        roles = (self._role(at.topic) for at, _ in records)
+        return all(role is not None and role.kind is TopicKind.JOBS for role in roles)
 
     def new_schemas(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> set[bytes]:
         """Frames (Confluent: magic byte and schema id) of statuses that no record before had: look their schemas up."""
@@ -61,7 +72,7 @@ class BatchReader:
         schedules: dict[str, bytes | None] = {}
         positions: dict[TopicPartition, int] = {}
         for at, found in records:
-            role = self._topics.role(at.topic)
+            role = self._role(at.topic)
             assert role is not None, f"{at.topic} was not asked for"
             if role.kind is TopicKind.JOBS:
                 assert role.queue is not None
