@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from zlib import crc32
@@ -134,8 +133,7 @@ def spread_key(tenant: str, job_id: str, spread: int) -> str | None:
     return f"{tenant}#{number}" if number else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending(Generic[P, R]):
+class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
     """A job definition with the options of one sending; made by `JobDefinition.with_`."""
 
     definition: JobDefinition[P, R]
