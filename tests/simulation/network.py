@@ -20,11 +20,15 @@ LATE_SECONDS = (0.1, 6.0)
 
 
 class Ask(NamedTuple):
-    """A client's request; what comes back is its answer, or None when time is over."""
+    """A client's request; what comes back is its answer, or None when time is over.
+
+    `may_outlive` is whether it may arrive after that, as late messages do.
+    """
 
     version: int
     message: Message
     timeout: float = TIMEOUT_SECONDS
+    may_outlive: bool = True
 
 
 class Wait(NamedTuple):
@@ -65,7 +69,12 @@ class Network:
         key = ask.message.api_key
         assert key is not None
         header = RequestHeader(key, ask.version, next(self._numbers), client_id)
-        self._send(lambda: self._node.serve(header, ask.message, lambda answer: self._send(lambda: end(answer))))
+
+        def arrive() -> None:
+            if ask.may_outlive or not is_over:
+                self._node.serve(header, ask.message, lambda answer: self._send(lambda: end(answer)))
+
+        self._send(arrive)
         self._world.after(ask.timeout, lambda: end(None))
 
     def _send(self, arrive: Callable[[], None]) -> None:

@@ -72,10 +72,10 @@ class Producer:
             except ProducerGone:
                 yield Wait(BACKOFF_SECONDS)
 
-    def _asked(self, version: int, message: Any) -> Generator[Ask | Wait, Any, Any]:
+    def _asked(self, version: int, message: Any, *, may_outlive: bool = True) -> Generator[Ask | Wait, Any, Any]:
         """The answer to a request that may be asked again."""
         while True:
-            answer = yield Ask(version, message)
+            answer = yield Ask(version, message, may_outlive=may_outlive)
             if answer is not None:
                 return answer
             yield Wait(BACKOFF_SECONDS)
@@ -184,7 +184,8 @@ class Producer:
                 producer_epoch=self._producer[1],
                 committed=commit,
             )
-            answer = yield from self._asked(5 if self._is_new else 4, request)
+            # Before KIP-890 nothing tells the late end of a transaction from that of the next, which it tears: in Kafka too.
+            answer = yield from self._asked(5 if self._is_new else 4, request, may_outlive=self._is_new)
             if answer.error_code == ErrorCode.NONE:
                 break
             if answer.error_code not in RETRIABLE:
