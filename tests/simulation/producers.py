@@ -184,7 +184,7 @@ class Producer:
                 producer_epoch=self._producer[1],
                 committed=commit,
             )
-            # Before KIP-890 nothing tells the late end of a transaction from that of the next, which it tears: in Kafka too.
+            # Before KIP-890 nothing tells a late end from that of the next transaction, which it tears: in Kafka too.
             answer = yield from self._asked(5 if self._is_new else 4, request, may_outlive=self._is_new)
             if answer.error_code == ErrorCode.NONE:
                 break
