@@ -106,14 +106,16 @@ class App:
         self._settings = settings
 
     @contextmanager
-    def placed_on(self, settings: Settings, *, group: str, clock: Clock) -> Iterator[None]:
+    def placed_on(self, settings: Settings, *, group: str, clock: Clock, has_schedules: bool = True) -> Iterator[None]:
         """For a while the app belongs to another log, group and time: for tests of the app that runs elsewhere."""
         before = self._settings, self.group, self.clock, self._client, self._loop
         self._settings, self.group, self.clock, self._client, self._loop = settings, group, clock, None, None
+        schedules, self._schedules = self._schedules, self._schedules if has_schedules else {}
         try:
             yield
         finally:
             self._settings, self.group, self.clock, self._client, self._loop = before
+            self._schedules = schedules
 
     def queue(
         self,

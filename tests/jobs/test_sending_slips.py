@@ -89,5 +89,5 @@ def test_a_job_without_a_type_is_told_how_a_type_is_given() -> None:
 
 
 def test_a_schedule_of_something_else_than_a_job_is_refused() -> None:
-    with pytest.raises(InvalidDefinition, match="takes a function under @app.job, not str"):
+    with pytest.raises(InvalidDefinition, match=r"takes a function under @app.job, not str"):
         app.schedule("nightly", job="image.resize", every="1h")  # type: ignore[arg-type]

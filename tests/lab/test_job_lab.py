@@ -113,7 +113,7 @@ def test_an_assertion_that_fails_tells_what_is_there(lab_of: Any, shop: Shop) ->
             assert "options.size: expected 4, is 3" in str(wrong.value)
             with pytest.raises(AssertionError, match=r"expected no job 'email.send', found 1"):
                 await lab.refute_enqueued("email.send")
-            with pytest.raises(AssertionError, match=r"expected 2 job 'email.send', found 1"):
+            with pytest.raises(AssertionError, match=r"expected 2 jobs 'email.send', found 1"):
                 await lab.assert_enqueued("email.send", count=2)
             with pytest.raises(AssertionError, match=r"state: expected 'dead', is 'succeeded'(.|\n)*result.parts"):
                 await lab.assert_status(job, "dead", result={"parts": 3})
@@ -271,3 +271,46 @@ def test_plain_functions_run_in_their_threads(lab_of: Any, shop: Shop) -> None:
 def test_a_time_without_a_zone_is_refused(shop: Shop) -> None:
     with pytest.raises(LogqueueError, match="needs a time zone"):
         JobLab(shop.app, now=datetime(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda lab, job: lab.refute_enqueued("email.sent"), "App 'shop' has no job 'email.sent': email.send,"),
+        (lambda lab, job: lab.jobs("email.sent"), "has no job 'email.sent'"),
+        (lambda lab, job: lab.jobs(state="done"), "there is no state 'done'; there are blocked, "),
+        (lambda lab, job: lab.assert_status(job, "sucess"), "there is no state 'sucess'"),
+    ],
+)
+@in_loop
+async def test_a_mistyped_name_fails_the_test_instead_of_passing_it(
+    lab_of: Any, shop: Shop, ask: Any, told: str
+) -> None:
+    async with lab_of(shop.app) as lab:
+        job = await shop.email.send(to="a@b.c")
+        with pytest.raises(LogqueueError, match=told):
+            await ask(lab, job)
+
+
+def test_a_failure_that_cannot_happen_is_refused(lab_of: Any, shop: Shop) -> None:
+    async def main() -> None:
+        async with lab_of(shop.app) as lab:
+            with pytest.raises(LogqueueError, match="takes an exception, not 'away'"):
+                lab.fail_next("email.send", "away")
+            with pytest.raises(LogqueueError, match="times=0 is less than 1"):
+                lab.fail_next("email.send", ValueError, times=0)
+
+    asyncio.run(main())
+
+
+def test_a_lab_may_leave_the_schedules_of_its_app_out(lab_of: Any, shop: Shop) -> None:
+    async def main() -> None:
+        shop.app.schedule("often", every="1s", job=shop.email, arguments={"to": "a@b.c"})
+        async with lab_of(shop.app, schedules=False) as lab:
+            job = await shop.email.with_(delay="30d").send(to="b@c.d")
+            await lab.advance("30d")
+            await lab.assert_status(job, "succeeded")
+            assert shop.sent == ["b@c.d"]
+        assert list(shop.app.schedules) == ["often"]
+
+    asyncio.run(main())

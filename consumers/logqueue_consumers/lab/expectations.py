@@ -7,13 +7,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from logqueue_schemas.job_status import State
+
+from logqueue.errors import LogqueueError
 
 if TYPE_CHECKING:
+    from logqueue.jobs.app import App
     from logqueue_consumers.lab.log_reader import LabJob
 
 SHOWN_JOBS = 10
 """Jobs that a failed assertion shows."""
 MISSING = object()
+STATES = frozenset(state.value for state in State) - {State.UNKNOWN}
 
 
 def matches(job: LabJob, *, type_: str | None, tenant: str | None, args: Mapping[str, Any]) -> bool:
@@ -21,6 +26,18 @@ def matches(job: LabJob, *, type_: str | None, tenant: str | None, args: Mapping
     if (type_ is not None and job.type != type_) or (tenant is not None and job.tenant != tenant):
         return False
     return not args or (job.args is not None and not differences(args, job.args))
+
+
+def check_state(state: str | None) -> None:
+    """LogqueueError for what is no state: a test that asks for it would find none, whatever happens."""
+    if state is not None and state not in STATES:
+        raise LogqueueError(f"there is no state {state!r}; there are {', '.join(sorted(STATES))}")
+
+
+def check_type(type_: str | None, jobs: Sequence[LabJob], app: App) -> None:
+    """LogqueueError for a type that neither the app nor a job on the log has."""
+    if type_ is not None and type_ not in app.jobs and all(job.type != type_ for job in jobs):
+        raise LogqueueError(f"App {app.name!r} has no job {type_!r}: {', '.join(sorted(app.jobs))}")
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:
@@ -39,6 +56,10 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
     return [] if expected == found or plain == found else [f"{path}: expected {expected!r}, is {found!r}"]
 
 
+def _jobs(count: int | None) -> str:
+    return "jobs" if count is not None and count > 1 else "job"
+
+
 def complaint(
     jobs: Sequence[LabJob],
     *,
@@ -50,7 +71,7 @@ def complaint(
 ) -> str:
     """Why the number of matching jobs is wrong, with what is there instead."""
     wanted = "at least one" if count is None else "no" if count == 0 else str(count)
-    lines = [f"expected {wanted} job {type_!r}{_where(tenant, args)}, found {found}"]
+    lines = [f"expected {wanted} {_jobs(count)} {type_!r}{_where(tenant, args)}, found {found}"]
     same = [job for job in jobs if job.type == type_]
     others = sorted({str(job.type) for job in jobs if job.type != type_})
     if same:

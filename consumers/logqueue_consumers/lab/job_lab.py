@@ -40,7 +40,7 @@ from logqueue.testing.embedded import EmbeddedBroker
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.lab.enclosure import EnclosedLoop, is_alive
 from logqueue_consumers.lab.eviction import evict
-from logqueue_consumers.lab.expectations import complaint, matches, status_complaint
+from logqueue_consumers.lab.expectations import check_state, check_type, complaint, matches, status_complaint
 from logqueue_consumers.lab.lab_worker import LabWorker
 from logqueue_consumers.lab.log_reader import LabJob, LogReader
 from logqueue_consumers.lab.stillness import Stillness
@@ -91,7 +91,8 @@ class JobLab:
     before the lab takes it for one that waits: time goes on without it then, up to its time limit, and workers that
     come and go do not wait for it. `limits` bound the workers. `bootstrap` is a log that runs already (the lab uses
     topics and a group of its own there); by default an EmbeddedBroker is started. Other logs refuse records dated an
-    hour ahead: give a `now` in the past there. While the lab is open the app sends to it.
+    hour ahead: give a `now` in the past there. While the lab is open the app sends to it. `schedules=False` leaves out
+    the app's schedules: each firing costs `advance` some 50 ms of real time, so a year of an `every="1m"` takes hours.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class JobLab:
         patience: Duration = PATIENCE_S,
         limits: WorkerLimits | None = None,
         bootstrap: str | None = None,
+        schedules: bool = True,
     ) -> None:
         if now is not None and now.tzinfo is None:
             raise LogqueueError("the lab's `now` needs a time zone: datetime(2026, 3, 1, tzinfo=UTC)")
@@ -120,6 +122,7 @@ class JobLab:
             alone_s=self._patience_s,
         )
         self._bootstrap = bootstrap
+        self._has_schedules = schedules
         self._stack = AsyncExitStack()
         self._workers: list[LabWorker] = []
         self._started = 0
@@ -135,7 +138,9 @@ class JobLab:
             settings = self._settings(stack)
             self.app.check()
             group = settings.topic_prefix + self.app.group  # another lab may test the same app on the same log
-            stack.enter_context(self.app.placed_on(settings, group=group, clock=self.clock))
+            stack.enter_context(
+                self.app.placed_on(settings, group=group, clock=self.clock, has_schedules=self._has_schedules)
+            )
             stack.enter_context(EnclosedLoop())
             stack.callback(self._bury)
             stack.push_async_callback(self.app.close)
@@ -308,8 +313,11 @@ class JobLab:
 
     def fail_next(self, type_: str, error: BaseException | type[BaseException], *, times: int = 1) -> None:
         """The next attempts of this job type fail with `error` before their handler is called."""
-        if type_ not in self.app.jobs:
-            raise LogqueueError(f"App {self.app.name!r} has no job {type_!r}: {', '.join(sorted(self.app.jobs))}")
+        check_type(type_, (), self.app)
+        if not isinstance(error, BaseException) and not (isinstance(error, type) and issubclass(error, BaseException)):
+            raise LogqueueError(f"fail_next takes an exception, not {error!r}")
+        if times < 1:
+            raise LogqueueError(f"fail_next: times={times} is less than 1")
         self._faults[type_].extend([error] * times)
 
     def _on_start(self, job: Job) -> None:
@@ -342,9 +350,12 @@ class JobLab:
     ) -> list[LabJob]:
         """The jobs on the log, the oldest first: of a type, a tenant, in a state, with (at least) these arguments."""
         assert self._reader is not None, "the lab is open"
+        check_state(state)
+        everything = await self._reader.jobs()
+        check_type(type_, everything, self.app)
         return [
             job
-            for job in await self._reader.jobs()
+            for job in everything
             if matches(job, type_=type_, tenant=tenant, args=args) and (state is None or job.state == state)
         ]
 
@@ -375,6 +386,7 @@ class JobLab:
     async def refute_enqueued(self, type_: str, *, tenant: str | None = None, **args: Any) -> None:
         """There is no such job, once everything that is due has run."""
         await self._rest()
+        check_type(type_, await self.jobs(), self.app)
         await self.assert_enqueued(type_, tenant=tenant, count=0, **args)
 
     async def assert_status(self, job: JobHandle | LabJob | str, state: str, **expected: Any) -> LabJob:
@@ -385,6 +397,7 @@ class JobLab:
         unknown = expected.keys() - {"result", "attempt", "error"}
         if unknown:
             raise TypeError(f"assert_status compares result, attempt and error, not {', '.join(sorted(unknown))}")
+        check_state(state)
         await self._rest()
         found = await self.job(job)
         wrong = status_complaint(found, {"state": state, **expected})
