@@ -82,6 +82,8 @@ class LetterReplay:
     stopped: str | None = None
     own: tuple[str, ...] = ()
     """Ids of conflicts, which run as jobs of their own (the first TOLD_IDS of them)."""
+    ended: int = 0
+    """Jobs that filters met and that were left alone: they have succeeded since their letter."""
 
 
 class DeadLetters:
@@ -173,22 +175,31 @@ class DeadLetters:
         """Send the jobs of matching letters round again, oldest first; with `dry_run` only count and edit them.
 
         Only open letters are sent; one that is named and closed, or whose job has succeeded since, raises LettersClosed
-        unless `again`. `pace` limits the rate and stops when too many fail again; `edit` may change each on its way.
+        unless `again`; jobs that filters met and that have succeeded since are left alone and counted. `pace` limits
+        the rate and stops when too many fail again; `edit` may change each on its way.
         Raises DeadLettersUnreadable, BrokerUnreachable, SendFailed.
         """
         chosen, deeds = await self._choose(where, limit, again=again)
-        if where.is_named and not again:
-            await self._check_ends(chosen)
+        ended = {} if again else await self._ended(chosen)
+        if ended and where.is_named:
+            raise LettersClosed((job.letter, None) for job in ended.values())
+        chosen = [job for job in chosen if job.letter.job_key not in ended]
         jobs = [(job, _round_of(job, deeds)) for job in chosen]
         if edit is not None:
             jobs = [(job, edit(round_)) for job, round_ in jobs]
         if not jobs or dry_run:
-            return LetterReplay(matched=len(jobs), replayed=0, is_dry_run=dry_run, own=_own(jobs))
+            return LetterReplay(matched=len(jobs), replayed=0, is_dry_run=dry_run, own=_own(jobs), ended=len(ended))
         writer = CommandWriter(self._settings)
         registry = open_registry(self._settings)
         try:
             return await self._send(
-                jobs, writer, await registry.status_codec(), pace or Pace(), by=by, on_progress=on_progress
+                jobs,
+                writer,
+                await registry.status_codec(),
+                pace or Pace(),
+                by=by,
+                ended=len(ended),
+                on_progress=on_progress,
             )
         finally:
             await writer.stop()
@@ -222,18 +233,17 @@ class DeadLetters:
         choice.check()
         return list(choice.jobs.values()), deeds
 
-    async def _check_ends(self, jobs: Sequence[ChosenJob]) -> None:
-        """Raise LettersClosed for named jobs that have succeeded since."""
-        partitions = (await partition_counts(self._settings)).get(self._names.status)
-        if not jobs or partitions is None:
-            return
+    async def _ended(self, jobs: Sequence[ChosenJob]) -> dict[str, ChosenJob]:
+        """Those that have succeeded since, by their letters' `job_key`."""
+        partitions = (await partition_counts(self._settings)).get(self._names.status) if jobs else None
+        if partitions is None:
+            return {}
         codec = await open_registry(self._settings).status_codec()
         try:
             ended = await succeeded_since(self._settings, codec, jobs, partitions=partitions)
         except (KafkaError, TimeoutError) as error:
             raise DeadLettersUnreadable(f"Topic {self._names.status} cannot be read now: {error!r}") from None
-        if ended:
-            raise LettersClosed((job.letter, None) for job in ended)
+        return {job.letter.job_key: job for job in ended}
 
     async def _send(
         self,
@@ -243,6 +253,7 @@ class DeadLetters:
         pace: Pace,
         *,
         by: str,
+        ended: int,
         on_progress: Callable[[LetterReplay], None] | None,
     ) -> LetterReplay:
         names = self._names
@@ -279,6 +290,7 @@ class DeadLetters:
                     failed=tally.failed,
                     stopped=stopped,
                     own=_own(jobs[:sent]),
+                    ended=ended,
                 )
                 if on_progress is not None:
                     on_progress(done)

@@ -81,7 +81,7 @@ async def test_a_job_with_several_letters_goes_round_once_and_all_are_closed(log
 
 
 @in_loop
-async def test_a_letter_whose_job_has_succeeded_since_is_refused_by_name(log: Log) -> None:
+async def test_a_letter_whose_job_has_succeeded_since_is_refused_by_name_and_left_alone_by_filters(log: Log) -> None:
     ran: list[tuple[str, int, int]] = []
     app = make_app(log, set(), ran)
     letters = DeadLetters(log.settings, queue="mail", group=app.group)
@@ -92,7 +92,10 @@ async def test_a_letter_whose_job_has_succeeded_since_is_refused_by_name(log: Lo
         await succeeded(log, 1)
         with pytest.raises(LettersClosed, match="has succeeded since; nothing was done"):
             await letters.replay(named("twin"), by="op")
-        await letters.replay(named("twin"), by="op", again=True)
+        for is_dry_run in (True, False):
+            done = await letters.replay(LetterFilter(), by="op", dry_run=is_dry_run)
+            assert (done.matched, done.replayed, done.ended) == (0, 0, 1), "filters leave it alone and count it"
+        await letters.replay(LetterFilter(), by="op", again=True)
         await succeeded(log, 2)
     assert ran == [("twin", 1, 0), ("twin", 1, 1)]
 

@@ -85,6 +85,16 @@ def test_a_replayed_letter_is_queued_again_once_for_the_group_that_gave_up(api: 
     assert api.http.post("/v1/dlq/mail:replay", json={"group": "shop", "error_type": "Again"}).json()["replayed"] == 0
 
 
+def test_the_ids_under_which_conflicts_run_are_told(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "taken", error="KeyConflict", **{"job-error-class": "conflict"})
+    own = [f"{kafka.prefix}jobs.mail-2-17"]
+    for dry_run in (True, False):
+        done = replay(api, error_type="KeyConflict", dry_run=dry_run).json()
+        assert (done["matched"], done["own"]) == (1, own)
+    assert api.http.get(f"/v1/operations/{done['id']}").json()["own"] == own
+    assert api.job(own[0])["replay"] == 1
+
+
 def test_with_dead_letters_of_several_groups_a_replay_must_name_one(api: ApiProcess, kafka: Kafka) -> None:
     bury(kafka, "dead-5", group="shop")
     bury(kafka, "dead-6", group="other")

@@ -78,6 +78,7 @@ class OperationDocument(BaseModel):
     by: str
     dry_run: bool
     counts: dict[str, int]
+    own: list[str] = Field(description="Ids under which the first conflicts of a replay run, as jobs of their own.")
     detail: str | None
     started_at: str
     finished_at: str | None

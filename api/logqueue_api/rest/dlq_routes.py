@@ -224,7 +224,9 @@ def _count(operation: Operation, done: LetterReplay) -> None:
         "replayed": done.replayed,
         "succeeded": done.succeeded,
         "failed": done.failed,
+        "ended": done.ended,
     }
+    operation.own = list(done.own)
 
 
 async def _who(services: Services, queue: str, group: str | None, topic: str | None, *, is_known: bool) -> str:

@@ -370,3 +370,5 @@ class DeadLetterReplay(BaseModel):
     matched: int
     replayed: int
     dry_run: bool
+    ended: int | None = Field(None, description="Left alone by a filter: their jobs have succeeded since.")
+    own: list[str] = Field([], description="Ids under which the first conflicts run, as jobs of their own.")

@@ -35,6 +35,7 @@ class Operation:
     dry_run: bool
     started_ms: int
     counts: dict[str, int] = field(default_factory=dict)
+    own: list[str] = field(default_factory=list)  # ids under which conflicts run as jobs of their own
     state: str = "running"  # running, done, stopped, failed
     detail: str | None = None
     finished_ms: int | None = None
@@ -57,6 +58,7 @@ class Operation:
             "by": self.by,
             "dry_run": self.dry_run,
             "counts": self.counts,
+            "own": self.own,
             "detail": self.detail,
             "started_at": time_text(self.started_ms * 1000),
             "finished_at": None if self.finished_ms is None else time_text(self.finished_ms * 1000),

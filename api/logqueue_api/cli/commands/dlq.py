@@ -285,7 +285,9 @@ def _tell(letters: DeadLetters, done: LetterReplay, options: argparse.Namespace,
     told = f"{done.matched} would be {verb}" if done.is_dry_run else f"{done.replayed} {verb}"
     if done.own:
         told += f"; conflicts run as jobs of their own: {', '.join(done.own)}"
-    counts: dict[str, Any] = {"own": done.own} if done.own else {}
+    if done.ended:
+        told += f"; {done.ended} left alone: their jobs have succeeded since"
+    counts: dict[str, Any] = ({"own": done.own} if done.own else {}) | ({"ended": done.ended} if done.ended else {})
     counts |= {"matched": done.matched, verb: done.replayed, "succeeded": done.succeeded, "failed": done.failed}
     output.event({"topic": letters.topic, **counts, "stopped": done.stopped, "dry_run": done.is_dry_run}, told)
 
