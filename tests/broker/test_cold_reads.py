@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from logqueue.broker.network import cold_reads, connection
-from logqueue.broker.network.cold_reads import PROBE_BYTES, PROBE_STEP_BYTES, leading_cached, read_in
+from logqueue.broker.network.cold_reads import PROBE_BYTES, PROBE_STEP_BYTES, leading_cached, read_cached, read_in
+from logqueue.broker.network.limits import INLINE_RECORDS_BYTES, JOIN_BYTES
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create_topic, fetch_request, produced, values_of
 
@@ -98,3 +99,32 @@ def test_a_connection_that_ends_while_its_range_is_read_does_no_harm(
             assert is_reading.wait(20)
         may_read.set()
         create_topic(warm, "other")
+
+
+def test_a_small_range_is_read_as_a_whole_or_not_at_all(stored: int) -> None:
+    data = os.pread(stored, 100, SIZE - 100)
+    assert bytes(read_cached(stored, SIZE - 100, 100) or b"") == data
+    assert read_cached(stored, SIZE - 100, 101) is None
+    evict(stored)
+    if leading_cached(stored, 0, 1):
+        pytest.skip("this file system keeps everything in memory, or cannot tell")
+    assert read_cached(stored, 0, 100) is None
+    os.close(stored)
+
+
+@pytest.mark.parametrize("is_cold", [False, True])
+@pytest.mark.parametrize("size", [1, INLINE_RECORDS_BYTES - 200, INLINE_RECORDS_BYTES + 1, JOIN_BYTES])
+def test_records_arrive_whole_however_they_are_sent(
+    is_cold: bool, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if is_cold:
+        monkeypatch.setattr(connection, "read_cached", lambda *_: None)
+    value = os.urandom(size)
+    with EmbeddedBroker(tmp_path, fsync=False) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        produced(wire, "t", batch(value))
+        numbers = [wire.send(12, fetch_request("t", 0)) for _ in range(7)]  # several answers leave together
+        for number in numbers:
+            answered, response = wire.receive()
+            assert answered == number
+            assert values_of(response) == [value]

@@ -46,6 +46,17 @@ def leading_cached(fd: int, position: int, size: int) -> int:
     return cached
 
 
+def read_cached(fd: int, position: int, size: int) -> bytearray | None:
+    """A small range if all of it can be read without waiting for the disk; None if not, or if nobody can tell."""
+    if not _NOWAIT:
+        return None
+    data = bytearray(size)
+    try:
+        return data if os.preadv(fd, (data,), position, _NOWAIT) == size else None
+    except OSError:  # whoever sends it the other way meets it again, and tells
+        return None
+
+
 def read_in(fd: int, position: int, size: int) -> None:
     """Bring the beginning of a range into memory; waits for the disk. Any thread. Raises OSError."""
     scratch = [bytearray(PROBE_STEP_BYTES)]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from logqueue.broker.network import limits
-from logqueue.broker.network.cold_reads import leading_cached, read_in
+from logqueue.broker.network.cold_reads import leading_cached, read_cached, read_in
 from logqueue.broker.network.poller import READABLE, WRITABLE, Poller
 from logqueue.broker.network.session import Session, memory_of
 from logqueue.errors import LogqueueError
@@ -141,7 +141,8 @@ class Connection:
             self._watch()
             return
         try:
-            if len(output) == 1 and not isinstance(answer := output[0], FileSlice):  # the common case
+            answer = _joined(output)
+            if answer is not None:
                 try:
                     sent = self._socket.send(answer)
                 except BlockingIOError:
@@ -279,6 +280,29 @@ class Connection:
         self._socket.close()
         self.session.close()
         self._on_closed(self)
+
+
+def _joined(output: list[Segment]) -> bytes | bytearray | memoryview | None:
+    """Small answers as one piece, for one call; None if they are too large, or would have to wait for the disk."""
+    if len(output) == 1 and not isinstance(answer := output[0], FileSlice):  # the common case
+        return answer
+    parts: list[bytes | bytearray | memoryview] = []
+    room = limits.JOIN_BYTES
+    for segment in output:
+        part: bytes | bytearray | memoryview | None
+        if isinstance(segment, FileSlice):
+            if segment.size > limits.INLINE_RECORDS_BYTES:
+                return None
+            part = read_cached(segment.fd, segment.position, segment.size)
+            if part is None:
+                return None
+        else:
+            part = segment
+        room -= len(part)
+        if room < 0:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _drop(queue: deque[Segment], count: int) -> None:
