@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from logqueue.jobs.errors import InvalidSetting, UnknownQueue
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
 from logqueue_consumers.definitions import definition_records
@@ -136,7 +135,7 @@ class Worker:
         self._keeper_host = keeper_host
         self._app = app
         self._settings = settings
-        self._queues = _checked_queues(app, queues)
+        self._queues = app.work_queues(queues)
         self._instance_id = instance_id
         self._on_ready = on_ready
         self._health = health if health is not None else Health()
@@ -318,13 +317,3 @@ class Worker:
         on_ready, self._on_ready = self._on_ready, None
         if on_ready is not None:
             on_ready(self)
-
-
-def _checked_queues(app: App, queues: Iterable[str] | None) -> list[str]:
-    names = list(app.queues) if queues is None else list(dict.fromkeys(queues))
-    unknown = [name for name in names if name not in app.queues]
-    if unknown:
-        raise UnknownQueue(unknown[0], app=app.name, known=app.queues)
-    if not names:
-        raise InvalidSetting(f"App {app.name!r} declares no job: there is nothing to work on")
-    return names

@@ -21,7 +21,7 @@ from logqueue.jobs.definition import (
     define_job,
 )
 from logqueue.jobs.durations import Duration
-from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, UnknownJobType
+from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, InvalidSetting, UnknownJobType, UnknownQueue
 from logqueue.jobs.limits import Limit, check_limits
 from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue.jobs.retry import Retry
@@ -266,6 +266,16 @@ class App:
     def schedules(self) -> Mapping[str, Schedule]:
         """The schedules by name."""
         return MappingProxyType(self._schedules)
+
+    def work_queues(self, names: Iterable[str] | None) -> list[str]:
+        """The queues that a worker is to run, each once (None: all); UnknownQueue, or InvalidSetting for none."""
+        chosen = list(self._queues) if names is None else list(dict.fromkeys(names))
+        for name in chosen:
+            if name not in self._queues:
+                raise UnknownQueue(name, app=self.name, known=self._queues)
+        if not chosen:
+            raise InvalidSetting(f"App {self.name!r} declares no job: there is nothing to work on")
+        return chosen
 
     def find(self, type_: str | None, *, queue: str) -> JobDefinition[..., Any]:
         """The handler of a record of `queue`; `type_` None means the queue's default type. UnknownJobType if none."""

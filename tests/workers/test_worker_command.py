@@ -123,6 +123,10 @@ def test_a_second_signal_hands_back_what_runs_at_once(log: Log, tmp_path: Path) 
         (["--processes", "0"], "is not a whole number of at least 1"),
         (["--group", "g"], "unrecognized arguments: --group g"),
         (["--health-port", "x"], "is not a port"),
+        (
+            ["--processes", "2", "-q", "nosuch"],
+            "logqueue: App 'group-app' has no queue 'nosuch'; its queues are: grouped",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_told(options: list[str], told: str) -> None:
@@ -130,3 +134,4 @@ def test_options_that_cannot_be_are_told(options: list[str], told: str) -> None:
     done = subprocess.run(line, capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
     assert told in done.stderr
+    assert "worker-1" not in done.stdout + done.stderr, "told before anything is started"

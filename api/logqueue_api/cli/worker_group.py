@@ -34,7 +34,7 @@ READY = re.compile(r'logqueue worker ready|"event": "ready"')
 
 def run_group(options: argparse.Namespace, stack: Stack, output: Output) -> int:
     """Run the workers until a signal; the exit code."""
-    load_app(options.app)  # a mistake in it is told once, before anything is started
+    load_app(options.app).work_queues(options.queue)  # a mistake is told once, before anything is started
     with TemporaryDirectory(prefix="logqueue-workers-") as folder:
         return asyncio.run(WorkerGroup(options, stack, output, Path(folder)).run())
 
