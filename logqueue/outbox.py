@@ -13,7 +13,7 @@ The job is written by the transaction that changes the user's data, so both happ
 | id | the job's id; a random UUID if none is given |
 | tenant, type, queue | of the job; tenant is `default` and queue is `default` if none is given |
 | args | JSON object of arguments |
-| headers | JSON object of texts, or NULL: `job-not-before`, `job-expires`, `job-priority` (not the default), ... |
+| headers | JSON object of texts, or NULL: `job-not-before`, `job-expires`, `job-priority`, ... |
 | record_key | the record's key where it is not the tenant, or NULL |
 | created_at | when the job was created |
 | refused | why the relay cannot move the row; NULL again lets it try again |

@@ -85,6 +85,31 @@ async def test_a_row_of_plain_sql_is_run_by_a_worker(log: Log, outbox_world: Out
 
 
 @in_loop
+async def test_a_row_of_plain_sql_names_any_class_of_its_queue_the_default_one_too(
+    log: Log, outbox_world: OutboxWorld
+) -> None:
+    app, _ = invoices(log)
+    app.queue("fast", priorities={"high": 2, "plain": 1}, default_priority="plain", order="none")
+    ran: list[str] = []
+
+    @app.job("invoice.rush", queue="fast")
+    async def rush(ctx: JobContext) -> None:
+        ran.append(ctx.job_id)
+
+    async with working(app):
+        for name in ("high", "plain", "normal"):
+            await outbox_world.execute(
+                "INSERT INTO {table} (id, type, queue, args, headers) VALUES"
+                f""" ('{name}', 'invoice.rush', 'fast', '{{{{}}}}', '{{{{"job-priority": "{name}"}}}}')"""
+            )
+        counts = await outbox_world.drain(log)
+        await log.terminal(count=2)
+    assert (counts.moved, counts.refused, sorted(ran)) == (2, 1, ["high", "plain"])
+    reasons = await outbox_world.execute("SELECT id, refused FROM {table}")
+    assert reasons == [("normal", "Queue 'fast' has no priority 'normal'; its classes: high, plain")]
+
+
+@in_loop
 async def test_options_of_a_sending_go_through_the_table(log: Log, outbox_world: OutboxWorld) -> None:
     app, job = invoices(log)
     app.queue("fast", priorities={"high": 2, "normal": 1}, order="none", spread=8)

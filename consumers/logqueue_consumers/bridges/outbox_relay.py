@@ -30,9 +30,18 @@ from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS
-from logqueue_consumers.bridges.outbox_rows import BadRow, Done, Row, job_record, memory_record, remembered
+from logqueue_consumers.bridges.outbox_rows import (
+    BadRow,
+    Done,
+    Row,
+    job_record,
+    memory_record,
+    priority_of,
+    remembered,
+)
 from logqueue_consumers.bridges.outbox_table import MAX_ROWS, OutboxTable, TableUnreachable
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
+from logqueue_consumers.bridges.queue_classes import QueueClasses, read_classes
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
 from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.topic_partitions import TopicPartitions
@@ -72,6 +81,7 @@ class OutboxRelay:
         self._clock = clock
         self._on_lead = on_lead if on_lead is not None else lambda: None
         self._partitions = TopicPartitions(settings, lambda _: JOBS_PARTITIONS)
+        self._classes = QueueClasses()
         self._has_met_both = False
         self._alone = 0
         """Rows that go one at a time, since one of them is larger than its topic takes."""
@@ -167,10 +177,12 @@ class OutboxRelay:
 
     async def _records(self, rows: Sequence[Row]) -> tuple[list[Row], list[Outgoing]]:
         """The rows that are jobs, with their records; the others are refused."""
+        await self._learn_classes(rows)
         found: list[tuple[Row, Outgoing]] = []
         for row in rows:
             try:
-                found.append((row, job_record(row, self._names, max_bytes=self._settings.max_record_bytes)))
+                record = job_record(row, self._names, self._classes, max_bytes=self._settings.max_record_bytes)
+                found.append((row, record))
             except BadRow as error:
                 await self._refuse(row, str(error))
         async with asyncio.timeout(PLACE_TIMEOUT_S):
@@ -183,6 +195,12 @@ class OutboxRelay:
                 moved.append(row)
                 records.append(record)
         return moved, records
+
+    async def _learn_classes(self, rows: Sequence[Row]) -> None:
+        """What workers have published, asked for once a batch and only where a row names a class that is not known."""
+        named = ((row.queue, name) for row in rows if (name := priority_of(row)) is not None)
+        if not all(self._classes.knows(queue, name) for queue, name in named):
+            self._classes = await read_classes(self._settings)
 
     async def _refuse(self, row: Row, reason: str) -> None:
         log.error("outbox row refused", position=row.position, id=row.id, type=row.type, reason=reason)

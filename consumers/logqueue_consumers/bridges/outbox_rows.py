@@ -25,6 +25,7 @@ from logqueue.jobs.headers import (
 from logqueue.jobs.payload import JSON_TYPE
 from logqueue.jobs.sending import HEADER_OVERHEAD_BYTES, check_id, check_tenant
 from logqueue.jobs.topics import TopicNames
+from logqueue_consumers.bridges.queue_classes import QueueClasses
 from logqueue_consumers.outgoing import Outgoing
 
 SOURCE: Final = "logqueue-outbox"
@@ -66,10 +67,20 @@ class _Memory(msgspec.Struct, frozen=True):
     rows: list[tuple[int, str]]
 
 
-def job_record(row: Row, names: TopicNames, *, max_bytes: int) -> Outgoing:
+def priority_of(row: Row) -> str | None:
+    """The priority class that a row names; None too where its headers cannot be read, which `job_record` tells."""
+    if row.headers is None or PRIORITY not in row.headers:
+        return None
+    try:
+        return _decode_headers(row.headers).get(PRIORITY)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def job_record(row: Row, names: TopicNames, classes: QueueClasses, *, max_bytes: int) -> Outgoing:
     """The record of a row's job; BadRow if it is none, or larger than `max_bytes`."""
     try:
-        return _record(row, names, max_bytes)
+        return _record(row, names, classes, max_bytes)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadRow(f"args must be a JSON object, headers a JSON object of texts: {error}") from None
     except BadRow:
@@ -80,7 +91,7 @@ def job_record(row: Row, names: TopicNames, *, max_bytes: int) -> Outgoing:
         raise BadRow(str(error)) from None
 
 
-def _record(row: Row, names: TopicNames, max_bytes: int) -> Outgoing:
+def _record(row: Row, names: TopicNames, classes: QueueClasses, max_bytes: int) -> Outgoing:
     headers = _decode_headers(row.headers) if row.headers is not None else {}
     own = [name for name in headers if name in OWN_HEADERS and name not in ALLOWED and name != TRACEPARENT]
     if own:
@@ -89,6 +100,10 @@ def _record(row: Row, names: TopicNames, max_bytes: int) -> Outgoing:
         raise BadRow("args are JSON: no other content-type")
     value = row.args.encode()
     _decode_args(value)
+    named = headers.pop(PRIORITY, None)
+    priority = None if named is None else classes.topic_class(row.queue, named)
+    if priority is not None:
+        headers[PRIORITY] = priority
     source = headers.pop(CE_SOURCE, SOURCE)
     pairs = job_headers(
         id=check_id(row.id),
@@ -102,7 +117,7 @@ def _record(row: Row, names: TopicNames, max_bytes: int) -> Outgoing:
     size = len(value) + sum(len(name) + len(text) + HEADER_OVERHEAD_BYTES for name, text in pairs)
     if size > max_bytes:
         raise BadRow(f"the job is {size:,} bytes; at most {max_bytes:,} are sent (LOGQUEUE_MAX_RECORD_BYTES)")
-    return Outgoing(names.jobs(row.queue, headers.get(PRIORITY)), None, key, value, pairs, row.created_ms)
+    return Outgoing(names.jobs(row.queue, priority), None, key, value, pairs, row.created_ms)
 
 
 def memory_record(identity: str, rows: Iterable[Row], names: TopicNames, *, now_ms: int) -> Outgoing:
