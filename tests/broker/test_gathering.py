@@ -72,13 +72,17 @@ class Room:
 
     def ask(self, name: str) -> None:
         """A request that waits for the disk, at the end of a turn."""
+        self.wait(name)
+        self.commit.start_round()
+
+    def wait(self, name: str) -> None:
+        """A request that waits for the disk, within a turn."""
 
         def answer(failure: KafkaError | None) -> None:
             assert failure is None
             self.answered.append(name)
 
         self.commit.on_durable(answer)
-        self.commit.start_round()
 
     def flush(self) -> list[str]:
         """Let the round that has begun end: who is answered."""
@@ -111,6 +115,15 @@ def test_a_producer_that_does_not_come_back_is_not_waited_for_longer_than_said(r
     assert room.commit.waiting == 1
     room.world.run(room.world.now + MAX_SECONDS)
     assert room.flush() == ["waits"]
+    room.commit.close()
+
+
+def test_a_request_that_an_answer_brings_with_it_waits_for_nobody(room: Room) -> None:
+    for _ in range(3):  # a transaction: its decision is durable, so its marker is written, and so on
+        room.commit.on_durable(lambda _: room.wait("marker"))
+        room.commit.start_round()
+        assert room.flush() == []
+        assert room.flush() == ["marker"]
     room.commit.close()
 
 

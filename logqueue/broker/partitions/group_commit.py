@@ -140,6 +140,7 @@ class GroupCommit:
     def _finish(self, failure: StorageFailed | None, seconds: float) -> None:
         current, self._flushing = self._flushing, None
         assert current is not None
+        self._gather(len(current.callbacks), seconds)  # before the answers: one may bring the next request with it
         if failure is not None and failure.is_passing:
             log.error("a round of fsyncs is tried again in %g s: %s", RETRY_SECONDS, failure.detail)
             self._deadlines.push(self._loop.time() + RETRY_SECONDS, FlushAgain(self, list(current.held_from)))
@@ -155,7 +156,6 @@ class GroupCommit:
             following = self._collecting.held_from
             for partition in current.held_from:
                 partition.release(following.get(partition))
-        self._gather(len(current.callbacks), seconds)
         self._after_round()
 
     def _gather(self, answered: int, round_seconds: float) -> None:
