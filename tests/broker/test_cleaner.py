@@ -20,7 +20,8 @@ from logqueue.broker.upkeep.cleaner import Cleaner
 from logqueue.config import BrokerConfig
 from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch, iterate_batches, read_records
-from logqueue.storage import PartitionLog
+from logqueue.storage import Environment, PartitionLog
+from logqueue.storage.file_system import RealFileSystem
 
 KEYED = TopicPartition("keyed", 0)
 COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "file.delete.delay.ms": "0"}
@@ -34,11 +35,14 @@ async def until(is_true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def play(scene: Callable[[Broker], Awaitable[None]], folder: Path, **config: Any) -> None:
+def play(
+    scene: Callable[[Broker], Awaitable[None]], folder: Path, *, environment: Environment | None = None, **config: Any
+) -> None:
     """Run a broker around a scene."""
 
     async def run() -> None:
-        broker = Broker(BrokerConfig(data_dir=folder, port=0, log_cleaner_backoff_ms=100, **config))
+        settings = BrokerConfig(data_dir=folder, port=0, log_cleaner_backoff_ms=100, **config)
+        broker = Broker(settings, environment=environment)
         await broker.start()
         try:
             await scene(broker)
@@ -119,6 +123,36 @@ def test_old_segments_go_at_the_interval(tmp_path: Path, policy: str) -> None:
         await until(lambda: [path.name for path in (tmp_path / "keyed-0").glob("*.log*")] == [f"{300:020d}.log"])
 
     play(scene, tmp_path, log_retention_check_interval_ms=50, log_flush_offset_checkpoint_interval_ms=50)
+
+
+class OneUnreadable(RealFileSystem):
+    """A disk that opens no log of the topic `broken` any more, once it is told so."""
+
+    is_failing = False
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        if self.is_failing and path.parent.name == "broken-0":
+            raise OSError(5, "Input/output error")
+        return super().open(path, create=create)
+
+
+def test_a_log_that_cannot_be_read_holds_up_the_retention_of_no_other(tmp_path: Path) -> None:
+    config = {"cleanup.policy": "delete", "retention.ms": "0", "file.delete.delay.ms": "0", "segment.bytes": "2000"}
+    disk = OneUnreadable()
+
+    async def fill_both(broker: Broker) -> None:
+        for topic in ("broken", "whole"):
+            fill(broker, topic, count=30, config=config)
+
+    async def look(broker: Broker) -> None:
+        disk.is_failing = True
+        broken, whole = (broker.topics.partition(topic, 0).log for topic in ("broken", "whole"))
+        await until(lambda: whole.log_start_offset == 30)
+        assert broken.log_start_offset == 0
+
+    play(fill_both, tmp_path)
+    disk_of_now = Environment(fs=disk, max_open_files=1)
+    play(look, tmp_path, environment=disk_of_now, log_retention_check_interval_ms=50)
 
 
 def test_a_damaged_log_is_given_up_and_the_others_are_not(tmp_path: Path) -> None:

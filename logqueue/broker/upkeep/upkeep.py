@@ -108,7 +108,10 @@ class Upkeep:
             if has_cleaner and "compact" in partition.config.cleanup_policy:
                 continue
             if self._directory.logs.get(partition.id) is partition.log:
-                expire(partition, now_ms=self._broker.clock.time_ms())
+                try:
+                    expire(partition, now_ms=self._broker.clock.time_ms())
+                except (OSError, KafkaError) as error:  # a file that cannot be read holds up no other log
+                    log.error("retention of %s failed: %s", partition.id, error)
 
     async def _clean(self) -> None:
         while not await self._is_stopped_within(CLEANER_DELAY_SECONDS):
