@@ -153,6 +153,45 @@ async def test_nothing_is_acknowledged_while_the_log_takes_nothing(
 
 
 @in_loop
+async def test_no_more_is_held_than_the_bound_while_the_log_is_slow(
+    log: Log, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, asked = asyncio.Event(), asyncio.Event()
+    send_many = JobClient.send_many
+
+    async def wait(self: JobClient, found: Any) -> Any:
+        asked.set()
+        await going.wait()
+        return await send_many(self, found)
+
+    monkeypatch.setattr(JobClient, "send_many", wait)
+    monkeypatch.setattr(amqp_in, "MAX_HELD_BYTES", 3_000_000)
+    monkeypatch.setattr(amqp_in, "MAX_KEPT", 2)
+    async with talking(amqp_url) as channel:
+        queue = await channel.declare_queue(log.name)
+        await publish(channel, log.name, [b"{}"] * 10)
+        async with running(bridge := inbound(log, amqp_url)):
+            await asked.wait()
+
+            async def waiting() -> int | None:
+                return (await channel.declare_queue(log.name, passive=True)).declaration_result.message_count
+
+            assert await until(waiting, lambda count: count == 7) == 7
+            going.set()
+
+            async def moved() -> int:
+                return bridge.counts.moved
+
+            await until(moved, lambda count: count == 10)
+        assert (await queue.get(fail=False)) is None
+
+
+@pytest.mark.parametrize(("max_record_bytes", "count"), [(1_000_000, 134), (10_000, 500), (64_000_000, 101)])
+def test_as_many_messages_are_held_as_the_largest_jobs_allow(max_record_bytes: int, count: int) -> None:
+    assert amqp_in.prefetch(max_record_bytes) == count
+
+
+@in_loop
 async def test_where_a_message_died_before_is_told_in_headers(log: Log, amqp_url: str) -> None:
     async with talking(amqp_url) as channel:
         dead = await channel.declare_queue(f"{log.name}.dead")

@@ -28,10 +28,12 @@ from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
-PREFETCH = 500
+MAX_PREFETCH = 500
 """Messages that were delivered and not acknowledged yet; one batch of the log at most."""
+MAX_HELD_BYTES = 128 * 1024 * 1024
+"""Of messages that may become jobs. AMQP counts messages, not bytes: those too large for the log are held beside it."""
 MAX_KEPT = 100
-"""Messages too large for the log that are kept unacknowledged before the bridge gives up."""
+"""Messages too large for the log that are kept unacknowledged before the bridge gives up; their bodies are let go."""
 WAKE_S = 0.5
 
 log = structlog.get_logger(__name__)
@@ -88,9 +90,10 @@ class AmqpInbound:
         line, client = AmqpLine(self._url), JobClient(self._settings, clock=self._clock)
         self.counts.kept = 0
         try:
-            channel = await line.open(prefetch=PREFETCH)
+            held = prefetch(self._settings.max_record_bytes)
+            channel = await line.open(prefetch=held)
             queue = await line.find(channel.get_queue(self._target.amqp_queue), f"queue {self._target.amqp_queue!r}")
-            arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(PREFETCH)
+            arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(held)
             await line.find(queue.consume(arrived.put), f"queue {self._target.amqp_queue!r}")
             self._has_begun = True
             self._on_ready()
@@ -138,6 +141,11 @@ class AmqpInbound:
         log.error("message kept", message_id=message.message_id, bytes=len(message.body), reason=reason)
         if self.counts.kept >= MAX_KEPT:
             raise TooManyKept(f"{self.counts.kept} messages of {self._target.amqp_queue!r} are too large: {reason}")
+
+
+def prefetch(max_record_bytes: int) -> int:
+    """How many messages may be delivered ahead: MAX_HELD_BYTES of the largest jobs, and some beside those kept."""
+    return max(MAX_KEPT + 1, min(MAX_PREFETCH, MAX_HELD_BYTES // max_record_bytes))
 
 
 async def _batch(arrived: asyncio.Queue[AbstractIncomingMessage]) -> list[AbstractIncomingMessage]:
