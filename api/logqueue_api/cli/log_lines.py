@@ -5,24 +5,32 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 
 import structlog
 
-# What the Kafka client says of every refused connection while it goes on trying; the error that ends it is ours.
-RETRIED = ("Unable connect to", "Unable to request metadata from", "Unable to update metadata from")
+ORDINARY = (
+    # Of every refused connection while it goes on trying; the error that ends it is ours.
+    "Unable connect to",
+    "Unable to request metadata from",
+    "Unable to update metadata from",
+    # Of every worker that comes or goes; that partitions were revoked and assigned is told by us.
+    "Heartbeat failed for group %s because it is rebalancing",
+)
+"""What the Kafka client warns of though nothing is wrong."""
 
 LEVELS = ("debug", "info", "warning", "error")
 
 
-class _RetriedConnections(logging.Filter):
-    """Takes the Kafka client's lines of connections that it tries again for what they are: debugging."""
+class _Ordinary(logging.Filter):
+    """Takes the Kafka client's lines of what is ordinary for what they are: debugging."""
 
     def __init__(self, *, is_shown: bool) -> None:
         super().__init__()
         self._is_shown = is_shown
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka") or not str(record.msg).startswith(RETRIED):
+        if not record.name.startswith("aiokafka") or not str(record.msg).startswith(ORDINARY):
             return True
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return self._is_shown
@@ -40,11 +48,14 @@ def configure(level: str) -> None:
     number = getattr(logging, level.upper())
     logging.basicConfig(
         level=max(number, logging.WARNING),
-        format="%(asctime)s [%(levelname)s] %(name)s: %(message)s",
+        format="%(asctime)s.%(msecs)03dZ [%(levelname)s] %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
         stream=sys.stderr,
     )
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_RetriedConnections(is_shown=number <= logging.DEBUG))
+        if handler.formatter is not None:
+            handler.formatter.converter = time.gmtime  # as in our own lines
+        handler.addFilter(_Ordinary(is_shown=number <= logging.DEBUG))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
