@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from benchmarks.jobs import queues
+from benchmarks.jobs import http, queues
 from benchmarks.jobs.app import JOB_TYPE, app, wait
 from benchmarks.jobs.http import request, send_all
 from benchmarks.jobs.ours import Ours
@@ -43,7 +43,7 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
         running.worker(concurrency=1).end()  # has published its definitions: the API checks arguments against them
         figures = {"confluent-kafka jobs/s": number["bulk"] / running.enqueue(number["bulk"])}
         figures.update(asyncio.run(_python(running.up.bootstrap, number)))
-        figures.update(asyncio.run(_rest(running.up.api, number)))
+        figures.update(http.run(_rest(running.up.api, number)))
         return figures
 
 

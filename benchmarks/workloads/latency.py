@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import noop, stack
-from benchmarks.jobs import queues
+from benchmarks.jobs import http, queues
 from benchmarks.jobs.http import Connection, request
 from benchmarks.report import Figures, Settings, percentile
 from logqueue.jobs.settings import DEFAULT_PROCESSING
@@ -31,7 +31,7 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     rate, jobs = int(settings["rate"]), int(settings["rate"]) * int(settings["seconds"])
     if queue == queues.OURS:
         with stack.everything("benchmarks.noop:app", env=stack.processing_env(str(settings["processing"]))) as running:
-            times = asyncio.run(_measure(running.api, jobs=jobs, rate=rate))
+            times = http.run(_measure(running.api, jobs=jobs, rate=rate))
     else:
         times = _measure_peer(queue, jobs, rate=rate, concurrency=int(settings["peer_concurrency"]))
     accepted = sorted(time for time, _ in times)

@@ -6,7 +6,6 @@ and starting `logqueue up` is in its time. A larger one: --set jobs=10000000, wh
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import tempfile
@@ -15,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks import stack
-from benchmarks.jobs import queues
+from benchmarks.jobs import http, queues
 from benchmarks.jobs.app import QUEUE
 from benchmarks.jobs.http import request, send_all
 from benchmarks.jobs.ours import TENANTS, Ours
@@ -37,7 +36,7 @@ def run(settings: Settings) -> Figures:
             ours = Ours(up, {})
             ours.enqueue(jobs)
             queues.drain(ours, jobs, concurrency=100, limit_seconds=limit)
-            figures = dict(asyncio.run(_ask(up.api, _ids(up.api), int(settings["questions"]))))
+            figures = dict(http.run(_ask(up.api, _ids(up.api), int(settings["questions"]))))
             figures["API RSS MiB"] = up.part(API).rss_mib()
             figures["fold RSS MiB"] = up.part(FOLD).rss_mib()
         size = sum(path.stat().st_size for path in data.glob(f"{VIEW}*"))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import logs
-from benchmarks.jobs import queues, work
-from benchmarks.jobs.http import content_length, request
+from benchmarks.jobs import http, queues, work
+from benchmarks.jobs.http import Connection, content_length, request
 from benchmarks.peers import driver, environment
 from benchmarks.peers.missing import Missing
 from benchmarks.peers.promises import JOB_PEERS
@@ -115,6 +115,47 @@ def test_an_answer_of_the_api_that_is_no_success_is_an_error():
         content_length(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n")
     with pytest.raises(ValueError, match="without content-length"):
         content_length(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 1_000])
+def test_answers_are_read_however_they_are_cut(pieces):
+    answer = b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nx: y\r\n\r\n{"id": 7}'
+
+    async def serve(reader, writer):
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            size = -(-len(answer) // pieces)
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            connection = await Connection.open(f"http://127.0.0.1:{port}")
+            assert [await connection.ask(request("GET", "/")) for _ in range(2)] == [b'{"id": 7}'] * 2
+            with pytest.raises((EOFError, OSError)):
+                await connection.ask(request("GET", "/"))
+            connection.close()
+
+    http.run(ask())
+
+
+def test_an_answer_that_is_no_success_ends_the_request():
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            connection = await Connection.open(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            with pytest.raises(ValueError, match="503"):
+                await connection.ask(request("GET", "/"))
+
+    http.run(ask())
 
 
 def test_a_request_tells_the_length_of_its_body():
