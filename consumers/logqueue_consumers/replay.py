@@ -25,7 +25,7 @@ from logqueue_schemas.job_status import TERMINAL, JobStatus, State
 from logqueue.jobs.effects import Effects, replayed_effect
 from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
-from logqueue.jobs.topics import TopicKind, check_group
+from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics, measure
@@ -33,7 +33,15 @@ from logqueue_consumers.offset_map import Run
 from logqueue_consumers.outcome import ShadowRules
 from logqueue_consumers.partition import OwnedPartition
 from logqueue_consumers.replaying.compare import Comparison, ComparisonSummary, Ending
-from logqueue_consumers.replaying.extent import Chosen, InvalidReplay, Position, Range, checked_topic, narrowed, resolve
+from logqueue_consumers.replaying.extent import (
+    Chosen,
+    Position,
+    Range,
+    check_shadow,
+    checked_topic,
+    narrowed,
+    resolve,
+)
 from logqueue_consumers.replaying.recorded import Recorded, read_recorded
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
 
@@ -139,8 +147,7 @@ class Replay:
         comparison: Comparison | None = None,
     ) -> None:
         self._topic, self._role = checked_topic(app, topic, settings)
-        if check_group(group) == app.group:
-            raise InvalidReplay(f"Group {group!r} is the live group of app {app.name!r}: replay in a group of its own")
+        check_shadow(group, app)
         self._bench = Workbench(app, group=group, rules=ShadowRules(), settings=settings, limits=limits)
         self._start = start
         self._end = end

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from logqueue_api.cli.arguments import count, moment, partition_list, port, position, process_range, processes, seconds
+from logqueue_api.cli.arguments import (
+    count,
+    moment,
+    number,
+    partition_list,
+    port,
+    position,
+    process_range,
+    processes,
+    seconds,
+)
 from logqueue_api.cli.exits import UsageError
 from logqueue_api.cli.stack import DEFAULT_API, DEFAULT_BOOTSTRAP, find_stack, outside_bootstrap
 from logqueue_api.up.run_file import DataFolder, Run
@@ -39,8 +49,10 @@ def test_moments_are_iso_or_a_duration_ago(text: str, value: datetime) -> None:
     assert moment(text, now=NOON) == value
 
 
-def test_a_bare_number_is_an_offset() -> None:
+def test_a_bare_number_is_an_offset_and_what_is_neither_is_told_both() -> None:
     assert position("17") == 17
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'x' is no offset and no time \(try 1000, 2026-08"):
+        position("x")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,8 @@ def test_a_bare_number_is_an_offset() -> None:
         (port, "-1"),
         (port, "65536"),
         (count, "0"),
+        (number, "fast"),
+        (number, "nan"),
         (partition_list, "1,,2"),
     ],
 )

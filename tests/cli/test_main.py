@@ -122,7 +122,7 @@ def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> 
         (["up", "--all"], "--all is for a feed"),
         (["up", "--kafka-port", "7000", "--http-port", "7000"], "are both 7000"),
         (["topic", "ls", "--bootstrap", "localhost"], "'localhost' (--bootstrap) is not HOST:PORT"),
-        (["topic", "tail", "t", "--from", "yesterday"], "'yesterday' is not a time"),
+        (["topic", "tail", "t", "--from", "yesterday"], "'yesterday' is no offset and no time"),
         (["topic", "tail", "t", "--partitions", "a"], "'a' is not a list of partitions"),
         (["replay", "t", "a:b", "--group", "g", "--from", "5", "--to", "3"], "--to 3 is before --from 5"),
         (["jobs", "ls", "--api", "localhost:80"], "'localhost:80' (--api) is not a URL"),

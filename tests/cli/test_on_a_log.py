@@ -233,6 +233,10 @@ def test_bad_words_for_worker_and_replay_are_named(shell: Shell) -> None:
     assert (unknown.returncode, "has no queue 'nope'; its queues are: sums" in unknown.stderr) == (2, True)
     live = shell.run("replay", "jobs.sums", "shop.py", "--from", "0", "--group", shell.name)
     assert (live.returncode, "is the live group" in live.stderr) == (2, True)
+    tried = shell.run("replay", "jobs.sums", "shop.py", "--from", "0", "--group", shell.name, "--dry-run")
+    assert (tried.returncode, "is the live group" in tried.stderr) == (2, True), "a dry run tells it too"
+    odd = shell.run("replay", "jobs.sums", "shop.py", "--from", "0", "--group", "not one")
+    assert (odd.returncode, "group: Name 'not one'" in odd.stderr) == (2, True)
     foreign = shell.run("replay", "__consumer_offsets", "shop.py", "--from", "0", "--group", "g")
     assert (foreign.returncode, "is no topic of jobs" in foreign.stderr) == (2, True)
     missing = shell.run("replay", "jobs.sums", "shop.py", "--from", "0", "--group", f"{shell.name}-g")

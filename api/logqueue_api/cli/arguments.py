@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -123,7 +124,23 @@ def moment(text: str, *, now: datetime | None = None) -> datetime:
 
 def position(text: str) -> int | datetime:
     """A place in a partition: an offset (a bare whole number) or a moment."""
-    return int(text) if text.isdecimal() else moment(text)
+    try:
+        return int(text) if text.isdecimal() else moment(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no offset and no time (try 1000, 2026-08-01T12:00:00Z, or 15m for fifteen minutes ago)"
+        ) from None
+
+
+def number(text: str) -> float:
+    """A number that is one: no `nan`, no `inf`."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return found
 
 
 def partition_list(text: str) -> tuple[int, ...]:

@@ -14,9 +14,10 @@ from aiokafka.errors import KafkaError
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
+from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.times import to_ms
-from logqueue.jobs.topics import TopicRole
+from logqueue.jobs.topics import TopicRole, check_group
 from logqueue_consumers.topic_list import partition_counts
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def narrowed(ranges: Mapping[TopicPartition, Range], chosen: Chosen) -> dict[Top
         kept = tuple(offset for offset in chosen.get(tp.partition, ()) if extent.start <= offset < extent.end)
         found[tp] = Range(kept[0], kept[-1] + 1, kept) if kept else Range(extent.start, extent.start, ())
     return found
+
+
+def check_shadow(group: str, app: App) -> None:
+    """InvalidReplay for a group that is none, or the live one of the app."""
+    try:
+        is_live = check_group(group) == app.group
+    except InvalidDefinition as error:
+        raise InvalidReplay(f"group: {error}") from None
+    if is_live:
+        raise InvalidReplay(f"Group {group!r} is the live group of app {app.name!r}: replay in a group of its own")
 
 
 def checked_topic(app: App, topic: str, settings: Settings) -> tuple[str, TopicRole]:

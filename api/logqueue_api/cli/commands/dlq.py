@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.actor import actor, add_by
-from logqueue_api.cli.arguments import add_stack, count, moment
+from logqueue_api.cli.arguments import add_stack, count, moment, number
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.progress import ProgressLine
@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_choice(replay)
     replay.add_argument("--again", action="store_true", help="named letters that are closed already go round once more")
     replay.add_argument(
-        "--rate", type=float, metavar="N", help="jobs a second (default: as fast as the log takes them)"
+        "--rate", type=number, metavar="N", help="jobs a second (default: as fast as the log takes them)"
     )
     replay.add_argument(
         "--max-failed",
-        type=float,
+        type=number,
         default=0.5,
         metavar="SHARE",
         help="stop when more than this share fails again (0.5)",

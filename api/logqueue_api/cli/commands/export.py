@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     _write(options.out, known)
     Output(is_json=options.json).event(
         {"file": str(options.out), "jobs": len(known), "gone": gone, "unknown": unknown},
-        f"{len(known)} jobs written to {options.out}"
+        f"{len(known)} {'job' if len(known) == 1 else 'jobs'} written to {options.out}"
         + (f"; the log no longer holds {gone}" if gone else "")
         + (f"; {unknown} left out: they ran with changed arguments that are too large to be known" if unknown else ""),
     )

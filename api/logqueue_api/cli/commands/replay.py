@@ -85,11 +85,15 @@ def run(options: argparse.Namespace) -> int:
     output = Output(is_json=options.json)
     app = load_app(options.app)
 
-    from logqueue_consumers.replaying.extent import InvalidReplay
+    from logqueue_consumers.replaying.extent import InvalidReplay, check_shadow
 
     from logqueue.jobs.settings import load_settings
 
     app.configure(load_settings(bootstrap=stack.bootstrap))
+    try:
+        check_shadow(options.group, app)
+    except InvalidReplay as error:
+        raise UsageError(str(error)) from None
     chosen = choose(ApiClient(stack), options, app.settings.topics) if has_query(options) else None
     try:
         if not options.dry_run:

@@ -6,7 +6,7 @@ import argparse
 
 from logqueue_api.cli.actor import actor, add_by
 from logqueue_api.cli.api_client import ApiClient
-from logqueue_api.cli.arguments import add_stack
+from logqueue_api.cli.arguments import add_stack, number
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.stack import find_stack
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         change = verbs.add_parser(verb, help=told)
         change.add_argument("queue", metavar="QUEUE")
         if verb == "set":
-            change.add_argument("weight", metavar="WEIGHT", type=float)
+            change.add_argument("weight", metavar="WEIGHT", type=number)
             change.add_argument(
                 "--force", action="store_true", help="also for a queue that no worker has published yet"
             )
