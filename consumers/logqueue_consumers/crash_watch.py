@@ -15,6 +15,7 @@ partition over watches it until everything is finished that the dead worker may 
 
 A suspect that lives through its run is acquitted, so a job that ends its process is found after two further ends, and
 jobs that ran beside it are not blamed. One that a limit or a pause holds back is not waited for, and proves nothing.
+While a job that runs for long lets none be alone, suspects wait and the others go on, with a try every `alone_s`.
 Ends that no job caused (a machine that lost power, `kill -9` of an operator) cost a watched worker a commit per round
 for a while, and nothing else. Partitions that are given up in good order are not watched.
 """
@@ -177,9 +178,14 @@ class CrashWatch:
 
     # --- suspects ---
 
+    @property
+    def suspect_count(self) -> int:
+        """Jobs that have to run alone and wait for that."""
+        return sum(len(partition.watch.suspects) for partition in self._partitions if partition.watch is not None)
+
     def has_suspects(self) -> bool:
         """Whether a job has to run alone."""
-        return any(partition.watch is not None and partition.watch.suspects for partition in self._partitions)
+        return self.suspect_count > 0
 
     def pause(self) -> None:
         """Nothing starts from now on; what was named and has not started is named no more."""

@@ -40,15 +40,18 @@ class JobNaming:
         self._hurry = hurry
         self._partitions = partitions
         self._commit = commit
+        self._not_before_s = 0.0
+        """When suspects may be tried again (the loop's time): a job that runs for long lets none be alone."""
 
     async def run(self) -> None:
         """Name, then start what waits for its name, until cancelled."""
-        watch = self._engine.crash_watch
+        watch, loop = self._engine.crash_watch, asyncio.get_running_loop()
         while True:
             await watch.wanted.wait()
             watch.wanted.clear()
-            if watch.has_suspects():
-                await self._run_suspects()
+            if watch.has_suspects() and loop.time() >= self._not_before_s and not await self._run_suspects():
+                self._not_before_s = loop.time() + self._limits.alone_s
+                loop.call_later(self._limits.alone_s, watch.wanted.set)
             jobs = watch.admit()
             if not jobs:
                 continue
@@ -57,8 +60,11 @@ class JobNaming:
             else:
                 watch.take_back(jobs)
 
-    async def _run_suspects(self) -> None:
-        """One after the other, with nothing beside them as far as jobs that run now allow it."""
+    async def _run_suspects(self) -> bool:
+        """One after the other, with nothing beside them; false when a job that runs on does not allow it.
+
+        Then they wait, and the others go on meanwhile: nothing else would start for as long as that job takes.
+        """
         watch = self._engine.crash_watch
         watch.pause()
         try:
@@ -68,13 +74,14 @@ class JobNaming:
                     watch.let_wait(job)
                 if not await self._commit_names():
                     watch.suspect_again(job)
-                    return
+                    break
                 self._engine.start_at_once([job])
                 if is_blocked:
                     continue
                 log.warning("job runs alone: a worker ended while it ran", id=job.id, type=job.type)
                 is_alone = await self._engine.wait_over(job, self._limits.alone_s)
                 watch.acquit(job)
+            return is_alone
         finally:
             self._engine.resume()
 

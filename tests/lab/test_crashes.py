@@ -198,6 +198,41 @@ def test_a_suspect_that_a_limit_holds_back_keeps_nobody_waiting(lab_of: Any) -> 
     scenario()
 
 
+def test_a_suspect_that_waits_for_a_long_job_keeps_nobody_else_waiting(lab_of: Any) -> None:
+    app = App("mill")
+    app.queue("grain", order="none", partitions=1)
+    begun: list[str] = []
+    gate = asyncio.Event()
+
+    @app.job("grind", queue="grain", timeout="1d")
+    async def grind(ctx: JobContext) -> None:
+        begun.append(ctx.tenant)
+        await gate.wait()
+
+    @app.job("sweep", queue="floor")
+    async def sweep() -> None:
+        begun.append("sweep")
+
+    @in_loop
+    async def scenario() -> None:
+        async with lab_of(app, patience="20ms") as lab:
+            jobs = [await grind.with_(tenant=tenant).send() for tenant in ("one", "two")]
+            await lab.advance("1s")
+            for _ in range(2):
+                await lab.crash_worker()
+                await lab.advance("1s")
+            assert sorted(begun[:4]) == ["one", "one", "two", "two"]
+            assert len(begun) == 5  # the other one waits for this one's end
+            job = await sweep.send()
+            await lab.assert_status(job, "succeeded")
+            gate.set()
+            await lab.advance("1s")
+            for each in jobs:
+                await lab.assert_status(each, "succeeded")
+
+    scenario()
+
+
 def test_a_job_that_waited_for_its_turn_until_after_its_expiry_is_not_begun(lab_of: Any) -> None:
     @in_loop
     async def scenario() -> None:

@@ -7,6 +7,7 @@
 | its lane           | yes, as the job before it is                                                   |
 | the log            | no: outcomes on their way, indexes being read, jobs being named                |
 | its handler        | no, for `patience_s` of real time; then it is taken for one that waits         |
+| to run alone       | yes, while such a handler runs beside it                                       |
 
 Records in hand that none of these explains are under way.
 """
@@ -134,7 +135,8 @@ def _engine_unrest(worker: LabWorker, engine: JobEngine) -> str | None:
         return f"{worker} has jobs to start"
     behind = sum(partition.lanes.waiting_count for partition in engine.records.partitions)
     queued = ready.waiting_count if isinstance(ready, Dispatcher) else len(ready)
-    waiting = engine.running_count + engine.delayed_count + engine.held_count + behind + queued
+    suspects = engine.crash_watch.suspect_count if engine.running_count else 0
+    waiting = suspects + engine.running_count + engine.delayed_count + engine.held_count + behind + queued
     moving = engine.records.unfinished_count - waiting
     return f"{worker} has {moving} records under way" if moving > 0 else None
 
