@@ -123,7 +123,7 @@ class UniqueGate:
     @property
     def is_loading(self) -> bool:
         """Whether jobs wait for a topic that is being read."""
-        return bool(self._loading)
+        return any(shard.partitions for shard in self._loading)  # some may be gone since
 
     def check(self, job: Job, now_ms: int) -> Verdict | None:
         """Whether the job is another one's double, or may go on."""

@@ -96,7 +96,7 @@ class History:
                 continue
             mine = [*_times(sent), *self._ends(sent, job), *_attempts(sent, job), *self._runs(sent)]
             wrong += [f"job {sent.number}: {each}" for each in mine]
-        return [*wrong, *self._order(), *self._uniqueness(found), *self._running_limits(), *self._rates()]
+        return [*wrong, *self._order(found), *self._uniqueness(found), *self._running_limits(), *self._rates()]
 
     # --- each job by itself ---
 
@@ -127,15 +127,14 @@ class History:
     def _runs(self, sent: Sent) -> Iterable[str]:
         """What comes after a run follows from how that ended, as far as it was written when a worker crashed."""
         for before, after in pairwise(sent.runs):
-            is_lost = any(
-                before.at < crash.at < after.at and not _is_written(before, crash.written.get(sent.id, ()))
-                for crash in self.crashes
-            )
+            crashes = [crash.written.get(sent.id, ()) for crash in self.crashes if before.at < crash.at < after.at]
+            is_lost = any(not _is_written(before, written) for written in crashes)
             assert before.ended_ms is not None, "runs of one job come one after the other"
             waited_ms = after.started_ms - before.ended_ms
             what = f"attempt {after.attempt} came {waited_ms} ms after attempt {before.attempt}, {before.how}"
             if is_lost:
-                if after.attempt not in (before.attempt, before.attempt + (before.how == "fail")):
+                known = max((attempt for written in crashes for attempt in _failed_attempts(written)), default=0)
+                if not known < after.attempt <= before.attempt + (before.how == "fail"):
                     yield what
                 continue
             match before.how:
@@ -154,7 +153,7 @@ class History:
 
     # --- jobs among each other ---
 
-    def _order(self) -> Iterable[str]:
+    def _order(self, found: Mapping[str, LabJob]) -> Iterable[str]:
         """A tenant's jobs begin in the order of their sending, each when the one before is over.
 
         Jobs that were told to wait, or went through the retry topic, have left the order.
@@ -168,11 +167,13 @@ class History:
                 first = after.runs[0].at
                 if first < before.runs[0].at:
                     yield f"job {after.number} began before job {before.number}, which came first"
-                elif self._is_under_way(before, first) and not self._has_left_order(before, first):
+                elif self._is_under_way(before, first) and not self._has_left_order(before, first, found):
                     yield f"job {after.number} began before job {before.number} was over"
 
-    def _has_left_order(self, sent: Sent, at: int) -> bool:
+    def _has_left_order(self, sent: Sent, at: int, found: Mapping[str, LabJob]) -> bool:
         """Whether it waited for long, or for any time when workers came and went: both lead through the log."""
+        if sent.id in found and _left_memory(found[sent.id].history):
+            return True
         runs = [run for run in sent.runs if run.at < at]
         moves = [*self.rebalances, *(crash.at for crash in self.crashes if not crash.is_alone)]
         return any(run.how == "sleep" for run in runs) or any(runs[0].at < move < at for move in moves)
@@ -234,7 +235,7 @@ class History:
 
 def _attempts(sent: Sent, job: LabJob) -> Iterable[str]:
     """Attempts are counted from 1 on, each failure once, on the log and for the handler."""
-    failed = [status.attempt for status in job.history if status.state is State.RETRYING]
+    failed = _failed_attempts(job.history)
     if sorted(set(failed)) != list(range(1, len(set(failed)) + 1)) or failed != sorted(failed):
         yield f"its failures are those of attempts {failed}"
     if sent.runs and sent.runs[0].attempt != 1:
@@ -254,6 +255,20 @@ def _times(sent: Sent) -> Iterable[str]:
     for run in sent.runs:
         if sent.expires_ms is not None and run.started_ms >= sent.expires_ms:
             yield f"attempt {run.attempt} began {run.started_ms - sent.expires_ms} ms after it had expired"
+
+
+def _failed_attempts(statuses: Sequence[JobState]) -> list[int]:
+    return [status.attempt for status in statuses if status.state is State.RETRYING]
+
+
+def _left_memory(statuses: Sequence[JobState]) -> bool:
+    """Whether a wait in memory went on through the log: its status is written again, with the same time."""
+    waits = [
+        (status.state, status.attempt, status.status.due_at)
+        for status in statuses
+        if status.state in (State.RETRYING, State.SCHEDULED)
+    ]
+    return len(set(waits)) < len(waits)
 
 
 def _is_written(run: Run, statuses: Sequence[JobState]) -> bool:

@@ -23,6 +23,8 @@ from tests.lab.machine import Histories
 STEPS = int(os.environ.get("LOGQUEUE_HISTORY_STEPS", "24"))
 MORE = int(os.environ.get("LOGQUEUE_HISTORIES", "0"))
 SEED = os.environ.get("LOGQUEUE_HISTORY_SEED")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+"""Killed workers have closed nothing. The lab lets go of it quietly, but Python may come across it before."""
 PHASES = (Phase.generate, Phase.shrink) if "LOGQUEUE_HISTORY_SHRINK" in os.environ else (Phase.generate,)
 """A history takes seconds: to make a failing one smaller takes more time than a test has."""
 

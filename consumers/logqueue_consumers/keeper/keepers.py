@@ -190,6 +190,8 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             if self._consumer is None:
                 return  # a rebalance that overlaps with leaving
             await self._close([at for at in self._owned if at not in wanted])
+            if self._consumer is None:
+                return  # it has begun to leave meanwhile
             for at in wanted:
                 if at not in self._owned:
                     self._open(at)

@@ -33,6 +33,9 @@ class Enclosure:
 
     def __init__(self) -> None:
         self.is_alive = True
+        self.is_cut = asyncio.Event()
+        """Nothing that it says is heard any more."""
+        self._writes_left: int | None = None
         self.roots: list[asyncio.Task[Any]] = []
         self.tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.transports: WeakSet[Any] = WeakSet()
@@ -42,8 +45,29 @@ class Enclosure:
         """A connection was opened; one that comes too late is cut at once."""
         self.transports.add(transport)
         self.protocols.add(protocol)
+        write = transport.write
+
+        def counted_write(data: Any) -> None:
+            if self._is_heard():
+                write(data)
+
+        transport.write = counted_write
         if not self.is_alive:
             transport.abort()
+            _drop_received(protocol)
+
+    def cut_after(self, writes: int) -> None:
+        """Let so many more writes (requests, as clients make them) be heard, and nothing else; `kill` comes next."""
+        self._writes_left = writes
+
+    def _is_heard(self) -> bool:
+        if self._writes_left is None:
+            return True
+        if self._writes_left > 0:
+            self._writes_left -= 1
+            return True
+        self.is_cut.set()
+        return False
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run it inside, with all that it starts."""

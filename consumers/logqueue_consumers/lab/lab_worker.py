@@ -135,6 +135,18 @@ class LabWorker:
         finally:
             await self.kill()
 
+    async def cut_after(self, writes: int, *, timeout_s: float) -> None:
+        """Let it write so often to its connections, then no more: the moment in which `kill` finds it.
+
+        Returns when that moment has come; one that has less to say is killed when the time is over.
+        """
+        self._enclosure.cut_after(writes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._enclosure.is_cut.wait()
+        except TimeoutError:
+            return
+
     async def kill(self) -> None:
         """End it as SIGKILL does."""
         await self._enclosure.kill()
