@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from logqueue.celery.line import Line
 from logqueue.celery.result import AsyncResult
@@ -30,6 +30,11 @@ T = TypeVar("T")
 DEFAULT_RETRY_DELAY_S: Final = 180.0
 DEFAULT_MAX_RETRIES: Final = 3
 MAX_BACKOFF_S: Final = 600.0
+_WORKFLOW = ": workflows are made of `task.definition.prepare(...)`, see chain, group and chord of logqueue.jobs.flows"
+ELSEWHERE: Final = dict.fromkeys(("s", "si", "signature", "subtask", "chunks", "map", "starmap"), _WORKFLOW) | {
+    "apply": ": call the task to run it here and now",
+}
+"""Words of Celery's tasks that are not here, and what to write."""
 
 
 class Task:
@@ -94,6 +99,9 @@ class Task:
         job = sending.prepare(**arguments)
         handle = self._celery.do(lambda client: client.send(job))
         return AsyncResult(self._celery, handle)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a task has no .{name} here" + ELSEWHERE.get(name, ""), name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name} of {self._celery.app.name}>"
@@ -205,4 +213,5 @@ class Celery:
 
 
 def _aware(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    """As Celery takes it; what is no datetime goes on as it is, to where it is told."""
+    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment

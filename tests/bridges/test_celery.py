@@ -132,6 +132,22 @@ def test_wrong_arguments_and_queues_are_told_before_anything_is_sent() -> None:
         celery.AsyncResult("my-own")
 
 
+def test_words_of_celery_that_are_not_here_say_what_to_write() -> None:
+    celery = Celery("words")
+
+    @celery.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    with pytest.raises(AttributeError, match=r"no \.s here: workflows are made of `task.definition.prepare"):
+        add.s(1, 2)  # type: ignore[operator]
+    with pytest.raises(AttributeError, match="call the task"):
+        add.apply((1, 2))  # type: ignore[operator]
+    assert not hasattr(add, "colour")
+    with pytest.raises(InvalidArguments, match="run_at='tomorrow' is not a datetime"):
+        add.apply_async((1, 2), eta="tomorrow")  # type: ignore[arg-type]
+
+
 def test_the_wait_that_a_task_asks_for_is_the_one_it_gets() -> None:
     import random
 
