@@ -32,6 +32,8 @@ def run(settings: Settings) -> Figures:
             worker.wait_for("ready")
             began, before, cpu = time.perf_counter(), _committed(admin), worker.cpu_seconds()
             broker_cpu = broker.cpu_seconds()
+            if before > jobs / 2:
+                raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more")
             while (done := _committed(admin)) < jobs:
                 if time.perf_counter() - began > int(settings["limit_seconds"]):
                     raise RuntimeError(f"{done} of {jobs} jobs were committed within {settings['limit_seconds']} s")

@@ -59,7 +59,7 @@ async def _measure(api: str, *, jobs: int, rate: int) -> Times:
     connections = [await Connection.open(api) for _ in range(CONNECTIONS)]
     try:
         for number in range(WARM_UP_JOBS):
-            await _one(connections[number % CONNECTIONS], number)
+            await _one(connections[number % CONNECTIONS], number, time.perf_counter())
         return await _steadily(connections, jobs=jobs, rate=rate)
     finally:
         for connection in connections:
@@ -67,27 +67,28 @@ async def _measure(api: str, *, jobs: int, rate: int) -> Times:
 
 
 async def _steadily(connections: Sequence[Connection], *, jobs: int, rate: int) -> Times:
-    """Each job at its time, whatever became of the earlier ones; it waits where every connection is in use."""
+    """Each job at its time, whatever became of the earlier ones; waiting for a connection is in its times."""
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for connection in connections:
         free.put_nowait(connection)
     times: Times = []
 
-    async def submit(connection: Connection, number: int) -> None:
-        times.append(await _one(connection, number))
+    async def submit(number: int) -> None:
+        began = time.perf_counter()
+        connection = await free.get()
+        times.append(await _one(connection, number, began))
         free.put_nowait(connection)
 
     began = time.perf_counter()
     async with asyncio.timeout(LIMIT_SECONDS + jobs / rate), asyncio.TaskGroup() as tasks:
         for number in range(jobs):
             await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            tasks.create_task(submit(await free.get(), number))
+            tasks.create_task(submit(number))
     return times
 
 
-async def _one(connection: Connection, number: int) -> tuple[float, float]:
+async def _one(connection: Connection, number: int, began: float) -> tuple[float, float]:
     body = {"type": noop.JOB_TYPE, "tenant": f"tenant-{number % noop.TENANTS}", "args": {"number": number}}
-    began = time.perf_counter()
     answer = json.loads(await connection.ask(request("POST", "/v1/jobs", json.dumps(body).encode())))
     accepted = time.perf_counter()
     job = json.loads(await connection.ask(request("GET", f"/v1/jobs/{answer['id']}?wait=20s")))

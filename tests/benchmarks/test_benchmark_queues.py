@@ -15,7 +15,7 @@ from benchmarks.jobs.http import Connection, content_length, request
 from benchmarks.peers import driver, environment
 from benchmarks.peers.missing import Missing
 from benchmarks.peers.promises import JOB_PEERS
-from benchmarks.workloads import crash, scale
+from benchmarks.workloads import alone, crash, latency, scale
 
 
 def test_notes_tell_what_never_ended_and_what_began_twice(tmp_path):
@@ -216,3 +216,14 @@ def test_after_a_kill_in_the_middle_nothing_of_ours_is_missing():
     figures = crash.run({"jobs": 60, "ms": 20, "concurrency": 4, "watch_seconds": 60})
     assert figures["missing at the end"] == 0
     assert figures["ended before the kill"] > 60 * crash.MIDDLE
+
+
+def test_a_job_is_accepted_before_its_end_is_seen():
+    figures = latency.run({**latency.SETTINGS, "rate": 20, "seconds": 1})
+    assert 0 < figures["accepted p50 ms"] < figures["terminal p50 ms"]
+
+
+def test_a_worker_alone_ends_all_jobs():
+    figures = alone.run({**alone.SETTINGS, "jobs": 60_000, "limit_seconds": 60})
+    assert figures["jobs/s"] > 0
+    assert figures["worker CPU us/job"] > 0
