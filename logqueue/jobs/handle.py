@@ -130,7 +130,7 @@ class JobState(msgspec.Struct, frozen=True, kw_only=True):
         raise JobFailed(f"Job {self.id} is {self.state}{why}")
 
 
-class JobHandle(msgspec.Struct, frozen=True, kw_only=True):
+class JobHandle(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job that is durable on the log, and where."""
 
     id: JobId

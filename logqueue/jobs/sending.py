@@ -38,7 +38,7 @@ MAX_SPREAD = 1_000
 MAX_SPREAD_TENANT_CHARS = MAX_TENANT_CHARS - len(f"#{MAX_SPREAD}")
 
 
-class PreparedJob(msgspec.Struct, frozen=True, kw_only=True):
+class PreparedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job as it will stand in the log: everything but partition and offset."""
 
     id: JobId
