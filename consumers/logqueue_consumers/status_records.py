@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
-from logqueue_schemas.job_status import RANKS, TERMINAL, JobStatus, State, StatusCodec, StatusError, status_key
+from logqueue_schemas.job_status import RANKS, SYMBOLS, TERMINAL, State, StatusCodec, StatusError, status_key
+from logqueue_schemas.status_encoding import encode_fields, encode_head, encode_place
 
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.notes import encode_details, with_header
@@ -16,6 +18,7 @@ from logqueue_consumers.retry_notes import retried_of
 from logqueue_consumers.status_tail import record_header, waiting_header
 
 NO_HEADERS: list[tuple[str, bytes]] = []
+REMEMBERED_KEYS = 65_536
 
 
 class Partitions(Protocol):
@@ -39,8 +42,9 @@ class StatusRecords:
         status_topic: str,
         worker: str,
     ) -> None:
-        self._codec = codec
+        self._frame = codec.header
         self._partitions = partitions
+        self._partition_of = lru_cache(REMEMBERED_KEYS)(lambda key: partitions.partition_of(status_topic, key))
         self._group = group
         self._is_shadow = is_shadow
         self._status_topic = status_topic
@@ -69,50 +73,51 @@ class StatusRecords:
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
-        job, state, failure = outcome.job, outcome.state, outcome.failure
-        self._sequence = max(self._sequence + 1, outcome.at_us)
-        origin = job.origin
-        status = JobStatus(
-            id=job.id,
-            queue=job.partition.queue,
-            tenant=job.tenant,
-            group=self._group,
-            state=state,
-            at=outcome.at_us,
-            topic=origin.topic,
-            partition=origin.partition,
-            offset=origin.offset,
-            type=job.type,
-            shadow=self._is_shadow,
-            replay=job.headers.replay,
-            attempt=outcome.attempt,
-            rank=RANKS[state] if outcome.rank is None else outcome.rank,
-            sequence=self._sequence,
-            created_at=job.created_ms * 1000,
-            started_at=outcome.started_us or None,
-            finished_at=outcome.at_us if state in TERMINAL else None,
-            due_at=None if outcome.due_ms is None else outcome.due_ms * 1000,
-            result=outcome.result,
-            error=None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
-            worker=self._worker,
-            details=None if job.details is None else encode_details(job.details),
+        job, state, at_us, failure = outcome.job, outcome.state, outcome.at_us, outcome.failure
+        self._sequence = sequence = max(self._sequence + 1, at_us)
+        is_end = state in TERMINAL
+        partition, origin, id_ = job.partition, job.origin, job.id.encode()
+        head = encode_head(
+            job.type,
+            partition.queue,
+            job.tenant,
+            self._group,
+            self._is_shadow,
+            SYMBOLS[state],
+            job.headers.replay,
+            outcome.attempt,
+            RANKS[state] if outcome.rank is None else outcome.rank,
+        )
+        value = self._frame + encode_fields(
+            id_,
+            head,
+            sequence,
+            at_us,
+            job.created_ms * 1000,
+            outcome.started_us or None,
+            at_us if is_end else None,
+            None if outcome.due_ms is None else outcome.due_ms * 1000,
+            encode_place(origin.topic, origin.partition),
+            origin.offset,
+            outcome.result,
+            None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
+            self._worker,
+            None if job.details is None else encode_details(job.details),
         )
         return Outgoing(
             self._status_topic,
-            self._partitions.partition_of(self._status_topic, job.key),
-            status_key(job.id, group=self._group if self._is_shadow else None),
-            self._codec.encode(status),
-            self._finished_record(outcome),
-            outcome.at_us // 1000,
+            self._partition_of(job.key),
+            status_key(job.id, group=self._group) if self._is_shadow else id_,
+            value,
+            NO_HEADERS if is_end and partition.kind is TopicKind.JOBS else self._finished_record(outcome),
+            at_us // 1000,
         )
 
     def _finished_record(self, outcome: Outcome) -> list[tuple[str, bytes]]:
-        """Which record a status finishes, where that is not plain from its state and position; or which one waits."""
+        """Which record a status finishes, where that is not its job's first one by its end; or which one waits."""
         partition = outcome.job.partition
         if not outcome.finishes:
             if outcome.due_ms is None:
                 return NO_HEADERS
             return [waiting_header(retried_of(outcome), partition.topic, partition.partition)]
-        if outcome.state in TERMINAL and partition.kind is TopicKind.JOBS:
-            return NO_HEADERS
         return [record_header(partition.topic, partition.partition, outcome.job.offset)]

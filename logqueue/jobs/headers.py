@@ -37,7 +37,7 @@ import msgspec
 
 from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.job_ids import MAX_ID_CHARS, id_of_position
+from logqueue.jobs.job_ids import MAX_ID_CHARS
 from logqueue.jobs.times import MAX_MS, format_time, parse_time
 
 Headers = Sequence[tuple[str, bytes]]
@@ -107,6 +107,10 @@ class JobHeaders(msgspec.Struct, frozen=True, gc=False):
     holds: str | None = None
 
 
+NO_HEADERS = JobHeaders()
+"""Those of a record that has none."""
+
+
 class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where a job's first record is; `group` is the one whose failure moved it."""
 
@@ -127,6 +131,20 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     """The job headers of a record as aiokafka gives them; InvalidHeader names the first that cannot be read."""
+    pairs = tuple(headers)
+    if 2 < len(pairs) <= _REPEATED and pairs[0][0] == CE_ID and pairs[1][0] == CE_TIME and pairs[0][1]:
+        same = _read_repeated(pairs[2:])
+        if same is not None:
+            id_ = JobId(_text(CE_ID, pairs[0][1], MAX_ID_CHARS))
+            return msgspec.structs.replace(same, id=id_, created_ms=_time_if_any(pairs[1][1]))
+    return _read_job_headers(pairs)
+
+
+# How senders of ours begin: id and time, and then what is the same for all jobs of a type (see `job_headers`).
+_REPEATED = 6
+
+
+def _read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     found = dict(headers)
     get = found.get
     id_, type_, content_type, created = get(CE_ID), get(CE_TYPE), get(CONTENT_TYPE), get(CE_TIME)
@@ -146,6 +164,12 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         _shared_text(TENANT, tenant) if (tenant := get(TENANT)) else None,
         _shared_text(HOLDS, holds) if (holds := get(HOLDS)) else None,
     )
+
+
+@lru_cache(maxsize=1024)
+def _read_repeated(headers: tuple[tuple[str, bytes], ...]) -> JobHeaders | None:
+    """What follows id and time; None where they come once more."""
+    return None if any(name in (CE_ID, CE_TIME) for name, _ in headers) else _read_job_headers(headers)
 
 
 def salvage_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
@@ -191,15 +215,6 @@ def first_failed_ms(headers: Iterable[tuple[str, bytes]], *, default: int) -> in
         return default if found is None else _time(FIRST_FAILED_AT, found)
     except InvalidHeader:
         return default
-
-
-def job_id_of(job: JobHeaders, origin: Origin | None, *, topic: str, partition: int, offset: int) -> JobId:
-    """The job's id: as given, else the position of its first record (`topic`, ... are this record's)."""
-    if job.id is not None:
-        return job.id
-    if origin is not None:
-        return id_of_position(origin.topic, origin.partition, origin.offset)
-    return id_of_position(topic, partition, offset)
 
 
 def job_headers(

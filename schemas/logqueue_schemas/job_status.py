@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import fastavro
 import msgspec
 
 from logqueue_schemas.avro import load_schema, without_logical_types
 from logqueue_schemas.framing import HEADER_BYTES, InvalidFrame, frame_header, read_frame
-from logqueue_schemas.status_decoding import NOT_FOR_US, decode_status
+from logqueue_schemas.status_decoding import NOT_FOR_US, decode_fields
 from logqueue_schemas.status_encoding import encode_status
+
+T = TypeVar("T")
 
 SUBJECT_SUFFIX = "-value"  # Confluent's TopicNameStrategy: `<topic>-value`
 
@@ -110,9 +112,10 @@ SCHEMA: dict[str, Any] = load_schema("job_status.avsc")
 
 # Read without logical types: integers stay integers, which is twice as fast as datetimes.
 _PARSED = fastavro.parse_schema(without_logical_types(SCHEMA))
-_SYMBOLS: dict[str, int] = {state.value: place for place, state in enumerate(State)}
+SYMBOLS: dict[str, int] = {state.value: place for place, state in enumerate(State)}
 _STATES_IN_ORDER = tuple(State)
 _STATES: dict[str, State] = {state.value: state for state in State}
+_FIELDS: tuple[str, ...] = tuple(field["name"] for field in SCHEMA["fields"])
 
 SchemaLookup = Callable[[int], "dict[str, Any] | None"]
 
@@ -138,26 +141,32 @@ class StatusCodec:
 
     def __init__(self, schema_id: int, *, schema_of: SchemaLookup | None = None) -> None:
         self.schema_id = schema_id
-        self._header = frame_header(schema_id)
+        self.header = frame_header(schema_id)
+        """The frame that begins each value."""
         self._schema_of = schema_of
         self._parsed: dict[int, Any] = {}
 
     def encode(self, status: JobStatus) -> bytes:
         """The framed value of a status."""
-        return self._header + encode_status(status, _SYMBOLS)
+        return self.header + encode_status(status, SYMBOLS)
 
     def decode(self, value: bytes) -> JobStatus:
         """The status of a framed value; InvalidStatus says why it is none."""
-        if value[:HEADER_BYTES] == self._header:
+        return self.read(value, _make_status)
+
+    def read(self, value: bytes, make: Callable[..., T]) -> T:
+        """What `make` makes of the fields of a value, given in the order of the schema; otherwise as `decode`."""
+        if value[:HEADER_BYTES] == self.header:
             try:
-                return decode_status(value, HEADER_BYTES, make=JobStatus, states=_STATES_IN_ORDER)
+                fields = decode_fields(value, HEADER_BYTES, _STATES_IN_ORDER)
             except NOT_FOR_US:
-                return self._read(value[HEADER_BYTES:], _PARSED, None)
+                return make(*self._read(value[HEADER_BYTES:], _PARSED, None))
+            return make(*fields)
         try:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:
             raise InvalidStatus(str(error)) from None
-        return self._read(bytes(body), self._writer_schema(schema_id), _PARSED)
+        return make(*self._read(bytes(body), self._writer_schema(schema_id), _PARSED))
 
     def _writer_schema(self, schema_id: int) -> Any:
         if schema_id not in self._parsed:
@@ -171,12 +180,65 @@ class StatusCodec:
         return self._parsed[schema_id]
 
     @staticmethod
-    def _read(body: bytes, writer: Any, reader: Any) -> JobStatus:
+    def _read(body: bytes, writer: Any, reader: Any) -> Sequence[Any]:
+        """The fields of any status, in the order of the schema."""
         try:
             record: Any = fastavro.schemaless_reader(io.BytesIO(body), writer, reader)
             record["state"] = _STATES[record["state"]]
             if (error := record["error"]) is not None:
                 record["error"] = StatusError(error["type"], error["message"], error["class"])
-            return JobStatus(**record)
+            return [record[name] for name in _FIELDS]
         except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
             raise InvalidStatus(f"not a job status: {error!r}") from None
+
+
+def _make_status(
+    id_: str,
+    type_: str | None,
+    queue: str,
+    tenant: str,
+    group: str,
+    shadow: bool,
+    state: State,
+    replay: int,
+    attempt: int,
+    rank: int,
+    sequence: int,
+    at: int,
+    created_at: int | None,
+    started_at: int | None,
+    finished_at: int | None,
+    due_at: int | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    result: bytes | None,
+    error: StatusError | None,
+    worker: str | None,
+    details: bytes | None,
+) -> JobStatus:
+    return JobStatus(
+        id=id_,
+        type=type_,
+        queue=queue,
+        tenant=tenant,
+        group=group,
+        shadow=shadow,
+        state=state,
+        replay=replay,
+        attempt=attempt,
+        rank=rank,
+        sequence=sequence,
+        at=at,
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        due_at=due_at,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        result=result,
+        error=error,
+        worker=worker,
+        details=details,
+    )

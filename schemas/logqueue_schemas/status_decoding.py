@@ -13,7 +13,34 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from logqueue_schemas.job_status import JobStatus, State
+    from logqueue_schemas.job_status import State
+
+    # id .. details in the order of the schema; there is never an error
+    Fields = tuple[
+        str,
+        str | None,
+        str,
+        str,
+        str,
+        bool,
+        State,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int | None,
+        int | None,
+        int | None,
+        int | None,
+        str,
+        int,
+        int,
+        bytes | None,
+        None,
+        str | None,
+        bytes | None,
+    ]
 
 REMEMBERED = 4096  # texts and heads that repeat from job to job
 
@@ -21,7 +48,7 @@ _MORE = 128  # set in every byte of a number but its last
 _ODD = 1  # zigzag: a negative number
 _MAX_SHIFT = 49  # numbers of up to eight bytes
 _TIME_BYTES = 8  # microseconds since the epoch, from 1978 to 3111
-_split_time: Callable[[bytes, int], tuple[int, int, int, bytes]] = struct.Struct("<BBB5s").unpack_from
+_split_time: Callable[[bytes], tuple[int, int, int, bytes]] = struct.Struct("<BBB5s").unpack
 _LOW_MORE = _MORE + (_MORE << 7) + (_MORE << 14)
 
 # type, queue, tenant, group, shadow, place of the state in the schema's enum, replay, attempt, rank
@@ -36,29 +63,32 @@ class Unusual(ValueError):
 NOT_FOR_US = (ValueError, IndexError, struct.error)
 
 
-def decode_status(data: bytes, position: int, *, make: type[JobStatus], states: Sequence[State]) -> JobStatus:
-    """The status that begins at `position`; `states` are the symbols of the schema's enum in their order.
+def decode_fields(data: bytes, position: int, states: Sequence[State]) -> Fields:
+    """The fields of the status that begins at `position`; `states` are the symbols of the schema's enum in their order.
 
     Raises NOT_FOR_US where fastavro has to read.
     """
     id_end = position + 1 + (data[position] >> 1)
-    id_ = _read_text(data[position:id_end])
+    if data[position] & (_MORE | _ODD):
+        raise Unusual("a long or broken text")
+    id_ = data[position + 1 : id_end].decode()
     # The ends of texts are only looked up here: what is wrong with them shows when a new head is read.
     at = id_end + (2 + (data[id_end + 1] >> 1) if data[id_end] else 1)
     at += 1 + (data[at] >> 1)
     at += 1 + (data[at] >> 1)
     head_end = at + 6 + (data[at] >> 1)
     type_, queue, tenant, group, shadow, symbol, replay, attempt, rank = _read_head(data[id_end:head_end])
-    sequence = _read_time(data, head_end)
-    entered = _read_time(data, head_end + _TIME_BYTES)
-    created, at = _read_optional_time(data, head_end + 2 * _TIME_BYTES)
+    sequence = _read_time(data[head_end : head_end + _TIME_BYTES])
+    at = head_end + 2 * _TIME_BYTES
+    entered = _read_repeated_time(data[head_end + _TIME_BYTES : at])
+    created, at = _read_optional_time(data, at)
     started, at = _read_optional_time(data, at)
     finished, at = _read_optional_time(data, at)
     due, at = _read_optional_time(data, at)
     topic_end = at + 1 + (data[at] >> 1)
-    topic = _read_repeated_text(data[at:topic_end])
-    partition, at = _read_number(data, topic_end)
-    offset, at = _read_number(data, at)
+    place_end = topic_end + (2 if data[topic_end] & _MORE else 1)
+    topic, partition = _read_place(data[at:place_end])
+    offset, at = _read_number(data, place_end)
     result = None
     if data[at]:
         result, at = _read_bytes(data, at)
@@ -81,29 +111,30 @@ def decode_status(data: bytes, position: int, *, make: type[JobStatus], states: 
         details, at = _read_bytes(data, at)
         if at > len(data):
             raise Unusual("cut off")
-    return make(
-        id=id_,
-        type=type_,
-        queue=queue,
-        tenant=tenant,
-        group=group,
-        shadow=shadow,
-        state=states[symbol],
-        replay=replay,
-        attempt=attempt,
-        rank=rank,
-        sequence=sequence,
-        at=entered,
-        created_at=created,
-        started_at=started,
-        finished_at=finished,
-        due_at=due,
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        result=result,
-        worker=worker,
-        details=details,
+    return (
+        id_,
+        type_,
+        queue,
+        tenant,
+        group,
+        shadow,
+        states[symbol],
+        replay,
+        attempt,
+        rank,
+        sequence,
+        entered,
+        created,
+        started,
+        finished,
+        due,
+        topic,
+        partition,
+        offset,
+        result,
+        None,
+        worker,
+        details,
     )
 
 
@@ -138,11 +169,25 @@ def _read_text(data: bytes) -> str:
 _read_repeated_text = lru_cache(maxsize=REMEMBERED)(_read_text)
 
 
-def _read_time(data: bytes, at: int) -> int:
-    low, middle, high, rest = _split_time(data, at)
+@lru_cache(maxsize=REMEMBERED)
+def _read_place(data: bytes) -> tuple[str, int]:
+    """The topic and partition of a job's record; the number has one byte or two."""
+    topic_end = 1 + (data[0] >> 1)
+    partition, end = _read_number(data, topic_end)
+    if end != len(data):
+        raise Unusual("a long number")
+    return _read_text(data[:topic_end]), partition
+
+
+def _read_time(data: bytes) -> int:
+    low, middle, high, rest = _split_time(data)
     if not low & middle & high & _MORE or low & _ODD:
         raise Unusual("a number of another length")
     return (low + (middle << 7) + (high << 14) - _LOW_MORE + _read_second(rest)) >> 1
+
+
+# Times of states are whole milliseconds, so jobs share them under load.
+_read_repeated_time = lru_cache(maxsize=REMEMBERED)(_read_time)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -160,7 +205,8 @@ def _read_optional_time(data: bytes, at: int) -> tuple[int | None, int]:
         return None, at + 1
     if data[at] != 2:
         raise Unusual("branch of a union")
-    return _read_time(data, at + 1), at + 1 + _TIME_BYTES
+    end = at + 1 + _TIME_BYTES
+    return _read_repeated_time(data[at + 1 : end]), end
 
 
 def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from logqueue_consumers.view.job import (
     JobKey,
     Outcome,
     State,
+    fold,
 )
 from logqueue_consumers.view.listing import MAX_WALKED
 from logqueue_consumers.view.place import InvalidCursor, JobFilter, Place, decode_cursor, encode_cursor
@@ -26,6 +29,7 @@ from logqueue_consumers.view.reader import ViewReader, ViewUnavailable
 from logqueue_consumers.view.store import Batch, ViewInUse, ViewNotWritable, ViewStore
 
 from logqueue.ids import TopicPartition
+from tests.view.pieces import pieces
 
 QUEUES = ("mail", "push")
 TYPES = ("mail.send", "push.send", "push.drop")
@@ -104,6 +108,31 @@ def test_counts_equal_the_jobs_however_the_records_are_batched(
         assert counts == (dict(reader.queues(shadow=shadow)[0].counts) if jobs else {})
     reader.close()
     store.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(pieces, st.data())
+def test_rows_are_what_their_pieces_join_to_however_the_records_are_batched(
+    heard: list[Job], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as folder:
+        store = ViewStore.open(Path(folder) / "view.db", cluster_id="c")
+        left, changed = heard, {}
+        while left:
+            size = data.draw(st.integers(1, len(left)))
+            changed.update(store.apply(Batch(pieces=left[:size])).changes)
+            left = left[size:]
+        reader = ViewReader.open(store.path)
+        expected = fold(heard)
+        assert {key: reader.job(key.id, shadow=key.shadow) for key in expected} == expected
+        assert changed == {key: job.outcome.state for key, job in expected.items()}
+        counts: Counter[State] = Counter()
+        for shadow in ("", "audit"):
+            for queue in reader.queues(shadow=shadow):
+                counts.update(queue.counts)
+        assert +counts == Counter(job.outcome.state for job in expected.values())
+        reader.close()
+        store.close()
 
 
 def test_every_filter_lists_exactly_the_matching_jobs_newest_first(tmp_path: Path) -> None:

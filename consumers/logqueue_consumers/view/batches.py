@@ -90,12 +90,12 @@ class BatchReader:
         return Batch(pieces=pieces, definitions=definitions, flows=flows, schedules=schedules, positions=positions)
 
     def _read_statuses(self, records: list[Record]) -> list[Job]:
-        pieces = []
+        pieces, read = [], self._codec.read
         for record in records:
             if record.value is None:
                 continue  # a tombstone: the log forgets the status, the view keeps what it knows
             try:
-                pieces.append(read_status(self._codec.decode(record.value)))
+                pieces.append(read(record.value, read_status))
             except InvalidStatus as error:
                 self._complain(record, error)
         return pieces

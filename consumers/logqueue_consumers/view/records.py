@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 import msgspec
-from logqueue_schemas.job_status import JobStatus
 from logqueue_schemas.job_status import State as StatusState
+from logqueue_schemas.job_status import StatusError
 
 from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.headers import read_job_headers, salvage_job_headers
+from logqueue.jobs.headers import NO_HEADERS, read_job_headers, salvage_job_headers
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue_consumers.view.job import (
@@ -33,6 +33,7 @@ from logqueue_consumers.view.schema import MAX_CREATED_MS
 # A newer writer's state that this reader does not know counts as running: neither queued nor ended.
 _STATES: Final = {state: STATES_BY_NAME.get(state.value, State.RUNNING) for state in StatusState}
 _encode_json = msgspec.json.Encoder().encode
+_new = tuple.__new__  # what the classes of named tuples do behind a function in Python
 
 
 class Record(Protocol):
@@ -50,77 +51,106 @@ class Record(Protocol):
 def read_job_record(record: Record, queue: str) -> Job:
     """What a record in a job topic says: this job is queued (or scheduled), and here it lies."""
     try:
-        headers = read_job_headers(record.headers)
+        headers = read_job_headers(record.headers) if record.headers else NO_HEADERS
     except InvalidHeader:
         headers = salvage_job_headers(record.headers)
+    topic, partition, offset, timestamp = record.topic, record.partition, record.offset, record.timestamp
     created_ms = headers.created_ms
     if created_ms is None or created_ms > MAX_CREATED_MS:
-        created_ms = min(max(record.timestamp, 0), MAX_CREATED_MS)
-    due_ms = headers.not_before_ms
-    is_scheduled = due_ms is not None and due_ms > record.timestamp
+        created_ms = min(max(timestamp, 0), MAX_CREATED_MS)
+    due_ms, expires_ms = headers.not_before_ms, headers.expires_ms
+    is_scheduled = due_ms is not None and due_ms > timestamp
     state = State.SCHEDULED if is_scheduled else State.QUEUED
-    topic, partition, offset = record.topic, record.partition, record.offset
-    return Job(
-        JobKey(headers.id or id_of_position(topic, partition, offset)),
-        headers.type,
-        Identity(
-            FROM_JOB_RECORD,
-            created_ms,
-            topic,
-            partition,
-            offset,
-            queue,
-            headers.tenant or read_tenant(record.key),
-            NO_EXPIRY if headers.expires_ms is None else headers.expires_ms * 1000,
-        ),
-        Outcome(
-            headers.replay,
-            headers.attempt,
-            RANKS[state],
-            0,
-            state,
-            record.timestamp * 1000,
-            "",
-            None,
-            None,
-            due_ms * 1000 if is_scheduled and due_ms is not None else None,
-        ),
+    identity = (
+        FROM_JOB_RECORD,
+        created_ms,
+        topic,
+        partition,
+        offset,
+        queue,
+        headers.tenant or read_tenant(record.key),
+        NO_EXPIRY if expires_ms is None else expires_ms * 1000,
     )
+    outcome = (
+        headers.replay,
+        headers.attempt,
+        RANKS[state],
+        0,
+        state,
+        timestamp * 1000,
+        "",
+        None,
+        None,
+        due_ms * 1000 if is_scheduled and due_ms is not None else None,
+        None,
+        None,
+        None,
+        None,
+    )
+    id_ = headers.id or id_of_position(topic, partition, offset)
+    return _new(Job, (_new(JobKey, (id_, "")), headers.type, _new(Identity, identity), _new(Outcome, outcome)))
 
 
-def read_status(status: JobStatus) -> Job:
-    """What a status record says: how far the job has come, and what the worker knows of its origin."""
-    created_us = status.at if status.created_at is None else status.created_at
-    error = status.error
-    return Job(
-        JobKey(status.id, status.group if status.shadow else ""),
-        status.type,
-        Identity(
-            FROM_STATUS,
-            min(max(created_us // 1000, 0), MAX_CREATED_MS),
-            status.topic,
-            status.partition,
-            status.offset,
-            status.queue,
-            status.tenant,
-        ),
-        Outcome(
-            status.replay,
-            status.attempt,
-            status.rank,
-            status.sequence,
-            _STATES[status.state],
-            status.at,
-            status.group,
-            status.started_at,
-            status.finished_at,
-            status.due_at,
-            status.result,
-            None
-            if error is None
-            else _encode_json({"type": error.type, "message": error.message, "class": error.error_class}),
-            status.worker,
-            status.details,
+def read_status(
+    id_: str,
+    type_: str | None,
+    queue: str,
+    tenant: str,
+    group: str,
+    shadow: bool,
+    state: StatusState,
+    replay: int,
+    attempt: int,
+    rank: int,
+    sequence: int,
+    at: int,
+    created_at: int | None,
+    started_at: int | None,
+    finished_at: int | None,
+    due_at: int | None,
+    topic: str,
+    partition: int,
+    offset: int,
+    result: bytes | None,
+    error: StatusError | None,
+    worker: str | None,
+    details: bytes | None,
+) -> Job:
+    """What a status record says: how far the job has come, and what the worker knows of its origin.
+
+    Takes the fields in the order of the schema, see `StatusCodec.read`.
+    """
+    created_ms = (at if created_at is None else created_at) // 1000
+    if not 0 <= created_ms <= MAX_CREATED_MS:
+        created_ms = min(max(created_ms, 0), MAX_CREATED_MS)
+    cause = None
+    if error is not None:
+        cause = _encode_json({"type": error.type, "message": error.message, "class": error.error_class})
+    return _new(
+        Job,
+        (
+            _new(JobKey, (id_, group if shadow else "")),
+            type_,
+            _new(Identity, (FROM_STATUS, created_ms, topic, partition, offset, queue, tenant, NO_EXPIRY)),
+            _new(
+                Outcome,
+                (
+                    replay,
+                    attempt,
+                    rank,
+                    sequence,
+                    _STATES[state],
+                    at,
+                    group,
+                    started_at,
+                    finished_at,
+                    due_at,
+                    result,
+                    cause,
+                    worker,
+                    details,
+                ),
+            ),
         ),
     )
 

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from enum import Enum
+from typing import Any, TypeAlias
 
 from logqueue_consumers.view.job import Identity, Job, JobKey, Outcome, State
-from logqueue_consumers.view.names import Names
+from logqueue_consumers.view.names import NO_NAME, Names
 from logqueue_consumers.view.schema import created_ms_of, sort_key
 
+Slot: TypeAlias = tuple[int, int, int]
+"""A counter: shadow group, queue, state."""
+Head: TypeAlias = tuple[Any, ...]
+"""A row read with HEAD_COLUMNS."""
+
 _STATES: tuple[State, ...] = tuple(State)
+
+
+def slot_of(job: Job, names: Names) -> Slot:
+    """Where a job is counted."""
+    numbers = names.numbers
+    return numbers[job.key.shadow], numbers[job.identity.queue], int(job.outcome.state)
+
+
+def slot_in(head: Head) -> Slot:
+    """Where the job of a row is counted."""
+    return head[2], head[5], head[6]
+
+
+class Effect(Enum):
+    """What a piece of knowledge changes in its row, as far as the row's head tells."""
+
+    NOTHING = "nothing"
+    OUTCOME = "a later outcome"
+    TYPED_OUTCOME = "a later outcome, and the type was not known"
+    UNCLEAR = "it takes the whole row to say"
+
+
+def effect_of(piece: Job, head: Head, names: Names) -> Effect:
+    """What `join` would change. Clear for most pieces: statuses of jobs whose records are known."""
+    version, known = piece.outcome[:4], head[7:]
+    type_, known_type = names.numbers[piece.type or ""], head[4]
+    if piece.identity.source <= head[3] or version == known:
+        return Effect.UNCLEAR
+    if type_ in (known_type, NO_NAME):
+        return Effect.OUTCOME if version > known else Effect.NOTHING
+    return Effect.TYPED_OUTCOME if version > known and known_type == NO_NAME else Effect.UNCLEAR
 
 
 def row_values(job: Job, names: Names) -> tuple[Any, ...]:

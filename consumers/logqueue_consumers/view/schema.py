@@ -109,12 +109,16 @@ JOB_COLUMNS: Final = (
     "details"
 )
 
+# What tells whether an outcome is later than that of a row, and which counter the row is in.
+HEAD_COLUMNS: Final = "key, id, shadow, source, type, queue, state, replay, attempt, rank, sequence"
+
 INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 25})"  # noqa: S608 - constants only
 _OUTCOME: Final = (
     'replay=?, attempt=?, rank=?, sequence=?, state=?, at=?, "group"=?, started_at=?, finished_at=?, due_at=?, '
     "result=?, error=?, worker=?, details=?"
 )
 UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
+UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.
 UPDATE_JOB: Final = f"""
 UPDATE jobs SET type=?, sort=?, source=?, topic=?, partition=?, "offset"=?, queue=?, tenant=?, expires_us=?,

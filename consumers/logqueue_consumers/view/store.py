@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from logqueue_consumers.view import flows, rows, schema
 from logqueue_consumers.view.flows import FlowRecord, apply_flows
 from logqueue_consumers.view.job import Job, JobKey, State, fold, join
 from logqueue_consumers.view.names import Names
+from logqueue_consumers.view.rows import Effect
 
 # Ids asked for in one statement (SQLite allows 32,766 variables).
 _LOOKUP_IDS: Final = 500
@@ -135,54 +137,87 @@ class ViewStore:
             raise
 
     def _apply_jobs(self, folded: dict[JobKey, Job]) -> list[tuple[JobKey, State]]:
-        known = self._read_known(folded)
+        heads = self._read_heads(folded)
         changes: list[tuple[JobKey, State]] = []
         inserts: list[tuple[Any, ...]] = []
         outcomes: list[tuple[Any, ...]] = []
-        rewrites: list[tuple[Any, ...]] = []
-        counts: dict[tuple[str, str, State], int] = {}
+        typed: list[tuple[Any, ...]] = []
+        others: dict[JobKey, Job] = {}
+        counts = Counter[rows.Slot]()
         names = self._names
         for key, piece in folded.items():
-            found = known.get(key)
-            if found is None:
-                job = piece
-                inserts.append(rows.row_values(job, names))
-            else:
-                row_key, before = found
-                job = join(before, piece)
-                if job == before:
-                    continue
-                outcome = rows.outcome_values(job.outcome, names)
-                if job.identity == before.identity and job.type == before.type:
-                    outcomes.append((*outcome, row_key))
+            head = heads.get(key)
+            if head is None:
+                inserts.append(rows.row_values(piece, names))
+                counts[rows.slot_of(piece, names)] += 1
+                changes.append((key, piece.outcome.state))
+                continue
+            effect = rows.effect_of(piece, head, names)
+            if effect is Effect.UNCLEAR:
+                others[key] = piece
+            elif effect is not Effect.NOTHING:
+                outcome = piece.outcome
+                values = (*rows.outcome_values(outcome, names), head[0])
+                if effect is Effect.OUTCOME:
+                    outcomes.append(values)
                 else:
-                    rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
-                _count(counts, before, -1)
-            _count(counts, job, 1)
-            changes.append((key, job.outcome.state))
+                    typed.append((names.numbers[piece.type or ""], *values))
+                shadow, queue, state = slot = rows.slot_in(head)
+                if outcome.state != state:
+                    counts[slot] -= 1
+                    counts[shadow, queue, int(outcome.state)] += 1
+                changes.append((key, outcome.state))
         self._db.executemany(schema.INSERT_JOB, inserts)
         self._db.executemany(schema.UPDATE_OUTCOME, outcomes)
-        self._db.executemany(schema.UPDATE_JOB, rewrites)
-        self._db.executemany(
-            schema.ADD_TO_COUNTER,
-            [
-                (names.numbers[shadow], names.numbers[queue], state, jobs)
-                for (shadow, queue, state), jobs in counts.items()
-                if jobs
-            ],
-        )
+        self._db.executemany(schema.UPDATE_TYPED_OUTCOME, typed)
+        if others:
+            changes += self._join(others, counts)
+        self._db.executemany(schema.ADD_TO_COUNTER, [(*slot, jobs) for slot, jobs in counts.items() if jobs])
         return changes
 
+    def _join(self, pieces: dict[JobKey, Job], counts: Counter[rows.Slot]) -> list[tuple[JobKey, State]]:
+        """Join with the rows that are there."""
+        known = self._read_known(pieces)
+        changes: list[tuple[JobKey, State]] = []
+        outcomes: list[tuple[Any, ...]] = []
+        rewrites: list[tuple[Any, ...]] = []
+        names = self._names
+        for key, piece in pieces.items():
+            row_key, before = known[key]
+            job = join(before, piece)
+            if job == before:
+                continue
+            outcome = rows.outcome_values(job.outcome, names)
+            if job.identity == before.identity and job.type == before.type:
+                outcomes.append((*outcome, row_key))
+            else:
+                rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
+            counts[rows.slot_of(before, names)] -= 1
+            counts[rows.slot_of(job, names)] += 1
+            changes.append((key, job.outcome.state))
+        self._db.executemany(schema.UPDATE_OUTCOME, outcomes)
+        self._db.executemany(schema.UPDATE_JOB, rewrites)
+        return changes
+
+    def _read_heads(self, keys: Iterable[JobKey]) -> Mapping[tuple[str, str], rows.Head]:
+        """The rows that are there, as far as it takes to see whether an outcome is later."""
+        name = self._names.names
+        return {(row[1], name[row[2]]): row for row in self._read_rows(schema.HEAD_COLUMNS, keys)}
+
     def _read_known(self, keys: Iterable[JobKey]) -> dict[JobKey, tuple[int, Job]]:
-        ids = list({key.id for key in keys})
         known: dict[JobKey, tuple[int, Job]] = {}
+        for row in self._read_rows(schema.JOB_COLUMNS, keys):
+            job = rows.read_row(row, self._names)
+            known[job.key] = (row[0], job)
+        return known
+
+    def _read_rows(self, columns: str, keys: Iterable[JobKey]) -> Iterator[tuple[Any, ...]]:
+        """The rows of these jobs, and of other runs of them."""
+        ids = list({key.id for key in keys})
         for start in range(0, len(ids), _LOOKUP_IDS):
             chunk = ids[start : start + _LOOKUP_IDS]
             marks = ",".join("?" * len(chunk))
-            for row in self._db.execute(f"SELECT {schema.JOB_COLUMNS} FROM jobs WHERE id IN ({marks})", chunk):  # noqa: S608
-                job = rows.read_row(row, self._names)
-                known[job.key] = (row[0], job)
-        return known
+            yield from self._db.execute(f"SELECT {columns} FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
 
     def _apply_keyed(self, table: str, changes: Mapping[str, bytes | None]) -> None:
         """Set and remove entries of a table that mirrors a compacted topic."""
@@ -190,11 +225,6 @@ class ViewStore:
         kept = [(key, value) for key, value in changes.items() if value is not None]
         self._db.executemany(f"DELETE FROM {table} WHERE key = ?", gone)  # noqa: S608 - a name of ours
         self._db.executemany(f"INSERT OR REPLACE INTO {table} (key, value) VALUES (?, ?)", kept)  # noqa: S608
-
-
-def _count(counts: dict[tuple[str, str, State], int], job: Job, jobs: int) -> None:
-    slot = (job.key.shadow, job.identity.queue, job.outcome.state)
-    counts[slot] = counts.get(slot, 0) + jobs
 
 
 def _lock(path: Path) -> int:
