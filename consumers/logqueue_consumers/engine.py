@@ -98,6 +98,8 @@ class JobEngine:
         self.changed = asyncio.Event()
         """Set when there may be room for more records."""
         self.outbox = make_outbox(self._on_durable)
+        self.started = self.outbox.start
+        """To be called when a handler begins."""
         self.runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
         self._ready: deque[Job] | Dispatcher = self.runners.ready
         self.crash_watch = CrashWatch(self._ready)
@@ -297,19 +299,15 @@ class JobEngine:
         self._end(Outcome(job, State.EXPIRED, self._now_us(), finishes=True), job)
         return True
 
-    def started(self, job: Job) -> None:
-        """The handler begins."""
-        self.outbox.start(job)
-
     def succeeded(self, job: Job, result: bytes | None) -> None:
         """The handler returned; `result` is its JSON."""
         job.is_over = True
-        outcome = Outcome(job, State.SUCCEEDED, self._now_us(), finishes=True)
-        outcome.result = result
+        outcome = Outcome(job, State.SUCCEEDED, self._clock.time_ms() * 1000, finishes=True, result=result)
         if job.sent:
             outcome.more = job.sent
         self.counts.succeeded += 1
-        self._leave_lane(job)
+        if job.lane is not None:
+            self._leave_lane(job)
         self._write(outcome)
 
     def failed(self, job: Job, error: BaseException) -> None:
@@ -345,8 +343,12 @@ class JobEngine:
 
     def _leave_lane(self, job: Job) -> None:
         following = self._next_of_lane(job)
-        if following is not None:
+        if following is None:
+            return
+        if self.gates or self.crash_watch.is_on:
             self._turn_comes(following)
+        else:
+            self._ready.append(following)
 
     @staticmethod
     def _next_of_lane(job: Job) -> Job | None:

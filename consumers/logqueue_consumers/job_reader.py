@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from logqueue.jobs.cloudevents import FAMILY, read_event
 from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
-from logqueue.jobs.headers import ORIGIN_TOPIC, Origin, job_id_of, read_job_headers, read_origin
+from logqueue.jobs.headers import NO_HEADERS, ORIGIN_TOPIC, Origin, read_job_headers, read_origin
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
@@ -50,49 +50,54 @@ class JobReader:
 
     def read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool = False) -> Job:
         """The job of a record; its `problem` is Undecodable, InvalidArguments or UnknownJobType where it cannot run."""
-        headers = record.headers
-        avro = self._avro if is_last_try else self._decoder_of
-        position = Origin(record.topic, record.partition, record.offset, self._group)
+        headers, key, value = record.headers, record.key, record.value
+        position = Origin(partition.topic, partition.partition, record.offset, self._group)
+        origin, details = None, None
         try:
-            tenant = self._tenant(record.key)
-            read = read_job_headers(headers)
-            origin = read_origin(headers) if partition.may_have_origin else None
+            tenant = self._tenants.get(key) or self._tenant(key)
+            read = read_job_headers(headers) if headers else NO_HEADERS
+            if partition.may_have_origin:
+                origin, details = read_origin(headers), read_details(headers)
         except (InvalidHeader, Undecodable) as error:
             return self._unreadable(record, partition, position, error)
         first = position if origin is None else origin
         if read.tenant is not None:
             tenant = read.tenant
-        id_ = read.id if read.id is not None else job_id_of(read, first, topic="", partition=0, offset=0)
-        job = Job(record, partition, id=id_, tenant=tenant, origin=first)
-        if partition.may_have_origin:
-            job.details = read_details(headers)
-        job.headers = read
-        job.type = read.type
-        job.attempt = read.attempt
-        if read.created_ms is not None:
-            job.created_ms = read.created_ms
-        if partition.retried and (known := partition.retried.get(record.offset)) is not None:
+        order = partition.order
+        job = Job(
+            record=record,
+            partition=partition,
+            offset=position.offset,
+            size=0 if value is None else len(value),
+            id=read.id or id_of_position(first.topic, first.partition, first.offset),
+            tenant=tenant,
+            key=key if key is not None else tenant.encode(),
+            origin=first,
+            created_ms=record.timestamp if read.created_ms is None else read.created_ms,
+            headers=read,
+            type=read.type,
+            attempt=read.attempt,
+            lane=tenant if order == "tenant" else None if order == "none" else (),
+            details=details,
+        )
+        if partition.retried and (known := partition.retried.get(job.offset)) is not None:
             resume(job, known)
         try:
-            type_, value, content_type = read.type, record.value, read.content_type
-            if content_type != JSON_TYPE and content_type is not None and content_type.startswith(FAMILY):
-                event = read_event(value or b"")
-                type_, value, content_type = event.type, event.arguments(), event.datacontenttype
-                job.type = type_
-            definition = self._app.find(type_, queue=partition.queue)
-            job.type = definition.type
-            job.definition = definition
-            job.arguments = definition.codec.decode(value, content_type, avro)
+            self._read_arguments(job, self._avro if is_last_try else self._decoder_of)
         except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
             job.problem = error
-        job.lane = self._lane(partition.order, tenant)
         return job
 
-    @staticmethod
-    def _lane(order: str, tenant: str) -> Hashable:
-        if order == "tenant":
-            return tenant
-        return None if order == "none" else ()
+    def _read_arguments(self, job: Job, avro: AvroLookup | None) -> None:
+        """Find the handler, and decode what it is called with."""
+        type_, value, content_type = job.type, job.record.value, job.headers.content_type
+        if content_type is not None and content_type != JSON_TYPE and content_type.startswith(FAMILY):
+            event = read_event(value or b"")
+            type_, value, content_type = event.type, event.arguments(), event.datacontenttype
+            job.type = type_
+        job.definition = definition = self._app.find(type_, queue=job.partition.queue)
+        job.type = definition.type
+        job.arguments = definition.codec.decode(value, content_type, avro)
 
     def _tenant(self, key: bytes | None) -> str:
         if key is None:
@@ -122,7 +127,7 @@ class JobReader:
                 origin = position
         tenant = (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")[:MAX_TENANT_CHARS]
         id_ = id_ or id_of_position(origin.topic, origin.partition, origin.offset)
-        job = Job(record, partition, id=id_, tenant=tenant, origin=origin)
+        job = Job.of(record, partition, id=id_, tenant=tenant, origin=origin)
         job.type = known.get("ce_type", b"").decode("utf-8", "replace")[:255] or None
         job.problem = error if isinstance(error, Undecodable) else Undecodable(str(error))
         return job

@@ -52,11 +52,11 @@ class Outbox:
 
     def add(self, outcome: Outcome) -> None:
         """Write this outcome soon."""
-        self._outcomes.append(outcome)
-        if not self._has_outcomes.is_set():
+        if not self._outcomes:
             self._has_outcomes.set()
             self._has_work.set()
             self._is_idle.clear()
+        self._outcomes.append(outcome)
 
     def start(self, job: Job) -> None:
         """The job runs; this is written unless it ends first."""

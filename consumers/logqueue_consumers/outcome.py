@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 from logqueue_schemas.job_status import RANKS, State
 
 from logqueue.jobs.errors import ErrorClass, UnknownJobType
@@ -45,50 +46,35 @@ MAX_MESSAGE_CHARS = 2_000
 """Of an error's text in a status; the whole trace belongs into logs."""
 
 
-class Outcome:
-    """One change of a job's state, to be made durable."""
+class Outcome(msgspec.Struct, eq=False):
+    """One change of a job's state, to be made durable. Each outcome equals itself alone."""
 
-    __slots__ = (
-        "at_us",
-        "attempt",
-        "due_ms",
-        "failure",
-        "finishes",
-        "headers",
-        "is_silent",
-        "job",
-        "key",
-        "more",
-        "rank",
-        "result",
-        "started_us",
-        "state",
-        "topic",
-    )
+    job: Job
+    state: State
+    at_us: int
+    finishes: bool
+    """The record's offset is finished once this is durable."""
+    attempt: int = 0
+    """That of the job when it came to this."""
+    started_us: int = 0
+    result: bytes | None = None
+    failure: Failure | None = None
+    due_ms: int | None = None
+    topic: str | None = None
+    """Where the job's record goes on, with `headers`; None when it goes nowhere."""
+    headers: list[tuple[str, bytes]] = []
+    key: bytes | None = None
+    """The key of that record, where it is not the job's own."""
+    rank: int | None = None
+    """The rank of the status, where it is not that of the state."""
+    more: Sequence[Outgoing] = ()
+    """Further records (follow-up jobs, ...): they exist if and only if this outcome does. See `add_records`."""
+    is_silent: bool = False
+    """No status is written: the job is another one's double, whose status stands."""
 
-    def __init__(self, job: Job, state: State, at_us: int, *, finishes: bool) -> None:
-        self.job = job
-        self.state = state
-        self.at_us = at_us
-        self.attempt = job.attempt
-        self.started_us = job.started_us
-        self.finishes = finishes
-        """The record's offset is finished once this is durable."""
-        self.result: bytes | None = None
-        self.failure: Failure | None = None
-        self.due_ms: int | None = None
-        self.topic: str | None = None
-        """Where the job's record goes on, with `headers`; None when it goes nowhere."""
-        self.headers: list[tuple[str, bytes]] = []
-        self.key: bytes | None = None
-        """The key of that record, where it is not the job's own."""
-        self.rank: int | None = None
-        """The rank of the status, where it is not that of the state."""
-        self.more: Sequence[Outgoing] = ()
-        """Further records (follow-up jobs, ...): they exist if and only if this outcome does. See `add_records`."""
-
-        self.is_silent = False
-        """No status is written: the job is another one's double, whose status stands."""
+    def __post_init__(self) -> None:
+        self.attempt = self.job.attempt
+        self.started_us = self.job.started_us
 
     @property
     def is_put_off(self) -> bool:

@@ -6,9 +6,9 @@ Their offsets stay unfinished, so a worker that knows the type gets them; their 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from logqueue_consumers.partition import Standing
@@ -41,7 +41,7 @@ class ParkedJobs:
         if len(self._jobs) >= MAX_PARKED:
             return
         job.size = 0
-        job.record = replace(job.record, value=None)
+        job.record = msgspec.structs.replace(job.record, value=None)
         self._jobs.add(job)
         if len(self._jobs) == MAX_PARKED:
             log.warning("too many parked jobs: commands do not find the rest before a worker starts", known=MAX_PARKED)

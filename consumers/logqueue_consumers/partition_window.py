@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge as merge_sorted
 
 from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, Run, encode, merge
@@ -200,8 +200,8 @@ class PartitionWindow:
 
     def _unfinished_runs(self) -> Iterator[tuple[int, int]]:
         self._sort()
-        singles = ((offset, offset + 1) for offset in self._unfinished)
-        return merge_sorted(singles, self._aside) if self._aside else singles
+        runs = _runs(list(self._unfinished))
+        return merge_sorted(runs, self._aside) if self._aside else runs
 
     def _sort(self) -> None:
         if not self._is_sorted:
@@ -227,3 +227,21 @@ class PartitionWindow:
         encoded = len(self.commit()[1]) * 3 // 4
         running = len(self._unfinished) - len(self._waiting)
         return (_BODY_LIMIT_BYTES - encoded) // RUN_BYTES - running
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending offsets as runs (start, end): few even where there are thousands, so each end is searched for."""
+    count = len(offsets)
+    first = 0
+    while first < count:
+        start = offsets[first]
+        step, known, beyond = 1, first, count
+        # The offset at `known` belongs to the run, the one at `beyond` does not.
+        while known + 1 < beyond:
+            probe = min(known + step, beyond - 1)
+            if offsets[probe] - start == probe - first:
+                known, step = probe, step * 2
+            else:
+                beyond, step = probe, 1
+        yield start, start + known - first + 1
+        first = known + 1

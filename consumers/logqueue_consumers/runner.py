@@ -279,7 +279,8 @@ class RunnerPool:
             job.details = {**(job.details or {}), "version": definition.version}
         results.started(job)
         try:
-            result = self._encode(await self._call(runner, definition, job))
+            result = await self._call(runner, definition, job)
+            encoded = None if result is None else self._encode(result)
         except asyncio.CancelledError as error:
             self._after_cancel(runner, job, error)
         except (GeneratorExit, KeyboardInterrupt):
@@ -287,7 +288,7 @@ class RunnerPool:
         except BaseException as error:  # SystemExit and its like end their job, not the worker
             results.failed(job, error)
         else:
-            results.succeeded(job, result)
+            results.succeeded(job, encoded)
         finally:
             runner.job = None
             if runner.reason is not None or runner.is_timed_out:
@@ -360,10 +361,8 @@ class RunnerPool:
             _services=None if self.make_services is None else self.make_services(job),
         )
 
-    def _encode(self, result: object) -> bytes | None:
+    def _encode(self, result: object) -> bytes:
         """JSON of a result; UnserialisableResult where there is none or it is too large."""
-        if result is None:
-            return None
         try:
             encoded = encode_result(result)
         except (TypeError, ValueError, RecursionError) as error:

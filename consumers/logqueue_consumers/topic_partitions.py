@@ -56,7 +56,7 @@ class TopicPartitions:
 
         Waits as long as the log is away.
         """
-        if all(record.partition is not None for record in records):
+        if None not in [record.partition for record in records]:
             return records
         await self._learn_patiently({record.topic for record in records if record.partition is None})
         return [

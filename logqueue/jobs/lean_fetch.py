@@ -17,6 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
+from logqueue.jobs.lean_records import lean_records
+
 _FETCH: Final = 1
 _OLDEST, _WITH_RACK = 9, 11
 _CONSUMER: Final = -1  # in the place of a replica's id
@@ -161,7 +163,7 @@ class LeanRequest:
 
 
 def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
-    """The consumer itself, whose fetches are encoded and decoded here from now on."""
+    """The consumer itself, whose fetches are encoded and decoded here from now on, and whose records are lean."""
     send: Send = consumer._client.send
 
     def is_known(topic: str, partition: int, watermark: int, stable: int) -> bool:
@@ -176,7 +178,7 @@ def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
         return await send(node, request, group=group)
 
     consumer._client.send = send_lean
-    return consumer
+    return lean_records(consumer)
 
 
 def _text(text: str) -> bytes:

@@ -64,7 +64,10 @@ class ArgumentCodec:
         """
         if value is None:
             raise Undecodable("The record has no value (a job's value is a JSON object of arguments)")
-        if value[:1] == MAGIC or is_avro(content_type):
+        is_framed = value[:1] == MAGIC
+        if not is_framed and (content_type is None or content_type == JSON_TYPE):
+            return self.decode_json(value)
+        if is_framed or is_avro(content_type):
             return self._decode_framed(value, avro)
         if content_type is not None and not is_json(content_type):
             raise Undecodable(

@@ -51,7 +51,9 @@ class Bench:
         jobs = []
         for offset in offsets:
             self.partition.window.take(offset)
-            job = Job(Record(offset), self.partition, id=f"j{offset}", tenant="t", origin=Origin("q", 0, offset, "g"))
+            job = Job.of(
+                Record(offset), self.partition, id=f"j{offset}", tenant="t", origin=Origin("q", 0, offset, "g")
+            )
             job.definition = work
             jobs.append(job)
             self.crash_watch.hold(job)

@@ -74,7 +74,7 @@ class Bench:
 
     def job(self, offset: int) -> Job:
         record = ConsumerRecord("jobs.q", 0, offset, 1_000, 0, b"t", b"{}", None, 1, 2, ())
-        job = Job(record, self.partition, id=f"j{offset}", tenant="t", origin=Origin("jobs.q", 0, offset, "g"))
+        job = Job.of(record, self.partition, id=f"j{offset}", tenant="t", origin=Origin("jobs.q", 0, offset, "g"))
         job.started_us = 1_000_000
         return job
 

@@ -25,7 +25,7 @@ def partition_at(base: int, taken: int) -> OwnedPartition:
 
 def job_at(partition: OwnedPartition, offset: int) -> Job:
     record = ConsumerRecord("jobs.q", 0, offset, 0, 0, b"t", b"{}", None, 1, 2, ())
-    job = Job(record, partition, id=f"j{offset}", tenant="t", origin=Origin("jobs.q", 0, offset, "g"))
+    job = Job.of(record, partition, id=f"j{offset}", tenant="t", origin=Origin("jobs.q", 0, offset, "g"))
     job.lane = "t"
     return job
 

@@ -40,7 +40,7 @@ def partition_at(tp: TopicPartition) -> OwnedPartition:
 
 def outcome_of(partition: OwnedPartition, offset: int, *, at_us: int = 0) -> Outcome:
     origin = Origin(partition.topic, partition.partition, offset, "g")
-    job = Job(Record(offset), partition, id=f"job-{offset}", tenant="acme", origin=origin)
+    job = Job.of(Record(offset), partition, id=f"job-{offset}", tenant="acme", origin=origin)
     return Outcome(job, State.RETRYING, at_us, finishes=True)
 
 

@@ -97,12 +97,29 @@ def test_an_empty_id_or_type_counts_as_missing() -> None:
     assert (read.id, read.type) == (None, None)
 
 
-def test_an_id_is_the_given_one_or_the_position_of_the_first_record() -> None:
-    given_ = h.JobHeaders(id=JobId("a"))
-    here = {"topic": "retry.emails.shop", "partition": 0, "offset": 7}
-    assert h.job_id_of(given_, ORIGIN, **here) == "a"  # type: ignore[arg-type]
-    assert h.job_id_of(h.JobHeaders(), ORIGIN, **here) == "jobs.emails-3-42"  # type: ignore[arg-type]
-    assert h.job_id_of(h.JobHeaders(), None, topic="jobs.x", partition=1, offset=2) == "jobs.x-1-2"
+def read_or_refused(headers: list[tuple[str, bytes]]) -> h.JobHeaders | None:
+    try:
+        return h.read_job_headers(headers)
+    except InvalidHeader:
+        return None
+
+
+@given(
+    st.sampled_from([b"a", b"", b"\xff", b"x" * 600]),
+    st.sampled_from([b"2026-01-31T12:00:00.000Z", b"noon", b""]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([h.CE_ID, h.CE_TIME, h.CE_TYPE, h.ATTEMPT, "x"]), st.sampled_from([b"3", b"", b"\xff"])
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_headers_that_begin_as_ours_mean_what_they_mean_elsewhere(
+    id_: bytes, created: bytes, rest: list[tuple[str, bytes]]
+) -> None:
+    begin = [(h.CE_ID, id_), (h.CE_TIME, created)]
+    assert read_or_refused([*begin, *rest]) == read_or_refused([("y", b""), *begin, *rest])
 
 
 def test_id_and_type_of_a_record_with_bad_headers_are_still_known() -> None:

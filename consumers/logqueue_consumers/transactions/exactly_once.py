@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -98,18 +97,16 @@ class ExactlyOnce:
         member, commits = self._member, self._commits
         assert member is not None and commits is not None, "bind() comes first"
         membership = member.membership()
-        ready = member.held_partitions() if membership is not None else ()
+        ready = frozenset(member.held_partitions() if membership is not None else ())
         now, later = cut(pending, self._limits.max_transaction_records, ready)
         if not now.count:
             await asyncio.sleep(MEMBER_WAIT_S)
             return Delivered((), later)
-        groups = [self._of_outcome(outcome) for outcome in now.outcomes]
-        sizes = [len(group) for group in groups]
-        own = (self._records.running(job) for job in now.started)
-        records = await self._partitions.place([*own, *now.emitted, *chain.from_iterable(groups)])
+        begins = (self._records.running(job) for job in now.started)
+        records = await self._partitions.place([*begins, *now.emitted, *self._of_outcomes(now.outcomes)])
         homeless = [Refusal(place, Aborted("no such topic")) for place, r in enumerate(records) if r.partition is None]
         if homeless:
-            return _refuse(now, later, records, homeless, sizes)
+            return _refuse(now, later, records, homeless)
         finished = finishing(now)
         # No await up to the request: positions and membership must tell of the same moment.
         if member.membership() != membership or not finished.keys() <= set(member.held_partitions()):
@@ -121,7 +118,7 @@ class ExactlyOnce:
             is_committed = await self._write(member, commits, transaction)
         except Refused as refused:
             refusals = [Refusal(place, refused.error) for place in refused.places]
-            return _refuse(now, later, records, refusals, sizes)
+            return _refuse(now, later, records, refusals)
         if not is_committed:
             return after_abort(now, later)
         commits.written(finished, offsets)
@@ -169,10 +166,17 @@ class ExactlyOnce:
         await self._producer.stop(timeout_s=STOP_TIMEOUT_S)
         await self._client.stop()
 
-    def _of_outcome(self, outcome: Outcome) -> list[Outgoing]:
-        """Everything that belongs to an outcome: where its job goes on, what follows from it, its status."""
-        records = [*outcome.more] if outcome.is_silent else [*outcome.more, self._records.status(outcome)]
-        return [self._records.moved(outcome), *records] if outcome.topic is not None else records
+    def _of_outcomes(self, outcomes: Sequence[Outcome]) -> list[Outgoing]:
+        """Everything that belongs to outcomes: of each where its job goes on, what follows from it, its status."""
+        records: list[Outgoing] = []
+        for outcome in outcomes:
+            if outcome.topic is not None:
+                records.append(self._records.moved(outcome))
+            if outcome.more:
+                records += outcome.more
+            if not outcome.is_silent:
+                records.append(self._records.status(outcome))
+        return records
 
     async def _renew(self) -> None:
         """A new session, whatever it takes: without one nothing can be written."""
@@ -194,17 +198,16 @@ async def _happened(commits: Commits, offsets: Mapping[TopicPartition, Position]
     return any(tuple(found[tp]) == tuple(position) for tp, position in offsets.items())
 
 
-def _refuse(
-    now: Pending, later: Pending, records: Sequence[Outgoing], refusals: list[Refusal], sizes: list[int]
-) -> Delivered:
-    """Find out whose records these are: they come as starts, emitted ones, and groups of `sizes` for each outcome."""
+def _refuse(now: Pending, later: Pending, records: Sequence[Outgoing], refusals: list[Refusal]) -> Delivered:
+    """Find out whose records these are: they come as starts, emitted ones, and those of each outcome."""
     places = complain(records, refusals)
     first = len(now.started)
     emitted = {place - first for place in places if first <= place < first + len(now.emitted)}
     jobs = {job for place, job in enumerate(now.started) if place in places}
     outcomes = set()
     position = first + len(now.emitted)
-    for outcome, size in zip(now.outcomes, sizes, strict=True):
+    for outcome in now.outcomes:
+        size = (outcome.topic is not None) + len(outcome.more) + (not outcome.is_silent)
         if any(place in places for place in range(position, position + size)):
             outcomes.add(outcome)
         position += size

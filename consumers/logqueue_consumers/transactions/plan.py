@@ -95,7 +95,9 @@ def finishing(pending: Pending) -> dict[OwnedPartition, list[int]]:
     """Of each partition that this speaks of, the offsets that it finishes (which may be none)."""
     found: dict[OwnedPartition, list[int]] = {job.partition: [] for job in pending.started}
     for outcome in pending.outcomes:
-        offsets = found.setdefault(outcome.job.partition, [])
+        partition = outcome.job.partition
+        if partition not in found:
+            found[partition] = []
         if outcome.finishes:
-            offsets.append(outcome.job.offset)
+            found[partition].append(outcome.job.offset)
     return found

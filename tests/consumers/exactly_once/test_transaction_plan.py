@@ -30,7 +30,9 @@ def new_partition(number: int) -> OwnedPartition:
 
 def new_job(partition: OwnedPartition, offset: int) -> Job:
     record = ConsumerRecord("jobs.q", partition.partition, offset, 1_000, 0, b"t", b"{}", None, 1, 2, ())
-    return Job(record, partition, id=f"{partition.partition}-{offset}", tenant="t", origin=Origin("jobs.q", 0, 0, "g"))
+    return Job.of(
+        record, partition, id=f"{partition.partition}-{offset}", tenant="t", origin=Origin("jobs.q", 0, 0, "g")
+    )
 
 
 class Flushes(RuleBasedStateMachine):
