@@ -68,6 +68,7 @@ class Life:
         self._numbers = count(1)
         self._producer: tuple[int, int] | None = None
         self._sequences: dict[TopicPartition, int] = {}
+        self._transactions = Transactions(self)
         self._steps: list[tuple[Callable[[], None], int]] = [
             (self.produce, 12),
             (self.produce_idempotent, 10),
@@ -77,7 +78,7 @@ class Life:
             (self.alter, 2),
             (self.delete_records, 1),
             (self.restart, 1),
-            (Transactions(self).step, 6),
+            (self._transactions.step, 6),
             (self.heartbeat_and_commit, 3),
         ]
 
@@ -152,6 +153,7 @@ class Life:
         self.client.delete_topic("other")
         self.tell(p.Deleted("other"))
         self._sequences = {each: n for each, n in self._sequences.items() if each.topic != "other"}
+        self._transactions.forget("other")
 
     def alter(self) -> None:
         if self.random.random() < 0.3:

@@ -93,6 +93,11 @@ class Transactions:
             self._producers.pop(producer.transactional_id, None)
             raise
 
+    def forget(self, topic: str) -> None:
+        """A topic was deleted: in one of that name producers begin at sequence 0."""
+        for producer in self._producers.values():
+            producer.sequences = {each: n for each, n in producer.sequences.items() if each.topic != topic}
+
     def _producer(self, transactional_id: str) -> Producer:
         """The producer of an id. One that left a transaction open is begun anew, which aborts it."""
         life = self._life
