@@ -36,6 +36,9 @@ class Dispatcher:
     def __len__(self) -> int:
         return self._queue.active_count
 
+    def __bool__(self) -> bool:
+        return self._queue.has_active()
+
     def __iter__(self) -> Iterator[Job]:
         """Every job that waits, blocked ones with them."""
         return iter(list(self._queue.jobs()))

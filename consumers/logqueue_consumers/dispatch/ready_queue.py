@@ -57,6 +57,13 @@ class ReadyQueue:
         """Jobs that nothing is known to block."""
         return sum(found.active_count for found in self._classes.values())
 
+    def has_active(self) -> bool:
+        """Whether there is a job that nothing is known to block."""
+        for found in self._classes.values():  # noqa: SIM110 - asked for every job, and a generator costs more than this
+            if found.active_count:
+                return True
+        return False
+
     @property
     def running_count(self) -> int:
         """Jobs taken and not ended."""
@@ -88,10 +95,11 @@ class ReadyQueue:
             job, flow = taken
             self._count -= 1
             self._charge(found, now_s)
-            for bucket in flow.buckets:
-                bucket.start()
             self._running[job] = (flow.tenant, flow.buckets)
-            self._wake(flow.buckets, now_s)
+            if flow.buckets:
+                for bucket in flow.buckets:
+                    bucket.start()
+                self._wake(flow.buckets, now_s)
             return job
         return None
 
@@ -110,9 +118,10 @@ class ReadyQueue:
             return
         share, buckets = held
         share.owner.ended(share)
-        for bucket in buckets:
-            bucket.end()
-        self._wake(buckets, now_s)
+        if buckets:
+            for bucket in buckets:
+                bucket.end()
+            self._wake(buckets, now_s)
 
     @property
     def waits_for_time(self) -> bool:
@@ -201,6 +210,9 @@ class ReadyQueue:
         return best
 
     def _charge(self, served: PriorityClass, now_s: float) -> None:
+        if len(self._classes) == 1:
+            served.served_s = now_s  # alone it gets what it pays
+            return
         total = 0.0
         for found in self._classes.values():
             if found.active_count or found is served:
