@@ -19,6 +19,8 @@ PENDING_BATCHES = 8
 """Batches of aiokafka's producer that wait for their acks at a time, for each partition at most one."""
 TIMEOUT_SECONDS = 120
 GROUP = "bench"
+QUIET = 2
+"""Log level: nobody needs to read that a broker has gone which was ended."""
 
 
 class Client(Protocol):
@@ -60,6 +62,7 @@ class Confluent:
         producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
+                "log_level": QUIET,
                 "acks": acks,
                 "compression.type": codec,
                 "linger.ms": LINGER_MS,
@@ -82,7 +85,9 @@ class Confluent:
         return time.perf_counter() - began
 
     def consume(self, bootstrap: str, topic: str, *, partitions: int, count: int) -> float:
-        consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP, "fetch.queue.backoff.ms": 1})
+        consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "log_level": QUIET, "group.id": GROUP, "fetch.queue.backoff.ms": 1}
+        )
         consumer.assign([Assigned(topic, partition, 0) for partition in range(partitions)])
         seen = 0
         began = time.perf_counter()

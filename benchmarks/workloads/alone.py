@@ -11,6 +11,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 from benchmarks import noop, stack
+from benchmarks.clients import QUIET
 from benchmarks.report import Figures, Settings
 from benchmarks.workloads.drain import create_topic, enqueue
 from logqueue.jobs.settings import DEFAULT_PROCESSING
@@ -26,7 +27,7 @@ def run(settings: Settings) -> Figures:
     with stack.broker() as (broker, bootstrap):
         create_topic(bootstrap)
         enqueue(bootstrap, jobs)
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
         worker = stack.worker(bootstrap, str(settings["processing"]))
         try:
             worker.wait_for("ready")

@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 )
 
 from benchmarks import stack
+from benchmarks.clients import QUIET
 from benchmarks.report import Figures, percentile
 from logqueue.protocol.frames import RequestHeader, write_request
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
@@ -97,6 +98,7 @@ def fill(bootstrap: str, settings: dict[str, int]) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
+            "log_level": QUIET,
             "acks": -1,
             "linger.ms": 5,
             "batch.size": 256_000,

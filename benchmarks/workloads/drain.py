@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import noop, stack
+from benchmarks.clients import QUIET
 from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.settings import DEFAULT_PROCESSING
@@ -62,7 +63,7 @@ def _drain_peer(queue: str, jobs: int, *, concurrency: int) -> Figures:
 def create_topic(bootstrap: str) -> None:
     """The job topic of the no-op app."""
     topic = NewTopic(f"jobs.{noop.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
     for done in admin.create_topics([topic]).values():
         done.result(timeout=30)
 
@@ -70,7 +71,13 @@ def create_topic(bootstrap: str) -> None:
 def enqueue(bootstrap: str, jobs: int) -> float:
     """Put no-op jobs in as a foreign producer does, all durable; the seconds that it took."""
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 5, "partitioner": "murmur2_random"}
+        {
+            "bootstrap.servers": bootstrap,
+            "log_level": QUIET,
+            "acks": "all",
+            "linger.ms": 5,
+            "partitioner": "murmur2_random",
+        }
     )
     began = time.perf_counter()
     for number in range(jobs):

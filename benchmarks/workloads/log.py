@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import logs
-from benchmarks.clients import CLIENTS, Client
+from benchmarks.clients import CLIENTS, QUIET, Client
 from benchmarks.report import Figures, InvalidSetting, Settings
 from benchmarks.stack import Watched
 
@@ -73,7 +73,7 @@ def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     fsync = bool(settings["fsync" if engine == logs.OURS else "peer_fsync"])
     figures: dict[str, float] = {}
     with logs.log(engine, fsync=fsync) as (broker, bootstrap):
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
         for cell in cells_of(str(settings["cells"])):
             count = min(int(settings["records"]), int(settings["megabytes"]) * 1_000_000 // cell.record_bytes)
             topic = NewTopic(cell.topic, num_partitions=cell.partitions, replication_factor=1)
