@@ -141,6 +141,13 @@ def test_a_commit_with_a_time_to_live_of_its_own_expires_by_that(shell: Shell) -
     assert shell.offsets() == {}
 
 
+def test_a_time_to_live_beyond_all_time_is_stored_as_for_ever(shell: Shell) -> None:
+    shell.commit({("t", 0): 1}, version=4, retention_ms=2**63 - 1)
+    assert shell.offsets() == {("t", 0): 1}
+    shell.advance(CHECK * 2)
+    assert shell.offsets() == {("t", 0): 1}
+
+
 def test_an_empty_group_without_offsets_goes_at_the_next_check(shell: Shell) -> None:
     shell.stable_group()
     shell.advance(SESSION_MS / 1000 + 1)

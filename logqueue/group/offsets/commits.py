@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from logqueue.config import BrokerConfig
+from logqueue.config import LONG_MAX, BrokerConfig
 from logqueue.coordination.effects import Caller, Now, Producer
 from logqueue.coordination.topics import Topics
 from logqueue.errors import ErrorCode, KafkaError
@@ -78,7 +78,9 @@ class Commits:
         if not storable:
             self._ledger.reply(caller, response)
             return
-        expire_time_ms = NO_EXPIRY if request.retention_time_ms < 0 else now.time_ms + request.retention_time_ms
+        expire_time_ms = NO_EXPIRY
+        if request.retention_time_ms >= 0:
+            expire_time_ms = min(now.time_ms + request.retention_time_ms, LONG_MAX)
         changes = tuple(
             OffsetChange(request.group_id, position, _committed(partition, now, expire_time_ms))
             for position, (partition, _) in storable.items()
