@@ -21,7 +21,6 @@ from logqueue_consumers.view.reports import Report, ReportReader
 _log = structlog.get_logger("logqueue.view")
 
 _ERROR_LINES: Final = 20  # of the child's last words
-_READ_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,18 +125,18 @@ class FoldChild:
 
     async def _hear_reports(self, fd: int) -> None:
         loop = asyncio.get_running_loop()
-        stream = asyncio.StreamReader(limit=_READ_BYTES)
+        ended: asyncio.Future[None] = loop.create_future()
         transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb", buffering=0)
+            lambda: _ReportPipe(self._take_report, ended), os.fdopen(fd, "rb", buffering=0)
         )
-        reader = ReportReader()
         try:
-            while data := await stream.read(_READ_BYTES):
-                for report in reader.feed(data):
-                    self.problem = None
-                    self._on_report(report)
+            await ended
         finally:
             transport.close()
+
+    def _take_report(self, report: Report) -> None:
+        self.problem = None
+        self._on_report(report)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Ask it to stop by closing its standard input; after `stop_timeout` it is killed."""
@@ -151,6 +150,28 @@ class FoldChild:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+class _ReportPipe(asyncio.Protocol):
+    """Hands reports on in the turn of the loop in which they come; `ended` is done when no more will."""
+
+    def __init__(self, on_report: Callable[[Report], None], ended: asyncio.Future[None]) -> None:
+        self._on_report = on_report
+        self._ended = ended
+        self._reader = ReportReader()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended.done():
+            return
+        try:
+            for report in self._reader.feed(data):
+                self._on_report(report)
+        except Exception as error:  # the one who waits raises it, and the child is started again
+            self._ended.set_exception(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
 
 
 async def _hear_words(process: asyncio.subprocess.Process) -> str:
