@@ -55,11 +55,17 @@ class Worker(stack.Watched):
             start_new_session=True,
         )
         super().__init__(self._process.pid)
+        try:
+            self._wait_for(ready, command[0])
+        except BaseException:
+            self.kill()  # nobody else has it yet
+            raise
+
+    def _wait_for(self, ready: str, name: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while ready not in (said := Path(self._output.name).read_text(errors="replace")):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise RuntimeError(f"{command[0]} never said {ready!r}: {said[-1000:]}")
+                raise RuntimeError(f"{name} never said {ready!r}: {said[-1000:]}")
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:

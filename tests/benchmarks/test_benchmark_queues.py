@@ -39,6 +39,15 @@ def test_a_worker_that_ends_before_it_is_ready_is_told_with_its_last_words():
         queues.Worker([sys.executable, "-c", "print('no such luck')"], ready="ready", env={})
 
 
+def test_a_worker_that_is_never_ready_is_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(queues, "READY_SECONDS", 1)
+    file = tmp_path / "pid"
+    code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    with pytest.raises(RuntimeError, match="never said 'ready'"):
+        queues.Worker([sys.executable, "-c", code], ready="ready", env={})
+    assert not file.exists() or not Path(f"/proc/{file.read_text()}").exists()
+
+
 def test_a_killed_worker_takes_its_children_along(tmp_path):
     file = tmp_path / "child"
     code = (
