@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logqueue_consumers.commit_notes import (
     MAX_BOOKMARK_CHARS,
@@ -39,6 +39,7 @@ retries = st.lists(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # many values, on a machine that may be busy
 @given(positions, names, retries, st.booleans(), st.integers(0, 2**40), st.none() | st.integers(0, 2**44))
 def test_everything_is_read_back(
     marks: list[int], jobs: list[Named], tried: list[Retried], is_handover: bool, base: int, since_ms: int | None
