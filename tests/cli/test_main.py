@@ -144,8 +144,12 @@ def test_errors_are_json_where_json_is_asked_for(capsys: pytest.CaptureFixture[s
     assert "'nowhere'" in error["message"]
 
 
-def test_options_without_values_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_every_command_may_stand_before_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "topic", "ls", "--bootstrap", "nowhere"]) == ExitCode.USAGE
+    for words in (["--bootstrap", "nowhere"], ["--bootstrap=nowhere"], ["--json", "--bootstrap", "nowhere"]):
+        capsys.readouterr()
+        assert main([*words, "topic", "ls"]) == ExitCode.USAGE
+        assert "'nowhere' (--bootstrap) is not HOST:PORT" in capsys.readouterr().err
     json.loads(capsys.readouterr().err)
 
 

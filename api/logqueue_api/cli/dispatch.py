@@ -66,6 +66,10 @@ def dispatch(argv: Sequence[str]) -> int:
         return _report_unexpected(error, as_json="--json" in arguments)
 
 
+VALUED = ("--bootstrap", "--api", "--data-dir")
+"""Options of every command whose next word is their value."""
+
+
 def _dispatch(arguments: list[str]) -> int:
     leading, rest = _split(arguments)
     if not rest:
@@ -97,10 +101,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Options without values may stand before the command (`logqueue --json jobs ls`); they are moved behind it."""
+    """Options that every command takes may stand before it (`logqueue --json jobs ls`); they are moved behind it."""
+    is_value = False
     for position, argument in enumerate(arguments):
-        if not argument.startswith("-"):
+        if not argument.startswith("-") and not is_value:
             return arguments[:position], arguments[position:]
+        is_value = argument in VALUED and not is_value
     return arguments, []
 
 

@@ -60,7 +60,7 @@ async def _check(field: str, name: str, published: Callable[[], set[str]], servi
     near = get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else _listed(known)
     detail = f"no worker has published a {field} {name!r}; {hint} (`force` takes one that is not deployed yet)"
-    raise Problem(404, detail, faults=[FieldFault(field, "unknown")])
+    raise Problem(404, detail, faults=[FieldFault(field, "no worker has published it")])
 
 
 def _listed(names: Sequence[str]) -> str:

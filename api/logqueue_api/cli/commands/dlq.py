@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number,
         default=0.5,
         metavar="SHARE",
-        help="stop when more than this share fails again (0.5)",
+        help="stop when more than this share fails again (0.5); of use with --rate: else up to 1,000 go at once",
     )
     replay.add_argument("--min-sample", type=count, default=20, metavar="N", help="... once this many have ended (20)")
     replay.add_argument("--args", metavar="JSON", help="other arguments, for the one job that is named")
