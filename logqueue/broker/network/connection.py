@@ -28,12 +28,12 @@ class Connection:
         "_backlog",
         "_events",
         "_fd",
-        "_is_reading",
         "_is_reading_in",
         "_on_closed",
         "_poller",
         "_queued_bytes",
         "_ready",
+        "_send_ready",
         "_socket",
         "frame_mark",
         "idle_turns",
@@ -46,19 +46,20 @@ class Connection:
         sock: socket.socket,
         *,
         poller: Poller,
-        ready: list[Connection],
+        ready: deque[Connection],
+        send_ready: Callable[[], None],
         on_closed: Callable[[Connection], None],
     ) -> None:
         """Takes ownership of `sock`, which is non-blocking; `session` has to be set before events arrive.
 
-        `ready` is where a connection enters itself when it has something to send that nobody is about to send.
+        `ready` is where a connection enters itself when it has something to send; `send_ready` has them all send it.
         """
         self.session: Session
         self.idle_turns = 0  # sweeps since something was read: no clock on the hot path
         self.slow_turns = 0  # sweeps since the request that is arriving last made headway
         self.frame_mark = 0  # bytes of it that were here then
         self._ready = ready
-        self._is_reading = False
+        self._send_ready = send_ready
         self._is_reading_in = False  # a thread waits for the disk, for what is to be sent next
         self._socket = sock
         self._fd = sock.fileno()
@@ -83,14 +84,11 @@ class Connection:
         if not self._events & READABLE:  # only a hang-up is reported while reading is paused
             self.close("hung up while its answers were waiting")
             return
-        self._is_reading = True
         self._serve(self._read)
-        self._is_reading = False
 
     def note_output(self) -> None:
-        """The session has an answer to send: at the end of the read it belongs to, else at the end of the turn."""
-        if not self._is_reading:
-            self._ready.append(self)
+        """The session has an answer to send, with those of others."""
+        self._ready.append(self)
 
     def _serve(self, step: Callable[[], None]) -> None:
         """Run a step that serves requests; what goes wrong in it ends this connection and nothing else."""
@@ -119,20 +117,21 @@ class Connection:
             if not count:
                 self.close("closed by peer")
                 return
+            room = len(target)
+            if self._ready and (count == room or room != limits.RECEIVE_BYTES):
+                self._send_ready()  # a large request, or a part of one: nobody's answer waits for it
             session.received(count)
             if session.is_full:
                 self._watch()
                 break
-            if count < len(target):
+            if count < room:
                 break  # drained: asking again would only raise
             budget -= count
-        while output := session.take_output():  # sending may make room for requests that were held back
-            self._send(output)
 
     def flush(self) -> None:
         """Send the answers that are ready; what the socket does not take waits for `on_writable`."""
-        if self._fd >= 0:
-            self._send(self.session.take_output())
+        if self._fd >= 0 and (output := self.session.take_output()):
+            self._send(output)
 
     def _send(self, output: list[Segment]) -> None:
         if self._backlog is not None:

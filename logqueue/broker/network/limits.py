@@ -29,7 +29,7 @@ JOIN_BYTES = 64 * 1024
 
 # Connections taken from the backlog in one turn, and events taken from the poller at once.
 ACCEPTS_PER_TURN = 64
-EVENTS_PER_BATCH = 64
+EVENTS_PER_BATCH = 32
 LISTEN_BACKLOG = 1024
 
 # After this time no more events are taken in the same turn: timers and threads are heard, and fsyncs begin.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -40,10 +41,10 @@ class Network:
         self._loop = loop
         self._config = config
         self._serve = serve
-        self._poller = Poller(loop, after_event=self.flush, after_turn=after_turn)
+        self._poller = Poller(loop, after_batch=self.flush, after_turn=after_turn)
         self._listeners: list[Listener] = []
         self._connections: dict[Session, Connection] = {}
-        self._ready: list[Connection] = []  # have answers to send
+        self._ready: deque[Connection] = deque()  # have answers to send
         self._scratch: memoryview | None = None
         limit = config.queued_max_request_bytes
         self._pool = BufferPool(limit=limit if limit > 0 else None, on_room=self._on_room)
@@ -78,10 +79,10 @@ class Network:
         self.admission.configure(config)
 
     def flush(self) -> None:
-        """Send every answer that is ready, one call per connection."""
+        """Send every answer that is ready, in order of readiness, one call per connection."""
         ready = self._ready
-        while ready:
-            connection = ready.pop()
+        while ready:  # it grows where sending makes room for requests that were held back
+            connection = ready.popleft()
             try:
                 connection.flush()
             except Exception:  # a bug in one connection must not keep the answers of the others
@@ -177,10 +178,14 @@ class Network:
 
     def _connect(self, door: Door, sock: socket.socket) -> Connection:
         if door.tls is None:
-            return Connection(sock, poller=self._poller, ready=self._ready, on_closed=self._forget)
+            return Connection(
+                sock, poller=self._poller, ready=self._ready, send_ready=self.flush, on_closed=self._forget
+            )
         from logqueue.broker.network.tls import TlsConnection
 
-        return TlsConnection(sock, door.tls, poller=self._poller, ready=self._ready, on_closed=self._forget)
+        return TlsConnection(
+            sock, door.tls, poller=self._poller, ready=self._ready, send_ready=self.flush, on_closed=self._forget
+        )
 
     def _guard(self, door: Door, session: Session) -> None:
         session.is_authenticated = False

@@ -30,17 +30,17 @@ class Pollable(Protocol):
 class Poller:
     """Level-triggered readiness for descriptors of one loop.
 
-    `after_event` runs after every dispatched event: the place to send what the event made ready, on any connection.
+    `after_batch` runs after some events that came together: the place to send what they made ready, on any connection.
     `after_turn` runs once all is dispatched that was ready, or `TURN_SECONDS` are over.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, after_event: Callable[[], None], after_turn: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, *, after_batch: Callable[[], None], after_turn: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._owners: dict[int, Pollable] = {}
-        self._after_event = after_event
+        self._after_batch = after_batch
         self._after_turn = after_turn
         loop.add_reader(self._epoll.fileno(), self.serve_ready)
 
@@ -62,7 +62,7 @@ class Poller:
 
     def _run(self, act: Callable[[], None]) -> None:
         act()
-        self._after_event()
+        self._after_batch()
         self._after_turn()
 
     def close(self) -> None:
@@ -75,13 +75,15 @@ class Poller:
         # A turn of asyncio costs as much as serving a request, and a round of fsyncs more: batches share them.
         until = monotonic() + limits.TURN_SECONDS
         while ready := self._epoll.poll(0, limits.EVENTS_PER_BATCH):
-            self._dispatch_batch(ready)
+            self._dispatch(ready)
+            # Here, not after every event: a peer that sleeps is woken by its first answer and finds the others.
+            self._after_batch()
             if monotonic() >= until:
                 break
         self._after_turn()
 
-    def _dispatch_batch(self, ready: list[tuple[int, int]]) -> None:
-        owners, after_event = self._owners, self._after_event
+    def _dispatch(self, ready: list[tuple[int, int]]) -> None:
+        owners = self._owners
         for fd, events in ready:
             owner = owners.get(fd)
             if owner is None:
@@ -90,4 +92,3 @@ class Poller:
                 owner.on_writable()
             if events & (READABLE | _ENDED):
                 owner.on_readable()
-            after_event()

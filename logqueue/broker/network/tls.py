@@ -105,11 +105,12 @@ class TlsConnection(Connection):
         context: ssl.SSLContext,
         *,
         poller: Poller,
-        ready: list[Connection],
+        ready: deque[Connection],
+        send_ready: Callable[[], None],
         on_closed: Callable[[Connection], None],
     ) -> None:
         self._tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        super().__init__(self._tls, poller=poller, ready=ready, on_closed=on_closed)
+        super().__init__(self._tls, poller=poller, ready=ready, send_ready=send_ready, on_closed=on_closed)
         self._has_shaken_hands = False
         self._is_parting = False  # the handshake failed; nothing is read any more, but for the end
         self._wire: bytes | memoryview | None = None  # what OpenSSL has begun to send, and wants to be given again
@@ -205,8 +206,6 @@ class TlsConnection(Connection):
             budget -= count
         if session.is_full:
             self._watch()
-        while output := session.take_output():
-            self._send(output)
 
     def _send(self, output: list[Segment]) -> None:
         queue = self._backlog if self._backlog is not None else deque()
