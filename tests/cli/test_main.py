@@ -125,6 +125,7 @@ def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> 
         (["topic", "tail", "t", "--from", "yesterday"], "'yesterday' is no offset and no time"),
         (["topic", "tail", "t", "--partitions", "a"], "'a' is not a list of partitions"),
         (["replay", "t", "a:b", "--group", "g", "--from", "5", "--to", "3"], "--to 3 is before --from 5"),
+        (["schedule", "show", "a/b"], "'a/b' is no name of a schedule"),
         (["jobs", "ls", "--api", "localhost:80"], "'localhost:80' (--api) is not a URL"),
     ],
 )

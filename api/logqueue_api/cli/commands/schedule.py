@@ -84,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
         ]
         output.items(items, columns, empty="no schedules")
         return ExitCode.OK
+    if "/" in options.name:  # quoted or not, the API reads it as a path
+        raise UsageError(f"{options.name!r} is no name of a schedule: letters, digits and . _ -")
     path = f"/v1/schedules/{quote(options.name, safe='')}"
     if options.verb == "show":
         output.record(api.get(path))
