@@ -126,11 +126,10 @@ def test_unique_jobs_are_not_spread_and_limits_name_arguments_that_exist() -> No
         shop.check()
     other = app()
 
-    @other.job("bill", limits=[Limit(by="argument:customer", running=1)])
     async def bill(*, client: int) -> None: ...
 
     with pytest.raises(InvalidDefinition, match="customer"):
-        other.check()
+        other.job("bill", limits=[Limit(by="argument:customer", running=1)])(bill)
 
 
 @given(st.integers(1, 100), st.integers(1, 16))

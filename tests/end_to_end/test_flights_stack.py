@@ -17,6 +17,7 @@ from tests.conftest import missing
 from tests.end_to_end.conftest import Stack
 
 FLIGHTS = 3_000
+GUESTS = ("ZX", "ZY", "ZZ")  # tenants that are no carriers
 FEED = (sys.executable, "-m", "examples.flights.feed", "--limit", str(FLIGHTS))
 
 
@@ -29,6 +30,11 @@ def ended(stack: Stack) -> dict[str, int]:
     return {state: count for state, count in stack.counts().items() if state in ("succeeded", "dead")}
 
 
+def guests(stack: Stack) -> Counter[str]:
+    """The states of jobs that other tests of this stack put in, whichever ran before."""
+    return Counter(job["state"] for tenant in GUESTS for job in stack.pages(tenant=tenant))
+
+
 def flight_value(stack: Stack) -> str:
     """The value of a flight that succeeded, as it stands in the log."""
     job = next(stack.pages(state="succeeded"))
@@ -39,19 +45,19 @@ def flight_value(stack: Stack) -> str:
 def test_the_view_counts_what_a_plain_pass_over_the_files_counts(stack: Stack) -> None:
     feed_and_wait(stack)
     plain = expected(FLIGHTS)
-    assert stack.counts() == {state: count for state, count in plain.by_state.items() if count}
+    assert Counter(stack.counts()) - guests(stack) == Counter(plain.by_state)
     by_carrier: dict[str, Counter[str]] = {}
     for job in stack.pages(queue="flights"):
         outcome = "succeeded" if job["error"] is None else job["error"]["type"]
         by_carrier.setdefault(job["tenant"], Counter())[outcome] += 1
-    assert by_carrier == plain.by_carrier
+    assert {carrier: found for carrier, found in by_carrier.items() if carrier not in GUESTS} == plain.by_carrier
 
 
 def test_every_dead_flight_is_a_dead_letter_with_its_reason(stack: Stack) -> None:
     feed_and_wait(stack)
     plain = expected(FLIGHTS)
     listed = stack.logqueue("dlq", "ls", "flights", "--limit", "1000")
-    reasons = Counter(letter["error"]["type"] for letter in listed["items"])
+    reasons = Counter(letter["error"]["type"] for letter in listed["items"] if letter["replay"] == 0)
     assert reasons == Counter({name: count for name, count in plain.by_outcome.items() if name != "succeeded"})
 
 

@@ -36,6 +36,14 @@ def trouble() -> tuple[type[BaseException], ...]:
     return (exceptions.AMQPError, exceptions.ChannelInvalidStateError, *ends)
 
 
+def check_client() -> None:
+    """NoSuchPlace where aio-pika is not installed."""
+    try:
+        import aio_pika  # noqa: F401
+    except ImportError:
+        raise NoSuchPlace("RabbitMQ needs aio-pika: pip install 'logqueue-kafka[rabbitmq]'") from None
+
+
 class AmqpLine:
     """One connection with one channel, on which the broker confirms what it is given."""
 
@@ -45,10 +53,9 @@ class AmqpLine:
 
     async def open(self, *, prefetch: int = 0) -> AbstractChannel:
         """Connect. Raises BrokerGone or NoSuchPlace."""
-        try:
-            import aio_pika
-        except ImportError:
-            raise NoSuchPlace("RabbitMQ needs aio-pika: pip install 'logqueue-kafka[rabbitmq]'") from None
+        check_client()
+        import aio_pika
+
         exceptions = aio_pika.exceptions
         try:
             self._connection = await aio_pika.connect(self._url, timeout=CONNECT_TIMEOUT_S)

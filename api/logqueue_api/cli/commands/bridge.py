@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from logqueue_consumers.bridges.amqp_in import TooManyKept
-    from logqueue_consumers.bridges.amqp_line import BrokerGone, NoSuchPlace
+    from logqueue_consumers.bridges.amqp_line import BrokerGone, NoSuchPlace, check_client
 
     from logqueue.jobs.settings import load_settings
 
@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         output.event({"event": "ready", "bridge": options.verb}, f"logqueue bridge {options.verb} ready")
 
     async def work() -> Any:
+        if options.verb in ("in", "out"):
+            check_client()
         bridge = _bridge(options, settings, on_ready)
         return await bridge.run(stop_on_signal())
 
