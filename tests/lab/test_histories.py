@@ -8,7 +8,6 @@ such a run, LOGQUEUE_HISTORY_SHRINK makes what fails smaller.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -24,17 +23,8 @@ from tests.lab.machine import Histories
 STEPS = int(os.environ.get("LOGQUEUE_HISTORY_STEPS", "24"))
 MORE = int(os.environ.get("LOGQUEUE_HISTORIES", "0"))
 SEED = os.environ.get("LOGQUEUE_HISTORY_SEED")
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-"""Killed workers have closed nothing. The lab lets go of it quietly, but Python may come across it before."""
 PHASES = (Phase.generate, Phase.shrink) if "LOGQUEUE_HISTORY_SHRINK" in os.environ else (Phase.generate,)
 """A history takes seconds: to make a failing one smaller takes more time than a test has."""
-
-
-@pytest.fixture(autouse=True)
-def no_last_words(caplog: pytest.LogCaptureFixture) -> None:
-    """pytest keeps what is logged, and with an error all that it happened to: connections of hundreds of the killed."""
-    for name in ("aiokafka", "asyncio"):
-        caplog.set_level(logging.CRITICAL + 1, logger=name)
 
 
 def check(count: int, **values: Any) -> None:
