@@ -254,7 +254,7 @@ def read(wire: Wire, topic: str, *, committed: bool, partition: int = 0) -> list
         request = fetch_request(topic, offset, partition=partition)
         request.isolation_level = 1 if committed else 0
         data = wire.call(11, request).responses[0].partitions[0]
-        assert data.error_code == 0
+        assert data.error_code == 0, ErrorCode(data.error_code)
         end = data.last_stable_offset if committed else data.high_watermark
         aborted = sorted((a.first_offset, a.producer_id) for a in data.aborted_transactions or ())
         ended: set[int] = set()  # producers whose records are aborted from here to their marker (KIP-98)
