@@ -157,6 +157,7 @@ TOPIC_CHANGES = [
     ("segment.bytes", SET, "1048576", 0),
     ("internal.segment.bytes", SET, "1000", 0),
     ("cleanup.policy", APPEND, "compact", 0),
+    ("cleanup.policy", APPEND, "", INVALID_CONFIG),
     ("cleanup.policy", SUBTRACT, "delete", 0),
     ("cleanup.policy", SET, "delete,delete", 0),
     ("cleanup.policy", SET, "", 0),

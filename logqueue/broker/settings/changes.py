@@ -306,6 +306,8 @@ def _edited(
                     named = Operation(operation).name
                     raise InvalidConfig(f"Can't {named} to key {name} because its type is not LIST.")
                 items = texts.get(name, default(prop))
+                if operation == Operation.APPEND and items and not (value or "").strip():
+                    raise InvalidConfig(f"Configuration '{name}' values must not be empty.")
                 texts[name] = _edit_list(items, value or "", is_append=operation == Operation.APPEND)
             case _:
                 raise InvalidChange(f"Unknown operation type {operation} for {name}")
