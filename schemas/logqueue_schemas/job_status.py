@@ -192,53 +192,6 @@ class StatusCodec:
             raise InvalidStatus(f"not a job status: {error!r}") from None
 
 
-def _make_status(
-    id_: str,
-    type_: str | None,
-    queue: str,
-    tenant: str,
-    group: str,
-    shadow: bool,
-    state: State,
-    replay: int,
-    attempt: int,
-    rank: int,
-    sequence: int,
-    at: int,
-    created_at: int | None,
-    started_at: int | None,
-    finished_at: int | None,
-    due_at: int | None,
-    topic: str,
-    partition: int,
-    offset: int,
-    result: bytes | None,
-    error: StatusError | None,
-    worker: str | None,
-    details: bytes | None,
-) -> JobStatus:
-    return JobStatus(
-        id=id_,
-        type=type_,
-        queue=queue,
-        tenant=tenant,
-        group=group,
-        shadow=shadow,
-        state=state,
-        replay=replay,
-        attempt=attempt,
-        rank=rank,
-        sequence=sequence,
-        at=at,
-        created_at=created_at,
-        started_at=started_at,
-        finished_at=finished_at,
-        due_at=due_at,
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        result=result,
-        error=error,
-        worker=worker,
-        details=details,
-    )
+def _make_status(*fields: Any) -> JobStatus:
+    """Of the fields in the order of the schema, whose names are those of the attributes."""
+    return JobStatus(**dict(zip(_FIELDS, fields, strict=True)))
