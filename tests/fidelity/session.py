@@ -195,7 +195,7 @@ class Session:
     # Rest -------------------------------------------------------------------------------------------------------------
 
     def settle_topic(self, slot: str, *, partitions: int | None) -> None:
-        """Wait until the log serves a topic with so many partitions, or no longer knows it (None)."""
+        """Wait until every part of the log serves a topic with so many partitions, or no longer knows it (None)."""
         name, deadline = self.name(slot), time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline and self._partitions(name) != partitions:
             time.sleep(RETRY_PAUSE_SECONDS)
@@ -209,6 +209,8 @@ class Session:
             wanted = [{"partition_index": 0, "timestamp": -2}]
         listed = self.ask("list_offsets", 5, replica_id=-1, topics=[{"name": name, "partitions": wanted}]).topics[0]
         served = sum(1 for p in listed.partitions if p.error_code == ErrorCode.NONE)
+        if served and not answer.partitions:
+            return 0  # Made between the two requests: its id is not known yet.
         return served or None
 
     def settle(self) -> None:

@@ -120,6 +120,7 @@ def test_aborted_transactions_are_listed_for_the_offsets_that_were_read(
     assert producer.produce(topic, b"gone") is OK
     assert other.produce(topic, b"kept") is OK
     assert producer.end(commit=False) is OK
+    settled(wire, topic, 1)  # its marker stands before the other's
     assert other.end(commit=True) is OK
     settled(wire, topic, 4)
     part, _ = fetched(wire, topic)
