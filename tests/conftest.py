@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ hypothesis.settings.load_profile("deterministic")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` means here."""
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), WORKERS_MAX)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A shell ignores Ctrl-C in what it runs in the background, and processes inherit that; some tests send it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

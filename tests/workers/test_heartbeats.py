@@ -159,15 +159,18 @@ def test_a_worker_that_lives_but_does_not_consume_says_so_until_it_does(log: Log
             port, member = running.worker.health_port, running.worker._member
             assert member is not None and member._consumer is not None
             await (await send.send(n=1)).wait(timeout=20)
-            fetch, is_deaf = member._consumer.getmany, True
+            fetch, is_deaf, is_asked = member._consumer.getmany, True, asyncio.Event()
 
             async def hang(*partitions: Any, **options: Any) -> Any:
+                is_asked.set()
                 if is_deaf:
                     await asyncio.sleep(0.05)
                     return {}
                 return await fetch(*partitions, **options)
 
             member._consumer.getmany = hang
+            async with asyncio.timeout(20):
+                await is_asked.wait()  # The fetch that was under way is over: it could have brought the records.
             jobs = [await send.send(n=n) for n in (2, 3)]
             await until(lambda: get(port), lambda found: found[0] == 503 and "records wait" in found[1]["problem"])
             tail = RosterTail(log.settings)
