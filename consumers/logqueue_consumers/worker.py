@@ -159,6 +159,7 @@ class Worker:
 
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until `stopping`, then drain; `hurry` cuts the draining short."""
+        log.info("starting", bootstrap=self._settings.bootstrap, group=self._bench.group, queues=list(self._queues))
         try:
             if await unless(stopping, self._prepare(hurry)):
                 assert self._member is not None, "prepared"
