@@ -19,23 +19,23 @@ from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
-from logqueue_consumers.crash_watch import CrashWatch
+from logqueue_consumers.crashes.watch import CrashWatch
 from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
-from logqueue_consumers.intake import Intake
+from logqueue_consumers.intake.intake import Intake
+from logqueue_consumers.intake.job_reader import JobReader, SchemaNotRead
+from logqueue_consumers.intake.parked import ParkedJobs
+from logqueue_consumers.intake.schema_waits import SchemaWaits
 from logqueue_consumers.job import Job
-from logqueue_consumers.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import Counts
-from logqueue_consumers.outbox import Outbox, sort_out
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules
-from logqueue_consumers.parked_jobs import ParkedJobs
-from logqueue_consumers.partition import OwnedPartition, Standing
-from logqueue_consumers.retries import Retries
-from logqueue_consumers.retry_notes import note
-from logqueue_consumers.runner import Interrupted, RunnerPool
-from logqueue_consumers.schema_waits import SchemaWaits
-from logqueue_consumers.shard import Shards
-from logqueue_consumers.waiting import WaitingRoom
+from logqueue_consumers.partitions.partition import OwnedPartition, Standing
+from logqueue_consumers.partitions.shard import Shards
+from logqueue_consumers.retrying.notes import note
+from logqueue_consumers.retrying.retries import Retries
+from logqueue_consumers.retrying.waiting import WaitingRoom
+from logqueue_consumers.running.runner import Interrupted, RunnerPool
+from logqueue_consumers.writing.outbox import Outbox, sort_out
 
 if TYPE_CHECKING:
     from collections import deque

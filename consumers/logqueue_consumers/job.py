@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from logqueue.jobs.headers import NO_HEADERS, Failure, JobHeaders, Origin
-from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.partitions.partition import OwnedPartition
 
 if TYPE_CHECKING:
     from logqueue.jobs.control import Cancel
     from logqueue.jobs.definition import JobDefinition
-    from logqueue_consumers.outgoing import Outgoing
+    from logqueue_consumers.writing.outgoing import Outgoing
 
 
 class Job(msgspec.Struct, eq=False):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from logqueue_schemas.job_status import State
 
 if TYPE_CHECKING:
-    from logqueue_consumers.group_member import GroupMember
+    from logqueue_consumers.membership.group_member import GroupMember
     from logqueue_consumers.workbench import Workbench
 
 

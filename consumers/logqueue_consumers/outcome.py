@@ -40,7 +40,7 @@ from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.job import Job
 from logqueue_consumers.keeper.job_entries import entry_headers, entry_key
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 MAX_MESSAGE_CHARS = 2_000
 """Of an error's text in a status; the whole trace belongs into logs."""

@@ -25,33 +25,33 @@ from logqueue.jobs.schema_rules import job_subject
 from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
 from logqueue.jobs.topics import TopicKind, TopicSpec
-from logqueue_consumers.at_least_once import AtLeastOnce
-from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.calm_garbage import calm_garbage_collector
-from logqueue_consumers.context_services import ServiceDesk
+from logqueue_consumers.commits.offset_reader import OffsetReader
 from logqueue_consumers.control.breaker_gate import BreakerGate, breakers_of
 from logqueue_consumers.control.job_control import JobControl
 from logqueue_consumers.control.step_store import StepStore
-from logqueue_consumers.control_tail import ControlTail
+from logqueue_consumers.control.tail import ControlTail
 from logqueue_consumers.engine import JobEngine
-from logqueue_consumers.job_reader import JobReader
+from logqueue_consumers.intake.job_reader import JobReader
 from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
-from logqueue_consumers.moved_records import MovedRecords
-from logqueue_consumers.offset_reader import OffsetReader
-from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, ShadowRules
-from logqueue_consumers.outgoing import Outgoing, Refusal
-from logqueue_consumers.pending import Delivery
-from logqueue_consumers.status_records import StatusRecords
-from logqueue_consumers.status_tail import StatusTail
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.running.context_services import ServiceDesk
+from logqueue_consumers.status.moved import MovedRecords
+from logqueue_consumers.status.records import StatusRecords
+from logqueue_consumers.status.tail import StatusTail
+from logqueue_consumers.topics.partition_counts import TopicPartitions
+from logqueue_consumers.writing.at_least_once import AtLeastOnce
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outbox import Outbox
+from logqueue_consumers.writing.outgoing import Outgoing, Refusal
+from logqueue_consumers.writing.pending import Delivery
 
 if TYPE_CHECKING:
     from logqueue_schemas.job_status import JobStatus
 
     from logqueue.jobs.app import App
-    from logqueue_consumers.group_member import GroupMember
     from logqueue_consumers.job import Job
+    from logqueue_consumers.membership.group_member import GroupMember
     from logqueue_consumers.transactions.exactly_once import ExactlyOnce
 
 log = structlog.get_logger(__name__)

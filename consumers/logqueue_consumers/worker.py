@@ -18,25 +18,25 @@ import structlog
 
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicRole, TopicSpec
-from logqueue_consumers.definitions import definition_records
+from logqueue_consumers.control.definitions import definition_records
 from logqueue_consumers.dispatch.steering import Steering
 from logqueue_consumers.flows.events import FlowEvents
-from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.heartbeats.health import HealthServer, keep_file
 from logqueue_consumers.heartbeats.pulse import Pulse
 from logqueue_consumers.heartbeats.watch import LivenessWatch
 from logqueue_consumers.heartbeats.writer import HeartbeatWriter
 from logqueue_consumers.keeper.attendance import attend_keepers
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.membership.group_member import GroupMember
+from logqueue_consumers.membership.sticky_assignor import StickyAssignor, busy_partitions
 from logqueue_consumers.metrics import WorkerMetrics, measure
 from logqueue_consumers.outcome import LiveRules
-from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.processes.app_path import check_isolation
-from logqueue_consumers.sticky_assignor import StickyAssignor, busy_partitions
-from logqueue_consumers.unique import know_again
+from logqueue_consumers.uniqueness.service import know_again
 from logqueue_consumers.wills.heirs import Heirs
 from logqueue_consumers.wills.last_will import LastWill
 from logqueue_consumers.workbench import Workbench, bounded, stop_on_signals, unless
+from logqueue_consumers.writing.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from random import Random
@@ -159,6 +159,7 @@ class Worker:
 
     async def run(self, stopping: asyncio.Event, hurry: asyncio.Event) -> None:
         """Work until `stopping`, then drain; `hurry` cuts the draining short."""
+        log.info("starting", bootstrap=self._settings.bootstrap, group=self._bench.group, queues=list(self._queues))
         try:
             if await unless(stopping, self._prepare(hurry)):
                 assert self._member is not None, "prepared"

@@ -22,7 +22,7 @@ from logqueue_consumers.bridges.amqp_sink import ExchangeSink
 from logqueue_consumers.bridges.teller import Teller
 from logqueue_consumers.bridges.telling import Told
 from logqueue_consumers.bridges.topic_sink import TopicSink
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 
 from logqueue import App
 from logqueue.clock import SystemClock

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.metrics import WorkerMetrics
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 from logqueue_consumers.worker import Worker, run_worker
 from logqueue_schemas.job_status import TERMINAL, JobStatus, StatusCodec
 

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any, NamedTuple
 
 import pytest
-from logqueue_consumers import batch_producer
-from logqueue_consumers.batch_producer import BatchProducer
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing import batch_producer
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outgoing import Outgoing
 
 from logqueue.jobs.settings import Settings
 from tests.loops import in_loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from logqueue_consumers.commit_notes import (
+from logqueue_consumers.commits.notes import (
     MAX_BOOKMARK_CHARS,
     MAX_NAMED,
     MAX_RETRIED,
@@ -14,8 +14,8 @@ from logqueue_consumers.commit_notes import (
     read_notes,
     write_notes,
 )
-from logqueue_consumers.offset_map import MAP_LIMIT_BYTES, METADATA_LIMIT_BYTES, Run, decode, encode
-from logqueue_consumers.partition_window import INTAKE_RATIO
+from logqueue_consumers.commits.offset_map import MAP_LIMIT_BYTES, METADATA_LIMIT_BYTES, Run, decode, encode
+from logqueue_consumers.partitions.window import INTAKE_RATIO
 from logqueue_consumers.transactions.opening import transactional_id_of
 
 positions = st.lists(st.integers(0, 2**62), min_size=1, max_size=16)

@@ -14,7 +14,7 @@ from logqueue_api.rest import control_watch
 from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.sweep import GRACE_MS
-from logqueue_consumers.control_tail import ControlTail
+from logqueue_consumers.control.tail import ControlTail
 from logqueue_consumers.view.job import State
 
 from logqueue.clock import SystemClock

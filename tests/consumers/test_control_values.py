@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from logqueue_consumers.control.decisions import ALLOWED, Answer, Verb, decide
-from logqueue_consumers.control.foreign_letters import read_foreign_letter
-from logqueue_consumers.control.letters import Deeds, LetterFilter, read_letter, round_of
 from logqueue_consumers.control.notes import (
     MAX_DETAILS_BYTES,
     MAX_LOG_BYTES,
@@ -24,6 +22,8 @@ from logqueue_consumers.control.notes import (
 )
 from logqueue_consumers.control.pace import BATCH, Pace, Tally
 from logqueue_consumers.control.sweep import GRACE_MS, MOVED_MS, UNKNOWN_MS, Known, stale_keys
+from logqueue_consumers.letters.foreign import read_foreign_letter
+from logqueue_consumers.letters.letter import Deeds, LetterFilter, read_letter, round_of
 from logqueue_consumers.view.job import TERMINAL_STATES
 from logqueue_consumers.view.job import State as ViewState
 from logqueue_schemas.job_status import JobStatus, State

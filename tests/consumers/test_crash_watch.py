@@ -6,11 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
-from logqueue_consumers.commit_notes import MAX_NAMED, CommitNotes, Mark, Named, read_notes, write_notes
-from logqueue_consumers.crash_watch import CrashWatch, named_in, watch_for
+from logqueue_consumers.commits.notes import MAX_NAMED, CommitNotes, Mark, Named, read_notes, write_notes
+from logqueue_consumers.crashes.watch import CrashWatch, named_in, watch_for
 from logqueue_consumers.job import Job
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.partitions.window import PartitionWindow
 
 from logqueue import App, Retry
 from logqueue.jobs.headers import Origin

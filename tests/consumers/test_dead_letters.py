@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 
-from logqueue_consumers.dead_letters import DeadLetters, LetterFilter, Pace
+from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter, Pace
 
 from logqueue import App
 from logqueue.jobs.errors import Permanent

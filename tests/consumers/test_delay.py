@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.delay import DelayHeap
+from logqueue_consumers.retrying.delay import DelayHeap
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1000)), max_size=200))

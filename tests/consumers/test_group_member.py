@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaConnectionError
-from logqueue_consumers.group_member import GroupMember
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.outgoing import Outgoing, Refusal
-from logqueue_consumers.partition import OwnedPartition
+from logqueue_consumers.membership.group_member import GroupMember
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.writing.outgoing import Outgoing, Refusal
 
 from logqueue.jobs.topics import TopicNames
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from logqueue_consumers.commit_notes import Mark, Named, write_notes
-from logqueue_consumers.group_progress import Behind, behind
-from logqueue_consumers.offset_map import Run, encode
+from logqueue_consumers.commits.group_progress import Behind, behind
+from logqueue_consumers.commits.notes import Mark, Named, write_notes
+from logqueue_consumers.commits.offset_map import Run, encode
 
 MAP = encode(10, [Run(11, 15), Run(16, 20)])
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 from logqueue_consumers.dispatch.window_share import WindowShare
-from logqueue_consumers.intake import Intake
+from logqueue_consumers.intake.intake import Intake
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.partitions.window import PartitionWindow
 
 from logqueue.clock import ManualClock
 from logqueue.jobs.topics import TopicKind

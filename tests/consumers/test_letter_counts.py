@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from logqueue_consumers import letter_counts
-from logqueue_consumers.dead_letters import DeadLetters, LetterFilter
-from logqueue_consumers.letter_counts import LetterCount, count_letters
+from logqueue_consumers.letters import counts
+from logqueue_consumers.letters.counts import LetterCount, count_letters
+from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter
 
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.topics import TopicRole
@@ -46,11 +46,11 @@ async def test_letters_are_counted_and_those_that_are_open(log: Log) -> None:
 async def test_a_topic_that_is_too_long_is_not_read_for_a_count(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     topics = await bury(log, "one", "two")
     mail, push = topics
-    monkeypatch.setattr(letter_counts, "MAX_COUNTED", 3)
+    monkeypatch.setattr(counts, "MAX_COUNTED", 3)
     assert await count_letters(log.settings, topics) == {
         mail: LetterCount(offsets=4, letters=None, open=None),
         push: LetterCount(offsets=0, letters=0, open=0),
     }
-    monkeypatch.setattr(letter_counts, "MAX_COUNTED", 4)
-    monkeypatch.setattr(letter_counts, "MAX_COUNTED_BYTES", 3)
+    monkeypatch.setattr(counts, "MAX_COUNTED", 4)
+    monkeypatch.setattr(counts, "MAX_COUNTED_BYTES", 3)
     assert (await count_letters(log.settings, topics))[mail].open is None, "the second letter is one byte too many"

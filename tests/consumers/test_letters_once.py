@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from logqueue_consumers.dead_letters import DeadLetters, LetterFilter, LettersClosed
+from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter, LettersClosed
 
 from logqueue import App
 from logqueue.jobs.errors import Permanent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, Run, decode, encode, fill_ratio
+from logqueue_consumers.commits.offset_map import METADATA_LIMIT_BYTES, Run, decode, encode, fill_ratio
 
 bases = st.integers(min_value=0, max_value=2**62)
 

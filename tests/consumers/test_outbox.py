@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import ConsumerRecord
-from logqueue_consumers.at_least_once import AtLeastOnce
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.outbox import Outbox
 from logqueue_consumers.outcome import LiveRules, Outcome
-from logqueue_consumers.outgoing import Outgoing, Refusal
-from logqueue_consumers.partition import OwnedPartition, Standing
-from logqueue_consumers.partition_window import PartitionWindow
-from logqueue_consumers.status_records import StatusRecords
+from logqueue_consumers.partitions.partition import OwnedPartition, Standing
+from logqueue_consumers.partitions.window import PartitionWindow
+from logqueue_consumers.status.records import StatusRecords
+from logqueue_consumers.writing.at_least_once import AtLeastOnce
+from logqueue_consumers.writing.outbox import Outbox
+from logqueue_consumers.writing.outgoing import Outgoing, Refusal
 from logqueue_schemas.job_status import State, StatusCodec
 
 from logqueue.jobs.headers import Origin

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aiokafka.structs import ConsumerRecord
+from logqueue_consumers.commits.offset_map import Run
 from logqueue_consumers.job import Job
-from logqueue_consumers.offset_map import Run
-from logqueue_consumers.partition import OwnedPartition, Standing
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.partitions.partition import OwnedPartition, Standing
+from logqueue_consumers.partitions.window import PartitionWindow
 
 from logqueue.jobs.headers import Origin
 from logqueue.jobs.topics import TopicKind

@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from logqueue_consumers.offset_map import METADATA_LIMIT_BYTES, decode, encode
-from logqueue_consumers.partition_window import SPAN_LIMIT, PartitionWindow
+from logqueue_consumers.commits.offset_map import METADATA_LIMIT_BYTES, decode, encode
+from logqueue_consumers.partitions.window import SPAN_LIMIT, PartitionWindow
 
 
 class Ownership(RuleBasedStateMachine):

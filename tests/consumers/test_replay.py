@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.replay import run_replay
 from logqueue_consumers.replaying.extent import InvalidReplay
+from logqueue_consumers.replaying.replay import run_replay
 from logqueue_schemas.job_status import TERMINAL
 
 from logqueue import App, Retry

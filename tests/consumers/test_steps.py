@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from logqueue_consumers.batch_producer import BatchProducer
-from logqueue_consumers.context_services import encode_step
 from logqueue_consumers.control.step_store import MAX_RESULT_BYTES, StepStore
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.running.context_services import encode_step
+from logqueue_consumers.writing.batch_producer import BatchProducer
 
 from logqueue import Retry
 from logqueue.jobs.context import JobContext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.sticky_assignor import share_out
+from logqueue_consumers.membership.sticky_assignor import share_out
 
 from logqueue.ids import TopicPartition
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
-from logqueue_consumers.commit_notes import read_notes
-from logqueue_consumers.commits import REFRESH_STATUSES, Commits
+from logqueue_consumers.commits.commits import REFRESH_STATUSES, Commits
+from logqueue_consumers.commits.notes import read_notes
+from logqueue_consumers.commits.offset_map import Run
 from logqueue_consumers.job import Job
-from logqueue_consumers.moved_records import FoundMove, moved_from, read_move, still_open
-from logqueue_consumers.offset_map import Run
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.partition_window import PartitionWindow
-from logqueue_consumers.status_tail import newest
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.partitions.window import PartitionWindow
+from logqueue_consumers.status.moved import FoundMove, moved_from, read_move, still_open
+from logqueue_consumers.status.tail import newest
+from logqueue_consumers.writing.outgoing import Outgoing
 from logqueue_schemas.job_status import RANKS, State
 
 from logqueue.jobs.headers import MOVED_FROM, Origin

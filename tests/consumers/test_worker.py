@@ -10,9 +10,9 @@ from itertools import pairwise
 import fastavro
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
-from logqueue_consumers.commit_notes import read_notes
+from logqueue_consumers.commits.notes import read_notes
+from logqueue_consumers.commits.offset_map import decode
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.offset_map import decode
 
 from logqueue import Retry
 from logqueue.jobs.errors import Permanent

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from logqueue_consumers.commits.offset_map import Run
 from logqueue_consumers.dispatch.window_share import BARREN_S, FRONT_EVERY_S, FRONT_FOR_S, MIN_STALLED, WindowShare
-from logqueue_consumers.offset_map import Run
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.partitions.window import PartitionWindow
 
 LIMIT = 256
 

@@ -147,7 +147,10 @@ BROWSER = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("page", "words"), [("/", "flights"), ("/#/jobs", "succeeded"), ("/docs", "/v1/jobs")])
+PAGES = [("/", "flights"), ("/#/jobs", "succeeded"), ("/#/constructor", "No such page"), ("/docs", "/v1/jobs")]
+
+
+@pytest.mark.parametrize(("page", "words"), PAGES)
 def test_the_pages_show_their_contents_in_a_browser(stack: Stack, tmp_path: Path, page: str, words: str) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:

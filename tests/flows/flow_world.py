@@ -9,7 +9,7 @@ import msgspec
 from logqueue_consumers.flows.machine import FlowMachine
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import Kept, Place
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, JobStatus, StatusCodec
 

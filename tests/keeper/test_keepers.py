@@ -12,7 +12,7 @@ from aiokafka.errors import IllegalOperation
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 from logqueue.clock import SystemClock
 from logqueue.jobs.settings import Settings

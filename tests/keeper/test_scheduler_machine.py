@@ -16,7 +16,7 @@ from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.job_entries import LEAD_MS, entry_headers, entry_key
 from logqueue_consumers.keeper.machine import KeeperMachine, Kept, Place
 from logqueue_consumers.keeper.scheduler import scheduler_spec
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 from logqueue_schemas.job_status import JobStatus
 
 from logqueue.jobs.control import Cancel

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from logqueue_consumers.commit_notes import MAX_RETRIED
+from logqueue_consumers.commits.notes import MAX_RETRIED
 from logqueue_consumers.lab.job_lab import LIMITS
 
 from logqueue import App, Limit, Retry

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.lab.job_lab import LIMITS
-from logqueue_consumers.outgoing import Outgoing, Refusal
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outgoing import Outgoing, Refusal
 
 from logqueue import App, Retry
 from logqueue.jobs.connection import start_client, stop_client

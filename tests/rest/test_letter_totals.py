@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from logqueue_api.rest.letter_totals import LetterTotals
-from logqueue_consumers.letter_counts import LetterCount
+from logqueue_consumers.letters.counts import LetterCount
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.topics import TopicNames, TopicRole

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multiple, precondition, rule
-from logqueue_consumers.unique_index import AWAY_MARGIN_MS, Claim, Claimant, Fate, UniqueIndex
+from logqueue_consumers.uniqueness.index import AWAY_MARGIN_MS, Claim, Claimant, Fate, UniqueIndex
 from logqueue_schemas.job_status import TERMINAL, State
 
 WINDOW_MS = 1_000

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiokafka.structs import ConsumerRecord
 from logqueue_consumers.gates import Hold
-from logqueue_consumers.job_reader import JobReader
+from logqueue_consumers.intake.job_reader import JobReader
 from logqueue_consumers.outcome import LiveRules
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.partition_window import PartitionWindow
-from logqueue_consumers.shard import Shard, Shards
-from logqueue_consumers.unique_gate import UniqueGate
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.partitions.shard import Shard, Shards
+from logqueue_consumers.partitions.window import PartitionWindow
+from logqueue_consumers.uniqueness.gate import UniqueGate
 
 from logqueue import App, Unique
 from logqueue.jobs.topics import TopicKind, TopicNames

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from logqueue_consumers.control.rounds import MAX_EDIT_BYTES
-from logqueue_consumers.dead_letters import DeadLetters, LetterFilter
+from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter
 
 from logqueue import App
 from logqueue.jobs.errors import Permanent

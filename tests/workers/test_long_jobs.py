@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from logqueue_consumers.sticky_assignor import StickyAssignor, share_out
+from logqueue_consumers.membership.sticky_assignor import StickyAssignor, share_out
 
 from logqueue import App
 from logqueue.ids import TopicPartition

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from logqueue_consumers.definitions import definition_records
+from logqueue_consumers.control.definitions import definition_records
 from logqueue_consumers.heartbeats.beat import Heartbeat, encode
 from logqueue_schemas.job_status import RANKS, JobStatus, State
 

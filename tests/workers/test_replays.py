@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from logqueue_consumers.replay import run_replay
+from logqueue_consumers.replaying.replay import run_replay
 from logqueue_schemas.job_status import JobStatus
 
 from logqueue import App, Retry

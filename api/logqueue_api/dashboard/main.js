@@ -4,8 +4,9 @@ import { el } from "./dom.js";
 import { overview } from "./overview.js";
 import { dead, groups, jobs, log } from "./lists.js";
 
-const VIEWS = { "": overview, jobs, dead, groups, log };
-const INTERVALS = { "": 1000, jobs: 2000, dead: 5000, groups: 3000, log: 3000 };
+const NOWHERE = "no such page";
+const VIEWS = { "": overview, jobs, dead, groups, log, [NOWHERE]: nowhere };
+const INTERVALS = { "": 1000, jobs: 2000, dead: 5000, groups: 3000, log: 3000, [NOWHERE]: 60000 };
 const HEALTH_INTERVAL = 2000;
 
 const content = document.getElementById("content");
@@ -15,7 +16,7 @@ let refreshNow = () => {};
 async function visit() {
   const mine = ++current;
   const [path, text] = location.hash.replace(/^#\/?/, "").split("?");
-  const name = path in VIEWS ? path : "";
+  const name = Object.hasOwn(VIEWS, path) ? path : NOWHERE;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === `#/${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -40,6 +41,11 @@ async function visit() {
   };
   refreshNow = turn;
   await turn();
+}
+
+async function nowhere(room) {
+  room.replaceChildren(el("h1", {}, "No such page"), el("p", {}, "The address names none of the pages above. ", el("a", { href: "#/" }, "Overview")));
+  return async () => {};
 }
 
 // Opened <details> stay open, and focus stays where it was, when a view is drawn again.

@@ -18,7 +18,7 @@ from aiokafka.errors import (
     NodeNotReadyError,
     NotCoordinatorForGroupError,
 )
-from logqueue_consumers.group_progress import behind
+from logqueue_consumers.commits.group_progress import behind
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
@@ -36,7 +36,7 @@ _KNOWN_STATES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A group in one partition; see `group_progress.Behind`."""
+    """A group in one partition; see `commits.group_progress.Behind`."""
 
     at: TopicPartition
     committed: int | None

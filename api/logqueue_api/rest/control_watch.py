@@ -9,8 +9,8 @@ import structlog
 from aiokafka.errors import KafkaError
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.sweep import Known, stale_keys
-from logqueue_consumers.control_tail import ControlTail
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.control.tail import ControlTail
+from logqueue_consumers.topics.listing import partition_counts
 from logqueue_consumers.view.job import TERMINAL_STATES, Job, JobKey
 
 from logqueue.clock import Clock

@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace
-from logqueue_consumers.letter_counts import LetterCount, count_letters
+from logqueue_consumers.letters.counts import LetterCount, count_letters
+from logqueue_consumers.letters.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace
 from starlette.responses import Response
 
 from logqueue.jobs.errors import ErrorClass

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from logqueue_consumers.control.pace import MAX_RATE
 from logqueue_consumers.control.rounds import Round
-from logqueue_consumers.dead_letters import LetterFilter, read_position
+from logqueue_consumers.letters.dead_letters import LetterFilter, read_position
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from logqueue.jobs.errors import ErrorClass

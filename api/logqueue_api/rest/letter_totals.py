@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from logqueue_consumers.letter_counts import LetterCount
+from logqueue_consumers.letters.counts import LetterCount
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.topics import TopicRole

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from aiokafka.errors import KafkaError as ClientError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from logqueue_consumers.dead_letters import DeadLettersUnreadable, LettersClosed
+from logqueue_consumers.letters.dead_letters import DeadLettersUnreadable, LettersClosed
 from logqueue_consumers.view.place import InvalidCursor
 from logqueue_consumers.view.reader import ViewUnavailable
 from pydantic import BaseModel, Field, ValidationError

@@ -6,7 +6,7 @@ import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 

@@ -43,8 +43,8 @@ from logqueue_consumers.bridges.outbox_table import MAX_ROWS, OutboxTable, Table
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.bridges.queue_classes import QueueClasses, read_classes
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
-from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.topics.partition_counts import TopicPartitions
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

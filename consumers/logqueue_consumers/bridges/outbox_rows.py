@@ -26,7 +26,7 @@ from logqueue.jobs.payload import JSON_TYPE
 from logqueue.jobs.sending import HEADER_OVERHEAD_BYTES, check_id, check_tenant
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.bridges.queue_classes import QueueClasses
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 SOURCE: Final = "logqueue-outbox"
 """`ce_source` of jobs whose row names none."""

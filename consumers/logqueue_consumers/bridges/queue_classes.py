@@ -18,8 +18,8 @@ from logqueue.jobs.control import DEFINITION
 from logqueue.jobs.definition import DEFAULT_PRIORITY
 from logqueue.jobs.sending import check_class
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.topic_list import partition_counts
-from logqueue_consumers.topic_scan import read_to_end
+from logqueue_consumers.topics.listing import partition_counts
+from logqueue_consumers.topics.scan import read_to_end
 
 
 class _Published(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from logqueue.jobs.topics import PRIORITY_NAME, TopicSpec
 from logqueue_consumers.bridges.amqp_line import BrokerGone
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.bridges.telling import Told, told_job, told_outcome
-from logqueue_consumers.fetch_state import fetch_state
+from logqueue_consumers.topics.fetch_state import fetch_state
 
 BATCH = 500
 """Records that are told before the offsets are committed."""

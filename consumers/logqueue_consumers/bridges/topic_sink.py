@@ -9,10 +9,10 @@ from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.errors import SendFailed
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
-from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.bridges.telling import Told
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outgoing import Outgoing
 
 TOPIC_PARTITIONS: Final = 4
 

@@ -15,10 +15,10 @@ from logqueue.jobs.control import Command, encode_json
 from logqueue.jobs.errors import SendFailed
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
-from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.topics.partition_counts import TopicPartitions
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outgoing import Outgoing
 
 BATCH = 1_000
 """Commands that are written together."""

@@ -25,10 +25,10 @@ from logqueue.jobs.control import CANCEL, MAX_REASON_CHARS, RUN_NOW, Cancel, Cha
 from logqueue_consumers.gates import Finish, Verdict
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 if TYPE_CHECKING:
-    from logqueue_consumers.control_tail import ControlTail
+    from logqueue_consumers.control.tail import ControlTail
     from logqueue_consumers.engine import JobEngine
 
 log = structlog.get_logger(__name__)

@@ -26,8 +26,8 @@ from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.command_writer import CommandWriter
 from logqueue_consumers.control.decisions import Verb
 from logqueue_consumers.control.rounds import Round, round_records
-from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.view.job import Job, State
+from logqueue_consumers.writing.outgoing import Outgoing
 
 READ_TIMEOUT_S = 10.0
 """Longest wait for one job's record."""

@@ -32,7 +32,7 @@ from logqueue.jobs.headers import (
 )
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.control.notes import encode_details, read_details
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 EDITED = "edited"
 MAX_EDIT_BYTES = 16 * 1024

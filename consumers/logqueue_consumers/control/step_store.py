@@ -24,9 +24,9 @@ from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.batch_producer import BatchProducer
 from logqueue_consumers.job import Job
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.batch_producer import BatchProducer
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from logqueue.jobs.control import ControlState
     from logqueue.jobs.definition import JobDefinition, Queue
     from logqueue_consumers.job import Job
-    from logqueue_consumers.shard import Shards
+    from logqueue_consumers.partitions.shard import Shards
 
 log = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from logqueue.clock import Clock
     from logqueue.jobs.app import App
     from logqueue.jobs.control import Change
-    from logqueue_consumers.control_tail import ControlTail
+    from logqueue_consumers.control.tail import ControlTail
     from logqueue_consumers.engine import JobEngine
     from logqueue_consumers.limits import WorkerLimits
 

@@ -13,7 +13,7 @@ from logqueue_schemas.job_status import TERMINAL, State
 from logqueue.jobs.flow_records import end_record, read_workflow_header
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 PartitionOf = Callable[[str, bytes], int]
 

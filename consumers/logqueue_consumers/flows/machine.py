@@ -66,7 +66,7 @@ from logqueue_consumers.flows.graph import (
 from logqueue_consumers.flows.results import results_header
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.heartbeats.roster import Roster
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_c
 from logqueue_consumers.heartbeats.liveness import Liveness, Sight
 
 if TYPE_CHECKING:
-    from logqueue_consumers.group_member import GroupMember
+    from logqueue_consumers.membership.group_member import GroupMember
     from logqueue_consumers.workbench import Workbench
 
 log = structlog.get_logger(__name__)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from logqueue_consumers.heartbeats.beat import DRAINING, RUNNING, Heartbeat, RunningJob, counts_of, encode, versions
 from logqueue_consumers.metrics import measure
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from logqueue_consumers.group_member import GroupMember
     from logqueue_consumers.heartbeats.watch import LivenessWatch
+    from logqueue_consumers.membership.group_member import GroupMember
     from logqueue_consumers.workbench import Workbench
 
 OLDEST_JOBS = 5

@@ -11,7 +11,7 @@ from logqueue_schemas.job_status import JobStatus
 from logqueue.clock import Clock
 from logqueue.jobs.control import CANCEL, RUN_NOW, Change
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.control_tail import ControlTail
+from logqueue_consumers.control.tail import ControlTail
 from logqueue_consumers.keeper.command_board import CommandBoard
 
 if TYPE_CHECKING:

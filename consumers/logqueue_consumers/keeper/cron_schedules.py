@@ -29,7 +29,7 @@ from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.keeper.cron_plan import Run, plan, wake_of
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import Kept, Place
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -25,8 +25,8 @@ from logqueue_consumers.cache_folder import cache_folder
 from logqueue_consumers.keeper.index import Index, IndexInUse
 from logqueue_consumers.keeper.kept_partition import KeeperLimits, KeptPartition
 from logqueue_consumers.keeper.machine import KeeperSpec, Place
-from logqueue_consumers.sticky_assignor import StickyAssignor
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.membership.sticky_assignor import StickyAssignor
+from logqueue_consumers.topics.partition_counts import TopicPartitions
 from logqueue_consumers.wills.last_will import LastWill
 
 log = structlog.get_logger(__name__)

@@ -31,8 +31,8 @@ from logqueue_consumers.keeper.events import EventReader
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
-from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.topics.partition_counts import TopicPartitions
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from logqueue_consumers.keeper.cron_schedules import CronSchedules, is_cron
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
 from logqueue_consumers.keeper.waiting_jobs import WaitingJobs, is_waiting_job
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 LAYOUT = 1
 

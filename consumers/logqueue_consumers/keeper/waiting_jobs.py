@@ -26,7 +26,7 @@ from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
 from logqueue_consumers.keeper.machine import Headers, Kept, Place
 from logqueue_consumers.outcome import ended_record
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import start_client, stop_client
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

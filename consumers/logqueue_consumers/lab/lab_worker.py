@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from logqueue.jobs.app import App
     from logqueue_consumers.engine import JobEngine
-    from logqueue_consumers.group_member import GroupMember
     from logqueue_consumers.job import Job
     from logqueue_consumers.lab.virtual_clock import VirtualClock
     from logqueue_consumers.limits import WorkerLimits
+    from logqueue_consumers.membership.group_member import GroupMember
 
 log = structlog.get_logger(__name__)
 

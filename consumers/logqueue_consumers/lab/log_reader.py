@@ -14,9 +14,9 @@ from logqueue_schemas.job_status import JobStatus, State, StatusCodec
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.handle import JobState
 from logqueue.jobs.topics import TopicKind, TopicRole
-from logqueue_consumers.job_reader import JobReader
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.intake.job_reader import JobReader
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.partitions.window import PartitionWindow
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App

@@ -22,7 +22,7 @@ from aiokafka import TopicPartition
 
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.dispatch.dispatcher import Dispatcher
-from logqueue_consumers.unique_gate import UniqueGate
+from logqueue_consumers.uniqueness.gate import UniqueGate
 
 if TYPE_CHECKING:
     from logqueue_consumers.engine import JobEngine

@@ -18,7 +18,7 @@ from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.times import to_ms
 from logqueue.jobs.topics import TopicRole, check_group
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 
 if TYPE_CHECKING:
     from logqueue.jobs.app import App

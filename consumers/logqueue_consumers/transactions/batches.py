@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.writing.outgoing import Outgoing
 
 COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 SEQUENCE_LIMIT = 2**31

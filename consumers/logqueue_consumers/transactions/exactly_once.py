@@ -14,15 +14,12 @@ from typing import Protocol
 import structlog
 from aiokafka import TopicPartition
 
-from logqueue_consumers.at_least_once import complain
-from logqueue_consumers.commits import Commits
+from logqueue_consumers.commits.commits import Commits
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.outgoing import Outgoing, Refusal
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.pending import Delivered, Pending
-from logqueue_consumers.status_records import StatusRecords
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.status.records import StatusRecords
+from logqueue_consumers.topics.partition_counts import TopicPartitions
 from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing, retrying
 from logqueue_consumers.transactions.transaction import TransactionalProducer
 from logqueue_consumers.transactions.values import (
@@ -35,6 +32,9 @@ from logqueue_consumers.transactions.values import (
     Uncertain,
 )
 from logqueue_consumers.transactions.wire import BrokerError, LogClient
+from logqueue_consumers.writing.at_least_once import complain
+from logqueue_consumers.writing.outgoing import Outgoing, Refusal
+from logqueue_consumers.writing.pending import Delivered, Pending
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from logqueue.jobs.settings import Settings
 from logqueue.protocol.api import ApiKey
 from logqueue.protocol.messages.api_versions import ApiVersionsResponse
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.status_records import StatusRecords
-from logqueue_consumers.topic_partitions import TopicPartitions
+from logqueue_consumers.status.records import StatusRecords
+from logqueue_consumers.topics.partition_counts import TopicPartitions
 from logqueue_consumers.transactions.exactly_once import ExactlyOnce
 from logqueue_consumers.transactions.transaction import TransactionalProducer
 from logqueue_consumers.transactions.wire import LogClient

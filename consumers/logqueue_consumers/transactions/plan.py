@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from logqueue_consumers.commit_notes import Retried
+from logqueue_consumers.commits.notes import Retried
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.partition import OwnedPartition
-from logqueue_consumers.pending import Delivered, Pending
-from logqueue_consumers.retry_notes import retried_of
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.retrying.notes import retried_of
+from logqueue_consumers.writing.pending import Delivered, Pending
 
 
 def still_open(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
-from logqueue_consumers.outgoing import Outgoing
 from logqueue_consumers.transactions.wire import BrokerError
+from logqueue_consumers.writing.outgoing import Outgoing
 
 
 class Membership(NamedTuple):

@@ -19,7 +19,7 @@ from logqueue.ids import TopicPartition
 from logqueue.jobs.connection import new_admin, start_client, stop_client
 from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.fetch_state import fetch_state
+from logqueue_consumers.topics.fetch_state import fetch_state
 from logqueue_consumers.view.records import Record
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiokafka import TopicPartition
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 
 from logqueue import App, Retry
 from logqueue.jobs.connection import new_reader

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from logqueue_consumers.follow_ups import MAX_FOLLOW_UPS
+from logqueue_consumers.running.follow_ups import MAX_FOLLOW_UPS
 from logqueue_schemas.job_status import State
 
 from logqueue import App, Retry

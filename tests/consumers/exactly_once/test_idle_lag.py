@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from logqueue_consumers.topic_list import partition_counts
+from logqueue_consumers.topics.listing import partition_counts
 
 from logqueue.jobs.connection import new_reader
 from tests.consumers.conftest import Log, until, working

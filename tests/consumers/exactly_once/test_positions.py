@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.offset_map import Run
-from logqueue_consumers.partition_window import PartitionWindow
+from logqueue_consumers.commits.offset_map import Run
+from logqueue_consumers.partitions.window import PartitionWindow
 
 SPAN = 40
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
-from logqueue_consumers.outgoing import Outgoing
-from logqueue_consumers.partition import OwnedPartition, Standing
-from logqueue_consumers.partition_window import PartitionWindow
-from logqueue_consumers.pending import Delivered, Pending, settle
+from logqueue_consumers.partitions.partition import OwnedPartition, Standing
+from logqueue_consumers.partitions.window import PartitionWindow
 from logqueue_consumers.transactions.plan import after_abort, after_commit, after_refusal, cut, finishing, retrying
+from logqueue_consumers.writing.outgoing import Outgoing
+from logqueue_consumers.writing.pending import Delivered, Pending, settle
 from logqueue_schemas.job_status import State
 
 from logqueue.jobs.headers import Origin

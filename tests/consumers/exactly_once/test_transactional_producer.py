@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
-from logqueue_consumers.commit_notes import write_notes
-from logqueue_consumers.offset_reader import OffsetReader
-from logqueue_consumers.outgoing import Outgoing
+from logqueue_consumers.commits.notes import write_notes
+from logqueue_consumers.commits.offset_reader import OffsetReader
 from logqueue_consumers.transactions.opening import is_implicit, what_is_missing
 from logqueue_consumers.transactions.transaction import TransactionalProducer
 from logqueue_consumers.transactions.values import (
@@ -26,6 +25,7 @@ from logqueue_consumers.transactions.values import (
     Uncertain,
 )
 from logqueue_consumers.transactions.wire import LogClient
+from logqueue_consumers.writing.outgoing import Outgoing
 
 from logqueue.clock import SystemClock
 from logqueue.jobs.admin import ensure_topics

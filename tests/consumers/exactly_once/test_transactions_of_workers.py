@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from logqueue_consumers.commit_notes import read_notes
+from logqueue_consumers.commits.notes import read_notes
 from logqueue_consumers.transactions.wire import TRANSACTION, LogClient
 from logqueue_schemas.job_status import State
 

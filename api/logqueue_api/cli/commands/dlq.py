@@ -22,7 +22,7 @@ from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
     from logqueue_consumers.control.rounds import Round
-    from logqueue_consumers.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay
+    from logqueue_consumers.letters.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay
 
     from logqueue_api.cli.kafka import Log
 
@@ -100,7 +100,7 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from logqueue_consumers.control.letter_choice import LettersClosed
+    from logqueue_consumers.letters.choice import LettersClosed
 
     from logqueue_api.cli import kafka
 
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _queues(log: Log, output: Output) -> None:
     """Where there are dead letters, and how many; numbers are missing where a topic is too long to be counted."""
-    from logqueue_consumers.letter_counts import count_letters
+    from logqueue_consumers.letters.counts import count_letters
 
     names = log.settings.topics
     roles = {name: role for name in await log.topics() if (role := names.role(name)) and role.kind.value == "dlq"}
@@ -161,7 +161,7 @@ async def _queues(log: Log, output: Output) -> None:
 
 async def _letters(log: Log, options: argparse.Namespace) -> DeadLetters:
     """The dead letters of the queue; the group may be left out where only one has any."""
-    from logqueue_consumers.dead_letters import DeadLetters
+    from logqueue_consumers.letters.dead_letters import DeadLetters
 
     if options.topic is not None:
         if options.topic not in await log.topics():
@@ -192,7 +192,7 @@ async def _letters(log: Log, options: argparse.Namespace) -> DeadLetters:
 
 
 def _filter(options: argparse.Namespace, *, open_only: bool = True, letters: list[str]) -> LetterFilter:
-    from logqueue_consumers.dead_letters import LetterFilter
+    from logqueue_consumers.letters.dead_letters import LetterFilter
 
     places = {place for text in letters if (place := _place(text)) is not None}
     return LetterFilter(
@@ -252,7 +252,7 @@ async def _show(letters: DeadLetters, options: argparse.Namespace, output: Outpu
 
 
 async def _replay(letters: DeadLetters, options: argparse.Namespace, output: Output) -> None:
-    from logqueue_consumers.dead_letters import Pace
+    from logqueue_consumers.letters.dead_letters import Pace
 
     where = _filter(options, letters=options.letters)
     edit = await _edit(letters, options)

@@ -86,7 +86,7 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 
 async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Groups as JSON; for `lag` and `incomplete` see `group_progress.Behind`."""
+    """Groups as JSON; for `lag` and `incomplete` see `commits.group_progress.Behind`."""
     from aiokafka.errors import KafkaTimeoutError
 
     present = await log.topics()
@@ -142,7 +142,7 @@ async def _ask(
 
 
 def _partition(place: TopicPartition, committed: int, metadata: str | None, *, start: int, end: int) -> dict[str, Any]:
-    from logqueue_consumers.group_progress import behind
+    from logqueue_consumers.commits.group_progress import behind
 
     left = behind(start=start, end=end, committed=committed, metadata=metadata or "")
     return {

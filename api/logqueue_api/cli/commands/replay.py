@@ -27,8 +27,8 @@ from logqueue_api.cli.replay_report import pointer, told_comparison
 from logqueue_api.cli.stack import Stack, find_stack
 
 if TYPE_CHECKING:
-    from logqueue_consumers.replay import ReplaySummary
     from logqueue_consumers.replaying.extent import Chosen
+    from logqueue_consumers.replaying.replay import ReplaySummary
 
     from logqueue.jobs.app import App
 
@@ -143,7 +143,7 @@ def _count(stack: Stack, options: argparse.Namespace) -> int:
 
 def _replay(app: App, options: argparse.Namespace, output: Output, chosen: Chosen | None) -> int:
     import uvloop
-    from logqueue_consumers.replay import run_replay
+    from logqueue_consumers.replaying.replay import run_replay
 
     from logqueue.jobs.effects import Effects
 

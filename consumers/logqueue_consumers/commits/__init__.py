@@ -1,0 +1,1 @@
+"""Committed offsets, and what stands in their metadata."""

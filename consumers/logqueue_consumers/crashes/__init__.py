@@ -1,0 +1,1 @@
+"""Jobs that end their process: found, run alone, and dead-lettered."""

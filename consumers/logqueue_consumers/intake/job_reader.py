@@ -1,0 +1,136 @@
+"""Reads records into jobs: headers, handler, arguments. What is wrong with a record becomes its problem. No IO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from logqueue.jobs.cloudevents import FAMILY, read_event
+from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
+from logqueue.jobs.headers import NO_HEADERS, ORIGIN_TOPIC, Origin, read_job_headers, read_origin
+from logqueue.jobs.job_ids import id_of_position
+from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
+from logqueue.jobs.payload import JSON_TYPE
+from logqueue_consumers.control.notes import read_details
+from logqueue_consumers.job import Job
+from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.retrying.notes import resume
+
+if TYPE_CHECKING:
+    from logqueue.jobs.app import App
+    from logqueue.jobs.payload import AvroLookup
+
+
+class SchemaNotRead(Exception):
+    """The value's schema id is not known here yet: whoever reads the schema topic again may ask once more."""
+
+    def __init__(self, schema_id: int) -> None:
+        super().__init__(f"schema id {schema_id} was not read yet")
+        self.schema_id = schema_id
+
+
+class JobReader:
+    """Records of an app's queues -> jobs.
+
+    An unknown schema id is no verdict at first: its producer may have registered it a moment ago. The job's problem
+    is then SchemaNotRead, and Undecodable at the last try.
+    """
+
+    def __init__(self, app: App, group: str, *, avro: AvroLookup | None = None) -> None:
+        self._app = app
+        self._group = group
+        self._avro = avro
+        self._tenants: dict[bytes, str] = {}
+
+    def _decoder_of(self, schema_id: int) -> Callable[[memoryview], Any] | None:
+        decoder = self._avro(schema_id) if self._avro is not None else None
+        if decoder is None:
+            raise SchemaNotRead(schema_id)
+        return decoder
+
+    def read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool = False) -> Job:
+        """The job of a record; its `problem` is Undecodable, InvalidArguments or UnknownJobType where it cannot run."""
+        headers, key, value = record.headers, record.key, record.value
+        position = Origin(partition.topic, partition.partition, record.offset, self._group)
+        origin, details = None, None
+        try:
+            tenant = self._tenants.get(key) or self._tenant(key)
+            read = read_job_headers(headers) if headers else NO_HEADERS
+            if partition.may_have_origin:
+                origin, details = read_origin(headers), read_details(headers)
+        except (InvalidHeader, Undecodable) as error:
+            return self._unreadable(record, partition, position, error)
+        first = position if origin is None else origin
+        if read.tenant is not None:
+            tenant = read.tenant
+        order = partition.order
+        job = Job(
+            record=record,
+            partition=partition,
+            offset=position.offset,
+            size=0 if value is None else len(value),
+            id=read.id or id_of_position(first.topic, first.partition, first.offset),
+            tenant=tenant,
+            key=key if key is not None else tenant.encode(),
+            origin=first,
+            created_ms=record.timestamp if read.created_ms is None else read.created_ms,
+            headers=read,
+            type=read.type,
+            attempt=read.attempt,
+            lane=tenant if order == "tenant" else None if order == "none" else (),
+            details=details,
+        )
+        if partition.retried and (known := partition.retried.get(job.offset)) is not None:
+            resume(job, known)
+        try:
+            self._read_arguments(job, self._avro if is_last_try else self._decoder_of)
+        except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
+            job.problem = error
+        return job
+
+    def _read_arguments(self, job: Job, avro: AvroLookup | None) -> None:
+        """Find the handler, and decode what it is called with."""
+        type_, value, content_type = job.type, job.record.value, job.headers.content_type
+        if content_type is not None and content_type != JSON_TYPE and content_type.startswith(FAMILY):
+            event = read_event(value or b"")
+            type_, value, content_type = event.type, event.arguments(), event.datacontenttype
+            job.type = type_
+        job.definition = definition = self._app.find(type_, queue=job.partition.queue)
+        job.type = definition.type
+        job.arguments = definition.codec.decode(value, content_type, avro)
+
+    def _tenant(self, key: bytes | None) -> str:
+        if key is None:
+            return DEFAULT_TENANT
+        tenant = self._tenants.get(key)
+        if tenant is None:
+            try:
+                tenant = key.decode()
+            except UnicodeDecodeError:
+                raise Undecodable(f"The record's key {key[:40]!r} is not UTF-8 text: it names the tenant") from None
+            if len(tenant) > MAX_TENANT_CHARS:
+                raise Undecodable(f"The record's key is longer than {MAX_TENANT_CHARS} characters: it names the tenant")
+            if len(self._tenants) >= _MAX_TENANTS:
+                self._tenants.clear()
+            self._tenants[key] = tenant
+        return tenant
+
+    def _unreadable(self, record: Any, partition: OwnedPartition, position: Origin, error: Exception) -> Job:
+        """A job of which only the position is certain; its id is the one in the headers where that much can be read."""
+        known = {name: value for name, value in record.headers if name in ("ce_id", "ce_type")}
+        id_ = known.get("ce_id", b"").decode("utf-8", "replace")[:512]
+        origin = position
+        if any(name == ORIGIN_TOPIC for name, _ in record.headers):
+            try:
+                origin = read_origin(record.headers) or position
+            except InvalidHeader:
+                origin = position
+        tenant = (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")[:MAX_TENANT_CHARS]
+        id_ = id_ or id_of_position(origin.topic, origin.partition, origin.offset)
+        job = Job.of(record, partition, id=id_, tenant=tenant, origin=origin)
+        job.type = known.get("ce_type", b"").decode("utf-8", "replace")[:255] or None
+        job.problem = error if isinstance(error, Undecodable) else Undecodable(str(error))
+        return job
+
+
+_MAX_TENANTS = 65_536

@@ -1,0 +1,1 @@
+"""Dead letters: reading, counting and choosing them."""

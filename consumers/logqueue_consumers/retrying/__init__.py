@@ -1,0 +1,1 @@
+"""What becomes of a failed attempt, and the waiting until the next."""

@@ -1,0 +1,1 @@
+"""Handlers at work, and what their context does for them."""
