@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,10 @@ from logqueue.records.builder import build_batch, read_records
 from logqueue.records.record import Record
 
 TIMEOUT_SECONDS = 20
+WAIT_SECONDS = 60
+PAUSE_SECONDS = 0.02
+SENT_AT_MS = int(time.time() * 1000) - 24 * 60 * 60 * 1000
+"""The time of every record: before all markers and appends, and too young for a log to delete, whenever it looks."""
 
 
 class Wire:
@@ -85,9 +90,9 @@ class Wire:
         self.close()
 
 
-def batch(*values: bytes, key: bytes | None = None, **options: Any) -> bytes:
+def batch(*values: bytes, key: bytes | None = None, at_ms: int = SENT_AT_MS, **options: Any) -> bytes:
     """A record batch as a producer sends it."""
-    records = [Record(timestamp_ms=1_700_000_000_000, key=key, value=value) for value in values]
+    records = [Record(timestamp_ms=at_ms, key=key, value=value) for value in values]
     return bytes(build_batch(records, **options))
 
 
@@ -133,6 +138,27 @@ def values_of(response: Any) -> list[bytes | None]:
     for position, header in iterate_batches(records or b"", partial_tail=True):
         found += [record.value for record in read_records(records, position, header)]
     return found
+
+
+def served(wire: Wire, *names: str) -> None:
+    """Wait until topics that were just created serve requests: Apache Kafka answers before its broker knows of them.
+
+    Its metadata knows first, then its partitions; coordinators of groups hear last, and not by this.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not all(_is_served(wire, name) for name in names):
+        assert time.monotonic() < deadline, f"{names} are not served yet"
+        time.sleep(PAUSE_SECONDS)
+
+
+def _is_served(wire: Wire, name: str) -> bool:
+    asking = MetadataRequest(topics=[MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
+    topic = wire.call(9, asking).topics[0]
+    wanted = [FetchPartition(partition=p.partition_index, fetch_offset=0) for p in topic.partitions]
+    if topic.error_code or not wanted:
+        return False
+    request = FetchRequest(max_wait_ms=0, session_epoch=-1, topics=[FetchTopic(topic=name, partitions=wanted)])
+    return all(part.error_code == 0 for part in wire.call(11, request).responses[0].partitions)
 
 
 def create(wire: Wire, name: str, *, partitions: int = 1, validate_only: bool = False, **configs: str) -> Any:

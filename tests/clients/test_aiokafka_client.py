@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
+from tests.broker.wire import SENT_AT_MS
 from tests.engines.embedded import embedded
 
 WAIT_SECONDS = 30
@@ -163,14 +164,14 @@ def test_offsets_are_found_by_time_and_at_both_ends(bootstrap: str, prefix: str)
         await create(bootstrap, prefix, 1)
         async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
             for i in range(10):
-                await producer.send_and_wait(prefix, b"x", timestamp_ms=1_700_000_000_000 + i * 1000)
+                await producer.send_and_wait(prefix, b"x", timestamp_ms=SENT_AT_MS + i * 1000)
         position = TopicPartition(prefix, 0)
         async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
             assert await consumer.beginning_offsets([position]) == {position: 0}
             assert await consumer.end_offsets([position]) == {position: 10}
-            found = await consumer.offsets_for_times({position: 1_700_000_004_500})
-            assert (found[position].offset, found[position].timestamp) == (5, 1_700_000_005_000)
-            assert await consumer.offsets_for_times({position: 1_800_000_000_000}) == {position: None}
+            found = await consumer.offsets_for_times({position: SENT_AT_MS + 4_500})
+            assert (found[position].offset, found[position].timestamp) == (5, SENT_AT_MS + 5_000)
+            assert await consumer.offsets_for_times({position: SENT_AT_MS + 10_000}) == {position: None}
 
     asyncio.run(run())
 

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType
 
+from tests.broker.wire import SENT_AT_MS
 from tests.engines.embedded import embedded
 
 WAIT_SECONDS = 30
@@ -166,11 +167,11 @@ def test_offsets_are_found_by_time_and_at_both_ends(bootstrap: str, prefix: str)
     admin = create(bootstrap, prefix, 1)
     producer = Producer({"bootstrap.servers": bootstrap})
     for i in range(10):
-        producer.produce(prefix, b"x", timestamp=1_700_000_000_000 + i * 1000)
+        producer.produce(prefix, b"x", timestamp=SENT_AT_MS + i * 1000)
     assert producer.flush(WAIT_SECONDS) == 0
     position = TopicPartition(prefix, 0)
     with consumer(bootstrap, prefix) as source:
-        asked = [TopicPartition(prefix, 0, 1_700_000_004_500)]
+        asked = [TopicPartition(prefix, 0, SENT_AT_MS + 4_500)]
         assert source.offsets_for_times(asked, timeout=WAIT_SECONDS)[0].offset == 5
     for spec, offset in ((OffsetSpec.earliest(), 0), (OffsetSpec.latest(), 10), (OffsetSpec.max_timestamp(), 9)):
         assert admin.list_offsets({position: spec})[position].result(WAIT_SECONDS).offset == offset

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.broker.wire import SENT_AT_MS
 from tests.engines.embedded import embedded
 
 with warnings.catch_warnings():
@@ -143,14 +144,14 @@ def test_offsets_are_found_by_time_and_at_both_ends(bootstrap: str, prefix: str)
     create(bootstrap, prefix, 1)
     with closing(KafkaProducer(bootstrap_servers=bootstrap)) as producer:
         for i in range(10):
-            producer.send(prefix, b"x", timestamp_ms=1_700_000_000_000 + i * 1000).get(WAIT_SECONDS)
+            producer.send(prefix, b"x", timestamp_ms=SENT_AT_MS + i * 1000).get(WAIT_SECONDS)
     position = TopicPartition(prefix, 0)
     with consumer(bootstrap) as source:
         assert source.beginning_offsets([position]) == {position: 0}
         assert source.end_offsets([position]) == {position: 10}
-        found = source.offsets_for_times({position: 1_700_000_004_500})[position]
-        assert (found.offset, found.timestamp) == (5, 1_700_000_005_000)
-        assert source.offsets_for_times({position: 1_800_000_000_000}) == {position: None}
+        found = source.offsets_for_times({position: SENT_AT_MS + 4_500})[position]
+        assert (found.offset, found.timestamp) == (5, SENT_AT_MS + 5_000)
+        assert source.offsets_for_times({position: SENT_AT_MS + 10_000}) == {position: None}
 
 
 def test_the_admin_client_creates_describes_grows_and_deletes_topics(bootstrap: str, prefix: str) -> None:

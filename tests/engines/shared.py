@@ -40,6 +40,10 @@ class SharedServers:
                 told.write_text(address)
             return told.read_text()
 
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """One process of the run at a time: for tests that change what others look at."""
+        return locked(self._folder / f"{name}.lock")
+
     def close(self) -> None:
         """Leave; what was started here ends when all other processes have left too."""
         fcntl.flock(self._presence, fcntl.LOCK_EX if self._own else fcntl.LOCK_UN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -22,8 +23,10 @@ DROPPED = frozenset(
 SETS = frozenset({"subscribed_topic_names"})
 INTERNAL_TOPIC = "__consumer_offsets"
 TIMES = frozenset({"log_append_time_ms"})
-# Scripts write records of November 2023; what is later comes from a broker's clock.
-CLOCK_SINCE_MS = 1_750_000_000_000
+# Times of records, in milliseconds: the step's number in seconds after this. Too young for a log to delete.
+FIRST_TIME_MS = int(time.time() * 1000) - 24 * 60 * 60 * 1000
+# What is later comes from a broker's clock.
+CLOCK_SINCE_MS = FIRST_TIME_MS + 12 * 60 * 60 * 1000
 NO_UUID = bytes(16)
 
 

@@ -26,11 +26,11 @@ BUSY = "<still waiting for an answer>"
 # A client sends again after these: the log is still finding or loading a coordinator.
 LOADING = {ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.NOT_COORDINATOR}
 UNSETTLED = LOADING | {ErrorCode.CONCURRENT_TRANSACTIONS}
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 20.0
 RETRY_PAUSE_SECONDS = 0.005
-EXPECTED_ANSWER_SECONDS = 3.0
+EXPECTED_ANSWER_SECONDS = 10.0
 UNEXPECTED_ANSWER_SECONDS = 0.015
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 20.0
 ASIDE_SECONDS = 0.05
 """What either log may need for work that it does behind an answer."""
 

@@ -38,7 +38,7 @@ class Group:
 
     def __init__(self, engine: Engine, prefix: str) -> None:
         self.wire = Wire(engine.bootstrap)
-        self.group_id = f"{prefix}g"
+        self.group_id = f"{prefix}gAa"  # In Java "Aa" and "BB" have the same hash, which says whose group it is.
         self.topic = f"{prefix}t"
         creating = CreatableTopic(name=self.topic, num_partitions=4, replication_factor=1)
         assert self.wire.call(7, CreateTopicsRequest(topics=[creating], timeout_ms=10_000)).topics[0].error_code == 0
@@ -52,8 +52,8 @@ class Group:
         coordinator = self.wire.call(4, asking).coordinators[0]
         if described.error_code or coordinator.error_code:
             return False
-        # Its coordinator hears of a new topic a moment later than clients do: ask on behalf of another group.
-        probe = self.join("p", group_id=f"{self.group_id}-probe")
+        # A coordinator hears of a new topic a moment later than clients do: ask on behalf of another group of its own.
+        probe = self.join("p", group_id=self.group_id.removesuffix("Aa") + "BB")
         return probe.error_code == 0 and held(probe) == {0, 1, 2, 3}
 
     def beat(self, member_id: str, epoch: int, *, owned: set[int] | None = None, **fields: Any) -> Any:

@@ -62,7 +62,7 @@ def scalar(name: str, rng: random.Random) -> Any:
         case "bytes":
             return rng.randbytes(rng.choice((0, 1, 16, 200)))
         case "records":
-            return memoryview(_mutated(bytearray(batch(b"v", b"w")), rng))
+            return memoryview(_mutated(bytearray(batch(b"v", b"w", at_ms=1_700_000_000_000)), rng))
         case "uuid":
             return rng.choice((bytes(16), rng.randbytes(16)))
         case "float64":

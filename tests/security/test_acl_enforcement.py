@@ -33,7 +33,17 @@ from logqueue.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFe
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from logqueue.protocol.versions import SERVED
 from logqueue.security.acl import CLUSTER_NAME, Operation, PatternType, Permission, ResourceType
-from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, values_of
+from tests.broker import wire as broker_wire
+from tests.broker.wire import (
+    PAUSE_SECONDS,
+    WAIT_SECONDS,
+    Wire,
+    batch,
+    fetch_request,
+    produce_request,
+    served,
+    values_of,
+)
 from tests.conftest import missing
 from tests.engines.apache import EngineMissing, apache_kafka
 from tests.security.acl_script import STEPS, TOPIC_DENIED, Step, denials, resource_name
@@ -123,11 +133,17 @@ def allow(
 def wait_for_acls(admin: Wire, *, are_there: bool, operation: int = 1, permission_type: int = 1, **wanted: Any) -> None:
     """Apache Kafka answers a change before its authorizer knows of it; what it describes, it acts by."""
     request = DescribeAclsRequest(operation=operation, permission_type=permission_type, **wanted)
-    for _ in range(500):
-        if bool(admin.call(2, request).resources) is are_there:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the change does not take effect")
+    deadline = time.monotonic() + WAIT_SECONDS
+    while bool(admin.call(2, request).resources) is not are_there:
+        assert time.monotonic() < deadline, "the change does not take effect"
+        time.sleep(PAUSE_SECONDS)
+
+
+def create(admin: Wire, name: str, **options: Any) -> Any:
+    """A topic that is there for every request; the answer to its creation."""
+    answer = broker_wire.create(admin, name, **options)
+    served(admin, name)
+    return answer
 
 
 def make_group(admin: Wire, name: str) -> None:
@@ -135,11 +151,10 @@ def make_group(admin: Wire, name: str) -> None:
     admin.call(4, FindCoordinatorRequest(key_type=0, coordinator_keys=[name]))
     part = OffsetCommitRequestPartition(partition_index=0, committed_offset=0)
     request = OffsetCommitRequest(group_id=name, topics=[OffsetCommitRequestTopic(name=name, partitions=[part])])
-    for _ in range(100):
-        if admin.call(8, request).topics[0].partitions[0].error_code == ErrorCode.NONE:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the coordinator does not come")
+    deadline = time.monotonic() + WAIT_SECONDS
+    while admin.call(8, request).topics[0].partitions[0].error_code != ErrorCode.NONE:
+        assert time.monotonic() < deadline, "the coordinator does not come"
+        time.sleep(PAUSE_SECONDS)
 
 
 def test_every_api_that_is_served_has_a_guard() -> None:
@@ -284,6 +299,7 @@ def test_operations_that_are_allowed_are_told(admin: Wire, bob: Wire, prefix: st
     allow(admin, ResourceType.CLUSTER, Operation.DESCRIBE, CLUSTER_NAME)
     cluster = bob.call(1, DescribeClusterRequest(include_cluster_authorized_operations=True))
     assert cluster.cluster_authorized_operations == 1 << Operation.DESCRIBE
+    make_group(admin, prefix)
     allow(admin, ResourceType.GROUP, Operation.DELETE, prefix)
     groups = bob.call(5, DescribeGroupsRequest(groups=[prefix], include_authorized_operations=True)).groups
     assert groups[0].authorized_operations == 1 << Operation.DELETE | 1 << Operation.DESCRIBE
@@ -299,7 +315,7 @@ NO_COORDINATOR = {
 def commit(wire: Wire, request: OffsetCommitRequest) -> None:
     """Commit; asking for the coordinator makes Kafka create its topic, after which it takes a while to begin."""
     wire.call(2, FindCoordinatorRequest(key=request.group_id))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while NO_COORDINATOR & {part.error_code for topic in wire.call(8, request).topics for part in topic.partitions}:
         assert time.monotonic() < deadline, "the group's coordinator did not begin"
 

@@ -26,10 +26,8 @@ from logqueue.protocol.messages.txn_offset_commit import (
 )
 from logqueue.records.batch import iterate_batches
 from logqueue.records.builder import read_records
-from tests.broker.wire import Wire, batch, create, fetch_request, produce_request
+from tests.broker.wire import PAUSE_SECONDS, WAIT_SECONDS, Wire, batch, create, fetch_request, produce_request, served
 
-WAIT_SECONDS = 15
-PAUSE_SECONDS = 0.02
 TIMEOUT_MS = 60_000
 GROUP, TRANSACTION = 0, 1
 
@@ -234,16 +232,10 @@ def listed(wire: Wire, prefix: str, *, version: int = 2, **filters: Any) -> list
 
 
 def create_topics(wire: Wire, *names: str, partitions: int = 2, **configs: str) -> None:
-    """Topics that are there for every request: a new one takes another broker a moment."""
+    """Topics that are there for every request."""
     for name in names:
         assert create(wire, name, partitions=partitions, **configs).error_code == 0
-    for name in names:
-        until(lambda name=name: all(_is_readable(wire, name, p) for p in range(partitions)))  # type: ignore[misc]
-
-
-def _is_readable(wire: Wire, topic: str, partition: int) -> bool:
-    answer = wire.call(11, fetch_request(topic, 0, partition=partition)).responses[0].partitions[0]
-    return bool(answer.error_code == 0)
+    served(wire, *names)
 
 
 def read(wire: Wire, topic: str, *, committed: bool, partition: int = 0) -> list[bytes | None]:

@@ -16,7 +16,9 @@ from aiokafka.errors import ProducerFenced
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.broker.wire import Wire
 from tests.conftest import Engine
+from tests.transactions.producing import listed, until
 
 with warnings.catch_warnings():
     # It reads its schemas through importlib.resources.read_text.
@@ -56,7 +58,12 @@ def consumer(engine: Engine, group: str, *, isolation: str = "read_committed") -
 
 
 def read_all(engine: Engine, topic: str, *, isolation: str = "read_committed", partitions: int = 2) -> list[bytes]:
-    """Everything a consumer of this isolation level gets to see, in the order of each partition."""
+    """Everything a consumer of this isolation level gets to see, in the order of each partition.
+
+    Transactions under ids that begin with the topic's name have ended: their markers follow the answer to the client.
+    """
+    with Wire(engine.bootstrap) as wire:
+        until(lambda: listed(wire, topic, state_filters=["PrepareCommit", "PrepareAbort"]) == [])
     found: list[bytes] = []
     with consumer(engine, f"{topic}-{isolation}", isolation=isolation) as source:
         source.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
@@ -108,13 +115,14 @@ def test_librdkafka_fences_an_older_producer_of_the_same_id(engine: Engine, pref
 
 def test_librdkafka_moves_records_from_topic_to_topic_once(engine: Engine, prefix: str) -> None:
     source_topic, target = f"{prefix}-in", f"{prefix}-out"
+    transactional_id = f"{target}-producer"
     create(engine, source_topic)
     create(engine, target)
     feeder = Producer({"bootstrap.servers": engine.bootstrap})
     for n in range(20):
         feeder.produce(source_topic, str(n).encode(), partition=n % 2)
     assert feeder.flush(WAIT_SECONDS) == 0
-    producer = transactional(engine, prefix)
+    producer = transactional(engine, transactional_id)
     moved = attempts = 0
     with consumer(engine, prefix) as source:
         source.subscribe([source_topic])

@@ -512,7 +512,7 @@ def test_a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced(
     wire: Wire, prefix: str, topic: str
 ) -> None:
     producer = TransactionalProducer(wire, prefix)
-    assert producer.init(timeout_ms=10) is OK
+    assert producer.init(timeout_ms=3_000) is OK
     assert producer.add(topic) is OK
     assert producer.produce(topic, b"slow", version=9) is OK
     epoch = producer.epoch

@@ -14,14 +14,14 @@ from logqueue.protocol.messages.fetch import FetchRequest
 from logqueue.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logqueue.records.batch import iterate_batches
 from logqueue.records.builder import read_records
-from tests.broker.wire import Wire, batch, fetch_request, produce_request
+from tests.broker.wire import SENT_AT_MS, Wire, batch, fetch_request, produce_request
 from tests.conftest import Engine
 from tests.transactions.producing import TransactionalProducer, create_topics, read, until
 
 OK = ErrorCode.NONE
 COMMITTED, UNCOMMITTED = 1, 0
 LATEST, EARLIEST, MAX_TIMESTAMP = -1, -2, -3
-SENT_AT = 1_700_000_000_000  # the time of every record that `batch` makes
+HOUR_MS = 3_600_000
 
 
 @pytest.fixture
@@ -146,27 +146,27 @@ def test_a_waiting_fetch_of_committed_records_is_answered_by_the_marker_not_by_t
 
 
 def test_a_waiting_fetch_counts_only_bytes_that_became_stable(
-    wire: Wire, second_wire: Wire, prefix: str, producer: TransactionalProducer
+    wire: Wire, second_wire: Wire, topic: str, producer: TransactionalProducer
 ) -> None:
-    # The records are older than the marker, which would begin a segment of its own.
-    create_topics(wire, prefix, partitions=1, **{"segment.ms": str(2**50)})
-    assert producer.produce(prefix, b"v" * 500) is OK
-    second_wire.send(11, fetching(prefix, 0, max_wait_ms=15_000, min_bytes=700))
+    assert producer.produce(topic, b"v" * 500) is OK
+    second_wire.send(11, fetching(topic, 0, max_wait_ms=15_000, min_bytes=700))
     assert producer.end() is OK
-    settled(wire, prefix, 2)
+    settled(wire, topic, 2)
     assert select.select([second_wire.socket], [], [], 0.1)[0] == []
-    plain(wire, prefix, b"w" * 200)
+    plain(wire, topic, b"w" * 200)
     assert second_wire.receive()[1].responses[0].partitions[0].last_stable_offset == 3
 
 
 def test_a_waiting_fetch_is_answered_when_its_records_end_with_their_segment(
-    wire: Wire, second_wire: Wire, topic: str, producer: TransactionalProducer
+    wire: Wire, second_wire: Wire, prefix: str, producer: TransactionalProducer
 ) -> None:
-    assert producer.produce(topic, b"v" * 500) is OK
-    second_wire.send(11, fetching(topic, 0, max_wait_ms=15_000, min_bytes=100_000))
+    # The marker is so much younger than the records that it begins a segment of its own.
+    create_topics(wire, prefix, partitions=1, **{"segment.ms": str(HOUR_MS)})
+    assert producer.produce(prefix, b"v" * 500) is OK
+    second_wire.send(11, fetching(prefix, 0, max_wait_ms=15_000, min_bytes=100_000))
     assert producer.end() is OK
     assert second_wire.receive()[1].responses[0].partitions[0].last_stable_offset == 2
-    assert fetched(wire, topic, max_wait_ms=15_000, min_bytes=100_000)[1] == [b"v" * 500]
+    assert fetched(wire, prefix, max_wait_ms=15_000, min_bytes=100_000)[1] == [b"v" * 500]
 
 
 def test_offsets_by_time_and_the_end_stop_at_the_last_stable_offset(
@@ -177,18 +177,18 @@ def test_offsets_by_time_and_the_end_stop_at_the_last_stable_offset(
     assert offsets_of(wire, topic, LATEST, isolation=COMMITTED) == (-1, 1)
     assert offsets_of(wire, topic, LATEST, isolation=UNCOMMITTED) == (-1, 2)
     assert offsets_of(wire, topic, EARLIEST, isolation=COMMITTED) == (-1, 0)
-    assert offsets_of(wire, topic, SENT_AT, isolation=COMMITTED) == (SENT_AT, 0)
-    assert offsets_of(wire, topic, SENT_AT + 1, isolation=COMMITTED) == (-1, -1)
-    assert offsets_of(wire, topic, MAX_TIMESTAMP, isolation=COMMITTED) == (SENT_AT, 0)
+    assert offsets_of(wire, topic, SENT_AT_MS, isolation=COMMITTED) == (SENT_AT_MS, 0)
+    assert offsets_of(wire, topic, SENT_AT_MS + 1, isolation=COMMITTED) == (-1, -1)
+    assert offsets_of(wire, topic, MAX_TIMESTAMP, isolation=COMMITTED) == (SENT_AT_MS, 0)
 
 
 def test_a_time_that_only_an_open_transaction_has_is_not_found_by_readers_of_committed_records(
     wire: Wire, topic: str, producer: TransactionalProducer
 ) -> None:
     assert producer.produce(topic, b"open") is OK
-    assert offsets_of(wire, topic, SENT_AT, isolation=COMMITTED) == (-1, -1)
+    assert offsets_of(wire, topic, SENT_AT_MS, isolation=COMMITTED) == (-1, -1)
     assert offsets_of(wire, topic, MAX_TIMESTAMP, isolation=COMMITTED) == (-1, -1)
-    assert offsets_of(wire, topic, SENT_AT, isolation=UNCOMMITTED) == (SENT_AT, 0)
+    assert offsets_of(wire, topic, SENT_AT_MS, isolation=UNCOMMITTED) == (SENT_AT_MS, 0)
 
 
 def test_producers_are_described_with_the_transaction_they_have_open(
@@ -211,9 +211,9 @@ def test_producers_are_described_with_the_transaction_they_have_open(
     assert set(known) == {first, other.producer_id}
     open_one, ended = known[first], known[other.producer_id]
     assert (open_one.producer_epoch, open_one.last_sequence, open_one.current_txn_start_offset) == (0, 2, 0)
-    assert (open_one.last_timestamp, open_one.coordinator_epoch) == (SENT_AT, -1)
+    assert (open_one.last_timestamp, open_one.coordinator_epoch) == (SENT_AT_MS, -1)
     assert (ended.producer_epoch, ended.last_sequence, ended.coordinator_epoch) == (0, 0, 0)
-    assert ended.last_timestamp > SENT_AT
+    assert ended.last_timestamp > SENT_AT_MS
 
 
 def test_producers_of_a_partition_that_is_not_there_are_not_described(wire: Wire, topic: str) -> None:

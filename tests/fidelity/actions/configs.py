@@ -13,7 +13,7 @@ TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP = 2, 4, 8, 16, 32
 RESOURCES = mostly((TOPIC, "t2"), (TOPIC, "t0"), (TOPIC, "missing"), (GROUP, "g0"), (GROUP, "<empty>"), (3, "t0"))
 VALUES = st.sampled_from(
     [
-        ("retention.ms", "3600000"),
+        ("retention.ms", "2592000000"),
         ("retention.ms", "-1"),
         ("retention.ms", "-5"),
         ("retention.ms", ""),

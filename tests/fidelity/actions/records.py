@@ -10,8 +10,8 @@ from logqueue.errors import ErrorCode
 from logqueue.protocol.api import ApiKey
 from logqueue.records.batch import parse_header
 from tests.fidelity.actions.batches import BATCHES, batch
-from tests.fidelity.actions.slots import ANY_TOPIC, FIRST_TIME_MS, PARTITIONS, TOPICS
-from tests.fidelity.messages import CLOCK_SINCE_MS, NO_UUID, Plain
+from tests.fidelity.actions.slots import ANY_TOPIC, PARTITIONS, TOPICS
+from tests.fidelity.messages import CLOCK_SINCE_MS, FIRST_TIME_MS, NO_UUID, Plain
 from tests.fidelity.session import CLOSED, UNSETTLED, Producer, Session
 from tests.fidelity.steps import action, mostly, versions
 

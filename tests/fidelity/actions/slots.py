@@ -14,5 +14,3 @@ CONSUMER_GROUPS = mostly("c0", "c1", "g0")
 ANY_GROUP = mostly("g0", "g1", "c0", "c1", "nobody", "<empty>")
 MEMBERS = mostly("m0", "m1", "m2")
 EXAMPLES = {"t0": 3, "t1": 1}
-# Times of records, in milliseconds: the step's number in seconds after this.
-FIRST_TIME_MS = 1_700_000_000_000

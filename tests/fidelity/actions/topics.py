@@ -15,7 +15,7 @@ from tests.fidelity.steps import action, mostly, versions
 
 CONFIGS: list[dict[str, str | None]] = [
     {"cleanup.policy": "compact"},
-    {"cleanup.policy": "compact,delete", "retention.ms": "86400000"},
+    {"cleanup.policy": "compact,delete", "retention.ms": "2592000000"},
     {"max.message.bytes": "300"},
     {"message.timestamp.type": "LogAppendTime"},
     {"compression.type": "gzip"},
