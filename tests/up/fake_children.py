@@ -1,7 +1,7 @@
 """Runs `up` over tiny children instead of a broker, an API and workers: `python fake_children.py DATA_DIR [options]`.
 
 Each child waits as long as the file `hold-<name>` is in the data folder before it says that it is ready, so that a
-test can stop `up` in every phase of its start.
+test can stop `up` in every phase of its start. `/readyz` says 503 as long as the file `behind` is there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ import http.server, json
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({"items": [{"queue": "flights", "types": ["email.send"], "counts": {"succeeded": 12345}}]})
-        self.send_response(200)
+        is_behind = self.path == "/readyz" and os.path.exists(f"{folder}/behind")
+        self.send_response(503 if is_behind else 200)
         self.end_headers()
         self.wfile.write(body.encode())
     def log_message(self, *_): pass
@@ -59,7 +60,6 @@ def main() -> int:
         line = [sys.executable, "-S", "-c", code, str(options.data_dir), name]
         return ChildSpec(name=name, command=lambda ready: line, environment=os.environ, ready_line=ready_line, **more)  # type: ignore[arg-type]
 
-    real_probe = plans.api_spec
     plan = plans.Plan(
         app=options.app,
         data_dir=options.data_dir,
@@ -77,9 +77,7 @@ def main() -> int:
     )
     recipes = plans.Recipes(
         broker=lambda plan: recipe("broker", BROKER, plans.BROKER_READY),
-        api=lambda plan, bootstrap: recipe(
-            "api", API, plans.API_READY, probe=real_probe(plan, bootstrap=bootstrap).probe
-        ),
+        api=lambda plan, bootstrap: recipe("api", API, plans.API_READY),
         worker=lambda plan, name, bootstrap, api: recipe(name, WORKER, plans.WORKER_READY),
     )
     try:

@@ -108,6 +108,21 @@ def test_run_json_tells_where_everything_is_as_soon_as_it_is_ready(tmp_path: Pat
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids_of(run))
 
 
+def test_workers_do_not_wait_for_a_view_that_is_made_anew_but_run_json_does(tmp_path: Path, app: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "behind").touch()
+    with up(data, "--app", app) as running:
+        assert running.process.stdout is not None
+        for line in running.process.stdout:
+            if "the view catches up" in line:
+                break
+        assert all("logqueue worker ready" in (data / "logs" / f"worker-{n}.log").read_text() for n in (1, 2))
+        assert not (data / "run.json").exists()
+        (data / "behind").unlink()
+        running.until_ready()
+
+
 def test_a_killed_child_comes_back_and_run_json_stays_true(tmp_path: Path, app: str) -> None:
     with up(tmp_path / "data", "--app", app) as running:
         before = running.until_ready()

@@ -111,21 +111,6 @@ def test_a_child_is_ready_when_its_line_appears_and_stops_on_request(tmp_path: P
     asyncio.run(_start_and_stop(tmp_path))
 
 
-def test_a_child_is_not_ready_before_its_probe_says_so(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    async def probe(ready: re.Match[str]) -> bool:
-        asked.append(ready[1])
-        return len(asked) >= 3
-
-    async def scenario() -> None:
-        async with Supervisor(log_dir=tmp_path) as supervisor:
-            await supervisor.start(spec("probed", STEADY, probe=probe))
-            assert asked == ["7", "7", "7"]
-
-    asyncio.run(scenario())
-
-
 def test_a_killed_child_is_started_again_with_what_it_had_said_when_ready(tmp_path: Path) -> None:
     told: list[str | None] = []
     notices: list[Notice] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -33,7 +33,6 @@ class ChildSpec:
 
     command       builds the command line; given the last ready line's match, so that a restart keeps its port
     ready_line    what it prints when it is ready; None: it is ready as soon as it runs
-    probe         asked after the ready line until it answers True
     ready_seconds, stop_seconds   the longest wait for each; past it the child is killed
     is_one_shot   ends by itself: exit code 0 is its success, and it is not started again
     final_codes   exit codes of a first start that no second start mends
@@ -43,7 +42,6 @@ class ChildSpec:
     command: Callable[[Ready | None], Sequence[str]]
     environment: Mapping[str, str]
     ready_line: re.Pattern[str] | None = None
-    probe: Callable[[Ready], Awaitable[bool]] | None = None
     ready_seconds: float = 60.0
     stop_seconds: float = 10.0
     is_one_shot: bool = False

@@ -22,7 +22,7 @@ from logqueue_api.up.card_process import read_card
 from logqueue_api.up.child import Child, ChildState, Notice
 from logqueue_api.up.counts import Rates, oldest_seconds
 from logqueue_api.up.hints import Hint, hints
-from logqueue_api.up.http_get import get_json
+from logqueue_api.up.http_get import get_json, is_ok
 from logqueue_api.up.plan import API, BROKER, FEED, Plan, Recipes
 from logqueue_api.up.run_file import DataFolder, DataFolderInUse, DataFolderUnusable, Run
 from logqueue_api.up.signals import Signals
@@ -37,6 +37,7 @@ COUNT_SECONDS = 1.0
 DRAW_SECONDS = 0.25
 KNOWN_SECONDS = 30.0
 KNOWN_PAUSE_SECONDS = 0.05
+TOLD_AFTER_SECONDS = 2.0
 # The Kafka client calls every refused connection an error while it goes on trying: our own lines say what came of it.
 PROBLEM = re.compile(r"\[(error|critical)\s*\]|\b(ERROR|CRITICAL)\b(?!\] aiokafka)|^Traceback ")
 PROBLEM_LINES = 5  # shown of one child in PROBLEM_SECONDS; its log has them all
@@ -138,6 +139,7 @@ class StackRun:
         if workforce is not None:
             self._phase("starting workers")
             await workforce.start()
+        await self._until_caught_up(url)
         if card is not None:
             await self._until_known(card, url)
         self._board.phase = ""
@@ -168,6 +170,15 @@ class StackRun:
             clock=self._clock,
             on_notice=self._take_notice,
         )
+
+    async def _until_caught_up(self, url: str) -> None:
+        """Wait for /readyz. A view that is made anew takes minutes for millions of jobs; workers do not wait for it."""
+        began, is_told = self._clock.monotonic(), False
+        while not await is_ok(f"{url}/readyz"):
+            if not is_told and self._clock.monotonic() > began + TOLD_AFTER_SECONDS:
+                is_told = True
+                self._phase(f"the view catches up: see {url}/readyz")
+            await asyncio.sleep(KNOWN_PAUSE_SECONDS)
 
     async def _until_known(self, card: AppCard, url: str) -> None:
         """Wait until the API has read what the workers declare: ready means that a first POST is understood."""

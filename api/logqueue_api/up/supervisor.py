@@ -19,7 +19,6 @@ from logqueue_api.up.child import Child, ChildSpec, ChildState, Notice
 from logqueue_api.up.child_log import ChildLog
 from logqueue_api.up.process import Process, describe_exit
 
-PROBE_SECONDS = 0.05
 TOLD_LINES = 12  # of a failed child's last output
 NOT_READY = "not ready in time"
 
@@ -151,7 +150,9 @@ class Supervisor:
 
     async def _await_ready(self, child: Child, exit_: asyncio.Task[int]) -> tuple[float | None, str]:
         """(the time it became ready, ""), or (None, why not); a child that is too slow is killed."""
-        getting_ready = asyncio.create_task(self._become_ready(child))
+        if child.spec.ready_line is None:
+            return self._clock.monotonic(), ""
+        getting_ready = asyncio.create_task(child.ready_line_seen.wait())
         stopping = asyncio.create_task(child.stopping.wait())
         try:
             await asyncio.wait(
@@ -160,7 +161,6 @@ class Supervisor:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if getting_ready.done() and not exit_.done():
-                getting_ready.result()
                 return self._clock.monotonic(), ""
             if exit_.done() or stopping.done():
                 return None, ""
@@ -172,14 +172,6 @@ class Supervisor:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-
-    async def _become_ready(self, child: Child) -> None:
-        if child.spec.ready_line is None:
-            return
-        await child.ready_line_seen.wait()
-        assert child.ready is not None
-        while child.spec.probe is not None and not await child.spec.probe(child.ready):  # noqa: ASYNC110 HTTP has no event
-            await asyncio.sleep(PROBE_SECONDS)
 
     async def _mend(self, child: Child, *, ready_at: float | None, code: int, reason: str) -> bool:
         """Decide about a child that ended by itself: True after the pause when it shall run again."""
