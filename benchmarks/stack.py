@@ -138,18 +138,26 @@ class Running:
 
 
 @contextmanager
-def everything(*arguments: str, env: dict[str, str] | None = None, data_dir: Path | None = None) -> Iterator[Running]:
-    """`logqueue up` on ports of its own, and a folder unless one is given; without an app no workers run."""
+def everything(
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    data_dir: Path | None = None,
+    ready_seconds: float = START_TIMEOUT_SECONDS,
+) -> Iterator[Running]:
+    """`logqueue up` on ports of its own, and a folder unless one is given; without an app no workers run.
+
+    It is ready when its view has caught up with the log.
+    """
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as own:
         folder = str(data_dir or own)
         ports = ["--kafka-port", "0", "--http-port", "0"]
         child = Process("up", "--data-dir", folder, *ports, *arguments, env=env)
         try:
             run_file = Path(folder) / "run.json"
-            deadline = time.monotonic() + START_TIMEOUT_SECONDS
+            deadline = time.monotonic() + ready_seconds
             while not run_file.exists():
                 if time.monotonic() > deadline:
-                    raise RuntimeError(f"`logqueue up` was not ready within {START_TIMEOUT_SECONDS} s")
+                    raise RuntimeError(f"`logqueue up` was not ready within {ready_seconds} s")
                 time.sleep(0.05)
             facts = json.loads(run_file.read_text())
             yield Running(facts["bootstrap"], facts["api"], child)

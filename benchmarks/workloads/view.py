@@ -43,7 +43,7 @@ def run(settings: Settings) -> Figures:
         for path in data.glob(f"{VIEW}*"):
             path.unlink()
         began = time.perf_counter()
-        with stack.everything(data_dir=data) as up:
+        with stack.everything(data_dir=data, ready_seconds=limit) as up:
             _wait_for(Ours(up, {}, is_new=False), jobs, limit)
             took = time.perf_counter() - began
     return {**figures, "view bytes/job": size / jobs, "rebuild s": took, "rebuild jobs/s": jobs / took}
