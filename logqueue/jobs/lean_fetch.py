@@ -59,13 +59,16 @@ class _Answer(NamedTuple):
 class _Prepared:
     """A request in the version of its connection; its own response type, as it knows the version."""
 
-    __slots__ = ("RESPONSE_TYPE", "_is_known", "_request", "_version")
+    __slots__ = ("_is_known", "_request", "_version")
 
     def __init__(self, request: FetchRequest, version: int, is_known: IsKnown) -> None:
         self._request = request
         self._version = version
         self._is_known = is_known
-        self.RESPONSE_TYPE = self
+
+    @property
+    def RESPONSE_TYPE(self) -> _Prepared:  # noqa: N802 - aiokafka's word
+        return self  # kept, it would be a cycle: garbage with every fetch, and pauses of the collector
 
     def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
         request, client = self._request, client_id.encode()

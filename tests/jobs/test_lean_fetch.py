@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from io import BytesIO
 from typing import Any
@@ -70,3 +71,11 @@ def test_a_partition_is_left_out_only_where_there_is_nothing_new_of_it() -> None
     body = fetch.FetchResponse_v11(0, 0, 0, [("t", [same, more, failed, moved])]).encode()
     answer = read_answer(memoryview(b"\0\0\0\1" + body), 11, lambda topic, number, end, stable: end == 5)
     assert answer.topics == [("t", [more, failed, moved])]
+
+
+def test_a_fetch_leaves_nothing_to_the_cycle_collector() -> None:
+    gc.collect()
+    prepared = LeanRequest(FetchRequest(1, 1, 1, 1, []), nothing_known).prepare({1: (0, 11)})
+    assert prepared.RESPONSE_TYPE is prepared
+    del prepared
+    assert gc.collect() == 0
