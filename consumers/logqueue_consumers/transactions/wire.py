@@ -77,7 +77,10 @@ class _Prepared:
         self._message = message
         self._key = key
         self._version = version
-        self.RESPONSE_TYPE = self
+
+    @property
+    def RESPONSE_TYPE(self) -> _Prepared:  # noqa: N802 - aiokafka's word
+        return self  # kept, it would be a cycle: garbage with every request, and pauses of the collector
 
     def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
         header = RequestHeader(self._key, self._version, correlation_id, client_id)
