@@ -21,7 +21,9 @@ from logqueue_schemas.job_status import TERMINAL, JobStatus, StatusCodec
 from logqueue import App
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
+from tests.broker.wire import Wire
 from tests.conftest import Engine
+from tests.transactions.producing import until_ended
 
 PATIENCE_S = 60.0
 """How long a hang takes to be called one: far above what a loaded machine needs."""
@@ -57,9 +59,19 @@ class Log:
             return await producer.send_and_wait(topic, value, key=key, headers=headers or [], partition=partition)
 
     async def read(self, topic: str) -> list[Any]:
-        """Every record of a topic, partition by partition."""
+        """Every record of a topic, partition by partition; those of ended transactions."""
+        await self._settled()
         async with self._reading(topic) as reader:
             return await _up_to_the_end(reader)
+
+    async def _settled(self) -> None:
+        """Wait until transactions that workers have ended are so in every partition: markers follow the answer."""
+
+        def look() -> None:
+            with Wire(self.settings.bootstrap) as wire:
+                until_ended(wire, self.settings.topic_prefix)
+
+        await asyncio.to_thread(look)
 
     @asynccontextmanager
     async def _reading(self, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
@@ -111,7 +123,8 @@ class Log:
                     await asyncio.sleep(LOOK_EVERY_S)
 
     async def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
-        """What a group has committed: offset and metadata."""
+        """What a group has committed: offset and metadata; those of ended transactions count."""
+        await self._settled()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
         await admin.start()
         try:

@@ -29,6 +29,7 @@ from logqueue.records.builder import read_records
 from tests.broker.wire import PAUSE_SECONDS, WAIT_SECONDS, Wire, batch, create, fetch_request, produce_request, served
 
 TIMEOUT_MS = 60_000
+ENDING = ("PrepareCommit", "PrepareAbort")
 GROUP, TRANSACTION = 0, 1
 
 # What a broker answers while it gets ready, or finishes what came before: the request is sent again, as clients do.
@@ -222,13 +223,31 @@ class TransactionalProducer:
 
 def listed(wire: Wire, prefix: str, *, version: int = 2, **filters: Any) -> list[tuple[str, str]]:
     """(transactional id, state) of those whose id begins with the prefix."""
-    answer = wire.call(version, ListTransactionsRequest(**filters))
-    assert answer.error_code == 0
+    answer = patiently(lambda: wire.call(version, ListTransactionsRequest(**filters)))
+    assert answer.error_code == 0, ErrorCode(answer.error_code)
     return sorted(
         (t.transactional_id, t.transaction_state)
         for t in answer.transaction_states
         if t.transactional_id.startswith(prefix)
     )
+
+
+def until_ended(wire: Wire, prefix: str) -> None:
+    """Wait until the transactions that are ending now have ended: markers follow the answer to the producer.
+
+    Of those whose id begins with the prefix; what others begin meanwhile is not waited for.
+    """
+    ending = [name for name, _ in listed(wire, prefix, state_filters=list(ENDING))]
+    for each, seen in [(name, _transaction(wire, name)) for name in ending]:
+        until(lambda each=each, seen=seen: seen[0] not in ENDING or _transaction(wire, each) != seen)  # type: ignore[misc]
+
+
+def _transaction(wire: Wire, transactional_id: str) -> tuple[str, int, int]:
+    """State, and which of its producer's transactions it is."""
+    found = patiently(
+        lambda: wire.call(0, DescribeTransactionsRequest(transactional_ids=[transactional_id])).transaction_states[0]
+    )
+    return found.transaction_state, found.producer_epoch, found.transaction_start_time_ms
 
 
 def create_topics(wire: Wire, *names: str, partitions: int = 2, **configs: str) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker.wire import Wire
 from tests.conftest import Engine
-from tests.transactions.producing import listed, until
+from tests.transactions.producing import until_ended
 
 with warnings.catch_warnings():
     # It reads its schemas through importlib.resources.read_text.
@@ -58,12 +58,9 @@ def consumer(engine: Engine, group: str, *, isolation: str = "read_committed") -
 
 
 def read_all(engine: Engine, topic: str, *, isolation: str = "read_committed", partitions: int = 2) -> list[bytes]:
-    """Everything a consumer of this isolation level gets to see, in the order of each partition.
-
-    Transactions under ids that begin with the topic's name have ended: their markers follow the answer to the client.
-    """
+    """Everything a consumer of this isolation level gets to see, in the order of each partition."""
     with Wire(engine.bootstrap) as wire:
-        until(lambda: listed(wire, topic, state_filters=["PrepareCommit", "PrepareAbort"]) == [])
+        until_ended(wire, topic)
     found: list[bytes] = []
     with consumer(engine, f"{topic}-{isolation}", isolation=isolation) as source:
         source.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
