@@ -60,16 +60,16 @@ class Log:
 
     async def read(self, topic: str) -> list[Any]:
         """Every record of a topic, partition by partition; those of ended transactions."""
-        await self._settled()
+        await self.settled()
         async with self._reading(topic) as reader:
             return await _up_to_the_end(reader)
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
         """Wait until transactions that workers have ended are so in every partition: markers follow the answer."""
 
         def look() -> None:
             with Wire(self.settings.bootstrap) as wire:
-                until_ended(wire, self.settings.topic_prefix)
+                until_ended(wire, self.name)
 
         await asyncio.to_thread(look)
 
@@ -124,7 +124,7 @@ class Log:
 
     async def committed(self, group: str) -> dict[TopicPartition, tuple[int, str]]:
         """What a group has committed: offset and metadata; those of ended transactions count."""
-        await self._settled()
+        await self.settled()
         admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.bootstrap)
         await admin.start()
         try:

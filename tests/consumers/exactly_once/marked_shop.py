@@ -52,7 +52,8 @@ class Shop:
         await self.log.terminal(count=2 * JOBS - 1)
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """Where the topics that the worker reads end."""
+        """Where the topics that the worker reads end; with the markers of ended transactions."""
+        await self.log.settled()
         counts = await partition_counts(self.log.settings)
         reader = new_reader(self.log.settings)
         await reader.start()

@@ -37,6 +37,9 @@ from tests.consumers.conftest import Log
 
 PARTITIONS = 3
 SMALL_BYTES = 20_000
+TIMEOUT_MS = 60_000
+SOONER_S = 40
+"""What has ended by then has not waited for the timeout of its transaction."""
 
 
 class FaultyClient(LogClient):
@@ -63,7 +66,7 @@ class Bench:
         self.client = client
         self.topic = f"{log.settings.topic_prefix}jobs.q"
         self.implicit = implicit
-        self.offsets = OffsetReader(log.settings, max_backoff_s=1.0, transaction_timeout_ms=10_000)
+        self.offsets = OffsetReader(log.settings, max_backoff_s=1.0, transaction_timeout_ms=TIMEOUT_MS)
         self.producer = self.another(f"{log.name}-{secrets.token_hex(4)}")
 
     def another(self, transactional_id: str) -> TransactionalProducer:
@@ -71,7 +74,7 @@ class Bench:
             self.client,
             transactional_id,
             clock=SystemClock(),
-            timeout_ms=10_000,
+            timeout_ms=TIMEOUT_MS,
             compression="none",
             batch_bytes=100_000,
             max_backoff_s=1.0,
@@ -228,7 +231,7 @@ def test_who_takes_over_ends_the_transaction_that_a_dead_owner_left_open(log: Lo
             with pytest.raises(TimeoutError):  # it dies with its offsets written and its end not asked for
                 async with asyncio.timeout(0.5):
                     await made.producer.write(made.transaction(2, offset=9))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(SOONER_S):
                 assert await made.committed() == (4, note)
             assert await made.values() == [1]
             made.client.times = 0

@@ -15,7 +15,7 @@ from logqueue import App
 from logqueue.jobs.errors import InvalidDefinition, InvalidSetting
 from logqueue.jobs.settings import AT_LEAST_ONCE, EXACTLY_ONCE, Settings
 from logqueue.protocol.messages.list_transactions import ListTransactionsRequest
-from tests.consumers.conftest import Log, until, working
+from tests.consumers.conftest import PATIENCE_S, Log, until, working
 
 
 async def states_of_transactions(log: Log) -> dict[str, str]:
@@ -55,14 +55,14 @@ def test_no_transaction_is_open_while_handlers_run_or_nothing_is_to_be_written(l
         async with working(app):
             slow = await long.send()
             quick = await short.send()
-            await quick.wait(timeout=10)
+            await quick.wait(timeout=PATIENCE_S)
             # Its status is there for readers of committed records, so its transaction is over; the long job runs.
+            await until(lambda: log.states(slow.id), lambda states: states == ["running"])
             (state,) = (await until(look, lambda found: "CompleteCommit" in found.values())).values()
             assert state == "CompleteCommit"
-            assert await log.states(slow.id) == ["running"]
             release.set()
-            await slow.wait(timeout=10)
-        assert set((await look()).values()) == {"CompleteCommit"}
+            await slow.wait(timeout=PATIENCE_S)
+        await until(look, lambda found: set(found.values()) == {"CompleteCommit"})  # its markers follow the answer
 
     asyncio.run(main())
 
