@@ -54,7 +54,6 @@ class Task:
         self._celery = celery
         self._function = function
         self._definitions = definitions
-        self._is_bound = is_bound
         parameters = list(inspect.signature(function).parameters.values())
         self._signature = inspect.Signature(parameters[1:] if is_bound else parameters)
 

@@ -21,7 +21,6 @@ from logqueue.protocol.schema import (
     STRING,
     STRUCT,
     UINT16,
-    UINT32,
     UUID,
     Field,
     Kind,
@@ -59,11 +58,6 @@ def int64(*, since: int = 0, until: int = LATEST, default: int = 0, tag: int | N
 def uint16(*, since: int = 0, until: int = LATEST, default: int = 0, tag: int | None = None) -> int:
     """Unsigned, two bytes."""
     return cast(int, Field(UINT16, since=since, until=until, default=default, tag=tag))
-
-
-def uint32(*, since: int = 0, until: int = LATEST, default: int = 0, tag: int | None = None) -> int:
-    """Unsigned, four bytes."""
-    return cast(int, Field(UINT32, since=since, until=until, default=default, tag=tag))
 
 
 def float64(*, since: int = 0, until: int = LATEST, default: float = 0.0, tag: int | None = None) -> float:

@@ -8,20 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from logqueue.storage.checkpoint import format_lines, read_lines
 from logqueue.storage.file_system import FileSystem, write_atomically
 
 NO_EPOCH = -1
-NO_OFFSET = -1
-
-
-class EpochEnd(NamedTuple):
-    """The answer of OffsetForLeaderEpoch: an epoch and the first offset after it; both -1 if unknown."""
-
-    epoch: int
-    end_offset: int
 
 
 class LeaderEpochs:
@@ -48,17 +39,6 @@ class LeaderEpochs:
         """The epoch that wrote an offset; -1 if it is older than what is known."""
         index = bisect_right(self._entries, offset, key=lambda entry: entry[1])
         return self._entries[index - 1][0] if index else NO_EPOCH
-
-    def end_of(self, epoch: int, *, log_end_offset: int) -> EpochEnd:
-        """Where an epoch ends: the largest known epoch at or below it, and the start of the next one."""
-        if epoch == NO_EPOCH or epoch > self.latest:
-            return EpochEnd(NO_EPOCH, NO_OFFSET)
-        index = bisect_right(self._entries, epoch, key=lambda entry: entry[0])
-        if index == len(self._entries):
-            return EpochEnd(self._entries[-1][0], log_end_offset)
-        end_offset = self._entries[index][1]
-        # Older than the oldest known epoch: nothing of it is left, so it ends where the known ones start.
-        return EpochEnd(self._entries[index - 1][0] if index else epoch, end_offset)
 
     def truncate_to(self, end_offset: int) -> None:
         """Forget epochs that began at or after a log end that moved back."""

@@ -22,7 +22,7 @@ from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DiskFull, OffsetOutOfRange
 from logqueue.storage.file_system import DISK_FULL
 from logqueue.storage.health import Health
-from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
+from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.markers import note_marker
 from logqueue.storage.names import PARTITION_METADATA
 from logqueue.storage.partition_metadata import format_metadata
@@ -122,10 +122,6 @@ class PartitionLog:
     def leader_epoch(self) -> int:
         """The newest leader epoch that wrote here; -1 before the first."""
         return self._epochs.latest
-
-    def end_of_epoch(self, epoch: int) -> EpochEnd:
-        """Where a leader epoch ends (OffsetForLeaderEpoch); both fields -1 if the epoch is unknown."""
-        return self._epochs.end_of(epoch, log_end_offset=self.log_end_offset)
 
     def epoch_of(self, offset: int) -> int:
         """The leader epoch that wrote an offset; -1 if unknown."""

@@ -67,7 +67,7 @@ def scalar(name: str, rng: random.Random) -> Any:
             return rng.choice((bytes(16), rng.randbytes(16)))
         case "float64":
             return rng.choice((0.0, -1.0, 1.5, float("nan"), float("inf")))
-    bits = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "uint16": 16, "uint32": 32}[name]
+    bits = {"int8": 8, "int16": 16, "int32": 32, "int64": 64, "uint16": 16}[name]
     number = rng.choice(INTEGERS)
     if name.startswith("u"):
         return number % (1 << bits)

@@ -12,7 +12,7 @@ import pytest
 from logqueue.records import Record, build_batch, parse_header, read_records
 from logqueue.storage import Environment, LogDirectory, Origin, PartitionLog
 from logqueue.storage.file_system import RealFileSystem
-from logqueue.storage.leader_epochs import EpochEnd, LeaderEpochs
+from logqueue.storage.leader_epochs import LeaderEpochs
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, batch_of, open_directory, read_all
 
@@ -251,20 +251,9 @@ def test_leader_epochs_are_kept_and_answered(tmp_path: Path) -> None:
     directory = new_directory(tmp_path)
     log = directory.logs[PLAIN]
     assert log.leader_epoch == -1
-    assert log.end_of_epoch(0) == EpochEnd(-1, -1)
     for epoch in (0, 0, 2, 5):
         append(log, leader_epoch=epoch)
     for _ in range(2):
-        answers = {epoch: log.end_of_epoch(epoch) for epoch in range(7)}
-        assert answers == {
-            0: EpochEnd(0, 2),
-            1: EpochEnd(0, 2),
-            2: EpochEnd(2, 3),
-            3: EpochEnd(2, 3),
-            4: EpochEnd(2, 3),
-            5: EpochEnd(5, 4),
-            6: EpochEnd(-1, -1),
-        }
         assert [log.epoch_of(offset) for offset in range(4)] == [0, 0, 2, 5]
         directory.close()
         directory = open_directory(tmp_path)
@@ -277,7 +266,6 @@ def test_epochs_follow_the_ends_of_the_log() -> None:
     epochs.truncate_to(20)
     assert epochs.latest == 2
     epochs.start_at(15)
-    assert epochs.end_of(0, log_end_offset=30) == EpochEnd(0, 15)
     assert epochs.epoch_of(14) == -1
     assert epochs.epoch_of(15) == 2
     assert not epochs.is_written

@@ -34,10 +34,6 @@ class Control:
         self._metering: Metering | None = None
         self.follow_quotas()
 
-    @property
-    def is_needed(self) -> bool:
-        return self._authorizer is not None or self._metering is not None
-
     def follow_quotas(self) -> None:
         """Act by the quotas as they are now."""
         quotas = self._security.quotas

@@ -40,15 +40,13 @@ class Cleaner:
     """Compacts up to `log.cleaner.threads` logs at once, the dirtiest first.
 
     `uncleanable` names the logs that could not be compacted because they are damaged, and why; they are left alone
-    until a restart, and stand in a file for operators to see. `in_progress` are those being compacted now, `last_done`
-    what came of the last one that ended. `compactions` and `looks` count since the start; `max_dirty_ratio` is that of
-    the last look.
+    until a restart, and stand in a file for operators to see. `in_progress` are those being compacted now.
+    `compactions` and `looks` count since the start; `max_dirty_ratio` is that of the last look.
     """
 
     def __init__(self, broker: Broker, directory: LogDirectory, environment: Environment) -> None:
         self.uncleanable: dict[TopicPartition, str] = {}
         self.in_progress: set[TopicPartition] = set()
-        self.last_done: CompactionDone | None = None
         self.max_dirty_ratio = 0.0
         self.compactions = 0
         self.looks = 0
@@ -226,7 +224,6 @@ class Cleaner:
             self._idle.pop().close()
 
     def _note_done(self, partition: TopicPartition, done: CompactionDone) -> None:
-        self.last_done = done
         self.compactions += 1
         log.info(
             "compacted %s up to offset %d: %d -> %d bytes, %d -> %d records in %.1f s",
