@@ -30,6 +30,7 @@ from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.direct import Direct
+from logqueue_api.rest.joined_writes import JoinedHttpProtocol
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
@@ -101,6 +102,7 @@ async def serve(
         services.replays.api_url = _url(listening)
         config = uvicorn.Config(
             Measured(Direct(build_app(services), services), services.metrics),
+            http=JoinedHttpProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",
