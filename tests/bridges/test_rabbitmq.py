@@ -397,7 +397,7 @@ async def test_outcomes_are_read_with_the_schemas_of_a_registry_elsewhere(log: L
         topic = f"{log.name}-outcomes"
         async with working(app):
             handle = await send.send()
-            assert (await handle.wait(timeout=20)).has_succeeded
+            assert (await handle.wait(timeout=60)).has_succeeded
         async with running(Teller(settings, TopicSink(settings, topic), name=topic)):
             (record,) = await until(lambda: log.read(topic), lambda found: len(found) == 1)
     assert json.loads(record.value)["subject"] == handle.id

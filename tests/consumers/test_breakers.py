@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from logqueue_consumers import workbench
 
 from logqueue import App, Breaker, Retry
+from logqueue.clock import SystemClock, Timer
 from logqueue.jobs.errors import InvalidDefinition, Permanent
 from tests.consumers.conftest import Log, until, working
 from tests.loops import in_loop
 
+OPEN_FOR_S = 3600.0
+
+
+class LeapingClock(SystemClock):
+    """The machine's clock, on which an hour can go by at once."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+        self._long: list[tuple[Timer, Callable[..., object], tuple[Any, ...]]] = []
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._ahead_s
+
+    def call_later(self, delay_s: float, call: Callable[..., object], *args: Any) -> Timer:
+        timer = super().call_later(delay_s, call, *args)
+        if delay_s >= OPEN_FOR_S:
+            self._long.append((timer, call, args))
+        return timer
+
+    def leap(self) -> None:
+        self._ahead_s += OPEN_FOR_S
+        for timer, call, args in self._long:
+            timer.cancel()
+            call(*args)
+        self._long.clear()
+
 
 @in_loop
-async def test_an_open_breaker_holds_its_type_back_and_lets_the_others_go_on(log: Log) -> None:
+async def test_an_open_breaker_holds_its_type_back_and_lets_the_others_go_on(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, calls, is_down = log.app(), Counter[str](), [True]
-    bank = Breaker("bank", failures=3, window="1m", open_for="1s")
+    bank = Breaker("bank", failures=3, window="1m", open_for=OPEN_FOR_S)
+    clock = LeapingClock()
+    monkeypatch.setattr(workbench, "SystemClock", lambda: clock)
 
     @app.job("pay", queue="q", breaker=bank, retry=Retry(attempts=20, first="10ms", cap="10ms"))
     async def pay(*, n: int) -> int:
@@ -46,6 +80,7 @@ async def test_an_open_breaker_holds_its_type_back_and_lets_the_others_go_on(log
         await log.terminal(count=1)
         assert (calls["other"], calls["refund"]) == (1, 0)
         is_down[0] = False
+        clock.leap()
         ended = await log.terminal(count=32)
         assert {str(status.state) for status in ended} == {"succeeded"}
         assert max(status.attempt for status in ended) <= 5, "attempts were not burnt while it was open"

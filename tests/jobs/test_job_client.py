@@ -40,6 +40,8 @@ from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
 from tests.conftest import Engine
 
+BOUNDED_S = 30
+"""Far above the timeouts of the settings, far below a hang."""
 PutStatus = Callable[..., Awaitable[None]]
 
 
@@ -269,7 +271,7 @@ def test_waiting_ends_with_the_final_state_and_its_result(engine: Engine, prefix
     async def scenario() -> None:
         async with make_app(engine, prefix) as app, worker_of(app) as put:
             job = await app.jobs["email.send"].send(tenant="acme", to="a")
-            waiting = asyncio.create_task(job.wait(timeout=20))
+            waiting = asyncio.create_task(job.wait(timeout=60))
             await put(job, State.RUNNING)
             await put(job, State.SUCCEEDED, result=b'{"sent":true}')
             state = await waiting
@@ -285,9 +287,9 @@ def test_a_job_that_ended_before_anyone_waited_is_found(engine: Engine, prefix: 
             jobs = [await app.jobs["email.send"].send(tenant=f"t{n}", to="a") for n in range(8)]
             for job in jobs:
                 await put(job, State.DEAD, error=StatusError("NoSuchUser", "who?", "permanent"))
-            states = await asyncio.gather(*(job.wait(timeout=20) for job in jobs))
+            states = await asyncio.gather(*(job.wait(timeout=60) for job in jobs))
             assert [state.error_type for state in states] == ["NoSuchUser"] * 8
-            assert [(await job.wait(timeout=20)).state for job in jobs] == [State.DEAD] * 8
+            assert [(await job.wait(timeout=60)).state for job in jobs] == [State.DEAD] * 8
             with pytest.raises(JobFailed, match="NoSuchUser: who"):
                 states[0].raise_for_state()
 
@@ -335,7 +337,7 @@ def test_a_record_that_is_no_status_is_passed_over(engine: Engine, prefix: str) 
                 await producer.send_and_wait(app.settings.topics.status, value, key=b"k", partition=partition)
             await stop_client(producer)
             await put(job, State.SUCCEEDED)
-            assert (await job.wait(timeout=20)).has_succeeded
+            assert (await job.wait(timeout=60)).has_succeeded
 
     asyncio.run(scenario())
 
@@ -345,7 +347,7 @@ def test_closing_the_app_ends_its_waits(engine: Engine, prefix: str) -> None:
         app = make_app(engine, prefix)
         job = await app.jobs["email.send"].send(tenant="acme", to="a")
         assert await job.status() is None
-        waiting = asyncio.create_task(job.wait(timeout=20))
+        waiting = asyncio.create_task(job.wait(timeout=60))
         await asyncio.sleep(0)
         await app.close()
         with pytest.raises(ClientClosed):
@@ -406,14 +408,14 @@ def own_broker(folder: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Po
 @pytest.mark.parametrize("bulk", [False, True])
 def test_a_send_to_a_frozen_broker_ends_in_bounded_time_and_may_still_arrive_once(tmp_path: Path, bulk: bool) -> None:
     async def scenario(broker: subprocess.Popen[str], bootstrap: str) -> None:
-        app = make_app(Engine("embedded", bootstrap), "x", send_timeout_s=0.5, request_timeout_s=1)
+        app = make_app(Engine("embedded", bootstrap), "x", send_timeout_s=3, request_timeout_s=6)
         send = app.jobs["email.send"]
         await send.send(tenant="t", to="before")
         broker.send_signal(signal.SIGSTOP)
         started = time.monotonic()
-        with pytest.raises(SendFailed, match=rf"{bootstrap} within 0\.5 s"):
+        with pytest.raises(SendFailed, match=rf"{bootstrap} within 3 s"):
             await (app.send_many([send.prepare(tenant="t", to="a")]) if bulk else send.send(tenant="t", to="a"))
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < BOUNDED_S
         broker.send_signal(signal.SIGCONT)
         await app.close()
         assert [r.value for r in await records_of(app, "x.jobs.emails")] == [b'{"to":"before"}', b'{"to":"a"}']
@@ -424,7 +426,7 @@ def test_a_send_to_a_frozen_broker_ends_in_bounded_time_and_may_still_arrive_onc
 
 def test_closing_gives_up_in_bounded_time_on_a_broker_that_is_gone(tmp_path: Path) -> None:
     async def scenario(broker: subprocess.Popen[str], bootstrap: str) -> None:
-        app = make_app(Engine("embedded", bootstrap), "x", send_timeout_s=0.3, request_timeout_s=1, connect_timeout_s=1)
+        app = make_app(Engine("embedded", bootstrap), "x", send_timeout_s=3, request_timeout_s=3, connect_timeout_s=3)
         send = app.jobs["email.send"]
         await send.send(to="before")
         broker.kill()
@@ -433,7 +435,7 @@ def test_closing_gives_up_in_bounded_time_on_a_broker_that_is_gone(tmp_path: Pat
             await send.send(to="a")
         started = time.monotonic()
         await app.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < BOUNDED_S
 
     with own_broker(tmp_path) as (broker, bootstrap):
         asyncio.run(scenario(broker, bootstrap))

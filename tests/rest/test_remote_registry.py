@@ -140,9 +140,9 @@ def test_jobs_run_with_the_ids_that_a_registry_elsewhere_counts(engine: Engine, 
 
         async with working(app):
             job = await send.send(to="Ann")
-            assert (await job.wait(timeout=20)).result == "Ann"
+            assert (await job.wait(timeout=60)).result == "Ann"
             flow = await app.workflow("w").add("a", send.prepare(to="Cid")).send()
-            assert (await flow.wait(timeout=20)).state == "succeeded"
+            assert (await flow.wait(timeout=60)).state == "succeeded"
         records = await log.read(settings.topics.jobs("emails"))
         assert len(records) == 3
         [schema_id] = {read_frame(record.value)[0] for record in records}

@@ -60,7 +60,7 @@ def test_a_worker_tells_of_itself_until_it_ends(log: Log) -> None:
             assert found.oldest[0].deadline_at == pytest.approx(found.oldest[0].started_at + 60_000, abs=500)
             assert found.versions["logqueue"]
             let_go.set()
-            await slow.wait(timeout=20)
+            await slow.wait(timeout=60)
         await until(beat, lambda b: b is None)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -158,7 +158,7 @@ def test_a_worker_that_lives_but_does_not_consume_says_so_until_it_does(log: Log
             assert running.worker is not None and running.worker.health_port is not None
             port, member = running.worker.health_port, running.worker._member
             assert member is not None and member._consumer is not None
-            await (await send.send(n=1)).wait(timeout=20)
+            await (await send.send(n=1)).wait(timeout=60)
             fetch, is_deaf, is_asked = member._consumer.getmany, True, asyncio.Event()
 
             async def hang(*partitions: Any, **options: Any) -> Any:
@@ -186,7 +186,7 @@ def test_a_worker_that_lives_but_does_not_consume_says_so_until_it_does(log: Log
             await asyncio.gather(following, return_exceptions=True)
             is_deaf = False
             for job in jobs:
-                await job.wait(timeout=20)
+                await job.wait(timeout=60)
             await until(lambda: get(port), lambda found: found[0] == 200)
 
     asyncio.run(main())

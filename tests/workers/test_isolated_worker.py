@@ -58,7 +58,7 @@ def test_a_stop_hands_isolated_jobs_back_and_leaves_no_process(log: Log, tmp_pat
             assert not alive(pid)
         file.write_text("")
         async with working(app, limits=LIMITS):
-            state = await job.wait(timeout=20)
+            state = await job.wait(timeout=60)
             assert (state.attempt, state.result) == (1, "waited")
 
     asyncio.run(main())

@@ -74,7 +74,7 @@ def test_a_job_runs_on_while_workers_come_and_go(log: Log, number: int) -> None:
                 assert number in names(log, running)
             await until(lambda: done(names(log, running)), lambda found: len(found) == PARTITIONS)
             let_go.set()
-            state = await job.wait(timeout=20)
+            state = await job.wait(timeout=60)
             assert (state.result, state.attempt) == ("first", 1)
         assert starts == {"first": 1}, "nobody ran it a second time"
 
@@ -175,7 +175,7 @@ def test_an_async_handler_that_blocks_the_loop_does_not_cost_a_worker_its_member
             job = await compute.send(seconds=limits.session_timeout_ms / 1000 + 1.5)
             assert (await job.wait(timeout=60)).attempt == 1
             assert running.worker.pulse.beats >= 2
-            await (await compute.send(seconds=0.0)).wait(timeout=20)
+            await (await compute.send(seconds=0.0)).wait(timeout=60)
             assert running.worker._member.identity() == before, "the same member in the same generation"
         assert [str(s.state) for s in await log.statuses() if s.is_terminal] == ["succeeded", "succeeded"]
 
