@@ -8,6 +8,7 @@ Partitions of which an answer has nothing new are left out, as in an incremental
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from struct import Struct
@@ -17,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
+from logqueue.jobs.fetch_pace import FetchPace
 from logqueue.jobs.lean_records import lean_records
 
 _FETCH: Final = 1
@@ -168,6 +170,7 @@ class LeanRequest:
 def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """The consumer itself, whose fetches are encoded and decoded here from now on, and whose records are lean."""
     send: Send = consumer._client.send
+    pace = FetchPace()
 
     def is_known(topic: str, partition: int, watermark: int, stable: int) -> bool:
         subscription = consumer._subscription.subscription
@@ -177,6 +180,8 @@ def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
 
     async def send_lean(node: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
         if type(request) is FetchRequest:
+            if pause_s := pace.pause_s(asyncio.get_running_loop().time()):
+                await asyncio.sleep(pause_s)
             return await send(node, LeanRequest(request, is_known), group=group)
         return await send(node, request, group=group)
 
