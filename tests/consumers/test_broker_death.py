@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from logqueue_schemas.job_status import TERMINAL
 from logqueue import App
 from logqueue.jobs.settings import Settings
 from tests.consumers.conftest import PROCESSING, Log, until, working
+from tests.engines.apache import free_ports
 
 JOBS = 3_000
 
@@ -23,8 +23,7 @@ class KillableBroker:
     """The embedded broker as a process on a port that stays the same."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.folder = folder
         self.process = self.start()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.engines.guard import ended_with_us
@@ -22,6 +23,7 @@ IMAGE = "apache/kafka:4.2.1"
 START_TIMEOUT_SECONDS = 90
 STOP_TIMEOUT_SECONDS = 20
 MAVEN_TIMEOUT_SECONDS = 600
+SERVER_PORTS = range(10_000, 32_768)  # Linux gives outgoing connections those above.
 CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 JAVA_OPTIONS = ("-Xms128m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
@@ -157,12 +159,16 @@ def _end(node: subprocess.Popen[bytes]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports that nobody listens on, and that no outgoing connection is given before a server is up."""
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.SystemRandom().sample(SERVER_PORTS, 50 * count):
+            with suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise EngineMissing(f"no {count} ports of {SERVER_PORTS} are free")
 
 
 def required() -> bool:

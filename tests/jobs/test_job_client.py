@@ -39,6 +39,7 @@ from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
 from tests.conftest import Engine
+from tests.engines.apache import free_ports
 
 BOUNDED_S = 30
 """Far above the timeouts of the settings, far below a hang."""
@@ -391,7 +392,7 @@ def test_a_broker_that_accepts_and_says_nothing_is_named_in_bounded_time() -> No
 
 
 @contextmanager
-def own_broker(folder: Path, *, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def own_broker(folder: Path, *, port: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A broker process of this test alone, which it may freeze."""
     command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(folder / "data"), "--kafka-port", port]
     broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -420,7 +421,7 @@ def test_a_send_to_a_frozen_broker_ends_in_bounded_time_and_may_still_arrive_onc
         await app.close()
         assert [r.value for r in await records_of(app, "x.jobs.emails")] == [b'{"to":"before"}', b'{"to":"a"}']
 
-    with own_broker(tmp_path) as (broker, bootstrap):
+    with own_broker(tmp_path, port="0") as (broker, bootstrap):
         asyncio.run(scenario(broker, bootstrap))
 
 
@@ -437,13 +438,14 @@ def test_closing_gives_up_in_bounded_time_on_a_broker_that_is_gone(tmp_path: Pat
         await app.close()
         assert time.monotonic() - started < BOUNDED_S
 
-    with own_broker(tmp_path) as (broker, bootstrap):
+    with own_broker(tmp_path, port="0") as (broker, bootstrap):
         asyncio.run(scenario(broker, bootstrap))
 
 
 def test_sends_and_waits_outlive_the_death_of_their_broker(tmp_path: Path) -> None:
     async def scenario(folder: Path) -> None:
-        with own_broker(folder) as (broker, bootstrap):
+        (port,) = free_ports(1)  # of those that no client is given while the broker is away
+        with own_broker(folder, port=str(port)) as (broker, bootstrap):
             app = make_app(Engine("embedded", bootstrap), "x")
             send = app.jobs["email.send"]
             before = await send.send(tenant="t", to="before")
@@ -452,7 +454,7 @@ def test_sends_and_waits_outlive_the_death_of_their_broker(tmp_path: Path) -> No
             broker.kill()
             broker.wait(10)
         sending = asyncio.create_task(send.send(tenant="t", to="meanwhile"))
-        with own_broker(folder, port=bootstrap.rsplit(":", 1)[1]) as (_, again):
+        with own_broker(folder, port=str(port)) as (_, again):
             assert again == bootstrap
             meanwhile = await sending
             after = await app.send_many([send.prepare(tenant="t", to="after")])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.engines.apache import free_ports
 from tests.soak.proxy import Proxy
 
 START_SECONDS = 30
@@ -36,7 +36,7 @@ class BrokerProcess:
     """`bootstrap` is the address of the proxy; the broker tells clients no other."""
 
     def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
-        self._port = _free_port()
+        (self._port,) = free_ports(1)
         self.proxy = Proxy(("127.0.0.1", self._port))
         self.bootstrap = f"127.0.0.1:{self.proxy.port}"
         self.direct = f"127.0.0.1:{self._port}"  # past the proxy
@@ -100,9 +100,3 @@ class BrokerProcess:
         process.send_signal(signal_number)
         process.communicate(timeout=STOP_SECONDS)
         return process.returncode
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

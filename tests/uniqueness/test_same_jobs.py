@@ -268,7 +268,7 @@ def test_a_later_job_replaces_one_that_has_not_begun(log: Log, waits: str) -> No
         async with working(app):
             blocker = await hold.send(tenant="acme")
             await until(lambda: log.states(blocker.id), lambda states: "running" in states)
-            options = {"delay": "2s"} if waits == "delayed" else {}
+            options = {"delay": "5s"} if waits == "delayed" else {}
             jobs = [await index.with_(tenant="acme", **options).send(n=n) for n in range(3)]
             assert (await jobs[0].wait()).state is State.CANCELLED
             assert (await jobs[1].wait()).state is State.CANCELLED
@@ -291,7 +291,7 @@ def test_delayed_jobs_hold_their_place_while_they_wait(log: Log) -> None:
             runs.append(n)
 
         async with working(app):
-            first = await mail.with_(tenant="acme", delay="1s").send(n=1)
+            first = await mail.with_(tenant="acme", delay="5s").send(n=1)
             second = await mail.with_(tenant="acme").send(n=2)
             assert (await second.wait()).state is State.CANCELLED
             assert (await first.wait()).state is State.SUCCEEDED

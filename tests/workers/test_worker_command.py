@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,17 +17,11 @@ from logqueue_consumers.heartbeats.tail import RosterTail
 
 from logqueue.clock import SystemClock
 from tests.consumers.conftest import Log, until
+from tests.engines.apache import free_ports
 from tests.workers.group_app import app
 from tests.workers.test_heartbeats import get
 
 APP = Path(__file__).with_name("group_app.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -57,7 +50,7 @@ async def roster(log: Log) -> AsyncIterator[RosterTail]:
 
 def test_several_processes_share_the_work_and_one_that_dies_comes_back(log: Log, tmp_path: Path) -> None:
     async def main() -> None:
-        output, port = tmp_path / "out", free_port()
+        output, (port,) = tmp_path / "out", free_ports(1)
         app.configure(log.settings)
 
         async def living() -> list[Heartbeat]:
