@@ -157,16 +157,12 @@ class StatusCodec:
     def read(self, value: bytes, make: Callable[..., T]) -> T:
         """What `make` makes of the fields of a value, given in the order of the schema; otherwise as `decode`."""
         if value[:HEADER_BYTES] == self.header:
-            try:
-                fields = decode_fields(value, HEADER_BYTES, _STATES_IN_ORDER)
-            except NOT_FOR_US:
-                return make(*self._read(value[HEADER_BYTES:], _PARSED, None))
-            return make(*fields)
+            return read_own(value, make)
         try:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:
             raise InvalidStatus(str(error)) from None
-        return make(*self._read(bytes(body), self._writer_schema(schema_id), _PARSED))
+        return make(*_read(bytes(body), self._writer_schema(schema_id), _PARSED))
 
     def _writer_schema(self, schema_id: int) -> Any:
         if schema_id not in self._parsed:
@@ -179,17 +175,26 @@ class StatusCodec:
                 raise InvalidStatus(f"schema id {schema_id} is not that of a status: {error!r}") from None
         return self._parsed[schema_id]
 
-    @staticmethod
-    def _read(body: bytes, writer: Any, reader: Any) -> Sequence[Any]:
-        """The fields of any status, in the order of the schema."""
-        try:
-            record: Any = fastavro.schemaless_reader(io.BytesIO(body), writer, reader)
-            record["state"] = _STATES[record["state"]]
-            if (error := record["error"]) is not None:
-                record["error"] = StatusError(error["type"], error["message"], error["class"])
-            return [record[name] for name in _FIELDS]
-        except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
-            raise InvalidStatus(f"not a job status: {error!r}") from None
+
+def read_own(value: bytes, make: Callable[..., T]) -> T:
+    """As `StatusCodec.read`, of a value that is known to be framed and of `SCHEMA`."""
+    try:
+        fields = decode_fields(value, HEADER_BYTES, _STATES_IN_ORDER)
+    except NOT_FOR_US:
+        return make(*_read(value[HEADER_BYTES:], _PARSED, None))
+    return make(*fields)
+
+
+def _read(body: bytes, writer: Any, reader: Any) -> Sequence[Any]:
+    """The fields of any status, in the order of the schema."""
+    try:
+        record: Any = fastavro.schemaless_reader(io.BytesIO(body), writer, reader)
+        record["state"] = _STATES[record["state"]]
+        if (error := record["error"]) is not None:
+            record["error"] = StatusError(error["type"], error["message"], error["class"])
+        return [record[name] for name in _FIELDS]
+    except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
+        raise InvalidStatus(f"not a job status: {error!r}") from None
 
 
 def _make_status(*fields: Any) -> JobStatus:

@@ -77,7 +77,7 @@ def decode_fields(data: bytes, position: int, states: Sequence[State]) -> Fields
     at += 1 + (data[at] >> 1)
     at += 1 + (data[at] >> 1)
     head_end = at + 6 + (data[at] >> 1)
-    type_, queue, tenant, group, shadow, symbol, replay, attempt, rank = _read_head(data[id_end:head_end])
+    type_, queue, tenant, group, shadow, symbol, replay, attempt, rank = read_head(data[id_end:head_end])
     sequence = _read_time(data[head_end : head_end + _TIME_BYTES])
     at = head_end + 2 * _TIME_BYTES
     entered = _read_repeated_time(data[head_end + _TIME_BYTES : at])
@@ -88,7 +88,7 @@ def decode_fields(data: bytes, position: int, states: Sequence[State]) -> Fields
     topic_end = at + 1 + (data[at] >> 1)
     place_end = topic_end + (2 if data[topic_end] & _MORE else 1)
     topic, partition = _read_place(data[at:place_end])
-    offset, at = _read_number(data, place_end)
+    offset, at = read_number(data, place_end)
     result = None
     if data[at]:
         result, at = _read_bytes(data, at)
@@ -139,7 +139,7 @@ def decode_fields(data: bytes, position: int, states: Sequence[State]) -> Fields
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _read_head(data: bytes) -> _Head:
+def read_head(data: bytes) -> _Head:
     """The fields after the id that are equal for many jobs of a tenant; each number of them has one byte."""
     type_, at = None, 1
     if data[0]:
@@ -173,7 +173,7 @@ _read_repeated_text = lru_cache(maxsize=REMEMBERED)(_read_text)
 def _read_place(data: bytes) -> tuple[str, int]:
     """The topic and partition of a job's record; the number has one byte or two."""
     topic_end = 1 + (data[0] >> 1)
-    partition, end = _read_number(data, topic_end)
+    partition, end = read_number(data, topic_end)
     if end != len(data):
         raise Unusual("a long number")
     return _read_text(data[:topic_end]), partition
@@ -213,11 +213,11 @@ def _read_bytes(data: bytes, at: int) -> tuple[bytes, int]:
     """The bytes of a union with null, and the position behind them."""
     if data[at] != 2:
         raise Unusual("branch of a union")
-    size, at = _read_number(data, at + 1)
+    size, at = read_number(data, at + 1)
     return data[at : at + size], at + size
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def read_number(data: bytes, at: int) -> tuple[int, int]:
     """A number that is not negative, and the position behind it."""
     number, at = _read_zigzag(data, at)
     if number & _ODD:

@@ -34,6 +34,7 @@ from tests.view.pieces import pieces
 QUEUES = ("mail", "push")
 TYPES = ("mail.send", "push.send", "push.drop")
 TENANTS = ("acme", "zeta", "default")
+ERROR = b'{"type":"X","message":"no","class":"permanent"}'
 
 
 def make_job(
@@ -74,7 +75,7 @@ def all_ids(reader: ViewReader, job_filter: JobFilter, *, limit: int = 7) -> lis
 def test_what_was_applied_is_read_back_whole(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     identity = Identity(FROM_JOB_RECORD, 1_700_000_000_123, "jobs.mail", 3, 99, "mail", "acme", 5)
-    outcome = Outcome(1, 2, 5, 77, State.DEAD, 9, "app", 1, 2, 3, b'{"a":1}', b'{"type":"X"}', "host-1")
+    outcome = Outcome(1, 2, 5, 77, State.DEAD, 9, "app", 1, 2, 3, b'{"a":1}', ERROR, "host-1")
     job = Job(JobKey("j1"), "mail.send", identity, outcome)
     store.apply(Batch(pieces=[job], positions={TopicPartition("jobs.mail", 3): 100}))
     reader = ViewReader.open(tmp_path / "view.db")

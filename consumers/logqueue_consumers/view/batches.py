@@ -9,14 +9,17 @@ from typing import Final
 import structlog
 from logqueue_schemas.framing import HEADER_BYTES, frame_header
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec
+from logqueue_schemas.status_decoding import NOT_FOR_US
+from logqueue_schemas.status_parts import cutter
 
 from logqueue.ids import TopicPartition
 from logqueue.jobs.schedules import DECLARED, PAUSE, SCHEDULE, STATE
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue_consumers.view.flows import FlowRecord
-from logqueue_consumers.view.job import Job
+from logqueue_consumers.view.job import Job, JobKey
 from logqueue_consumers.view.records import Record, read_job_record, read_status
 from logqueue_consumers.view.store import Batch
+from logqueue_consumers.view.told import Told, head_of
 
 DEFINITION_PREFIX: Final = "definition/"
 _FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL, TopicKind.FLOWS, TopicKind.SCHEDULES})
@@ -26,6 +29,7 @@ _REMEMBERED_TOPICS: Final = 4096
 # After this many complaints about unreadable statuses only every thousandth is logged.
 _LOGGED_UNREADABLE: Final = 20
 
+_new = tuple.__new__  # what the classes of named tuples do behind a function in Python
 _log = structlog.get_logger("logqueue.view")
 
 
@@ -36,6 +40,7 @@ class BatchReader:
         self._topics = topics
         self._role = lru_cache(maxsize=_REMEMBERED_TOPICS)(topics.role)
         self._codec = codec
+        self._cut = cutter(codec.header)
         self._frames = {frame_header(codec.schema_id)}
         self.unreadable = 0
 
@@ -67,6 +72,7 @@ class BatchReader:
     def read(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> Batch:
         """The batch of all these records; positions are behind the last record of each partition."""
         pieces: list[Job] = []
+        told: list[Told] = []
         definitions: dict[str, bytes | None] = {}
         flows: list[FlowRecord] = []
         schedules: dict[str, bytes | None] = {}
@@ -79,7 +85,7 @@ class BatchReader:
                 queue = role.queue
                 pieces += [read_job_record(record, queue) for record in found]
             elif role.kind is TopicKind.STATUS:
-                pieces += self._read_statuses(found)
+                self._read_statuses(found, told, pieces)
             elif role.kind is TopicKind.FLOWS:
                 flows += [FlowRecord(record.key or b"", record.value) for record in found]
             elif role.kind is TopicKind.SCHEDULES:
@@ -87,18 +93,26 @@ class BatchReader:
             else:
                 definitions.update(_read_definitions(found))
             positions[at] = found[-1].offset + 1
-        return Batch(pieces=pieces, definitions=definitions, flows=flows, schedules=schedules, positions=positions)
+        return Batch(
+            pieces=pieces, told=told, definitions=definitions, flows=flows, schedules=schedules, positions=positions
+        )
 
-    def _read_statuses(self, records: list[Record]) -> list[Job]:
-        pieces, read = [], self._codec.read
+    def _read_statuses(self, records: list[Record], told: list[Told], pieces: list[Job]) -> None:
+        """Add what the records say to `told` where it can be kept unread, otherwise to `pieces`."""
+        cut, add = self._cut, told.append
         for record in records:
-            if record.value is None:
+            value = record.value
+            if value is None:
                 continue  # a tombstone: the log forgets the status, the view keeps what it knows
             try:
-                pieces.append(read(record.value, read_status))
-            except InvalidStatus as error:
-                self._complain(record, error)
-        return pieces
+                id_, head_bytes, tail_start = cut(value)
+                head = head_of(head_bytes)
+                add(_new(Told, (_new(JobKey, (id_, head.shadow)), head, value, tail_start)))
+            except NOT_FOR_US:
+                try:
+                    pieces.append(self._codec.read(value, read_status))
+                except InvalidStatus as error:
+                    self._complain(record, error)
 
     def _complain(self, record: Record, error: InvalidStatus) -> None:
         self.unreadable += 1

@@ -17,7 +17,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+import msgspec
 from logqueue_schemas import job_status
+from logqueue_schemas.job_status import StatusError
 
 
 class State(IntEnum):
@@ -91,6 +93,27 @@ class Outcome(NamedTuple):
     details: bytes | None = None
 
 
+class _ErrorText(msgspec.Struct, gc=False):
+    type: str
+    message: str
+    error_class: str = msgspec.field(name="class")
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_error = msgspec.json.Decoder(_ErrorText).decode
+
+
+def error_text(error: StatusError) -> bytes:
+    """An error of a status as the JSON text of an outcome."""
+    return _encode(_ErrorText(error.type, error.message, error.error_class))
+
+
+def error_of(text: bytes) -> StatusError:
+    """The error behind an outcome's JSON text."""
+    found = _decode_error(text)
+    return StatusError(found.type, found.message, found.error_class)
+
+
 class Job(NamedTuple):
     """Everything the view knows of one job."""
 
@@ -104,11 +127,14 @@ def join(one: Job, other: Job) -> Job:
     """What is known of a job after hearing both: the same in any order, and hearing twice changes nothing."""
     outcome = _later(one.outcome, other.outcome)
     identity = one.identity if one.identity <= other.identity else other.identity
-    if one.type is None or other.type is None:
-        type_ = one.type if other.type is None else other.type
-    else:
-        type_ = min(one.type, other.type)
-    return Job(one.key, type_, identity, outcome)
+    return Job(one.key, join_types(one.type, other.type), identity, outcome)
+
+
+def join_types(one: str | None, other: str | None) -> str | None:
+    """The type of a job: a record may leave it to the worker, which then says it."""
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
 
 
 def fold(pieces: Iterable[Job]) -> dict[JobKey, Job]:

@@ -30,7 +30,12 @@ _LARGEST_SORT: Final = 2**63 - 1
 # An entry: sort, key, queue, state, type, tenant.
 _Entry = tuple[int, int, int, int, int, int]
 _ENTRY_COLUMNS: Final = "sort, key, queue, state, type, tenant"
-_INDEXED_COLUMNS: Final = "sort, key, 0, 0, type, tenant"  # what the indexes by type and tenant hold themselves
+# What the indexes hold themselves.
+_INDEXED_COLUMNS: Final = {
+    "jobs_queue": _ENTRY_COLUMNS,
+    "jobs_type": "sort, key, 0, 0, type, tenant",
+    "jobs_tenant": "sort, key, 0, 0, 0, tenant",
+}
 
 _INDEXES: Final = {
     "jobs_queue": "shadow = ? AND queue = ? AND state = ?",
@@ -60,9 +65,12 @@ class _Wanted:
     newest: int
     oldest: int
 
-    @property
-    def asks_for_state_or_queue(self) -> bool:
-        """Whether the indexes by type and tenant cannot decide alone."""
+    def needs_table(self, index: str) -> bool:
+        """Whether entries of an index cannot tell alone which jobs match."""
+        if index == "jobs_queue":
+            return False
+        if index == "jobs_tenant" and self.type is not None:
+            return True
         return self.queue is not None or len(self.states) < len(State) or bool(self.untyped_queues)
 
     def matches(self, entry: _Entry) -> bool:
@@ -90,8 +98,8 @@ def list_page(
     db.execute("BEGIN")  # one snapshot for the walk and the rows it found
     try:
         ranges = _choose(db, wanted)
-        is_cheap = not wanted.asks_for_state_or_queue or all(range_.index == "jobs_queue" for range_ in ranges)
-        most = MAX_WALKED if is_cheap else MAX_WALKED // TABLE_LOOK_COST
+        is_costly = any(wanted.needs_table(range_.index) for range_ in ranges)
+        most = MAX_WALKED // TABLE_LOOK_COST if is_costly else MAX_WALKED
         keys, walked_to = _walk(_merged(db, ranges, wanted), _matcher(db, wanted, after), limit=limit, most=most)
         found = _fetch(db, keys)
     finally:
@@ -150,7 +158,7 @@ def _choose(db: sqlite3.Connection, wanted: _Wanted) -> list[_Range]:
         candidates.append([_Range("jobs_type", (wanted.shadow, type_)) for type_ in types])
     for ranges in candidates:
         size = sum(_probe(db, range_, wanted) for range_ in ranges)
-        cost = size * TABLE_LOOK_COST if wanted.asks_for_state_or_queue else size
+        cost = size * TABLE_LOOK_COST if wanted.needs_table(ranges[0].index) else size
         if cost <= fewest:
             best, fewest = ranges, cost
     return best
@@ -165,15 +173,14 @@ def _probe(db: sqlite3.Connection, range_: _Range, wanted: _Wanted) -> int:
 
 
 def _merged(db: sqlite3.Connection, ranges: Iterable[_Range], wanted: _Wanted) -> Iterable[_Entry]:
-    columns = _ENTRY_COLUMNS if wanted.asks_for_state_or_queue else _INDEXED_COLUMNS
-    walks = [
-        db.execute(
+    walks = []
+    for range_ in ranges:
+        columns = _ENTRY_COLUMNS if wanted.needs_table(range_.index) else _INDEXED_COLUMNS[range_.index]
+        query = (
             f"SELECT {columns} FROM jobs INDEXED BY {range_.index} "  # noqa: S608 - constants only
-            f"WHERE {_INDEXES[range_.index]} AND sort BETWEEN ? AND ? ORDER BY sort DESC",
-            (*range_.values, wanted.oldest, wanted.newest),
+            f"WHERE {_INDEXES[range_.index]} AND sort BETWEEN ? AND ? ORDER BY sort DESC"
         )
-        for range_ in ranges
-    ]
+        walks.append(db.execute(query, (*range_.values, wanted.oldest, wanted.newest)))
     return walks[0] if len(walks) == 1 else heapq.merge(*walks, key=itemgetter(0), reverse=True)
 
 

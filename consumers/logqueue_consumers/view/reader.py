@@ -5,8 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple, Self
+
+from logqueue_schemas.status_parts import read_tail
 
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
@@ -28,6 +31,9 @@ from logqueue_consumers.view.place import JobFilter, Place
 
 _CACHE_KIB: Final = 16_384
 _BUSY_TIMEOUT_SECONDS: Final = 2.0
+
+# What runs is asked for again and again, and mostly still runs.
+_read_tail = lru_cache(maxsize=4096)(read_tail)
 
 
 class ViewUnavailable(LogqueueError):
@@ -165,14 +171,13 @@ class ViewReader:
         rows_: list[RunningRow] = []
         for (queue,) in found:
             running = self._db.execute(
-                "SELECT type, worker, started_at FROM jobs INDEXED BY jobs_queue "
+                "SELECT type, tail FROM jobs INDEXED BY jobs_queue "
                 "WHERE shadow = ? AND queue = ? AND state = ? ORDER BY sort LIMIT ?",
                 (number, queue, State.RUNNING, limit),
             )
-            rows_ += [
-                RunningRow(names[queue], names[type_] or None, names[worker] or None, started_at)
-                for type_, worker, started_at in running.fetchall()
-            ]
+            for type_, tail in running.fetchall():
+                said = _read_tail(tail)
+                rows_.append(RunningRow(names[queue], names[type_] or None, said.worker, said.started_at))
         return rows_
 
     def shadows(self) -> list[str]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-import msgspec
 from logqueue_schemas.job_status import State as StatusState
-from logqueue_schemas.job_status import StatusError
+from logqueue_schemas.job_status import StatusError, read_own
 
 from logqueue.jobs.errors import InvalidHeader
 from logqueue.jobs.headers import NO_HEADERS, read_job_headers, salvage_job_headers
@@ -21,18 +20,17 @@ from logqueue_consumers.view.job import (
     FROM_STATUS,
     NO_EXPIRY,
     RANKS,
-    STATES_BY_NAME,
     Identity,
     Job,
     JobKey,
     Outcome,
     State,
+    error_text,
 )
 from logqueue_consumers.view.schema import MAX_CREATED_MS
+from logqueue_consumers.view.told import STATES, Told
 
-# A newer writer's state that this reader does not know counts as running: neither queued nor ended.
-_STATES: Final = {state: STATES_BY_NAME.get(state.value, State.RUNNING) for state in StatusState}
-_encode_json = msgspec.json.Encoder().encode
+_STATES: Final = dict(zip(StatusState, STATES, strict=True))
 _new = tuple.__new__  # what the classes of named tuples do behind a function in Python
 
 
@@ -77,7 +75,7 @@ def read_job_record(record: Record, queue: str) -> Job:
         RANKS[state],
         0,
         state,
-        timestamp * 1000,
+        min(max(timestamp, 0), MAX_CREATED_MS) * 1000,
         "",
         None,
         None,
@@ -125,7 +123,7 @@ def read_status(
         created_ms = min(max(created_ms, 0), MAX_CREATED_MS)
     cause = None
     if error is not None:
-        cause = _encode_json({"type": error.type, "message": error.message, "class": error.error_class})
+        cause = error_text(error)
     return _new(
         Job,
         (
@@ -153,6 +151,11 @@ def read_status(
             ),
         ),
     )
+
+
+def read_told(told: Told) -> Job:
+    """The whole of a status that was kept unread."""
+    return read_own(told.value, read_status)
 
 
 def read_tenant(key: bytes | None) -> str:

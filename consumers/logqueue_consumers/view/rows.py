@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-from logqueue_consumers.view.job import Identity, Job, JobKey, Outcome, State
+from logqueue_schemas.status_encoding import REMEMBERED
+from logqueue_schemas.status_parts import Tail, encode_tail, read_tail
+
+from logqueue_consumers.view.job import FROM_STATUS, Identity, Job, JobKey, Outcome, State, error_of, error_text
 from logqueue_consumers.view.names import NO_NAME, Names
 from logqueue_consumers.view.schema import created_ms_of, sort_key
+from logqueue_consumers.view.told import Head as StatusHead
+from logqueue_consumers.view.told import Told, Version
 
 Slot: TypeAlias = tuple[int, int, int]
 """A counter: shadow group, queue, state."""
 Head: TypeAlias = tuple[Any, ...]
-"""A row read with HEAD_COLUMNS."""
+"""A row read with HEAD_COLUMNS: key, id, standing."""
+Standing: TypeAlias = tuple[int, ...]
+"""The head of a row without key and id, and so equal for many: shadow, source, type, queue, state, version."""
 
 _STATES: tuple[State, ...] = tuple(State)
+
+# Of a job that is only queued it has the time alone, which jobs share.
+_encode_tail = lru_cache(maxsize=REMEMBERED)(encode_tail)
 
 
 def slot_of(job: Job, names: Names) -> Slot:
@@ -24,9 +35,9 @@ def slot_of(job: Job, names: Names) -> Slot:
     return numbers[job.key.shadow], numbers[job.identity.queue], int(job.outcome.state)
 
 
-def slot_in(head: Head) -> Slot:
+def slot_of_standing(standing: Standing) -> Slot:
     """Where the job of a row is counted."""
-    return head[2], head[5], head[6]
+    return standing[0], standing[3], standing[4]
 
 
 class Effect(Enum):
@@ -38,26 +49,25 @@ class Effect(Enum):
     UNCLEAR = "it takes the whole row to say"
 
 
-def effect_of(piece: Job, head: Head, names: Names) -> Effect:
-    """What `join` would change. Clear for most pieces: statuses of jobs whose records are known."""
-    version, known = piece.outcome[:4], head[7:]
-    type_, known_type = names.numbers[piece.type or ""], head[4]
-    if piece.identity.source <= head[3] or version == known:
+def effect_of(standing: Standing, source: int, type_: int, version: Version) -> Effect:
+    """What `join` would change by what has this source, type and version. Mostly clear: statuses of known records."""
+    known_type, known = standing[2], standing[5:]
+    if source <= standing[1] or version == known:
         return Effect.UNCLEAR
     if type_ in (known_type, NO_NAME):
         return Effect.OUTCOME if version > known else Effect.NOTHING
     return Effect.TYPED_OUTCOME if version > known and known_type == NO_NAME else Effect.UNCLEAR
 
 
-def row_values(job: Job, names: Names) -> tuple[Any, ...]:
-    """Columns id .. details: all but the key."""
-    key = job.key
-    return (
-        key.id,
-        names.numbers[key.shadow],
-        *identity_values(job, names),
-        *outcome_values(job.outcome, names),
-    )
+def row_values(job: Job, outcome: tuple[Any, ...], names: Names) -> tuple[Any, ...]:
+    """Columns id .. tail: all but the key. Takes the outcome's as they are."""
+    id_, shadow = job.key
+    return (id_, names.numbers[shadow], *identity_values(job, names), *outcome)
+
+
+def slot_of_values(values: tuple[Any, ...]) -> Slot:
+    """Where the job of a new row is counted."""
+    return values[1], values[8], values[14]
 
 
 def identity_values(job: Job, names: Names) -> tuple[Any, ...]:
@@ -78,25 +88,28 @@ def identity_values(job: Job, names: Names) -> tuple[Any, ...]:
 
 
 def outcome_values(outcome: Outcome, names: Names) -> tuple[Any, ...]:
-    """Columns replay .. details."""
+    """Columns replay .. tail."""
     numbers = names.numbers
     replay, attempt, rank, sequence, state, at, group, started, finished, due, result, error, worker, details = outcome
-    return (
-        replay,
-        attempt,
-        rank,
-        sequence,
-        int(state),  # sqlite3 looks for an adapter of every other type, which costs more than the number does
-        at,
-        numbers[group],
-        started,
-        finished,
-        due,
-        result,
-        error,
-        numbers[worker or ""],
-        details,
-    )
+    cause = None if error is None else error_of(error)
+    tail = _encode_tail(Tail(sequence, at, started, finished, due, result, cause, worker, details))
+    # sqlite3 looks for an adapter of every type but int, which costs more than the number does.
+    return replay, attempt, rank, int(state), numbers[group], tail
+
+
+def told_values(told: Told, names: Names) -> tuple[Any, ...]:
+    """Columns replay .. tail."""
+    return (*head_values(told.head, names), told.value[told.tail_start :])
+
+
+def head_values(head: StatusHead, names: Names) -> tuple[Any, ...]:
+    """Columns replay .. group."""
+    return (*head.version, int(head.state), names.numbers[head.group])
+
+
+def is_ahead(row: Sequence[Any], record: Job) -> bool:
+    """Whether a row read with JOB_COLUMNS is made of statuses alone, and further than this record says."""
+    return row[5] == FROM_STATUS and tuple(row[12:15]) > record.outcome[:3]
 
 
 def read_row(row: Sequence[Any], names: Names) -> Job:
@@ -118,18 +131,11 @@ def read_row(row: Sequence[Any], names: Names) -> Job:
         replay,
         attempt,
         rank,
-        sequence,
         state,
-        at,
         group,
-        started_at,
-        finished_at,
-        due_at,
-        result,
-        error,
-        worker,
-        details,
+        tail,
     ) = row
+    sequence, at, started_at, finished_at, due_at, result, error, worker, details = read_tail(tail)
     return Job(
         JobKey(id_, name[shadow]),
         name[type_] or None,
@@ -146,8 +152,8 @@ def read_row(row: Sequence[Any], names: Names) -> Job:
             finished_at,
             due_at,
             result,
-            error,
-            name[worker] or None,
+            None if error is None else error_text(error),
+            worker,
             details,
         ),
     )

@@ -23,7 +23,7 @@ from typing import Final
 
 # "lqvw": the file says what it is (SQLite's application_id); the version says which layout.
 APPLICATION_ID: Final = 0x6C717677
-VERSION: Final = 4
+VERSION: Final = 5
 
 SORT_TIE_BITS: Final = 20
 _PARTITION_BITS: Final = 5
@@ -84,39 +84,27 @@ CREATE TABLE jobs (
     replay INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     rank INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
     state INTEGER NOT NULL,
-    at INTEGER NOT NULL,
     "group" INTEGER NOT NULL,
-    started_at INTEGER,
-    finished_at INTEGER,
-    due_at INTEGER,
-    result BLOB,
-    error BLOB,
-    worker INTEGER NOT NULL,
-    details BLOB
+    tail BLOB NOT NULL
 );
 CREATE UNIQUE INDEX jobs_id ON jobs (id, shadow);
 CREATE INDEX jobs_queue ON jobs (shadow, queue, state, sort, type, tenant);
 CREATE INDEX jobs_type ON jobs (shadow, type, sort, tenant);
-CREATE INDEX jobs_tenant ON jobs (shadow, tenant, sort, type);
+CREATE INDEX jobs_tenant ON jobs (shadow, tenant, sort);
 """
 
 # The order of a row everywhere: inserted so, read so.
 JOB_COLUMNS: Final = (
     'key, id, shadow, type, sort, source, topic, partition, "offset", queue, tenant, expires_us, '
-    'replay, attempt, rank, sequence, state, at, "group", started_at, finished_at, due_at, result, error, worker, '
-    "details"
+    'replay, attempt, rank, state, "group", tail'
 )
 
 # What tells whether an outcome is later than that of a row, and which counter the row is in.
-HEAD_COLUMNS: Final = "key, id, shadow, source, type, queue, state, replay, attempt, rank, sequence"
+HEAD_COLUMNS: Final = "key, id, shadow, source, type, queue, state, replay, attempt, rank"
 
-INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 25})"  # noqa: S608 - constants only
-_OUTCOME: Final = (
-    'replay=?, attempt=?, rank=?, sequence=?, state=?, at=?, "group"=?, started_at=?, finished_at=?, due_at=?, '
-    "result=?, error=?, worker=?, details=?"
-)
+INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 17})"  # noqa: S608 - constants only
+_OUTCOME: Final = 'replay=?, attempt=?, rank=?, state=?, "group"=?, tail=?'
 UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.
@@ -124,6 +112,8 @@ UPDATE_JOB: Final = f"""
 UPDATE jobs SET type=?, sort=?, source=?, topic=?, partition=?, "offset"=?, queue=?, tenant=?, expires_us=?,
 {_OUTCOME} WHERE key=?
 """  # noqa: S608 - constants only
+# Touches no index.
+ADOPT_JOB: Final = 'UPDATE jobs SET source=?, topic=?, partition=?, "offset"=?, expires_us=? WHERE key=?'
 ADD_TO_COUNTER: Final = """
 INSERT INTO counters (shadow, queue, state, jobs) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs

@@ -6,23 +6,21 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
-from logqueue_consumers.view import flows, rows, schema
+from logqueue_consumers.view import flows, schema
 from logqueue_consumers.view.flows import FlowRecord, apply_flows
-from logqueue_consumers.view.job import Job, JobKey, State, fold, join
+from logqueue_consumers.view.job import Job, JobKey, State
+from logqueue_consumers.view.jobs_table import JobsTable
 from logqueue_consumers.view.names import Names
-from logqueue_consumers.view.rows import Effect
+from logqueue_consumers.view.told import Told
 
-# Ids asked for in one statement (SQLite allows 32,766 variables).
-_LOOKUP_IDS: Final = 500
 # Pages of the write-ahead log before it is moved into the file: 16 MiB, so that a checkpoint stays short.
 _CHECKPOINT_PAGES: Final = 4000
 _WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
@@ -44,6 +42,7 @@ class Batch:
     """What was read from the topics between two commits, and how far they have been read now."""
 
     pieces: Sequence[Job] = ()
+    told: Sequence[Told] = ()
     definitions: Mapping[str, bytes | None] = field(default_factory=dict)  # None: withdrawn
     schedules: Mapping[str, bytes | None] = field(default_factory=dict)
     flows: Sequence[FlowRecord] = ()
@@ -66,6 +65,7 @@ class ViewStore:
         self._db = db
         self._lock = lock
         self._names = Names(db)
+        self._jobs = JobsTable(db, self._names)
         self._read_meta()
 
     @classmethod
@@ -96,7 +96,7 @@ class ViewStore:
     def apply(self, batch: Batch) -> Applied:
         """Fold a batch into the view in one transaction: all of it, positions included, or nothing."""
         with self._transaction():
-            changes = self._apply_jobs(fold(batch.pieces)) if batch.pieces else []
+            changes = self._jobs.apply(batch.told, batch.pieces) if batch.told or batch.pieces else ()
             if batch.definitions:
                 self._apply_keyed("definitions", batch.definitions)
             if batch.schedules:
@@ -112,6 +112,7 @@ class ViewStore:
         _delete(self.path)
         self._db = _create(self.path, cluster_id)
         self._names = Names(self._db)
+        self._jobs = JobsTable(self._db, self._names)
         self._read_meta()
 
     def close(self) -> None:
@@ -135,89 +136,6 @@ class ViewStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-
-    def _apply_jobs(self, folded: dict[JobKey, Job]) -> list[tuple[JobKey, State]]:
-        heads = self._read_heads(folded)
-        changes: list[tuple[JobKey, State]] = []
-        inserts: list[tuple[Any, ...]] = []
-        outcomes: list[tuple[Any, ...]] = []
-        typed: list[tuple[Any, ...]] = []
-        others: dict[JobKey, Job] = {}
-        counts = Counter[rows.Slot]()
-        names = self._names
-        for key, piece in folded.items():
-            head = heads.get(key)
-            if head is None:
-                inserts.append(rows.row_values(piece, names))
-                counts[rows.slot_of(piece, names)] += 1
-                changes.append((key, piece.outcome.state))
-                continue
-            effect = rows.effect_of(piece, head, names)
-            if effect is Effect.UNCLEAR:
-                others[key] = piece
-            elif effect is not Effect.NOTHING:
-                outcome = piece.outcome
-                values = (*rows.outcome_values(outcome, names), head[0])
-                if effect is Effect.OUTCOME:
-                    outcomes.append(values)
-                else:
-                    typed.append((names.numbers[piece.type or ""], *values))
-                shadow, queue, state = slot = rows.slot_in(head)
-                if outcome.state != state:
-                    counts[slot] -= 1
-                    counts[shadow, queue, int(outcome.state)] += 1
-                changes.append((key, outcome.state))
-        self._db.executemany(schema.INSERT_JOB, inserts)
-        self._db.executemany(schema.UPDATE_OUTCOME, outcomes)
-        self._db.executemany(schema.UPDATE_TYPED_OUTCOME, typed)
-        if others:
-            changes += self._join(others, counts)
-        self._db.executemany(schema.ADD_TO_COUNTER, [(*slot, jobs) for slot, jobs in counts.items() if jobs])
-        return changes
-
-    def _join(self, pieces: dict[JobKey, Job], counts: Counter[rows.Slot]) -> list[tuple[JobKey, State]]:
-        """Join with the rows that are there."""
-        known = self._read_known(pieces)
-        changes: list[tuple[JobKey, State]] = []
-        outcomes: list[tuple[Any, ...]] = []
-        rewrites: list[tuple[Any, ...]] = []
-        names = self._names
-        for key, piece in pieces.items():
-            row_key, before = known[key]
-            job = join(before, piece)
-            if job == before:
-                continue
-            outcome = rows.outcome_values(job.outcome, names)
-            if job.identity == before.identity and job.type == before.type:
-                outcomes.append((*outcome, row_key))
-            else:
-                rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
-            counts[rows.slot_of(before, names)] -= 1
-            counts[rows.slot_of(job, names)] += 1
-            changes.append((key, job.outcome.state))
-        self._db.executemany(schema.UPDATE_OUTCOME, outcomes)
-        self._db.executemany(schema.UPDATE_JOB, rewrites)
-        return changes
-
-    def _read_heads(self, keys: Iterable[JobKey]) -> Mapping[tuple[str, str], rows.Head]:
-        """The rows that are there, as far as it takes to see whether an outcome is later."""
-        name = self._names.names
-        return {(row[1], name[row[2]]): row for row in self._read_rows(schema.HEAD_COLUMNS, keys)}
-
-    def _read_known(self, keys: Iterable[JobKey]) -> dict[JobKey, tuple[int, Job]]:
-        known: dict[JobKey, tuple[int, Job]] = {}
-        for row in self._read_rows(schema.JOB_COLUMNS, keys):
-            job = rows.read_row(row, self._names)
-            known[job.key] = (row[0], job)
-        return known
-
-    def _read_rows(self, columns: str, keys: Iterable[JobKey]) -> Iterator[tuple[Any, ...]]:
-        """The rows of these jobs, and of other runs of them."""
-        ids = list({key.id for key in keys})
-        for start in range(0, len(ids), _LOOKUP_IDS):
-            chunk = ids[start : start + _LOOKUP_IDS]
-            marks = ",".join("?" * len(chunk))
-            yield from self._db.execute(f"SELECT {columns} FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
 
     def _apply_keyed(self, table: str, changes: Mapping[str, bytes | None]) -> None:
         """Set and remove entries of a table that mirrors a compacted topic."""
@@ -250,6 +168,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     # NORMAL syncs at checkpoints only: a power cut may lose the last commits, positions with them, never the file.
     db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA secure_delete = OFF")
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     db.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")

@@ -1,0 +1,73 @@
+"""A status that is kept without being read: enough to see whether it is news, and the bytes that are stored. No SQL.
+
+Nearly all statuses tell of a job whose record is known, and only that it has come further. Of these the view compares
+the head and stores the tail; `schemas` says how a status is cut in two. All others are read whole (`records.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from logqueue_schemas.job_status import State as StatusState
+from logqueue_schemas.status_decoding import REMEMBERED, read_head
+
+from logqueue_consumers.view.job import FROM_JOB_RECORD, STATES_BY_NAME, Job, JobKey, State, join_types
+
+Version = tuple[int, int, int]
+"""Replay, attempt, rank. The sequence, which decides between equals, is in the tail."""
+
+# A newer writer's state that this reader does not know counts as running: neither queued nor ended.
+STATES = tuple(STATES_BY_NAME.get(state.value, State.RUNNING) for state in StatusState)
+"""By the place in the schema's enum."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """The fields of a status that the view compares. `shadow` is the replay group, "" for the live run.
+
+    Equal ones mostly are the same object, which is what they are compared by.
+    """
+
+    shadow: str
+    type: str
+    group: str
+    state: State
+    version: Version
+
+
+class Told(NamedTuple):
+    """A status that is not read: its tail begins at `tail_start` of `value`."""
+
+    key: JobKey
+    head: Head
+    value: bytes
+    tail_start: int
+
+
+@lru_cache(maxsize=REMEMBERED)
+def head_of(data: bytes) -> Head:
+    """The fields of a head; raises `status_decoding.NOT_FOR_US` where the status has to be read."""
+    type_, _, _, group, shadow, symbol, replay, attempt, rank = read_head(data)
+    return _shared(group if shadow else "", type_ or "", group, STATES[symbol], (replay, attempt, rank))
+
+
+_shared = lru_cache(maxsize=REMEMBERED)(Head)
+
+
+def gather(told: Sequence[Told]) -> tuple[dict[JobKey, Told], list[Told]]:
+    """The last status of each job, which mostly is the only one, and those before it."""
+    last = {status[0]: status for status in told}
+    if len(last) == len(told):
+        return last, []
+    return last, [status for status in told if last[status[0]] is not status]
+
+
+def told_after(record: Job, status: Told) -> Job | None:
+    """The job, but for its outcome, if a job record and this later status are all that is known; else None."""
+    if record.identity.source != FROM_JOB_RECORD or record.outcome[:3] >= status.head.version:
+        return None
+    type_ = status.head.type or None
+    return record if type_ == record.type else record._replace(type=join_types(record.type, type_))
