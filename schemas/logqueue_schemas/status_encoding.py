@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from logqueue_schemas.job_status import JobStatus, StatusError
 
-REMEMBERED = 4096  # texts and heads that repeat from job to job
+REMEMBERED = 4096  # texts, stages and times that repeat from job to job
 
 _SMALL = [bytes((number,)) for number in range(128)]
+_MORE = [bytes((number | 128,)) for number in range(128)]  # seven bits of a number that goes on
 _NONE = b"\x00"  # branch 0 of a union: null
 _SOME = b"\x02"  # branch 1
 _FALSE, _TRUE = b"\x00", b"\x01"
@@ -23,18 +24,11 @@ _FALSE, _TRUE = b"\x00", b"\x01"
 def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
     """The Avro body of a status; `symbols` are the places of the states in the schema's enum."""
     return encode_fields(
+        b"",
         status.id.encode(),
-        encode_head(
-            status.type,
-            status.queue,
-            status.tenant,
-            status.group,
-            status.shadow,
-            symbols[status.state],
-            status.replay,
-            status.attempt,
-            status.rank,
-        ),
+        encode_kind(status.type, status.queue),
+        status.tenant,
+        encode_stage(status.group, status.shadow, symbols[status.state], status.replay, status.attempt, status.rank),
         status.sequence,
         status.at,
         status.created_at,
@@ -44,15 +38,16 @@ def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
         encode_place(status.topic, status.partition),
         status.offset,
         status.result,
-        status.error,
-        status.worker,
-        status.details,
+        encode_end(status.error, status.worker, status.details),
     )
 
 
 def encode_fields(
+    frame: bytes,
     id_: bytes,
-    head: bytes,
+    kind: bytes,
+    tenant: str,
+    stage: bytes,
     sequence: int,
     at: int,
     created_at: int | None,
@@ -62,65 +57,63 @@ def encode_fields(
     place: bytes,
     offset: int,
     result: bytes | None,
-    error: StatusError | None,
-    worker: str | None,
-    details: bytes | None,
+    end: bytes,
 ) -> bytes:
-    """The Avro body of a status in the order of the schema; `head` and `place` are fields encoded before."""
+    """A status in the order of the schema, `frame` before it; what few jobs have alone is encoded here."""
     size = len(id_)
+    name = tenant.encode("utf-8", "replace")
+    length = len(name)
     return b"".join(
         (
+            frame,
             _SMALL[size << 1] if size < 64 else _long(size),
             id_,
-            head,
+            kind,
+            _SMALL[length << 1] if length < 64 else _long(length),
+            name,
+            stage,
             _long(sequence),
             _time(at),
-            _optional_time(created_at),
-            _optional_time(started_at),
-            _optional_time(finished_at),
-            _NONE if due_at is None else _optional_time(due_at),
+            _NONE if created_at is None else _some_time(created_at),
+            _NONE if started_at is None else _some_time(started_at),
+            _NONE if finished_at is None else _some_time(finished_at),
+            _NONE if due_at is None else _some_time(due_at),
             place,
             _long(offset),
             _NONE if result is None else _SOME + _long(len(result)) + result,
-            _NONE if error is None else _SOME + _error(error),
-            _NONE if worker is None else _some_string(worker),
-            _NONE if details is None else _SOME + _long(len(details)) + details,
+            end,
         )
     )
 
 
 @lru_cache(maxsize=REMEMBERED)
-def encode_head(
-    type_: str | None,
-    queue: str,
-    tenant: str,
-    group: str,
-    shadow: bool,
-    symbol: int,
-    replay: int,
-    attempt: int,
-    rank: int,
-) -> bytes:
-    """The fields after the id that are equal for many jobs of a tenant."""
-    return b"".join(
-        (
-            _NONE if type_ is None else _SOME + _string(type_),
-            _string(queue),
-            _string(tenant),
-            _string(group),
-            _TRUE if shadow else _FALSE,
-            _long(symbol),
-            _long(replay),
-            _long(attempt),
-            _long(rank),
-        )
-    )
+def encode_kind(type_: str | None, queue: str) -> bytes:
+    """The fields after the id, up to the tenant."""
+    return (_NONE if type_ is None else _SOME + _string(type_)) + _string(queue)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def encode_stage(group: str, shadow: bool, symbol: int, replay: int, attempt: int, rank: int) -> bytes:
+    """The fields after the tenant, up to the sequence."""
+    numbers = _long(symbol), _long(replay), _long(attempt), _long(rank)
+    return b"".join((_string(group), _TRUE if shadow else _FALSE, *numbers))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def encode_place(topic: str, partition: int) -> bytes:
     """The topic and partition of a job's record."""
     return _string(topic) + _long(partition)
+
+
+def encode_end(error: StatusError | None, worker: str | None, details: bytes | None) -> bytes:
+    """The fields after the result."""
+    return b"".join(
+        (
+            _NONE if error is None else _SOME + _error(error),
+            _NONE if worker is None else _SOME + _string(worker),
+            _NONE if details is None else _SOME + _long(len(details)) + details,
+        )
+    )
 
 
 def _error(error: StatusError) -> bytes:
@@ -132,26 +125,20 @@ def _string(text: str) -> bytes:
     return _long(len(encoded)) + encoded
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _some_string(text: str) -> bytes:
-    return _SOME + _string(text)
-
-
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     z = (number << 1) ^ (number >> 63)
     if z < 128:
         return _SMALL[z]
     if z < 1 << 14:
-        return bytes((z & 127 | 128, z >> 7))
+        return _MORE[z & 127] + _SMALL[z >> 7]
     if z < 1 << 21:
-        return bytes((z & 127 | 128, z >> 7 & 127 | 128, z >> 14))
-    if 1 << 49 <= z < 1 << 56:  # microseconds since the epoch, from 1978 to 3111
-        return bytes((z & 127 | 128, z >> 7 & 127 | 128)) + _high_bits(z >> 14)
-    return _loop(z)
+        return _MORE[z & 127] + _MORE[z >> 7 & 127] + _SMALL[z >> 14]
+    return _MORE[z & 127] + _MORE[z >> 7 & 127] + _high_bits(z >> 14)
 
 
-def _loop(z: int) -> bytes:
+@lru_cache(maxsize=REMEMBERED)  # those of a time stay the same for eight milliseconds
+def _high_bits(z: int) -> bytes:
     out = bytearray()
     while z > 127:
         out.append(z & 127 | 128)
@@ -160,13 +147,10 @@ def _loop(z: int) -> bytes:
     return bytes(out)
 
 
-# Those of a time stay the same for eight milliseconds.
-_high_bits = lru_cache(maxsize=REMEMBERED)(_loop)
-
 # Times of states are whole milliseconds, so jobs share them under load.
 _time = lru_cache(maxsize=REMEMBERED)(_long)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _optional_time(number: int | None) -> bytes:
-    return _NONE if number is None else _SOME + _long(number)
+def _some_time(number: int) -> bytes:
+    return _SOME + _long(number)

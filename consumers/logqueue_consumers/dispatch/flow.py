@@ -1,9 +1,17 @@
-"""Flows: jobs of one tenant and class that the same buckets bound, in their order. No IO."""
+"""Flows: jobs of one tenant and class that the same buckets bound, in their order. No IO.
+
+There may be as many tenants as jobs in hand, so what each of them has is small and made in C: a tenant whose jobs have
+no buckets needs no table of flows, and a flow of one job no queue.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from logqueue_consumers.dispatch.bucket import Bucket
@@ -11,17 +19,34 @@ if TYPE_CHECKING:
     from logqueue_consumers.job import Job
 
 
-class Flow:
-    """Either among its tenant's active flows, or waiting for one bucket."""
+class Flow(msgspec.Struct, eq=False):
+    """Either among its tenant's active flows, or waiting for one bucket. It goes with its last job."""
 
-    __slots__ = ("blocker", "buckets", "jobs", "tenant")
+    tenant: TenantShare
+    buckets: tuple[Bucket, ...]
+    first: Job | None = None
+    """The next job; None only before the first one comes and after the last one has gone."""
+    behind: deque[Job] | None = None
+    blocker: Bucket | None = None
+    """The bucket that it waits for."""
 
-    def __init__(self, tenant: TenantShare, buckets: tuple[Bucket, ...]) -> None:
-        self.tenant = tenant
-        self.buckets = buckets
-        self.jobs: deque[Job] = deque()
-        self.blocker: Bucket | None = None
-        """The bucket that it waits for."""
+    def __len__(self) -> int:
+        if self.first is None:
+            return 0
+        return 1 if self.behind is None else 1 + len(self.behind)
+
+    def jobs(self) -> Iterator[Job]:
+        """Its jobs in order."""
+        if self.first is not None:
+            yield self.first
+        yield from self.behind or ()
+
+    def append(self, job: Job) -> None:
+        """One more job, behind the others."""
+        if self.behind is None:
+            self.behind = deque((job,))
+        else:
+            self.behind.append(job)
 
     def find_blocker(self, now_s: float) -> Bucket | None:
         """The first bucket that lets no job start now."""
@@ -31,18 +56,59 @@ class Flow:
         return None
 
 
-class TenantShare:
+NO_FLOWS: Final[Mapping[Any, Flow]] = MappingProxyType({})
+
+
+class TenantShare(msgspec.Struct, eq=False):
     """A tenant in one class: its flows, and how much of the class it has had (`virtual_time`, in jobs by weight)."""
 
-    __slots__ = ("active", "flows", "name", "owner", "place", "running", "virtual_time", "weight")
+    owner: PriorityClass
+    name: str
+    weight: float
+    virtual_time: float = 0.0
+    running: int = 0
+    plain: Flow | None = None
+    """The flow of its jobs that have no buckets."""
+    bounded: Mapping[tuple[Bucket, ...], Flow] = NO_FLOWS
+    """The others, by their buckets."""
+    active: list[Flow] = []  # msgspec copies it
+    place: int = 0
+    """The number of its valid entry in the class's heaps; 0 when it has none."""
+    is_listed: bool = False
+    """Whether it is among the class's idle ones (or was when it was listed)."""
 
-    def __init__(self, owner: PriorityClass, name: str, weight: float) -> None:
-        self.owner = owner
-        self.name = name
-        self.weight = weight
-        self.virtual_time = 0.0
-        self.running = 0
-        self.flows: dict[tuple[Bucket, ...], Flow] = {}
-        self.active: deque[Flow] = deque()
-        self.place = 0
-        """The number of its valid entry in the class's heaps; 0 when it has none."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has no jobs."""
+        return self.plain is None and not self.bounded and not self.running
+
+    def flow(self, buckets: tuple[Bucket, ...]) -> Flow:
+        """The flow of the jobs with these buckets, made if there is none."""
+        found = self.bounded.get(buckets) if buckets else self.plain
+        if found is None:
+            found = Flow(self, buckets)
+            if not buckets:
+                self.plain = found
+            elif self.bounded:
+                self.bounded[buckets] = found  # type: ignore[index]
+            else:
+                self.bounded = {buckets: found}
+        return found
+
+    def flows(self) -> Iterator[Flow]:
+        """All of its flows."""
+        if self.plain is not None:
+            yield self.plain
+        yield from self.bounded.values()
+
+    def drop(self, flow: Flow) -> None:
+        """The last job of a flow has gone."""
+        if flow.buckets:
+            del self.bounded[flow.buckets]  # type: ignore[attr-defined]
+        else:
+            self.plain = None
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self.plain, self.bounded, self.place = None, NO_FLOWS, 0
+        self.active.clear()

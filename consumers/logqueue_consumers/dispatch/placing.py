@@ -14,8 +14,8 @@ A command goes before the declaration of the same scope and `by`. A pause is a b
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import structlog
@@ -102,6 +102,17 @@ def _limit(value: Mapping[str, Any], by: str) -> Limit | None:
     return read_limit({"by": by, **given}) if given else None
 
 
+class _Kind(NamedTuple):
+    """What the jobs of one queue, class and type have in common."""
+
+    placed: Placed | None
+    """Where those of tenants belong that nobody speaks of; None where each tenant has a bucket of its own."""
+    named: Collection[str]
+    """Tenants that somebody speaks of."""
+    by_argument: tuple[tuple[str, Hashable, Limit], ...]
+    """Limits by the value of an argument: its name, and the scope of the buckets."""
+
+
 class Placing:
     """Knows an app's queues, what of them this worker owns, and the partition counts of their job topics."""
 
@@ -116,8 +127,9 @@ class Placing:
         self._refresh_at = MAX_BUCKETS
         self.commands = Commands()
         self._buckets: dict[Hashable, Bucket] = {}
-        self._places: dict[tuple[Any, ...], Placed] = {}
-        self._arguments: dict[tuple[str, str | None], tuple[tuple[str, Hashable, Limit], ...]] = {}
+        self._kinds: dict[tuple[str, str, str], _Kind] = {}
+        self._places: dict[tuple[str, str, str, str], Placed] = {}
+        """The places of tenants that have their own, by queue, class, type and tenant."""
 
     @property
     def is_stale(self) -> bool:
@@ -128,8 +140,8 @@ class Placing:
         """Every job is placed again after this (nothing runs or waits in a bucket); forgets idle buckets."""
         if self._shards.version != self._shards_seen:
             self._shards_seen, self._since_s = self._shards.version, now_s
+        self._kinds.clear()
         self._places.clear()
-        self._arguments.clear()
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if not bucket.is_idle(now_s)}
         self._refresh_at = max(MAX_BUCKETS, 2 * len(self._buckets))
 
@@ -147,21 +159,47 @@ class Placing:
         """Where the job belongs."""
         definition, queue = job.definition, job.partition.queue
         assert definition is not None, "only a job with a handler is ready"
-        priority = self._priority(job)
-        key = (queue, priority, job.tenant, definition.type)
-        placed = self._places.get(key)
+        key = (queue, self._priority(job), definition.type)
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = self._kind(key, job, now_s)
+        placed = kind.placed
+        if placed is None or job.tenant in kind.named:
+            placed = self._place_apart(key, job, now_s)
+        if not kind.by_argument:
+            return placed
+        more = [self._argument_bucket(job, *limit, now_s) for limit in kind.by_argument]
+        return placed._replace(buckets=(*placed.buckets, *(bucket for bucket in more if bucket is not None)))
+
+    def _kind(self, key: tuple[str, str, str], job: Job, now_s: float) -> _Kind:
+        queue, definition = key[0], job.definition
+        assert definition is not None, "only a job with a handler is ready"
+        declared = self._queues.get(queue)
+        named = set(declared.weights if declared is not None else ())
+        commands = self.commands
+        for scope in (*commands.limits, *commands.weights, *commands.paused):
+            if scope[:2] == ("tenant", queue):
+                named.add(scope[2])
+        is_by_tenant = (
+            "tenant" in self._queue_limits(queue)
+            or "tenant" in self._type_limits(definition)
+            or self._has_lanes_by_class(queue)
+        )
+        placed = None if is_by_tenant else self._place(key, None, definition, opened_s=0.0, now_s=now_s)
+        return _Kind(placed, named, self._argument_limits(queue, definition))
+
+    def _place_apart(self, key: tuple[str, str, str], job: Job, now_s: float) -> Placed:
+        """The place of a tenant that has its own."""
+        tenant, definition = job.tenant, job.definition
+        assert definition is not None, "only a job with a handler is ready"
+        own = (*key, tenant)
+        placed = self._places.get(own)
         if placed is None:
-            placed = self._place(
-                queue, priority, job.tenant, definition, opened_s=job.partition.shard.opened_s, now_s=now_s
-            )
             if len(self._places) >= MAX_PLACES:
                 self._places.clear()
-            self._places[key] = placed
-        limits = self._argument_limits(queue, definition)
-        if not limits:
-            return placed
-        more = [self._argument_bucket(job, *limit, now_s) for limit in limits]
-        return placed._replace(buckets=(*placed.buckets, *(bucket for bucket in more if bucket is not None)))
+            opened_s = job.partition.shard.opened_s
+            placed = self._places[own] = self._place(key, tenant, definition, opened_s=opened_s, now_s=now_s)
+        return placed
 
     def is_paused(self, queue: str) -> bool:
         """Whether nothing of the queue starts."""
@@ -183,20 +221,20 @@ class Placing:
 
     def _place(
         self,
-        queue: str,
-        priority: str,
-        tenant: str,
+        key: tuple[str, str, str],
+        tenant: str | None,
         definition: JobDefinition[..., Any],
         *,
         opened_s: float,
         now_s: float,
     ) -> Placed:
+        """The place of a tenant, or (None) of all that nobody speaks of."""
+        queue, priority, _ = key
         bounds = dict(self._bounds(queue, tenant, definition))
         return Placed(
             queue,
             priority,
             self._class_weight(queue, priority),
-            tenant,
             self._tenant_weight(queue, tenant),
             tuple(
                 self._bucket(name, found, opened_s if name[0] in _OF_TENANTS else self._since_s, now_s)
@@ -213,13 +251,15 @@ class Placing:
         total = sum(weights.get(("priority", queue, name), weight) for name, weight in declared.items())
         return weights.get(("priority", queue, priority), declared[priority]) / total
 
-    def _tenant_weight(self, queue: str, tenant: str) -> float:
+    def _tenant_weight(self, queue: str, tenant: str | None) -> float:
+        if tenant is None:
+            return 1.0
         declared = self._queues[queue].weights if queue in self._queues else {}
         return self.commands.weights.get(("tenant", queue, tenant), declared.get(tenant, 1.0))
 
     def _bounds(
-        self, queue: str, tenant: str, definition: JobDefinition[..., Any]
-    ) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+        self, queue: str, tenant: str | None, definition: JobDefinition[..., Any]
+    ) -> Iterable[tuple[tuple[str | None, ...], Bounds]]:
         yield from self._stops(queue, tenant, definition.type)
         share = self._share_of(queue)
         declared = self._queues.get(queue)
@@ -236,16 +276,24 @@ class Placing:
             elif by in ("type", "queue"):
                 yield ("job", definition.type), Bounds.of(limit, share=share)
 
-    def _stops(self, queue: str, tenant: str, type_: str) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+    def _stops(self, queue: str, tenant: str | None, type_: str) -> Iterable[tuple[tuple[str | None, ...], Bounds]]:
         for scope in (("queue", queue), ("tenant", queue, tenant), ("type", type_)):
             if scope in self.commands.paused:
                 yield ("pause", *scope), PAUSED
-        declared = self._queues.get(queue)
-        if declared is not None and declared.priorities and declared.order == "tenant":
-            yield ("order", queue, tenant), ONE  # each class has lanes of its own
+        if self._has_lanes_by_class(queue):
+            yield ("order", queue, tenant), ONE
 
-    def _tenant_bounds(self, queue: str, tenant: str, share: float) -> Iterable[tuple[tuple[str, ...], Bounds]]:
+    def _has_lanes_by_class(self, queue: str) -> bool:
+        """Whether each class of a tenant has a lane of its own, so that a bucket keeps its jobs one at a time."""
+        declared = self._queues.get(queue)
+        return declared is not None and bool(declared.priorities) and declared.order == "tenant"
+
+    def _tenant_bounds(
+        self, queue: str, tenant: str | None, share: float
+    ) -> Iterable[tuple[tuple[str | None, ...], Bounds]]:
         """A command for this one tenant goes before the limit of all tenants."""
+        if tenant is None:
+            return
         key = ("tenant", queue, tenant)
         commanded = self.commands.limits
         limit = commanded[key] if key in commanded else self._queue_limits(queue).get("tenant")
@@ -272,17 +320,13 @@ class Placing:
     def _argument_limits(
         self, queue: str, definition: JobDefinition[..., Any]
     ) -> tuple[tuple[str, Hashable, Limit], ...]:
-        key = (queue, definition.type)
-        found = self._arguments.get(key)
-        if found is None:
-            by_queue = ((limit, ("argument", queue)) for limit in self._queue_limits(queue).values())
-            by_type = ((limit, ("job-argument", definition.type)) for limit in self._type_limits(definition).values())
-            found = self._arguments[key] = tuple(
-                (limit.argument, (*scope, limit.argument), limit)
-                for limit, scope in (*by_queue, *by_type)
-                if limit.argument is not None
-            )
-        return found
+        by_queue = ((limit, ("argument", queue)) for limit in self._queue_limits(queue).values())
+        by_type = ((limit, ("job-argument", definition.type)) for limit in self._type_limits(definition).values())
+        return tuple(
+            (limit.argument, (*scope, limit.argument), limit)
+            for limit, scope in (*by_queue, *by_type)
+            if limit.argument is not None
+        )
 
     def _argument_bucket(self, job: Job, argument: str, scope: Hashable, limit: Limit, now_s: float) -> Bucket | None:
         value = getattr(job.arguments, argument, _MISSING)

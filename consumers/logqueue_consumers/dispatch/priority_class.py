@@ -8,12 +8,13 @@ have ended, so nobody starves.
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
 from logqueue_consumers.dispatch.flow import Flow, TenantShare
+from logqueue_consumers.dispatch.turns import Turns
 
 if TYPE_CHECKING:
     from logqueue_consumers.dispatch.bucket import Bucket
@@ -40,36 +41,31 @@ class PriorityClass:
         """Jobs of flows that no bucket is known to block."""
         self.tenants: dict[str, TenantShare] = {}
         self._noisy_from = max(1.0, concurrency * NOISY_RATIO)
-        self._quiet: list[_Entry] = []
-        self._noisy: list[_Entry] = []
+        self._quiet: Turns[_Entry] = Turns()
+        self._noisy: Turns[_Entry] = Turns()
         self._virtual_time = 0.0
         self._places = count(1)
-        self._forget_at = MAX_REMEMBERED
+        self._idle: deque[TenantShare] = deque()
+        """Tenants that had no job when they came here, the first one first."""
 
     def share(self, tenant: str, weight: float) -> TenantShare:
         """What a tenant has of this class."""
         share = self.tenants.get(tenant)
         if share is None:
-            if len(self.tenants) >= self._forget_at:
-                self._forget_idle()
             share = self.tenants[tenant] = TenantShare(self, tenant, weight)
         share.weight = weight
         return share
 
     def flow(self, tenant: str, buckets: tuple[Bucket, ...], weight: float) -> Flow:
         """The flow of a tenant's jobs with these buckets, made if there is none."""
-        share = self.share(tenant, weight)
-        flow = share.flows.get(buckets)
-        if flow is None:
-            flow = share.flows[buckets] = Flow(share, buckets)
-        return flow
+        return self.share(tenant, weight).flow(buckets)
 
     def activate(self, flow: Flow) -> None:
         """The flow has jobs and nothing is known to block it."""
         share = flow.tenant
         flow.blocker = None
         share.active.append(flow)
-        self.active_count += len(flow.jobs)
+        self.active_count += 1 if flow.behind is None else len(flow)
         if not share.place:
             share.virtual_time = max(share.virtual_time, self._virtual_time)
             self._enter(share)
@@ -85,14 +81,19 @@ class PriorityClass:
             share.virtual_time += 1.0 / share.weight
             share.running += 1
             self.active_count -= 1
-            job = flow.jobs.popleft()
-            if flow.jobs:
-                share.active.rotate(-1)
+            active = share.active
+            job, behind = flow.first, flow.behind
+            assert job is not None, "a flow without jobs is gone"
+            if behind:
+                flow.first = behind.popleft()
+                if len(active) > 1:
+                    active.append(active.pop(0))
             else:
-                share.active.popleft()
-                del share.flows[flow.buckets]
+                flow.first = None
+                del active[0]
+                share.drop(flow)
             share.place = 0
-            if share.active:
+            if active:
                 self._enter(share)
             return job, flow
         return None
@@ -102,27 +103,28 @@ class PriorityClass:
         share.running -= 1
         if share.place and share.running + 1 >= self._noisy_at(share) > share.running:
             self._enter(share)  # quiet again: its entry among the noisy ones is void
+        if not share.running:
+            self._list_idle(share)
 
     def clear(self) -> Iterator[Flow]:
         """Forget what waits here; the flows that had jobs. Running jobs stay counted."""
         self._quiet.clear()
         self._noisy.clear()
         self.active_count = 0
-        for share in self.tenants.values():
-            yield from share.flows.values()
-            share.flows = {}
-            share.active.clear()
-            share.place = 0
+        for share in list(self.tenants.values()):
+            yield from share.flows()
+            share.clear()
+            self._list_idle(share)
 
     def _enter(self, share: TenantShare) -> None:
         share.place = next(self._places)
-        heap = self._noisy if share.running >= self._noisy_at(share) else self._quiet
-        heapq.heappush(heap, (share.virtual_time, share.place, share))
+        turns = self._noisy if share.running >= self._noisy_at(share) else self._quiet
+        turns.push((share.virtual_time, share.place, share))
 
     def _first(self) -> TenantShare | None:
-        for heap in (self._quiet, self._noisy):
-            while heap:
-                _, place, share = heapq.heappop(heap)
+        for turns in (self._quiet, self._noisy):
+            while turns:
+                _, place, share = turns.pop()
                 if share.place == place:
                     return share
         return None
@@ -133,8 +135,8 @@ class PriorityClass:
             blocker = flow.find_blocker(now_s)
             if blocker is None:
                 return flow
-            share.active.popleft()
-            self.active_count -= len(flow.jobs)
+            del share.active[0]
+            self.active_count -= len(flow)
             flow.blocker = blocker
             blocker.waiting[flow] = None
             blocked.append(flow)
@@ -143,8 +145,14 @@ class PriorityClass:
     def _noisy_at(self, share: TenantShare) -> float:
         return self._noisy_from * share.weight
 
-    def _forget_idle(self) -> None:
-        idle = [name for name, share in self.tenants.items() if not share.flows and not share.running]
-        for name in idle:
-            del self.tenants[name]
-        self._forget_at = max(MAX_REMEMBERED, 2 * len(self.tenants))
+    def _list_idle(self, share: TenantShare) -> None:
+        """Of the tenants without jobs, those are forgotten that have been so the longest."""
+        if share.is_listed or not share.is_idle:
+            return
+        share.is_listed = True
+        self._idle.append(share)
+        if len(self._idle) > MAX_REMEMBERED:
+            first = self._idle.popleft()
+            first.is_listed = False
+            if first.is_idle:
+                del self.tenants[first.name]

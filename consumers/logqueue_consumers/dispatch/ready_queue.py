@@ -26,13 +26,12 @@ AGING_S = 60.0
 
 
 class Placed(NamedTuple):
-    """Where a job belongs: queue, class, tenant, and what bounds it."""
+    """Where a job belongs beside its tenant: queue, class, and what bounds it."""
 
     queue: str
     priority: str
     weight: float
     """Of the class."""
-    tenant: str
     tenant_weight: float
     buckets: tuple[Bucket, ...]
 
@@ -72,14 +71,16 @@ class ReadyQueue:
     def add(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job could run from now on."""
         found = self._class(placed, now_s)
-        flow = found.flow(placed.tenant, placed.buckets, placed.tenant_weight)
+        flow = found.flow(job.tenant, placed.buckets, placed.tenant_weight)
         self._count += 1
-        flow.jobs.append(job)
-        if len(flow.jobs) == 1:
+        if flow.first is None:
+            flow.first = job
             if not found.active_count:
                 found.served_s, found.credit = now_s, 0.0
             found.activate(flow)
-        elif flow.blocker is None:
+            return
+        flow.append(job)
+        if flow.blocker is None:
             found.active_count += 1
 
     def take(self, now_s: float) -> Job | None:
@@ -105,7 +106,7 @@ class ReadyQueue:
 
     def adopt(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job runs already: it counts as if it had been taken here."""
-        share = self._class(placed, now_s).share(placed.tenant, placed.tenant_weight)
+        share = self._class(placed, now_s).share(job.tenant, placed.tenant_weight)
         share.running += 1
         for bucket in placed.buckets:
             bucket.adopt()
@@ -149,7 +150,7 @@ class ReadyQueue:
             for flow in found.clear():
                 for bucket in flow.buckets:
                     bucket.waiting.pop(flow, None)
-                jobs += flow.jobs
+                jobs += flow.jobs()
         self._count = 0
         self._timed.clear()
         return jobs
@@ -168,8 +169,8 @@ class ReadyQueue:
         """Every waiting job."""
         for found in self._classes.values():
             for share in found.tenants.values():
-                for flow in share.flows.values():
-                    yield from flow.jobs
+                for flow in share.flows():
+                    yield from flow.jobs()
 
     def running(self) -> list[Job]:
         """Every job that was taken and has not ended."""

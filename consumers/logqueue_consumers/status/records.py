@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
 from logqueue_schemas.job_status import RANKS, SYMBOLS, TERMINAL, State, StatusCodec, StatusError, status_key
-from logqueue_schemas.status_encoding import encode_fields, encode_head, encode_place
+from logqueue_schemas.status_encoding import (
+    encode_end,
+    encode_fields,
+    encode_kind,
+    encode_place,
+    encode_stage,
+)
 
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.notes import encode_details, with_header
@@ -18,7 +23,8 @@ from logqueue_consumers.status.tail import record_header, waiting_header
 from logqueue_consumers.writing.outgoing import Outgoing
 
 NO_HEADERS: list[tuple[str, bytes]] = []
-REMEMBERED_KEYS = 65_536
+MAX_KEYS = 65_536
+"""Of which the partition is remembered."""
 
 
 class Partitions(Protocol):
@@ -44,11 +50,12 @@ class StatusRecords:
     ) -> None:
         self._frame = codec.header
         self._partitions = partitions
-        self._partition_of = lru_cache(REMEMBERED_KEYS)(lambda key: partitions.partition_of(status_topic, key))
+        self._placed: dict[bytes, int] = {}
         self._group = group
         self._is_shadow = is_shadow
         self._status_topic = status_topic
         self._worker = worker
+        self._plain_end = encode_end(None, worker, None)
         self._sequence = 0
 
     def running(self, job: Job) -> Outgoing:
@@ -73,24 +80,26 @@ class StatusRecords:
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
-        job, state, at_us, failure = outcome.job, outcome.state, outcome.at_us, outcome.failure
+        job, state, at_us = outcome.job, outcome.state, outcome.at_us
         self._sequence = sequence = max(self._sequence + 1, at_us)
         is_end = state in TERMINAL
-        partition, origin, id_ = job.partition, job.origin, job.id.encode()
-        head = encode_head(
-            job.type,
-            partition.queue,
-            job.tenant,
-            self._group,
-            self._is_shadow,
-            SYMBOLS[state],
-            job.headers.replay,
-            outcome.attempt,
-            RANKS[state] if outcome.rank is None else outcome.rank,
-        )
-        value = self._frame + encode_fields(
+        partition, origin, id_, key = job.partition, job.origin, job.id.encode(), job.key
+        place = self._placed.get(key)
+        if place is None:
+            place = self._place(key)
+        value = encode_fields(
+            self._frame,
             id_,
-            head,
+            encode_kind(job.type, partition.queue),
+            job.tenant,
+            encode_stage(
+                self._group,
+                self._is_shadow,
+                SYMBOLS[state],
+                job.headers.replay,
+                outcome.attempt,
+                RANKS[state] if outcome.rank is None else outcome.rank,
+            ),
             sequence,
             at_us,
             job.created_ms * 1000,
@@ -100,17 +109,31 @@ class StatusRecords:
             encode_place(origin.topic, origin.partition),
             origin.offset,
             outcome.result,
-            None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
-            self._worker,
-            None if job.details is None else encode_details(job.details),
+            self._plain_end if outcome.failure is None and job.details is None else self._end(outcome),
         )
         return Outgoing(
             self._status_topic,
-            self._partition_of(job.key),
+            place,
             status_key(job.id, group=self._group) if self._is_shadow else id_,
             value,
             NO_HEADERS if is_end and partition.kind is TopicKind.JOBS else self._finished_record(outcome),
             at_us // 1000,
+        )
+
+    def _place(self, key: bytes) -> int:
+        """The partition of a job's statuses, looked up for the first one of its key."""
+        # All are forgotten at once: that costs a key that comes once less than a list of what was used last.
+        if len(self._placed) >= MAX_KEYS:
+            self._placed.clear()
+        place = self._placed[key] = self._partitions.partition_of(self._status_topic, key)
+        return place
+
+    def _end(self, outcome: Outcome) -> bytes:
+        failure, details = outcome.failure, outcome.job.details
+        return encode_end(
+            None if failure is None else StatusError(failure.type, failure.message, failure.error_class),
+            self._worker,
+            None if details is None else encode_details(details),
         )
 
     def _finished_record(self, outcome: Outcome) -> list[tuple[str, bytes]]:

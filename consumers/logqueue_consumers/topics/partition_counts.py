@@ -13,7 +13,7 @@ import structlog
 
 from logqueue.jobs.admin import TopicsNotCreated, ensure_topics
 from logqueue.jobs.errors import BrokerUnreachable
-from logqueue.jobs.partitioning import DEFAULT_TENANT, partition_of
+from logqueue.jobs.partitioning import DEFAULT_TENANT, murmur2
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicKind, TopicSpec
 from logqueue_consumers.topics.listing import partition_counts
@@ -49,7 +49,7 @@ class TopicPartitions:
 
     def partition_of(self, topic: str, key: bytes) -> int:
         """The partition that Kafka's default partitioner gives a key in a known topic (murmur2)."""
-        return partition_of(key, self._counts[topic])
+        return (murmur2(key) & 0x7FFFFFFF) % self._counts[topic]
 
     async def place(self, records: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """The records with their partitions; those whose topic does not exist and cannot be made stay without one.

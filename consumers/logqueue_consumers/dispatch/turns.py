@@ -1,0 +1,44 @@
+"""Turns: entries in ascending order, cheap where most of them come in that order. No IO.
+
+A tenant that is served, or comes for the first time, mostly goes behind all others: its entry is appended to a run.
+Only what belongs before the run's end goes into a heap, so thousands of tenants cost no more than ten.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+E = TypeVar("E", bound=Any)
+
+
+class Turns(Generic[E]):
+    """Entries that can be compared; no two are equal."""
+
+    __slots__ = ("_heap", "_run")
+
+    def __init__(self) -> None:
+        self._run: deque[E] = deque()
+        self._heap: list[E] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._run or self._heap)
+
+    def push(self, entry: E) -> None:
+        """One more entry."""
+        if not self._run or entry > self._run[-1]:
+            self._run.append(entry)
+        else:
+            heapq.heappush(self._heap, entry)
+
+    def pop(self) -> E:
+        """Remove and return the smallest one."""
+        if self._heap and (not self._run or self._heap[0] < self._run[0]):
+            return heapq.heappop(self._heap)
+        return self._run.popleft()
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._run.clear()
+        self._heap.clear()
