@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from logqueue_schemas.job_status import SCHEMA, JobStatus, StatusCodec
 
 from tests.conftest import Engine
 
-READY_SECONDS = 30
+READY_SECONDS = 60
 STOP_SECONDS = 20
 
 _SERVE = """
@@ -43,11 +43,14 @@ run_api(
 class ApiProcess:
     """`run_api` in a process of its own."""
 
+    started: ClassVar[list[subprocess.Popen[str]]] = []
+
     def __init__(self, bootstrap: str, prefix: str, view: Path, **limits: float) -> None:
         self.view = view
         command = [sys.executable, "-c", _SERVE, bootstrap, prefix, str(view), repr(limits)]
         self._log = view.with_suffix(".log").open("ab")
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        self.started.append(self._process)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         assert self.url, view.with_suffix(".log").read_text()
@@ -165,6 +168,16 @@ MAIL_SCHEMA = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_api_stays() -> Iterator[None]:
+    """What tests that failed have left."""
+    yield
+    while ApiProcess.started:
+        process = ApiProcess.started.pop()
+        process.kill()
+        process.wait(STOP_SECONDS)
+
+
 @pytest.fixture(scope="module")
 def kafka(engine: Engine, request: pytest.FixtureRequest) -> Kafka:
     """A foreign client with a prefix of this module's own."""
@@ -181,8 +194,8 @@ def api(engine: Engine, kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) 
         kafka.prefix,
         tmp_path_factory.mktemp("api") / "view.db",
         max_batch_jobs=50,
-        max_wait_s=3.0,
-        position_wait_s=2.0,
+        max_wait_s=30.0,
+        position_wait_s=5.0,
     )
     process.wait_ready()
     yield process

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -49,8 +49,8 @@ class _View:
     async def wait_for(self, positions: Any, *, timeout: float) -> None:
         return None
 
-    @asynccontextmanager
-    async def watching_job(self, key: JobKey) -> AsyncIterator[asyncio.Event]:
+    @contextmanager
+    def watching_end(self, key: JobKey) -> Iterator[asyncio.Event]:
         yield asyncio.Event()
 
 

@@ -17,6 +17,7 @@ from logqueue_api.rest.server import PortTaken, run_api
 
 from logqueue.jobs.errors import InvalidSetting
 from logqueue.jobs.settings import Settings
+from tests.engines.apache import free_ports
 from tests.rest.conftest import ApiProcess, Kafka
 
 STOP_SECONDS = 20
@@ -27,7 +28,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = 0
+        (self._port,) = free_ports(1)
         self.start()
 
     @property
@@ -40,7 +41,7 @@ class Broker:
             [*command, "--kafka-port", str(self._port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self._process.stdout is not None
-        self._port = int(self._process.stdout.readline().rsplit(":", 1)[1])
+        assert self._process.stdout.readline().rstrip().endswith(f":{self._port}")
 
     def end(self, number: int) -> None:
         self._process.send_signal(number)
