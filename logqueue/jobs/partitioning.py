@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from struct import unpack_from
+from struct import Struct, unpack_from
 
 DEFAULT_TENANT = "default"  # the tenant of records without a key
 MAX_TENANT_CHARS = 255
@@ -12,6 +12,7 @@ _REMEMBERED_KEYS = 65_536
 _MASK = 0xFFFFFFFF
 _SEED = 0x9747B28C
 _MULTIPLIER = 0x5BD1E995
+_WORDS = [Struct(f"<{count}I").unpack_from for count in range(16)]
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -24,7 +25,7 @@ def murmur2(data: bytes) -> int:
     size = len(data)
     words = size >> 2
     h = _SEED ^ size
-    for word in unpack_from(f"<{words}I", data):
+    for word in _WORDS[words](data) if words < len(_WORDS) else unpack_from(f"<{words}I", data):
         k = word * _MULTIPLIER & _MASK
         h = (h * _MULTIPLIER ^ (k ^ k >> 24) * _MULTIPLIER) & _MASK
     if size & 3:

@@ -18,9 +18,8 @@ def test_the_smallest_is_always_next(steps: list[int | None]) -> None:
         if step is not None:
             turns.push((step, place))
             heapq.heappush(model, (step, place))
-        elif model:
-            assert turns.pop() == heapq.heappop(model)
-        assert bool(turns) == bool(model)
+        else:
+            assert turns.pop() == (heapq.heappop(model) if model else None)
 
 
 def test_tenants_that_came_once_are_forgotten_and_those_with_jobs_are_not() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from logqueue_consumers.job import Job
 
 NOISY_RATIO = 0.10
-MAX_REMEMBERED = 4_096
+MAX_REMEMBERED = 1_024
 """Tenants without jobs whose share is remembered."""
 
 _Entry = tuple[float, int, TenantShare]
@@ -77,7 +77,8 @@ class PriorityClass:
             if flow is None:
                 share.place = 0
                 continue
-            self._virtual_time = max(self._virtual_time, share.virtual_time)
+            if share.virtual_time > self._virtual_time:
+                self._virtual_time = share.virtual_time
             share.virtual_time += 1.0 / share.weight
             share.running += 1
             self.active_count -= 1
@@ -103,7 +104,7 @@ class PriorityClass:
         share.running -= 1
         if share.place and share.running + 1 >= self._noisy_at(share) > share.running:
             self._enter(share)  # quiet again: its entry among the noisy ones is void
-        if not share.running:
+        if share.plain is None and not share.running:
             self._list_idle(share)
 
     def clear(self) -> Iterator[Flow]:
@@ -123,8 +124,8 @@ class PriorityClass:
 
     def _first(self) -> TenantShare | None:
         for turns in (self._quiet, self._noisy):
-            while turns:
-                _, place, share = turns.pop()
+            while (entry := turns.pop()) is not None:
+                _, place, share = entry
                 if share.place == place:
                     return share
         return None
@@ -132,7 +133,7 @@ class PriorityClass:
     def _startable(self, share: TenantShare, now_s: float, blocked: list[Flow]) -> Flow | None:
         while share.active:
             flow = share.active[0]
-            blocker = flow.find_blocker(now_s)
+            blocker = flow.find_blocker(now_s) if flow.buckets else None
             if blocker is None:
                 return flow
             del share.active[0]

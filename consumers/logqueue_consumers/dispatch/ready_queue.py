@@ -95,7 +95,9 @@ class ReadyQueue:
                 continue  # all of it was blocked
             job, flow = taken
             self._count -= 1
-            self._charge(found, now_s)
+            found.served_s = now_s
+            if len(self._classes) > 1:  # alone it gets what it pays
+                self._charge(found)
             self._running[job] = (flow.tenant, flow.buckets)
             if flow.buckets:
                 for bucket in flow.buckets:
@@ -210,17 +212,13 @@ class ReadyQueue:
                 best = found
         return best
 
-    def _charge(self, served: PriorityClass, now_s: float) -> None:
-        if len(self._classes) == 1:
-            served.served_s = now_s  # alone it gets what it pays
-            return
+    def _charge(self, served: PriorityClass) -> None:
         total = 0.0
         for found in self._classes.values():
             if found.active_count or found is served:
                 found.credit += found.weight
                 total += found.weight
         served.credit -= total
-        served.served_s = now_s
 
     def _wake(self, buckets: tuple[Bucket, ...], now_s: float) -> None:
         """Let the flow that waits longest for each of these go on if there is room."""

@@ -22,9 +22,6 @@ class Turns(Generic[E]):
         self._run: deque[E] = deque()
         self._heap: list[E] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._run or self._heap)
-
     def push(self, entry: E) -> None:
         """One more entry."""
         if not self._run or entry > self._run[-1]:
@@ -32,11 +29,12 @@ class Turns(Generic[E]):
         else:
             heapq.heappush(self._heap, entry)
 
-    def pop(self) -> E:
-        """Remove and return the smallest one."""
-        if self._heap and (not self._run or self._heap[0] < self._run[0]):
-            return heapq.heappop(self._heap)
-        return self._run.popleft()
+    def pop(self) -> E | None:
+        """Remove and return the smallest one; None when there is none."""
+        run, heap = self._run, self._heap
+        if heap and (not run or heap[0] < run[0]):
+            return heapq.heappop(heap)
+        return run.popleft() if run else None
 
     def clear(self) -> None:
         """Forget them all."""

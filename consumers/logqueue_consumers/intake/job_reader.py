@@ -100,19 +100,18 @@ class JobReader:
         job.arguments = definition.codec.decode(value, content_type, avro)
 
     def _tenant(self, key: bytes | None) -> str:
+        """The tenant of a key that is not among those remembered."""
         if key is None:
             return DEFAULT_TENANT
-        tenant = self._tenants.get(key)
-        if tenant is None:
-            try:
-                tenant = key.decode()
-            except UnicodeDecodeError:
-                raise Undecodable(f"The record's key {key[:40]!r} is not UTF-8 text: it names the tenant") from None
-            if len(tenant) > MAX_TENANT_CHARS:
-                raise Undecodable(f"The record's key is longer than {MAX_TENANT_CHARS} characters: it names the tenant")
-            if len(self._tenants) >= _MAX_TENANTS:
-                self._tenants.clear()
-            self._tenants[key] = tenant
+        try:
+            tenant = key.decode()
+        except UnicodeDecodeError:
+            raise Undecodable(f"The record's key {key[:40]!r} is not UTF-8 text: it names the tenant") from None
+        if len(tenant) > MAX_TENANT_CHARS:
+            raise Undecodable(f"The record's key is longer than {MAX_TENANT_CHARS} characters: it names the tenant")
+        if len(self._tenants) >= _MAX_TENANTS:
+            self._tenants.clear()
+        self._tenants[key] = tenant
         return tenant
 
     def _unreadable(self, record: Any, partition: OwnedPartition, position: Origin, error: Exception) -> Job:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from enum import Enum
 from functools import partial
@@ -302,16 +302,23 @@ class RunnerPool:
             for waiter in self._waiters:
                 waiter.set()
 
-    async def _call(self, runner: Runner, definition: JobDefinition[..., Any], job: Job) -> Any:
+    def _call(self, runner: Runner, definition: JobDefinition[..., Any], job: Job) -> Awaitable[Any]:
+        """Begin; what is awaited for the result is an async handler's own coroutine."""
         arguments = job.arguments
         assert arguments is not None, "a job without a problem has arguments"
         if self.on_start is not None:
             self.on_start(job)
         ctx = self._context(definition, job) if definition.takes_context else NO_CONTEXT
         if definition.is_isolated:
-            return await self._call_isolated(runner, definition, ctx, arguments)
+            return self._call_isolated(runner, definition, ctx, arguments)
         if definition.is_async:
-            return await definition.invoke(ctx, arguments)
+            coroutine: Awaitable[Any] = definition.invoke(ctx, arguments)
+            return coroutine
+        return self._call_in_thread(runner, definition, ctx, arguments)
+
+    async def _call_in_thread(
+        self, runner: Runner, definition: JobDefinition[..., Any], ctx: JobContext, arguments: Any
+    ) -> Any:
         if self._threads.is_full:
             await self._wait_for_thread(runner, definition)
         result = await self._threads.run(copy_context(), partial(definition.invoke, ctx, arguments))

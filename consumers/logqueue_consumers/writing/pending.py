@@ -42,13 +42,13 @@ class Delivered:
 
 def settle(pending: Pending) -> Pending:
     """What may be written now: outcomes of partitions that are away are held by them, of lost ones dropped."""
-    writable = []
-    for outcome in pending.outcomes:
-        partition = outcome.job.partition
-        if partition.standing is Standing.OWNED:
-            writable.append(outcome)
-        elif partition.standing is Standing.REVOKED:
-            partition.held.append(outcome)
+    writable = pending.outcomes
+    partitions = {outcome.job.partition for outcome in writable}
+    if any(partition.standing is not Standing.OWNED for partition in partitions):
+        for outcome in writable:
+            if outcome.job.partition.standing is Standing.REVOKED:
+                outcome.job.partition.held.append(outcome)
+        writable = [outcome for outcome in writable if outcome.job.partition.standing is Standing.OWNED]
     return Pending(
         writable,
         [job for job in pending.started if not job.is_over and job.partition.standing is Standing.OWNED],
