@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -18,6 +18,7 @@ from logqueue.jobs.settings import Settings
 MAX_BACKOFF_S = 2.0
 EXPLAIN_TIMEOUT_S = 3.0  # each for connecting, TLS and an answer, once connecting has failed
 STOP_TIMEOUT_S = 10.0  # for what is still on its way when a client is closed
+CUT_TIMEOUT_S = 1.0  # for a client that has not stopped in that time
 BATCH_BYTES = 256 * 1024
 READ_WAIT_MS = 50  # aiokafka asks for offsets on the connection of its fetches: a long poll would hold them up
 REQUEST_SLACK_BYTES = 64 * 1024  # what a record has on top of value, key and headers
@@ -77,13 +78,37 @@ async def stop_client(client: object, *, timeout_s: float = STOP_TIMEOUT_S) -> N
     """Stop a client, waiting at most `timeout_s` for what is still on its way; then cut its connections."""
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop  # type: ignore[attr-defined]
     try:
-        async with asyncio.timeout(timeout_s):
-            await stop()
-    except TimeoutError:
-        log.warning("Kafka client not stopped within %g s: its unconfirmed records are given up", timeout_s)
-        await _cut(client, timeout_s=1.0)
+        is_stopped = await ended(stop(), timeout_s=timeout_s)
     except KafkaError as error:
         log.warning("Kafka client ended with %s", error)
+        return
+    if not is_stopped:
+        log.warning("Kafka client not stopped within %g s: its unconfirmed records are given up", timeout_s)
+        await _cut(client, timeout_s=CUT_TIMEOUT_S)
+
+
+async def ended(stopping: Coroutine[Any, Any, object], *, timeout_s: float) -> bool:
+    """Whether a client of aiokafka has stopped in time; what it raised is raised.
+
+    In a task of its own: aiokafka takes a cancellation that comes while it stops for that of its own tasks and keeps
+    it, and whoever has cancelled us (a timeout, say) would wait for ever.
+    """
+    task = asyncio.ensure_future(stopping)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=timeout_s)
+        if task.done() and not task.cancelled():
+            task.exception()  # nobody is left to tell
+        raise
+    finally:
+        is_ended = task.done()
+        if not is_ended:
+            task.cancel()
+            await asyncio.wait({task}, timeout=CUT_TIMEOUT_S)
+    if is_ended:
+        task.result()
+    return is_ended
 
 
 async def _cut(client: object, *, timeout_s: float) -> None:

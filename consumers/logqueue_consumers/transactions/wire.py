@@ -25,6 +25,7 @@ from aiokafka.errors import (
 )
 
 from logqueue.errors import ErrorCode
+from logqueue.jobs.connection import STOP_TIMEOUT_S, ended
 from logqueue.jobs.settings import Settings
 from logqueue.protocol import codec
 from logqueue.protocol.api import FLEXIBLE_SINCE, ApiKey
@@ -144,7 +145,7 @@ class LogClient:
 
     async def stop(self) -> None:
         """Cut the connections."""
-        await self._client.close()
+        await ended(self._client.close(), timeout_s=STOP_TIMEOUT_S)
 
     async def send(self, node: int, message: Message, *, lowest: int, highest: int) -> Any:
         """Send a request to a broker and await its answer. Raises `UNREACHED`, IncompatibleBrokerVersion."""

@@ -1,0 +1,57 @@
+"""A client that stops keeps no cancellation to itself, and is waited for within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from logqueue.jobs.connection import stop_client
+from tests.loops import in_loop
+
+SOON_S, LONG_S = 0.05, 60.0
+
+
+class Client:
+    """Stops as aiokafka's clients do: it ends a task of its own, and takes every cancellation for that task's."""
+
+    def __init__(self, *, slowness_s: float = 0.0, error: Exception | None = None) -> None:
+        self._slowness_s = slowness_s
+        self._error = error
+        self.stops = asyncio.Event()
+        self.has_stopped = False
+
+    async def stop(self) -> None:
+        self.stops.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(self._slowness_s)
+        if self._error is not None:
+            raise self._error
+        self.has_stopped = True
+
+
+@pytest.mark.parametrize("error", [None, KafkaError("gone")])
+@in_loop
+async def test_a_timeout_that_comes_while_a_client_stops_ends_what_it_is_for(error: Exception | None) -> None:
+    client = Client(slowness_s=4 * SOON_S, error=error)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(SOON_S):
+            await stop_client(client, timeout_s=LONG_S)
+            await asyncio.sleep(LONG_S)  # never reached
+    assert client.has_stopped is (error is None), "it has stopped all the same"
+
+
+@in_loop
+async def test_a_client_that_does_not_stop_is_given_up() -> None:
+    client = Client(slowness_s=LONG_S)
+    async with asyncio.timeout(LONG_S / 2):
+        await stop_client(client, timeout_s=SOON_S)
+
+
+@in_loop
+async def test_an_error_while_a_client_stops_is_logged_if_it_is_kafkas_and_raised_if_not() -> None:
+    await stop_client(Client(error=KafkaError("gone")))
+    with pytest.raises(ZeroDivisionError):
+        await stop_client(Client(error=ZeroDivisionError()))
