@@ -79,7 +79,7 @@ class TestDrips:
 
     @pytest.fixture
     def broker(self) -> Iterator[EmbeddedBroker]:
-        with EmbeddedBroker(fsync=False, frame_timeout_ms=300, connections_max_idle_ms=60_000) as running:
+        with EmbeddedBroker(fsync=False, frame_timeout_ms=1_000, connections_max_idle_ms=60_000) as running:
             yield running
 
     @pytest.mark.parametrize("start", [b"\0", b"\0\0\1\0abc", struct.pack(">i", 5_000_000) + b"x" * 70_000])
@@ -98,7 +98,7 @@ class TestDrips:
             data = wire.encode(9, produce_request("slow", batch(b"x" * 900_000), acks=1))
             for start in range(0, len(data), 100_000):
                 wire.socket.sendall(data[start : start + 100_000])
-                time.sleep(0.06)  # in all twice as long as a request may stand still
+                time.sleep(0.2)  # in all twice as long as a request may stand still
             assert wire.receive()[1].responses[0].partition_responses[0].error_code == 0
 
 
