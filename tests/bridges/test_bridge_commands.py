@@ -15,6 +15,7 @@ import pytest
 from logqueue_api.cli.main import main
 
 from tests.consumers.conftest import Log, until
+from tests.engines.guard import killed_after
 
 
 def start(log: Log, *words: str) -> subprocess.Popen[str]:
@@ -33,12 +34,13 @@ def test_the_bridge_says_that_it_is_ready_moves_messages_and_ends_on_sigterm(log
         await connection.close()
 
     asyncio.run(send())
-    child = start(log, "bridge", "in", amqp_url, "--amqp-queue", log.name, "--queue", "mail", "--type", "mail.send")
-    assert child.stdout is not None
-    assert json.loads(child.stdout.readline()) == {"event": "ready", "bridge": "in"}
-    asyncio.run(until(lambda: log.read(log.settings.topics.jobs("mail")), lambda found: len(found) == 1))
-    child.send_signal(signal.SIGTERM)
-    rest, _ = child.communicate(timeout=20)
+    words = ("bridge", "in", amqp_url, "--amqp-queue", log.name, "--queue", "mail", "--type", "mail.send")
+    with killed_after(start(log, *words)) as child:
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline()) == {"event": "ready", "bridge": "in"}
+        asyncio.run(until(lambda: log.read(log.settings.topics.jobs("mail")), lambda found: len(found) == 1))
+        child.send_signal(signal.SIGTERM)
+        rest, _ = child.communicate(timeout=20)
     assert (child.returncode, json.loads(rest)) == (0, {"event": "stopped", "messages": 1})
 
 

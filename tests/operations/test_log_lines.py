@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from logqueue.broker.log_format import formatter
+from tests.engines.guard import killed_after
 
 SECONDS = 30
 
@@ -60,11 +61,11 @@ def test_a_broker_writes_the_form_it_was_asked_for_and_no_secret(tmp_path: Path,
     config.write_text("ssl.keystore.password=hunter2\nnum.partition=3\nsasl.jaas.config=hunter2\n")
     command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(tmp_path / "data"), "--kafka-port", "0"]
     command += ["--config", str(config), "--log-level", "debug", "--log-format", form]
-    broker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert broker.stdout is not None
-    broker.stdout.readline()
-    broker.send_signal(signal.SIGTERM)
-    _, logged = broker.communicate(timeout=SECONDS)
+    with killed_after(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as broker:
+        assert broker.stdout is not None
+        broker.stdout.readline()
+        broker.send_signal(signal.SIGTERM)
+        _, logged = broker.communicate(timeout=SECONDS)
     assert broker.returncode == 0
     assert "hunter2" not in logged
     assert "unknown setting num.partition; did you mean num.partitions?" in logged

@@ -18,6 +18,7 @@ from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, Delete
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, produced
+from tests.engines.guard import killed_after
 
 SECONDS = 30
 GONE = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.NONE)
@@ -85,22 +86,21 @@ def test_more_replicas_by_default_than_there_are_brokers_refuse_topics_that_name
 def test_a_stop_ends_in_its_bound_whatever_clients_do(tmp_path: Path) -> None:
     """Fetches are parked, a reader takes nothing of the megabytes that it asked for, a producer goes on."""
     command = [sys.executable, "-m", "logqueue.broker", "--data-dir", str(tmp_path), "--kafka-port", "0"]
-    broker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert broker.stdout is not None
-    bootstrap = broker.stdout.readline().rsplit(" ", 1)[1].strip()
-    with Wire(bootstrap) as parked, Wire(bootstrap) as slow, Wire(bootstrap) as busy:
-        create(busy, "t")
-        create(busy, "empty")
-        for _ in range(20):
-            produced(busy, "t", batch(b"x" * 900_000), acks=1)
-        parked.send(12, fetch_request("empty", 0, max_wait_ms=60_000))
-        for _ in range(50):
-            slow.send(12, fetch_request("t", 0))
-        for _ in range(50):
-            busy.send(9, produce_request("t", batch(b"x" * 1000), acks=-1))
-        started = time.monotonic()
-        broker.send_signal(signal.SIGTERM)
-        assert broker.wait(SECONDS) == 0
-        assert time.monotonic() - started < limits.STOP_DRAIN_SECONDS + 5
-    broker.stdout.close()
+    with killed_after(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) as broker:
+        assert broker.stdout is not None
+        bootstrap = broker.stdout.readline().rsplit(" ", 1)[1].strip()
+        with Wire(bootstrap) as parked, Wire(bootstrap) as slow, Wire(bootstrap) as busy:
+            create(busy, "t")
+            create(busy, "empty")
+            for _ in range(20):
+                produced(busy, "t", batch(b"x" * 900_000), acks=1)
+            parked.send(12, fetch_request("empty", 0, max_wait_ms=60_000))
+            for _ in range(50):
+                slow.send(12, fetch_request("t", 0))
+            for _ in range(50):
+                busy.send(9, produce_request("t", batch(b"x" * 1000), acks=-1))
+            started = time.monotonic()
+            broker.send_signal(signal.SIGTERM)
+            assert broker.wait(SECONDS) == 0
+            assert time.monotonic() - started < limits.STOP_DRAIN_SECONDS + 5
     assert (tmp_path / ".kafka_cleanshutdown").exists()
