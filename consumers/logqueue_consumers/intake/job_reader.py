@@ -132,4 +132,4 @@ class JobReader:
         return job
 
 
-_MAX_TENANTS = 65_536
+_MAX_TENANTS = 16_384

@@ -23,7 +23,7 @@ from logqueue_consumers.status.tail import record_header, waiting_header
 from logqueue_consumers.writing.outgoing import Outgoing
 
 NO_HEADERS: list[tuple[str, bytes]] = []
-MAX_KEYS = 65_536
+MAX_KEYS = 16_384
 """Of which the partition is remembered."""
 
 
