@@ -18,7 +18,7 @@ import fastavro
 from logqueue_schemas.avro import without_logical_types
 from logqueue_schemas.job_status import SCHEMA, StatusError
 from logqueue_schemas.status_decoding import Unusual, read_number
-from logqueue_schemas.status_encoding import encode_fields
+from logqueue_schemas.status_encoding import encode_end, encode_fields
 
 # A number has seven bits in a byte, and the highest bit in all bytes but its last.
 _NUMBER = rb"[\x80-\xff]{0,8}[\x00-\x7f]"
@@ -89,10 +89,11 @@ def cutter(frame: bytes) -> Callable[[bytes], Cut]:
 def encode_tail(tail: Tail) -> bytes:
     """The bytes of a tail that came in no status. It has no birth of the job, which `read_tail` passes over."""
     sequence, at, started_at, finished_at, due_at, result, error, worker, details = tail
-    framed = encode_fields(
-        b"", b"", sequence, at, None, started_at, finished_at, due_at, b"\x00\x00", 0, result, error, worker, details
+    end = encode_end(error, worker, details)
+    whole = encode_fields(
+        b"", b"", b"", "", b"", sequence, at, None, started_at, finished_at, due_at, b"\x00\x00", 0, result, end
     )
-    return framed[1:]  # behind the length of the id
+    return whole[2:]  # behind the lengths of id and tenant
 
 
 def read_tail(data: bytes) -> Tail:
