@@ -20,7 +20,7 @@ from tests.conftest import Engine
 from tests.consumers.conftest import Log
 
 QUICK = KeeperLimits(first_backoff_s=0.05, longest_sleep_s=0.5, fetch_wait_ms=100)
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

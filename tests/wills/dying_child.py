@@ -1,4 +1,4 @@
-"""A worker of one queue whose group and log would wait a minute for it: what comes sooner is not theirs."""
+"""A worker of one queue whose group and log would wait two minutes for it: what comes sooner is not theirs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tests.consumers.exactly_once import frozen_child
 
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 frozen_child.LIMITS = replace(frozen_child.LIMITS, session_timeout_ms=WAIT_MS, transaction_timeout_ms=WAIT_MS)
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_the_place_and_the_transactions_of_the_dead_are_free(log: Log) -> None:
             assert await stable_end(log, topic) == 0
             place = Membership(group=log.name, member_id=member_id, transactional_ids=(f"{log.name}-place",))
             await carried_out(log, Will(worker="h:1", transactional_id=f"{log.name}-own", memberships=(place,)))
-            await until(lambda: stable_end(log, topic), lambda end: end == 4, patience_s=5)  # with both markers
+            await until(lambda: stable_end(log, topic), lambda end: end == 4)  # with both markers
             assert await members(log, log.name) == []
             for producer in (own, placed):
                 with pytest.raises(KafkaError):
