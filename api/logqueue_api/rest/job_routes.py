@@ -139,15 +139,15 @@ async def get_job(
 
 async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job | None:
     """The job once it has ended, or as it is after `seconds` or when the process is to end."""
-    async with services.view.watching_job(key) as changed:
+    with services.view.watching_end(key) as ended:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    changed.clear()
+                    ended.clear()
                     job = services.view.job(key)
                     if (job is not None and job.outcome.state in TERMINAL_STATES) or services.stopping.is_set():
                         return job
-                    await changed.wait()
+                    await ended.wait()
         except TimeoutError:
             return services.view.job(key)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
-from logqueue_consumers.view.job import Job, JobKey
+from logqueue_consumers.view.job import TERMINAL_STATES, Job, JobKey
 from logqueue_consumers.view.reader import ViewReader, ViewUnavailable
 from logqueue_consumers.view.reports import Report
 
@@ -48,6 +48,7 @@ class ViewAccess:
         self._waiting = 0
         self._positions: dict[TopicPartition, int] = {}
         self._for_job: dict[JobKey, set[asyncio.Event]] = {}
+        self._for_end: dict[JobKey, set[asyncio.Event]] = {}
         self._for_position: dict[TopicPartition, set[asyncio.Event]] = {}
         self._listeners: set[asyncio.Queue[Report]] = set()
         self.catalogue = Catalogue({})
@@ -83,9 +84,12 @@ class ViewAccess:
             self._reload_definitions()
         if report.is_truncated:
             self.wake_all()
-        elif self._for_job:
-            for id_, shadow, _ in report.changes:
-                _wake(self._for_job.get(JobKey(id_, shadow), ()))
+        elif self._for_job or self._for_end:
+            for id_, shadow, state in report.changes:
+                key = JobKey(id_, shadow)
+                _wake(self._for_job.get(key, ()))
+                if state in TERMINAL_STATES:
+                    _wake(self._for_end.get(key, ()))
         for listener in self._listeners:
             if listener.full():
                 listener.get_nowait()
@@ -94,7 +98,7 @@ class ViewAccess:
 
     def wake_all(self) -> None:
         """Have whoever watches a job look around: the process is to end."""
-        for events in self._for_job.values():
+        for events in (*self._for_job.values(), *self._for_end.values()):
             _wake(events)
 
     def job(self, key: JobKey) -> Job | None:
@@ -122,6 +126,12 @@ class ViewAccess:
     async def watching_job(self, key: JobKey) -> AsyncIterator[asyncio.Event]:
         """An event that is set whenever the job's outcome changes, and by `wake_all`."""
         with self._registered(self._for_job, [key]) as event:
+            yield event
+
+    @contextmanager
+    def watching_end(self, key: JobKey) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job has ended (again), and by `wake_all`."""
+        with self._registered(self._for_end, [key]) as event:
             yield event
 
     async def wait_for(self, positions: Mapping[TopicPartition, int], *, timeout: float) -> None:

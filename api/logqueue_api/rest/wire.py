@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -26,11 +27,18 @@ def time_text(microseconds: int | None) -> str | None:
     """RFC 3339 in UTC of microseconds since the epoch; None stays None, a time beyond the calendar is None too."""
     if microseconds is None:
         return None
+    seconds, rest = divmod(microseconds, 1_000_000)
+    text = _second_text(seconds)
+    return None if text is None else f"{text}.{rest:06d}Z"
+
+
+@lru_cache(maxsize=1024)  # jobs of one moment share their seconds, and most of a time's price
+def _second_text(seconds: int) -> str | None:
     try:
-        moment = _EPOCH + timedelta(microseconds=microseconds)
+        moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         return None
-    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+    return moment.isoformat(timespec="seconds")[:-6]
 
 
 def job_document(job: Job, default_types: Mapping[str, str]) -> dict[str, Any]:
