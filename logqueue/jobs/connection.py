@@ -13,6 +13,7 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, Kaf
 
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.lean_fetch import lean
+from logqueue.jobs.lean_produce import lean_produce
 from logqueue.jobs.settings import Settings
 
 MAX_BACKOFF_S = 2.0
@@ -124,14 +125,16 @@ async def _cut(client: object, *, timeout_s: float) -> None:
 
 def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
     """An idempotent producer that confirms with acks=all (KIP-98: a retried batch is stored once)."""
-    return AIOKafkaProducer(
-        **settings.connection(),
-        acks="all",
-        enable_idempotence=True,
-        compression_type=None if settings.compression == "none" else settings.compression,
-        max_batch_size=BATCH_BYTES,
-        max_request_size=max(settings.max_record_bytes, BATCH_BYTES) + REQUEST_SLACK_BYTES,
-        linger_ms=linger_ms,
+    return lean_produce(
+        AIOKafkaProducer(
+            **settings.connection(),
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if settings.compression == "none" else settings.compression,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=max(settings.max_record_bytes, BATCH_BYTES) + REQUEST_SLACK_BYTES,
+            linger_ms=linger_ms,
+        )
     )
 
 
