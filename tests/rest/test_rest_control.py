@@ -43,7 +43,7 @@ class WorkerThread:
 
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(30), "the worker is not ready"
+        assert self._ready.wait(90), "the worker is not ready"
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
