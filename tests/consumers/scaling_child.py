@@ -41,7 +41,7 @@ async def main(bootstrap: str, name: str, side_file: str, instance_id: str | Non
         app,
         settings=settings,
         # A static member's place is kept for the session timeout: the next under its id must not wait for that.
-        limits=LIMITS if instance_id is None else replace(LIMITS, session_timeout_ms=30_000),
+        limits=LIMITS if instance_id is None else replace(LIMITS, session_timeout_ms=120_000),
         on_ready=lambda _: print("ready", flush=True),
         concurrency=100,
         instance_id=instance_id,

@@ -109,7 +109,8 @@ def test_a_killed_static_member_is_replaced_at_once(log: Log, tmp_path: Path) ->
             children[0].process.kill()
             await children[0].ended()
             children.append(Child(log, side, "static-1"))
-            await wait_for(lambda: len({job for kind, job, _ in runs(side) if kind == "end"}) == jobs, patience_s=15)
+            # Within half of the session of the one that was killed.
+            await wait_for(lambda: len({job for kind, job, _ in runs(side) if kind == "end"}) == jobs, patience_s=60)
             await until(lambda: log.done(log.name, "load"), lambda done: done == jobs)
         finally:
             for child in children:
