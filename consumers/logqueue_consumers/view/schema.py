@@ -4,7 +4,8 @@
 offset and partition, so that jobs of one millisecond keep the order of their partition, the order is the same in every
 copy of the view, and one integer serves as the key of every index. Ties (two topics, equal offset) are broken by id.
 
-Names (queues, types, tenants, topics, groups, workers) are stored once and referred to by number; 0 is "none".
+Names (queues, types, tenants, topics, groups) are stored once and referred to by number; 0 is "none". `tail` is what
+nothing is compared or searched by: the end of the Avro record of the status (`logqueue_schemas.status_parts`).
 
 | index        | serves                                                                                   |
 |--------------|------------------------------------------------------------------------------------------|
