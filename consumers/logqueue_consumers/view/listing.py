@@ -158,8 +158,10 @@ def _choose(db: sqlite3.Connection, wanted: _Wanted) -> list[_Range]:
         candidates.append([_Range("jobs_type", (wanted.shadow, type_)) for type_ in types])
     for ranges in candidates:
         size = sum(_probe(db, range_, wanted) for range_ in ranges)
-        cost = size * TABLE_LOOK_COST if wanted.needs_table(ranges[0].index) else size
-        if cost <= fewest:
+        # Of a range that was not counted to its end no more is known than that it is large.
+        is_costly = wanted.needs_table(ranges[0].index) or size >= _PROBED
+        cost = size * TABLE_LOOK_COST if is_costly else size
+        if cost < fewest:
             best, fewest = ranges, cost
     return best
 
