@@ -25,8 +25,11 @@ SERVERS = pytest.StashKey[SharedServers]()
 
 _numbers = count(1)
 
-# The same examples in every run: no test fails by chance. `make soak` and `make fidelity` look further, with seeds.
-hypothesis.settings.register_profile("deterministic", derandomize=True)
+# The same examples in every run, however long a busy machine takes over one: no test fails by chance. `make soak` and
+# `make fidelity` look further, with seeds.
+hypothesis.settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("deterministic")
 
 
