@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.up.app_card import AppCard
@@ -37,7 +38,8 @@ async def read_card(plan: Plan, signals: Signals) -> AppCard | None:
     await asyncio.wait({reading, stop}, timeout=CARD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     if not reading.done():
-        process.kill()
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            process.kill()
         await reading
         if signals.stop.is_set():
             return None
