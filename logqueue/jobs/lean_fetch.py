@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import ConnectionGroup
@@ -20,6 +20,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from logqueue.jobs.fetch_pace import FetchPace
 from logqueue.jobs.lean_records import lean_records
+from logqueue.jobs.own_request import Answer, Encoded, OwnRequest
 
 _FETCH: Final = 1
 _OLDEST, _WITH_RACK = 9, 11
@@ -42,23 +43,7 @@ Send = Callable[..., Awaitable[Any]]
 IsKnown = Callable[[str, int, int, int], bool]
 
 
-class _Encoded(NamedTuple):
-    content: bytes
-
-    def encode(self) -> bytes:
-        return self.content
-
-
-class _CorrelationId(NamedTuple):
-    correlation_id: int
-
-
-class _Answer(NamedTuple):
-    API_VERSION: int
-    topics: list[tuple[str, list[tuple[Any, ...]]]]
-
-
-class _Prepared:
+class _Prepared(OwnRequest):
     """A request in the version of its connection; its own response type, as it knows the version."""
 
     __slots__ = ("_is_known", "_request", "_version")
@@ -68,11 +53,7 @@ class _Prepared:
         self._version = version
         self._is_known = is_known
 
-    @property
-    def RESPONSE_TYPE(self) -> _Prepared:  # noqa: N802 - aiokafka's word
-        return self  # kept, it would be a cycle: garbage with every fetch, and pauses of the collector
-
-    def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
+    def build_request_header(self, correlation_id: int, client_id: str) -> Encoded:
         request, client = self._request, client_id.encode()
         parts = [
             _HEADER.pack(_FETCH, self._version, correlation_id, len(client)),
@@ -95,22 +76,16 @@ class _Prepared:
         parts.append(_INT.pack(0))  # topics that a session is to forget
         if self._version >= _WITH_RACK:
             parts.append(_text(request._rack_id))
-        return _Encoded(b"".join(parts))
+        return Encoded(b"".join(parts))
 
-    def encode(self) -> bytes:
-        return b""  # the header's bytes are the whole request
-
-    def parse_response_header(self, frame: BytesIO) -> _CorrelationId:
-        return _CorrelationId(_INT.unpack_from(frame.getbuffer())[0])
-
-    def decode(self, frame: BytesIO) -> _Answer:
+    def decode(self, frame: BytesIO) -> Answer:
         return read_answer(frame.getbuffer(), self._version, self._is_known)
 
     def __repr__(self) -> str:
         return f"Fetch_v{self._version}"
 
 
-def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> _Answer:
+def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> Answer:
     """A Fetch response with its header, as aiokafka's fetcher reads it. Raises struct.error where it is cut short."""
     *_, topic_count = _ANSWER.unpack_from(frame)
     position = _ANSWER.size
@@ -147,7 +122,7 @@ def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> _Answer:
             partitions.append((*facts, replica, records) if has_replica else (*facts, records))
             position = end
         topics.append((topic, partitions))
-    return _Answer(version, topics)
+    return Answer(version, topics)
 
 
 class LeanRequest:

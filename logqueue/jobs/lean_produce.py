@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from io import BytesIO
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.produce import ProduceRequest
 
+from logqueue.jobs.own_request import Answer, Encoded, OwnRequest
 from logqueue.protocol.wire import read_uvarint, skip_tags, uvarint
 
 _PRODUCE: Final = 0
@@ -27,23 +28,7 @@ _GIVEN = Struct(">ihqqq")  # partition, error, base offset, append time, log sta
 _NO_TAGS = _NULL = b"\0"
 
 
-class _Encoded(NamedTuple):
-    content: bytes
-
-    def encode(self) -> bytes:
-        return self.content
-
-
-class _CorrelationId(NamedTuple):
-    correlation_id: int
-
-
-class _Answer(NamedTuple):
-    API_VERSION: int
-    topics: list[tuple[str, list[tuple[Any, ...]]]]
-
-
-class _Prepared:
+class _Prepared(OwnRequest):
     """A request in version 9; its own response type."""
 
     __slots__ = ("_request",)
@@ -51,11 +36,7 @@ class _Prepared:
     def __init__(self, request: ProduceRequest) -> None:
         self._request = request
 
-    @property
-    def RESPONSE_TYPE(self) -> _Prepared:  # noqa: N802 - aiokafka's word
-        return self
-
-    def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
+    def build_request_header(self, correlation_id: int, client_id: str) -> Encoded:
         request, client = self._request, client_id.encode()
         parts = [
             _HEADER.pack(_PRODUCE, _VERSION, correlation_id, len(client)),
@@ -72,22 +53,16 @@ class _Prepared:
                 parts += (_INDEX.pack(index), uvarint(len(records) + 1), records, _NO_TAGS)
             parts.append(_NO_TAGS)
         parts.append(_NO_TAGS)
-        return _Encoded(b"".join(parts))
+        return Encoded(b"".join(parts))
 
-    def encode(self) -> bytes:
-        return b""  # the header's bytes are the whole request
-
-    def parse_response_header(self, frame: BytesIO) -> _CorrelationId:
-        return _CorrelationId(_INDEX.unpack_from(frame.getbuffer())[0])
-
-    def decode(self, frame: BytesIO) -> _Answer:
+    def decode(self, frame: BytesIO) -> Answer:
         return read_answer(frame.getbuffer())
 
     def __repr__(self) -> str:
         return f"Produce_v{_VERSION}"
 
 
-def read_answer(frame: memoryview) -> _Answer:
+def read_answer(frame: memoryview) -> Answer:
     """A Produce response with its header, as aiokafka's sender reads it. Raises struct.error, IndexError."""
     topics = []
     topic_count, position = read_uvarint(frame, skip_tags(frame, _INDEX.size))
@@ -105,7 +80,7 @@ def read_answer(frame: memoryview) -> _Answer:
             partitions.append((*facts, (), message or None))
         position = skip_tags(frame, position)
         topics.append((topic, partitions))
-    return _Answer(_VERSION, topics)
+    return Answer(_VERSION, topics)
 
 
 class LeanRequest:

@@ -37,7 +37,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from logqueue_consumers.commits.offset_map import METADATA_LIMIT_BYTES, read_varints, write_varint
+from logqueue.protocol.wire import uvarint
+from logqueue_consumers.commits.offset_map import METADATA_LIMIT_BYTES, read_varints
 
 SEPARATOR = ";"
 BOOKMARK = "b1"
@@ -207,7 +208,7 @@ def _retried(numbers: Sequence[int], *, base: int) -> Iterator[Retried]:
 
 
 def _pack(numbers: Sequence[int]) -> str:
-    return base64.b64encode(b"".join(map(write_varint, numbers))).decode("ascii")
+    return base64.b64encode(b"".join(map(uvarint, numbers))).decode("ascii")
 
 
 def _unpack(text: str) -> tuple[int, ...] | None:

@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from logqueue.protocol.wire import uvarint
+
 METADATA_LIMIT_BYTES = 4096
 """Kafka's default `offset.metadata.max.bytes`."""
 MAP_LIMIT_BYTES = METADATA_LIMIT_BYTES - 512
@@ -95,7 +97,7 @@ def decode(text: str, *, base: int) -> tuple[Run, ...]:
         return _runs_of_lengths(base, values[1:])
     if kind == _BITMAP:
         written_base = next(numbers, None)
-        return _runs_of_bits(base, content[len(write_varint(base)) :]) if written_base == base else ()
+        return _runs_of_bits(base, content[len(uvarint(base)) :]) if written_base == base else ()
     return ()
 
 
@@ -109,15 +111,15 @@ def _encode_whole(base: int, finished: Sequence[Run]) -> str:
     position = base
     for start, end in finished:
         assert position < start < end, "runs are ascending, apart and above base"
-        lengths += write_varint(start - position)
-        lengths += write_varint(end - start)
+        lengths += uvarint(start - position)
+        lengths += uvarint(end - start)
         position = end
     bitmap_bytes = (position - base + 7) // 8
     if bitmap_bytes < len(lengths):
         kind, body = _BITMAP, _bits(base, finished)
     else:
         kind, body = _RUNS, bytes(lengths)
-    content = write_varint(base) + body
+    content = uvarint(base) + body
     return VERSION + kind + base64.b64encode(content + _checksum(kind, content)).decode("ascii")
 
 
@@ -146,16 +148,6 @@ def _runs_of_lengths(base: int, lengths: Sequence[int]) -> tuple[Run, ...]:
 
 def _checksum(kind: str, content: bytes) -> bytes:
     return zlib.crc32(content, zlib.crc32(kind.encode("ascii", "replace"))).to_bytes(_CRC_BYTES, "big")
-
-
-def write_varint(value: int) -> bytes:
-    """A number from 0 up, seven bits a byte, the lowest first (Protocol Buffers, "Base 128 Varints")."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def read_varints(content: bytes) -> Iterator[int]:

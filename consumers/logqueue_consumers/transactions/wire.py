@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
@@ -26,6 +26,7 @@ from aiokafka.errors import (
 
 from logqueue.errors import ErrorCode
 from logqueue.jobs.connection import STOP_TIMEOUT_S, ended
+from logqueue.jobs.own_request import CorrelationId, Encoded, OwnRequest
 from logqueue.jobs.settings import Settings
 from logqueue.protocol import codec
 from logqueue.protocol.api import FLEXIBLE_SINCE, ApiKey
@@ -38,7 +39,6 @@ from logqueue.protocol.wire import skip_tags
 GROUP = 0
 TRANSACTION = 1
 _SIZE_BYTES = 4
-_CORRELATION_ID_BYTES = 4
 _SOFTWARE = "logqueue"
 
 LOOKUP_S = 5.0
@@ -60,38 +60,20 @@ class BrokerError(KafkaError):  # type: ignore[misc]
         super().__init__(f"{api.name}: {self.code.name}{' for ' + about if about else ''}")
 
 
-class _CorrelationId(NamedTuple):
-    correlation_id: int
-
-
-class _Encoded(NamedTuple):
-    content: bytes
-
-    def encode(self) -> bytes:
-        return self.content
-
-
-class _Prepared:
-    """A request in the version that its connection speaks; its own response type, as it knows the version."""
+class _Prepared(OwnRequest):
+    """One of our messages in the version that its connection speaks."""
 
     def __init__(self, message: Message, key: int, version: int) -> None:
         self._message = message
         self._key = key
         self._version = version
 
-    @property
-    def RESPONSE_TYPE(self) -> _Prepared:  # noqa: N802 - aiokafka's word
-        return self  # kept, it would be a cycle: garbage with every request, and pauses of the collector
-
-    def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
+    def build_request_header(self, correlation_id: int, client_id: str) -> Encoded:
         header = RequestHeader(self._key, self._version, correlation_id, client_id)
-        return _Encoded(b"".join(write_request(header, self._message))[_SIZE_BYTES:])  # type: ignore[arg-type]
+        return Encoded(b"".join(write_request(header, self._message))[_SIZE_BYTES:])  # type: ignore[arg-type]
 
-    def encode(self) -> bytes:
-        return b""  # the header's bytes are the whole request
-
-    def parse_response_header(self, frame: BytesIO) -> _CorrelationId:
-        found = _CorrelationId(int.from_bytes(frame.read(_CORRELATION_ID_BYTES), "big"))
+    def parse_response_header(self, frame: BytesIO) -> CorrelationId:
+        found = super().parse_response_header(frame)
         if self._key != ApiKey.API_VERSIONS and self._version >= FLEXIBLE_SINCE.get(self._key, 0):
             frame.seek(skip_tags(memoryview(frame.getbuffer()), frame.tell()))
         return found
