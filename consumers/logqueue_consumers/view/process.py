@@ -23,6 +23,7 @@ from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, StatusCodec
 
 from logqueue.errors import LogqueueError
+from logqueue.jobs.admin import TopicsNotCreated, ensure_topics
 from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings, load_settings
 from logqueue_consumers.view.batches import BatchReader
@@ -123,6 +124,11 @@ class _InProtocol(asyncio.Protocol):
 async def run_fold(settings: Settings, path: Path, *, pipe: ParentPipe | None, limits: FollowLimits) -> None:
     """Fold the topics of `settings` into the file at `path`, until cancelled."""
     registry = open_registry(settings)
+    try:
+        # Made by the first worker, it would be found at the next look for new topics: its first statuses came late.
+        await ensure_topics(settings, [settings.topics.status_spec()])
+    except TopicsNotCreated as error:
+        structlog.get_logger().warning("the view waits for its status topic", error=str(error))
     # Whoever registers our schema asks for the same id; other ids are looked up.
     reader = BatchReader(settings.topics, StatusCodec(content_id(SCHEMA), schema_of=registry.schema_of))
     async with Follower(settings, wanted=reader.reads, limits=limits) as follower:
