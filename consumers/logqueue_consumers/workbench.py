@@ -292,7 +292,13 @@ def bounded(
     if concurrency is not None:
         if not 1 <= concurrency <= MAX_CONCURRENCY:
             raise InvalidSetting(f"concurrency {concurrency} is not 1 to {MAX_CONCURRENCY}")
-        bounds = replace(bounds, concurrency=concurrency)
+        bounds = replace(
+            bounds,
+            concurrency=concurrency,
+            # What runs is in hand: many slow jobs at once, maybe all of one partition, need more room than quick ones.
+            max_unfinished=max(bounds.max_unfinished, 2 * concurrency),
+            max_unfinished_per_partition=max(bounds.max_unfinished_per_partition, concurrency),
+        )
     if drain_timeout is not None:
         if drain_timeout < 0:
             raise InvalidSetting(f"drain timeout {drain_timeout} is negative")
