@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from logqueue.jobs.errors import InvalidSetting
 from logqueue_consumers.limits import MAX_CONCURRENCY, WorkerLimits
 from logqueue_consumers.workbench import bounded
+
+from logqueue.jobs.errors import InvalidSetting
 
 
 @pytest.mark.parametrize("concurrency", [1, 100, 5_000, MAX_CONCURRENCY])
