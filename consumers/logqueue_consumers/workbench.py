@@ -19,8 +19,8 @@ from aiokafka.errors import KafkaError
 from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.connection import new_reader
 from logqueue.jobs.errors import InvalidSetting
-from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.schema_rules import job_subject
 from logqueue.jobs.schema_source import Registry, open_registry, register_declared
 from logqueue.jobs.settings import AT_LEAST_ONCE, DEFAULT_PROCESSING, EXACTLY_ONCE, Settings
@@ -253,25 +253,17 @@ class Workbench:
                 for task in running:
                     task.cancel()
 
-    def consumer_options(self) -> dict[str, Any]:
-        """What every consumer of a worker is made with."""
-        limits = self.limits
-        return {
-            **self.settings.connection(),
-            "group_id": self.group,
-            "enable_auto_commit": False,
-            # A job whose sender gave its transaction up does not exist.
-            "isolation_level": "read_committed",
-            # An expired or lost commit must find the jobs, not skip them.
-            "auto_offset_reset": "earliest",
-            "fetch_max_wait_ms": limits.fetch_wait_ms,
-            "fetch_max_bytes": limits.fetch_bytes,
-            "max_partition_fetch_bytes": limits.partition_fetch_bytes,
-        }
-
     def make_consumer(self, **options: Any) -> AIOKafkaConsumer:
-        """A consumer of the group that never commits by itself."""
-        return lean(AIOKafkaConsumer(**self.consumer_options(), **options))
+        """A consumer of the group that never commits by itself: an expired or lost commit finds the jobs."""
+        limits = self.limits
+        return new_reader(
+            self.settings,
+            group_id=self.group,
+            fetch_max_wait_ms=limits.fetch_wait_ms,
+            fetch_max_bytes=limits.fetch_bytes,
+            max_partition_fetch_bytes=limits.partition_fetch_bytes,
+            **options,
+        )
 
     async def stop(self) -> None:
         """Close the connections, each whatever becomes of the others."""

@@ -138,16 +138,28 @@ def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
     )
 
 
-def new_reader(settings: Settings, isolation: str = "read_committed") -> AIOKafkaConsumer:
-    """A consumer without a group: partitions are assigned, positions are the caller's. Aborted records do not exist."""
+def new_reader(
+    settings: Settings,
+    isolation: str = "read_committed",
+    *,
+    group_id: str | None = None,
+    fetch_max_wait_ms: int = READ_WAIT_MS,
+    **options: Any,
+) -> AIOKafkaConsumer:
+    """A consumer that commits nothing by itself, and where it has no position begins with the oldest record.
+
+    Aborted records do not exist for it unless `isolation` says so. Without a group its partitions are assigned, and
+    positions are the caller's. Further `options` are aiokafka's.
+    """
     return lean(
         AIOKafkaConsumer(
             **settings.connection(),
-            group_id=None,
+            group_id=group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level=isolation,
-            fetch_max_wait_ms=READ_WAIT_MS,
+            fetch_max_wait_ms=fetch_max_wait_ms,
+            **options,
         )
     )
 

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from logqueue.clock import Clock
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.argument_schema import framed
-from logqueue.jobs.connection import READ_WAIT_MS, start_client, stop_client
+from logqueue.jobs.connection import READ_WAIT_MS, new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, JobTooLarge, SendFailed, WaitTimeout
 from logqueue.jobs.flow_records import (
     CANCEL,
@@ -165,7 +165,7 @@ class FlowClient:
     @asynccontextmanager
     async def _reader(self, handle: WorkflowHandle) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
         at = TopicPartition(self._topic, await self._partition(handle.tenant))
-        reader: AIOKafkaConsumer = await start_client(self._make_reader, self._settings)
+        reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
             reader.assign([at])
             since_ms = max(0, handle.created_ms - CLOCK_MARGIN_MS)
@@ -176,16 +176,6 @@ class FlowClient:
             yield reader, at
         finally:
             await stop_client(reader, timeout_s=2.0)
-
-    def _make_reader(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=READ_WAIT_MS,
-        )
 
 
 class _Reading:

@@ -220,7 +220,9 @@ class OutboxRelay:
         and reading goes on until the transactions before it have ended.
         """
         place = TopicPartition(self._names.outbox, 0)
-        looking: AIOKafkaConsumer = await start_client(self._new_looker, self._settings)
+        looking: AIOKafkaConsumer = await start_client(
+            lambda: new_reader(self._settings, "read_uncommitted"), self._settings
+        )
         try:
             end = (await looking.end_offsets([place]))[place]
         finally:
@@ -237,9 +239,6 @@ class OutboxRelay:
         finally:
             await stop_client(reader, timeout_s=1.0)
         return done
-
-    def _new_looker(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(**self._settings.connection(), group_id=None, enable_auto_commit=False)
 
 
 async def _first(change: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:

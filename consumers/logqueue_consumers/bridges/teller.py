@@ -18,7 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from logqueue_schemas.job_status import InvalidStatus, StatusCodec, UnknownSchemaId
 
 from logqueue.jobs.admin import ensure_topics
-from logqueue.jobs.connection import start_client, stop_client
+from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.errors import BrokerUnreachable, SendFailed
 from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
@@ -166,11 +166,4 @@ class Teller:
         return re.escape(topic) + ("" if self._queue is None else rf"(\.{PRIORITY_NAME.pattern})?")
 
     def _new_reader(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            metadata_max_age_ms=LOOK_MS,
-        )
+        return new_reader(self._settings, group_id=self._group, metadata_max_age_ms=LOOK_MS, fetch_max_wait_ms=POLL_MS)

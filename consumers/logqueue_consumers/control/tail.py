@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from logqueue.jobs.connection import start_client, stop_client
+from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.control import CANCEL, RUN_NOW, Change, ControlState
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.settings import Settings
@@ -118,10 +118,4 @@ class ControlTail:
     def _make(self) -> AIOKafkaConsumer:
         # Not read_committed: a command must not wait for a transaction that a dead worker left open. What is aborted
         # here are withdrawals of commands that were obeyed, and what a keeper decides again.
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-        )
+        return new_reader(self._settings, "read_uncommitted", fetch_max_wait_ms=FETCH_WAIT_MS)

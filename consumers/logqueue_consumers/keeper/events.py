@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from logqueue.jobs.connection import new_admin, start_client, stop_client
+from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.keeper.machine import Kept
 
@@ -126,11 +126,4 @@ class EventReader:
             await stop_client(admin)
 
     def _make(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-        )
+        return new_reader(self._settings, fetch_max_wait_ms=FETCH_WAIT_MS)

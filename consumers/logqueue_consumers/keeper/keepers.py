@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from logqueue.clock import Clock, SystemClock
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
-from logqueue.jobs.connection import new_admin, start_client, stop_client
+from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import JOBS_PARTITIONS, TopicSpec
 from logqueue_consumers.cache_folder import cache_folder
@@ -127,12 +127,9 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         finally:
             await stop_client(admin)
         self._consumer = consumer = await start_client(
-            lambda: AIOKafkaConsumer(
-                **settings.connection(),
+            lambda: new_reader(
+                settings,
                 group_id=self._group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
                 session_timeout_ms=limits.session_timeout_ms,
                 heartbeat_interval_ms=limits.heartbeat_interval_ms,
                 partition_assignment_strategy=(StickyAssignor(on_assigned=self._update_will),),

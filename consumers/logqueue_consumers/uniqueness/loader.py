@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.admin import ensure_topics
-from logqueue.jobs.connection import READ_WAIT_MS, start_client, stop_client
+from logqueue.jobs.connection import READ_WAIT_MS, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
 from logqueue_consumers.partitions.shard import Shard
@@ -65,7 +65,7 @@ class UniqueLoader:
             return
         specs = {shard.id.queue: self._spec_of(shard.id.queue) for shard in shards}
         await ensure_topics(self._settings, specs.values())
-        consumer: AIOKafkaConsumer = await start_client(self._make, self._settings)
+        consumer: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 shard_of = {TopicPartition(specs[shard.id.queue].name, shard.id.number): shard for shard in shards}
@@ -74,16 +74,6 @@ class UniqueLoader:
             await stop_client(consumer, timeout_s=1.0)
         for at, shard in shard_of.items():
             self._loaded(shard, places[at])
-
-    def _make(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **self._settings.connection(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=READ_WAIT_MS,
-        )
 
 
 async def _read_all(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, Places]:

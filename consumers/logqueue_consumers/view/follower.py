@@ -6,7 +6,7 @@ It is no member of any group: the positions live in the view, in the transaction
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,8 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
 from logqueue.ids import TopicPartition
-from logqueue.jobs.connection import new_admin, start_client, stop_client
-from logqueue.jobs.lean_fetch import lean
+from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.topics.fetch_state import fetch_state
 from logqueue_consumers.view.records import Record
@@ -78,16 +77,11 @@ class Follower:
         await self._clients.aclose()
 
     def _new_consumer(self) -> AIOKafkaConsumer:
-        return lean(
-            AIOKafkaConsumer(
-                **self._settings.connection(),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
-                fetch_max_bytes=self._limits.fetch_bytes,
-                max_partition_fetch_bytes=self._limits.partition_fetch_bytes,
-            )
+        return new_reader(
+            self._settings,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_bytes=self._limits.fetch_bytes,
+            max_partition_fetch_bytes=self._limits.partition_fetch_bytes,
         )
 
     def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -121,15 +115,35 @@ class Follower:
         else:
             self._has_partitions.clear()
 
-    async def read(self, *, timeout: float) -> Sequence[tuple[TopicPartition, list[Record]]]:
-        """Records that have come, at most `max_records`; nothing if none comes within `timeout` seconds."""
+    def assigned(self) -> Sequence[TopicPartition]:
+        """The partitions that are read, in order."""
+        return sorted(TopicPartition(*at) for at in self._consumer.assignment())
+
+    def position(self, at: TopicPartition) -> int:
+        """The offset behind the last record of a partition that was handed out."""
+        return self._positions.get(at, _START)
+
+    def is_at_end(self, at: TopicPartition) -> bool:
+        """Whether all is handed out that a partition had when it was last asked; False until it has been."""
+        position, end = fetch_state(self._consumer, KafkaPartition(*at))
+        return position is not None and end is not None and position >= end
+
+    async def read(
+        self, *, timeout: float, of: Iterable[TopicPartition] = (), most: int | None = None
+    ) -> Sequence[tuple[TopicPartition, list[Record]]]:
+        """Records that have come, at most `most` or `max_records`; nothing if none comes within `timeout` seconds.
+
+        Of all partitions, or of those alone that `of` names.
+        """
         if not self._has_partitions.is_set():
             try:
                 async with asyncio.timeout(timeout):
                     await self._has_partitions.wait()
             except TimeoutError:
                 return ()
-        found = await self._consumer.getmany(timeout_ms=int(timeout * 1000), max_records=self._limits.max_records)
+        most = min(most or self._limits.max_records, self._limits.max_records)
+        partitions = [KafkaPartition(*at) for at in of]
+        found = await self._consumer.getmany(*partitions, timeout_ms=int(timeout * 1000), max_records=most)
         # No await from here on: `discover` must never see positions that lag behind what was handed out.
         batches = [(TopicPartition(*at), records) for at, records in found.items()]
         self._positions.update((at, records[-1].offset + 1) for at, records in batches)
