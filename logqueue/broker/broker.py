@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from logqueue.broker.coordinators.groups import Groups
     from logqueue.broker.coordinators.transactions import Transactions
     from logqueue.broker.coordinators.verification import Verification
+    from logqueue.broker.fetching.registry import FetchSessions
     from logqueue.broker.metrics.meters import RequestMeters
     from logqueue.broker.metrics.server import MetricsServer
     from logqueue.broker.network.certificates import Certificates
@@ -95,6 +96,7 @@ class Broker:
         self._groups: Groups | None = None
         self._transactions: Transactions | None = None
         self._verification: Verification | None = None
+        self._fetch_sessions: FetchSessions | None = None
         self._upkeep: Upkeep | None = None
         self._security: Security | None = None
         self._control: Control | None = None
@@ -186,6 +188,17 @@ class Broker:
 
             self._verification = Verification(self, self.transactions)
         return self._verification
+
+    @property
+    def fetch_sessions(self) -> FetchSessions:
+        """The sessions of fetches (KIP-227); none are opened where there are ACLs, which look at whole requests."""
+        if self._fetch_sessions is None:
+            from logqueue.broker.fetching.registry import FetchSessions
+
+            has_acls = self._security is not None and self._security.authorizer is not None
+            slots = 0 if has_acls else self.config.max_incremental_fetch_session_cache_slots
+            self._fetch_sessions = FetchSessions(self, slots=slots)
+        return self._fetch_sessions
 
     def update_features(self, levels: Mapping[str, int]) -> None:
         """Finalize feature levels, durably, and act by them. Raises FeatureUpdateFailed or StorageError."""

@@ -28,7 +28,6 @@ background.threads|INT|10|c
 delete.records.purgatory.purge.interval.requests|INT|1|r
 fetch.purgatory.purge.interval.requests|INT|1000|r
 group.coordinator.threads|INT|4|r
-max.incremental.fetch.session.cache.slots|INT|1000|r
 max.request.partition.size.limit|INT|2000|r
 num.io.threads|INT|8|c
 num.network.threads|INT|3|c

@@ -44,6 +44,14 @@ class NetworkSettings(Properties):
     fetch_max_bytes: int = setting(
         57_671_680, "fetch.max.bytes", ConfigType.INT, "Most bytes that one fetch answers.", minimum=1024
     )
+    max_incremental_fetch_session_cache_slots: int = setting(
+        1_000,
+        "max.incremental.fetch.session.cache.slots",
+        ConfigType.INT,
+        "Fetch sessions that are remembered at once; 0 has every fetch name all its partitions.",
+        minimum=0,
+        maximum=INT_MAX,
+    )
     max_parked_fetches: int = setting(
         100_000,
         "logqueue.max.parked.fetches",

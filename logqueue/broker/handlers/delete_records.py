@@ -43,6 +43,7 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
         if not 0 <= before <= shown:
             raise OffsetOutOfRange(before, start=0, end=shown)
         answer.low_watermark = partition.log.delete_records_before(before)
+        partition.start_moved()
     except KafkaError as error:
         answer.error_code = error.code
     return answer

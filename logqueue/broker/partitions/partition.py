@@ -34,7 +34,7 @@ class HeldSlice(FileSlice):
 
 
 class Parked(Protocol):
-    """What waits for a partition to grow (two today: fetches of clients and the probes of tests)."""
+    """What waits for a partition to grow (three today: fetches of clients, their sessions, the probes of tests)."""
 
     def on_growth(self, partition: Partition, size: int) -> None: ...
 
@@ -125,6 +125,11 @@ class Partition:
             hidden, self._hidden_bytes = self._hidden_bytes, 0
             if self.parked:
                 self._wake(hidden)
+
+    def start_moved(self) -> None:
+        """The log starts elsewhere: those who wait here have something to tell, but nothing more to read."""
+        if self.parked:
+            self._wake(0)
 
     def wake_all(self) -> None:
         """Answer everything that is parked here: the partition goes away, or the broker does."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from logqueue.errors import ErrorCode
 from logqueue.protocol.api import ApiKey
-from logqueue.protocol.messages.fetch import FetchResponse
 from logqueue.security.quota import FETCH, MUTATION, PRODUCE, REQUEST, Meter, Quotas, Rate, TokenBucket, Windows
 
 if TYPE_CHECKING:
@@ -60,7 +59,9 @@ class Metering:
             response = response if before is None else before(response)
             if refused:
                 _add_refused(key, response, refused)
-            return self._throttle(response, slot, size, max(pause_ms, self._spent(meters[REQUEST], took)), meters)
+            return self._throttle(
+                response, request, slot, size, max(pause_ms, self._spent(meters[REQUEST], took)), meters
+            )
 
         took = 0.0
         slot.amend = amend
@@ -71,7 +72,9 @@ class Metering:
             self._mute(slot, max(self._record(meters[PRODUCE], size), self._spent(meters[REQUEST], took)))
         return response
 
-    def _throttle(self, response: Any, slot: Slot, size: int, pause_ms: int, meters: dict[str, Meter | None]) -> Any:
+    def _throttle(
+        self, response: Any, request: Any, slot: Slot, size: int, pause_ms: int, meters: dict[str, Meter | None]
+    ) -> Any:
         key = slot.header.api_key
         if key == ApiKey.PRODUCE:
             pause_ms = max(pause_ms, self._record(meters[PRODUCE], size))
@@ -82,7 +85,7 @@ class Metering:
                 self._record(meters[FETCH], -size)  # it is not sent
                 pause_ms = max(pause_ms, fetch_pause_ms)
             if pause_ms > 0:
-                response = FetchResponse()
+                response = self._broker.fetch_sessions.hold_back(response, request)
         if pause_ms > 0 and hasattr(response, "throttle_time_ms"):
             response.throttle_time_ms = pause_ms
             self._mute(slot, pause_ms)

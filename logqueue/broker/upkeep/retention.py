@@ -30,6 +30,7 @@ def expire(partition: Partition, *, now_ms: int) -> int:
         stored.roll(now_ms)
     count = stored.retire_before(found.offset)
     if count:
+        partition.start_moved()
         log.info(
             "%s starts at offset %d now: %d segment(s) went because of %s",
             partition.id,
