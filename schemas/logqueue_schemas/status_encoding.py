@@ -27,7 +27,7 @@ def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
         b"",
         status.id.encode(),
         encode_kind(status.type, status.queue),
-        status.tenant,
+        encode_text(status.tenant),
         encode_stage(status.group, status.shadow, symbols[status.state], status.replay, status.attempt, status.rank),
         status.sequence,
         status.at,
@@ -46,7 +46,7 @@ def encode_fields(
     frame: bytes,
     id_: bytes,
     kind: bytes,
-    tenant: str,
+    tenant: bytes,
     stage: bytes,
     sequence: int,
     at: int,
@@ -61,16 +61,13 @@ def encode_fields(
 ) -> bytes:
     """A status in the order of the schema, `frame` before it; what few jobs have alone is encoded here."""
     size = len(id_)
-    name = tenant.encode("utf-8", "replace")
-    length = len(name)
     return b"".join(
         (
             frame,
             _SMALL[size << 1] if size < 64 else _long(size),
             id_,
             kind,
-            _SMALL[length << 1] if length < 64 else _long(length),
-            name,
+            tenant,
             stage,
             _long(sequence),
             _time(at),
@@ -89,20 +86,20 @@ def encode_fields(
 @lru_cache(maxsize=REMEMBERED)
 def encode_kind(type_: str | None, queue: str) -> bytes:
     """The fields after the id, up to the tenant."""
-    return (_NONE if type_ is None else _SOME + _string(type_)) + _string(queue)
+    return (_NONE if type_ is None else _SOME + encode_text(type_)) + encode_text(queue)
 
 
 @lru_cache(maxsize=REMEMBERED)
 def encode_stage(group: str, shadow: bool, symbol: int, replay: int, attempt: int, rank: int) -> bytes:
     """The fields after the tenant, up to the sequence."""
     numbers = _long(symbol), _long(replay), _long(attempt), _long(rank)
-    return b"".join((_string(group), _TRUE if shadow else _FALSE, *numbers))
+    return b"".join((encode_text(group), _TRUE if shadow else _FALSE, *numbers))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def encode_place(topic: str, partition: int) -> bytes:
     """The topic and partition of a job's record."""
-    return _string(topic) + _long(partition)
+    return encode_text(topic) + _long(partition)
 
 
 def encode_end(error: StatusError | None, worker: str | None, details: bytes | None) -> bytes:
@@ -110,17 +107,18 @@ def encode_end(error: StatusError | None, worker: str | None, details: bytes | N
     return b"".join(
         (
             _NONE if error is None else _SOME + _error(error),
-            _NONE if worker is None else _SOME + _string(worker),
+            _NONE if worker is None else _SOME + encode_text(worker),
             _NONE if details is None else _SOME + _long(len(details)) + details,
         )
     )
 
 
 def _error(error: StatusError) -> bytes:
-    return _string(error.type) + _string(error.message) + _string(error.error_class)
+    return encode_text(error.type) + encode_text(error.message) + encode_text(error.error_class)
 
 
-def _string(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
+    """A string, its length before it."""
     encoded = text.encode("utf-8", "replace")  # texts of errors may hold what no UTF-8 can
     return _long(len(encoded)) + encoded
 
@@ -128,17 +126,11 @@ def _string(text: str) -> bytes:
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     z = (number << 1) ^ (number >> 63)
-    if z < 128:
-        return _SMALL[z]
-    if z < 1 << 14:
-        return _MORE[z & 127] + _SMALL[z >> 7]
-    if z < 1 << 21:
-        return _MORE[z & 127] + _MORE[z >> 7 & 127] + _SMALL[z >> 14]
-    return _MORE[z & 127] + _MORE[z >> 7 & 127] + _high_bits(z >> 14)
+    return _SMALL[z] if z < 128 else _MORE[z & 127] + _rest(z >> 7)
 
 
-@lru_cache(maxsize=REMEMBERED)  # those of a time stay the same for eight milliseconds
-def _high_bits(z: int) -> bytes:
+@lru_cache(maxsize=REMEMBERED)  # numbers that count up share it, 64 in a row
+def _rest(z: int) -> bytes:
     out = bytearray()
     while z > 127:
         out.append(z & 127 | 128)

@@ -91,7 +91,7 @@ def encode_tail(tail: Tail) -> bytes:
     sequence, at, started_at, finished_at, due_at, result, error, worker, details = tail
     end = encode_end(error, worker, details)
     whole = encode_fields(
-        b"", b"", b"", "", b"", sequence, at, None, started_at, finished_at, due_at, b"\x00\x00", 0, result, end
+        b"", b"", b"", b"\x00", b"", sequence, at, None, started_at, finished_at, due_at, b"\x00\x00", 0, result, end
     )
     return whole[2:]  # behind the lengths of id and tenant
 

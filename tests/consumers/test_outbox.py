@@ -18,6 +18,7 @@ from logqueue_consumers.writing.at_least_once import AtLeastOnce
 from logqueue_consumers.writing.outbox import Outbox
 from logqueue_consumers.writing.outgoing import Outgoing, Refusal
 from logqueue_schemas.job_status import State, StatusCodec
+from msgspec.structs import replace
 
 from logqueue.jobs.headers import Origin
 from logqueue.jobs.topics import TopicKind, TopicNames
@@ -40,7 +41,7 @@ class FakeLog:
         return 0
 
     async def place(self, records: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        return [record._replace(partition=0) for record in records]
+        return [replace(record, partition=0) for record in records]
 
     async def send(self, records: Sequence[Outgoing]) -> list[Refusal]:
         self.asked.set()

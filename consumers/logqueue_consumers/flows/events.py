@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from logqueue_schemas.job_status import TERMINAL, State
+from msgspec.structs import replace
 
 from logqueue.jobs.flow_records import end_record, read_workflow_header
 from logqueue_consumers.job import Job
@@ -33,7 +34,7 @@ class FlowEvents:
             return
         partition = self._partition_of(self._topic, job.tenant.encode())
         outcome.more = [
-            record._replace(partition=partition) if record.topic == self._topic else record for record in outcome.more
+            replace(record, partition=partition) if record.topic == self._topic else record for record in outcome.more
         ]
         event = flow_event(
             workflow,

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 
 from logqueue.clock import Clock
 from logqueue.errors import LogqueueError
@@ -294,7 +295,7 @@ class KeptPartition:
         """The records with their partitions. Own ones stay here; topics that are missing are made."""
         own = self.at.partition
         records = [
-            record._replace(partition=own) if record.partition is None and record.topic == self.at.topic else record
+            replace(record, partition=own) if record.partition is None and record.topic == self.at.topic else record
             for record in records
         ]
         unknown = {record.topic for record in records if record.topic not in self._partitions}

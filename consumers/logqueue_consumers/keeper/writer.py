@@ -103,8 +103,9 @@ class TransactionalWriter:
             while position < len(queue):
                 batch, start = producer.create_batch(), position
                 while position < len(queue):
-                    _, _, key, value, headers, timestamp_ms = records[queue[position]]
-                    if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                    record = records[queue[position]]
+                    at, headers = record.timestamp_ms, record.headers
+                    if batch.append(timestamp=at, key=record.key, value=record.value, headers=headers) is None:
                         break
                     position += 1
                 sent.append((queue[start:position], await producer.send_batch(batch, topic, partition=partition)))

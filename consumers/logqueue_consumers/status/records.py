@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from logqueue_schemas.job_status import RANKS, SYMBOLS, TERMINAL, State, StatusCodec, StatusError, status_key
 from logqueue_schemas.status_encoding import (
@@ -11,7 +11,9 @@ from logqueue_schemas.status_encoding import (
     encode_kind,
     encode_place,
     encode_stage,
+    encode_text,
 )
+from msgspec.structs import replace
 
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.notes import encode_details, with_header
@@ -23,8 +25,9 @@ from logqueue_consumers.status.tail import record_header, waiting_header
 from logqueue_consumers.writing.outgoing import Outgoing
 
 NO_HEADERS: list[tuple[str, bytes]] = []
-MAX_KEYS = 16_384
-"""Of which the partition is remembered."""
+MAX_TENANTS = 16_384
+MAX_STAGES = 4_096
+JOBS = TopicKind.JOBS  # what hangs on an enumeration is looked up by a function of Python
 
 
 class Partitions(Protocol):
@@ -33,6 +36,20 @@ class Partitions(Protocol):
     def partition_of(self, topic: str, key: bytes) -> int:
         """The partition of a key in a known topic."""
         ...
+
+
+class _Tenant(NamedTuple):
+    """Where the statuses of a key and tenant go, and the tenant's name in them."""
+
+    partition: int
+    name: bytes
+
+
+class _Stage(NamedTuple):
+    """What a status says of state, attempt and replay, and whether it is the last of its job."""
+
+    encoded: bytes
+    is_end: bool
 
 
 class StatusRecords:
@@ -50,7 +67,8 @@ class StatusRecords:
     ) -> None:
         self._frame = codec.header
         self._partitions = partitions
-        self._placed: dict[bytes, int] = {}
+        self._tenants: dict[tuple[bytes, str], _Tenant] = {}
+        self._stages: dict[tuple[State, int, int, int | None], _Stage] = {}
         self._group = group
         self._is_shadow = is_shadow
         self._status_topic = status_topic
@@ -76,35 +94,33 @@ class StatusRecords:
         record = self.moved(outcome)
         if outcome.is_silent:
             return record
-        return record._replace(headers=[*record.headers, moved_from(outcome, group=self._group)])
+        return replace(record, headers=[*record.headers, moved_from(outcome, group=self._group)])
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
-        job, state, at_us = outcome.job, outcome.state, outcome.at_us
-        self._sequence = sequence = max(self._sequence + 1, at_us)
-        is_end = state in TERMINAL
+        job, at_us = outcome.job, outcome.at_us
+        sequence = self._sequence + 1
+        if at_us > sequence:
+            sequence = at_us
+        self._sequence = sequence
+        stage = self._stages.get((outcome.state, job.headers.replay, outcome.attempt, outcome.rank))
+        if stage is None:
+            stage = self._stage(outcome)
         partition, origin, id_, key = job.partition, job.origin, job.id.encode(), job.key
-        place = self._placed.get(key)
-        if place is None:
-            place = self._place(key)
+        tenant = self._tenants.get((key, job.tenant))
+        if tenant is None:
+            tenant = self._tenant(key, job.tenant)
         value = encode_fields(
             self._frame,
             id_,
             encode_kind(job.type, partition.queue),
-            job.tenant,
-            encode_stage(
-                self._group,
-                self._is_shadow,
-                SYMBOLS[state],
-                job.headers.replay,
-                outcome.attempt,
-                RANKS[state] if outcome.rank is None else outcome.rank,
-            ),
+            tenant.name,
+            stage.encoded,
             sequence,
             at_us,
             job.created_ms * 1000,
             outcome.started_us or None,
-            at_us if is_end else None,
+            at_us if stage.is_end else None,
             None if outcome.due_ms is None else outcome.due_ms * 1000,
             encode_place(origin.topic, origin.partition),
             origin.offset,
@@ -113,20 +129,32 @@ class StatusRecords:
         )
         return Outgoing(
             self._status_topic,
-            place,
+            tenant.partition,
             status_key(job.id, group=self._group) if self._is_shadow else id_,
             value,
-            NO_HEADERS if is_end and partition.kind is TopicKind.JOBS else self._finished_record(outcome),
+            NO_HEADERS if stage.is_end and partition.kind is JOBS else self._finished_record(outcome),
             at_us // 1000,
         )
 
-    def _place(self, key: bytes) -> int:
-        """The partition of a job's statuses, looked up for the first one of its key."""
+    def _stage(self, outcome: Outcome) -> _Stage:
+        """What the statuses of this state, attempt and replay have in common."""
+        if len(self._stages) >= MAX_STAGES:
+            self._stages.clear()
+        state, replay, attempt, rank = key = outcome.state, outcome.job.headers.replay, outcome.attempt, outcome.rank
+        encoded = encode_stage(
+            self._group, self._is_shadow, SYMBOLS[state], replay, attempt, RANKS[state] if rank is None else rank
+        )
+        stage = self._stages[key] = _Stage(encoded, state in TERMINAL)
+        return stage
+
+    def _tenant(self, key: bytes, name: str) -> _Tenant:
+        """What the statuses of jobs with this key and tenant have in common."""
         # All are forgotten at once: that costs a key that comes once less than a list of what was used last.
-        if len(self._placed) >= MAX_KEYS:
-            self._placed.clear()
-        place = self._placed[key] = self._partitions.partition_of(self._status_topic, key)
-        return place
+        if len(self._tenants) >= MAX_TENANTS:
+            self._tenants.clear()
+        partition = self._partitions.partition_of(self._status_topic, key)
+        tenant = self._tenants[key, name] = _Tenant(partition, encode_text(name))
+        return tenant
 
     def _end(self, outcome: Outcome) -> bytes:
         failure, details = outcome.failure, outcome.job.details

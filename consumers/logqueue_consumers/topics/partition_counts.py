@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from logqueue.jobs.admin import TopicsNotCreated, ensure_topics
 from logqueue.jobs.errors import BrokerUnreachable
@@ -62,7 +63,7 @@ class TopicPartitions:
         return [
             record
             if record.partition is not None or record.topic not in self._counts
-            else record._replace(partition=self.partition_of(record.topic, record.key or _DEFAULT_KEY))
+            else replace(record, partition=self.partition_of(record.topic, record.key or _DEFAULT_KEY))
             for record in records
         ]
 

@@ -79,12 +79,12 @@ def _batches(
             base_sequence=sequence,
             batch_size=batch_bytes,
         )
+        append = builder.append
         start = position
         limit = len(queue) if max_records is None else min(len(queue), start + max_records)
         while position < limit:
-            _, _, key, value, headers, timestamp_ms = records[queue[position]]
-            added = builder.append(position - start, timestamp=timestamp_ms, key=key, value=value, headers=headers)
-            if added is None:
+            record = records[queue[position]]
+            if append(position - start, record.timestamp_ms, record.key, record.value, record.headers) is None:
                 assert position > start, "the first record of a batch is taken whatever its size"
                 break
             position += 1

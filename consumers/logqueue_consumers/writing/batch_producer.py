@@ -90,7 +90,7 @@ class BatchProducer:
         """
         wanted: dict[tuple[str, int | None], list[int]] = defaultdict(list)
         for index, record in enumerate(records):
-            wanted[record[0], record[1]].append(index)
+            wanted[record.topic, record.partition].append(index)
         refusals: list[Refusal] = []
         ends: dict[tuple[str, int], int] = {}
         queues: dict[tuple[str, int], list[int]] = {}
@@ -212,8 +212,8 @@ def _fill(batch: object, records: Sequence[Outgoing], queue: Sequence[int], posi
     append = batch.append  # type: ignore[attr-defined]
     start = position
     while position < len(queue):
-        _, _, key, value, headers, timestamp_ms = records[queue[position]]
-        if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+        record = records[queue[position]]
+        if append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers) is None:
             assert position > start, "aiokafka takes the first record of a batch whatever its size"
             break
         position += 1

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 
-class Outgoing(NamedTuple):
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A record to be written to `partition` of `topic`; None is the partition that the key has (murmur2)."""
 
     topic: str
     partition: int | None
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - aiokafka wants a list; nobody changes it
+    headers: list[tuple[str, bytes]] = []
     timestamp_ms: int | None = None
 
 
