@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, NewType
 
-BrokerId = NewType("BrokerId", int)
-GroupId = NewType("GroupId", str)
-MemberId = NewType("MemberId", str)
 JobId = NewType("JobId", str)
 
 

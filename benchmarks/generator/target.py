@@ -35,8 +35,6 @@ from tests.broker.wire import Wire
 
 TOPIC = "bench"
 CLIENT_ID = "bench"
-FIRST_PRODUCE_WITH_IDS = 13
-FIRST_FETCH_WITH_IDS = 13
 LEADER_TIMEOUT_SECONDS = 60
 WHOLE = 1 << 30
 TIMESTAMP_MS = 1_700_000_000_000

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 
 MAX_CONCURRENCY = 10_000
-MAX_ISOLATED_PROCESSES = 1_024
 
 
 def available_cpus() -> int:

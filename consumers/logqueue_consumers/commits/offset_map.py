@@ -101,11 +101,6 @@ def decode(text: str, *, base: int) -> tuple[Run, ...]:
     return ()
 
 
-def fill_ratio(text: str, *, limit: int = MAP_LIMIT_BYTES) -> float:
-    """How much of the metadata limit a map takes: 0.0 empty, 1.0 full."""
-    return len(text) / limit
-
-
 def _encode_whole(base: int, finished: Sequence[Run]) -> str:
     lengths = bytearray()
     position = base

@@ -74,11 +74,6 @@ class WindowShare:
         self._refused: set[str] = set()
         """Tenants of which the present reading of what is aside has left out a record."""
 
-    @property
-    def aside_tenants(self) -> int:
-        """Tenants with records aside."""
-        return len(self._aside)
-
     # --- records ---
 
     def admits(self, tenant: str, *, is_blocked: bool) -> bool:

@@ -26,7 +26,7 @@ from logqueue_consumers.view.flows import (
 )
 from logqueue_consumers.view.job import INCOMPLETE_STATES, Job, State
 from logqueue_consumers.view.listing import list_page
-from logqueue_consumers.view.names import NO_NAME, Names
+from logqueue_consumers.view.names import Names
 from logqueue_consumers.view.place import JobFilter, Place
 
 _CACHE_KIB: Final = 16_384
@@ -179,11 +179,6 @@ class ViewReader:
                 said = _read_tail(tail)
                 rows_.append(RunningRow(names[queue], names[type_] or None, said.worker, said.started_at))
         return rows_
-
-    def shadows(self) -> list[str]:
-        """The replay groups whose runs the view holds."""
-        found = self._db.execute("SELECT DISTINCT shadow FROM counters WHERE shadow <> ? AND jobs > 0", (NO_NAME,))
-        return sorted(self._names.names[number] for (number,) in found.fetchall())
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset that the fold will read, by partition."""

@@ -78,11 +78,6 @@ class Outbox:
         """Whether everything that was added is durable."""
         return self._is_idle.is_set()
 
-    @property
-    def pending_count(self) -> int:
-        """Outcomes not handed to the log yet."""
-        return len(self._outcomes)
-
     def oldest_us(self) -> int | None:
         """The time of the oldest outcome that may not be durable yet; None if all are."""
         if self._is_idle.is_set():

@@ -26,9 +26,6 @@ log = logging.getLogger("logqueue.broker.coordinators.transactions")
 COORDINATOR_EPOCH = LEADER_EPOCH  # Kafka's is the leader epoch of the partition that holds the transactional id
 MARKER_BYTES = 78  # a control batch with one marker
 
-# Told when everything it waits for is on the disk, or why it will not be.
-OnDurable = Callable[[KafkaError | None], None]
-
 
 class Transactions(CoordinatorShell[TransactionCoordinator]):
     """The shell of one TransactionCoordinator."""

@@ -75,7 +75,7 @@ class Compactor:
         self._job = job
         self._keep_going = keep_going
         self._throttle = throttle or Throttle(job.max_bytes_per_second)
-        self._bytes_read = self._bytes_before = self._bytes_after = 0
+        self._bytes_before = self._bytes_after = 0
 
     def run(self) -> Iterator[CleanedSegment | CompactionDone]:
         job, started = self._job, time.monotonic()
@@ -102,7 +102,6 @@ class Compactor:
             yield self._clean(group, keep, transactions)
         yield CompactionDone(
             clean_offset=clean_offset,
-            bytes_read=self._bytes_read,
             bytes_before=self._bytes_before,
             bytes_after=self._bytes_after,
             records_before=keep.records_read,
@@ -201,7 +200,6 @@ class Compactor:
                         raise CorruptMessage(f"{path}: no whole batch at position {at}")
                     step *= 2
                     continue
-                self._bytes_read += position
                 self._throttle.moved(position)
                 at, step = at + position, self._job.buffer_bytes
         except CorruptMessage as error:

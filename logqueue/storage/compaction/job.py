@@ -98,7 +98,6 @@ class CompactionDone:
     """The end of a job: below `clean_offset` the log is compacted now. Figures are of the whole job."""
 
     clean_offset: int
-    bytes_read: int
     bytes_before: int
     bytes_after: int
     records_before: int
