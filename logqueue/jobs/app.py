@@ -92,6 +92,10 @@ class App:
         """The queues by name: those declared, and those that jobs name."""
         return MappingProxyType(self._queues)
 
+    def queue_of(self, job: JobDefinition[..., Any]) -> Queue:
+        """The queue of one of the app's jobs."""
+        return self._queues[job.queue]
+
     @property
     def settings(self) -> Settings:
         """Where the log is; read from environment and file at the first use unless given."""

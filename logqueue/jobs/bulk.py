@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError
 
 from logqueue.jobs.errors import SendFailed
 from logqueue.jobs.handle import JobHandle
-from logqueue.jobs.partitioning import partition_of
+from logqueue.jobs.partitioning import place_of
 from logqueue.jobs.prepared import prepared_jobs
-from logqueue.jobs.sending import PreparedJob
+from logqueue.jobs.sending import PreparedJob, check_job_size
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
@@ -33,24 +33,28 @@ class BulkSendFailed(SendFailed):
 
 
 class _Batch:
-    """One batch being filled: its jobs with their places in the caller's order."""
+    """One batch being filled: its jobs, and their places in the caller's order."""
 
-    __slots__ = ("builder", "jobs", "partition", "producer", "topic")
+    __slots__ = ("builder", "jobs", "partition", "places", "route")
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+    def __init__(self, route: _Route, partition: int) -> None:
+        self.route = route
+        self.partition = partition
+        self.builder: BatchBuilder = route.producer.create_batch()
+        self.jobs: list[PreparedJob] = []
+        self.places: list[int] = []
+
+
+class _Route:
+    """The topic of a queue's class, and the batch that is being filled for each of its partitions."""
+
+    __slots__ = ("batches", "partitions", "producer", "topic")
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partitions: int) -> None:
         self.producer = producer
         self.topic = topic
-        self.partition = partition
-        self.builder: BatchBuilder = producer.create_batch()
-        self.jobs: list[tuple[int, PreparedJob]] = []
-
-    def add(self, index: int, job: PreparedJob, key: bytes) -> bool:
-        """Whether the job went in; a full batch takes no more, an empty one takes any job."""
-        taken = self.builder.append(timestamp=job.created_ms, key=key, value=job.value, headers=job.headers)
-        if taken is None:
-            return False
-        self.jobs.append((index, job))
-        return True
+        self.partitions = partitions
+        self.batches = [_Batch(self, partition) for partition in range(partitions)]
 
 
 class BulkSend:
@@ -58,9 +62,9 @@ class BulkSend:
 
     def __init__(self, client: JobClient) -> None:
         self._client = client
-        self._open: dict[tuple[str, int], _Batch] = {}
+        self._routes: dict[tuple[str, str | None], _Route] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._handles: dict[int, JobHandle] = {}
+        self._handles: list[JobHandle | None] = []  # of the jobs in batches that were handed over
         self._refusal: BaseException | None = None
         self._count = 0
 
@@ -72,8 +76,10 @@ class BulkSend:
         failure: str | None = None
         try:
             await self._fill(jobs)
-            for batch in self._open.values():
-                await self._submit(batch)
+            for route in self._routes.values():
+                for batch in route.batches:
+                    if batch.jobs:
+                        await self._submit(batch)
         except TimeoutError:
             failure = self._client.unconfirmed("The rest")
         except KafkaError as error:
@@ -82,7 +88,7 @@ class BulkSend:
             late = await self._settle()
         if self._refusal is not None:
             failure = repr(self._refusal)
-        confirmed = [self._handles[index] for index in sorted(self._handles)]
+        confirmed = [handle for handle in self._handles if handle is not None]
         if failure is None and late is None:
             return confirmed
         address = self._client.settings.bootstrap
@@ -90,53 +96,54 @@ class BulkSend:
         raise BulkSendFailed(message, confirmed=confirmed)
 
     async def _fill(self, jobs: Iterable[PreparedJob]) -> None:
-        routes: dict[tuple[str, str | None], tuple[AIOKafkaProducer, str, int]] = {}
+        max_bytes = self._client.settings.max_record_bytes
+        queue = priority = route = None
         for index, job in enumerate(prepared_jobs(jobs, "send_many")):
-            self._client.check_size(job)
+            check_job_size(job, max_bytes)
             if job.schema is not None:
                 job = await self._client.with_schema(job)
-            way = (job.queue, job.priority)
-            if way not in routes:
-                routes[way] = await self._client.ready(*way)
-            producer, topic, partitions = routes[way]
-            key = job.record_key()
-            place = (topic, partition_of(key, partitions))
-            batch = self._open.get(place)
-            if batch is None or not batch.add(index, job, key):
-                if batch is not None:
-                    await self._submit(batch)
-                self._open[place] = batch = _Batch(producer, *place)
-                added = batch.add(index, job, key)
-                assert added, "an empty batch takes any record"
+            if route is None or job.queue != queue or job.priority != priority:
+                queue, priority = job.queue, job.priority
+                route = await self._route(queue, priority)
+            key, partition = place_of(job.tenant if job.key is None else job.key, route.partitions)
+            batch = route.batches[partition]
+            if batch.builder.append(timestamp=job.created_ms, key=key, value=job.value, headers=job.headers) is None:
+                await self._submit(batch)
+                batch = route.batches[partition] = _Batch(route, partition)
+                taken = batch.builder.append(timestamp=job.created_ms, key=key, value=job.value, headers=job.headers)
+                assert taken is not None, "an empty batch takes any record"
+            batch.jobs.append(job)
+            batch.places.append(index)
             self._count = index + 1
             if index % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
+    async def _route(self, queue: str, priority: str | None) -> _Route:
+        found = self._routes.get((queue, priority))
+        if found is None:
+            found = self._routes[queue, priority] = _Route(*await self._client.ready(queue, priority))
+        return found
+
     async def _submit(self, batch: _Batch) -> None:
         """Hand a batch over; waits (bounded) while the batch before it has not left."""
+        route = batch.route
         batch.builder.close()
         async with asyncio.timeout(self._client.settings.send_timeout_s):
-            future = await batch.producer.send_batch(batch.builder, batch.topic, partition=batch.partition)
+            future = await route.producer.send_batch(batch.builder, route.topic, partition=batch.partition)
+        self._handles.extend([None] * (batch.places[-1] + 1 - len(self._handles)))
         self._under_way.add(future)
-        future.add_done_callback(partial(self._settled, batch.producer, batch.topic, batch.partition, batch.jobs))
+        future.add_done_callback(partial(self._settled, batch))
 
-    def _settled(
-        self,
-        producer: AIOKafkaProducer,
-        topic: str,
-        partition: int,
-        jobs: list[tuple[int, PreparedJob]],
-        future: asyncio.Future[Any],
-    ) -> None:
+    def _settled(self, batch: _Batch, future: asyncio.Future[Any]) -> None:
         self._under_way.discard(future)
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is not None:
             self._refusal = self._refusal or error
-            self._client.discard_producer(producer)
+            self._client.discard_producer(batch.route.producer)
             return
-        base = future.result().offset
-        for position, (index, job) in enumerate(jobs):
-            self._handles[index] = self._client.handle(job, topic, partition, base + position)
+        handle, topic, partition = self._client.handle, batch.route.topic, batch.partition
+        for offset, (place, job) in enumerate(zip(batch.places, batch.jobs, strict=True), future.result().offset):
+            self._handles[place] = handle(job, topic, partition, offset)
 
     async def _settle(self) -> str | None:
         """Wait for the log's answers. Patience ends, with a text, where none comes within the send timeout."""

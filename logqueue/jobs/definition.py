@@ -164,7 +164,7 @@ class JobDefinition(Generic[P, R]):
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
-            spread=self.app.queues[self.queue].spread if self.unique is None else 1,
+            spread=self.app.queue_of(self).spread if self.unique is None else 1,
         )
 
     def with_(

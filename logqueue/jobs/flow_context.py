@@ -83,7 +83,8 @@ def added_node(
         job,
         id=node_job_id(flow, name),
         value=encode(spec),
-        headers=[(WORKFLOW_NODE, key_of(ADD, flow, check_node_name(name)))],
+        shared=None,
+        own=((WORKFLOW_NODE, key_of(ADD, flow, check_node_name(name))),),
     )
 
 

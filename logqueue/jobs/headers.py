@@ -229,21 +229,33 @@ def job_headers(
     extra: Iterable[tuple[str, bytes]] = (),
 ) -> list[tuple[str, bytes]]:
     """Headers of a new job; `extra` are the user's own and must not repeat ours (`check_extra_headers`)."""
-    headers = [
-        (CE_ID, id.encode()),
-        (CE_TIME, format_time(created_ms).encode()),
-        *_same_for_all(type, source, content_type),
-    ]
+    own = (*due_headers(not_before_ms, expires_ms), *extra)
+    return whole_headers(id=id, created_ms=created_ms, shared=shared_headers(type, source, content_type), own=own)
+
+
+def whole_headers(*, id: str, created_ms: int, shared: Headers, own: Headers) -> list[tuple[str, bytes]]:  # noqa: A002
+    """Headers of a new job whose `shared_headers` are there already; `own` are those it has beside them."""
+    return [(CE_ID, id.encode()), _created(created_ms), *shared, *own]
+
+
+def due_headers(not_before_ms: int | None, expires_ms: int | None) -> list[tuple[str, bytes]]:
+    """Headers of a job that may not run before, or not after, a time."""
+    headers = []
     if not_before_ms is not None:
         headers.append((NOT_BEFORE, format_time(not_before_ms).encode()))
     if expires_ms is not None:
         headers.append((EXPIRES, format_time(expires_ms).encode()))
-    headers.extend(extra)
     return headers
 
 
+@lru_cache(maxsize=256)  # jobs are sent together
+def _created(ms: int) -> tuple[str, bytes]:
+    return CE_TIME, format_time(ms).encode()
+
+
 @lru_cache(maxsize=1024)
-def _same_for_all(type_: str, source: str, content_type: str) -> tuple[tuple[str, bytes], ...]:
+def shared_headers(type_: str, source: str, content_type: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers that all jobs of a type from one source have."""
     return (
         (CE_SPECVERSION, b"1.0"),
         (CE_TYPE, type_.encode()),

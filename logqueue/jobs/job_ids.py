@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 
 from logqueue.ids import JobId
@@ -11,40 +10,45 @@ from logqueue.ids import JobId
 MAX_ID_CHARS = 512
 
 _BLOCK_IDS = 512  # one read of the system's randomness serves this many ids
-_DIGITS = 19  # random hexadecimal digits of one id
-_VARIANTS = {
-    digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"
-}  # RFC 9562: the bits 10 and two of chance
+_VERSION = bytes(0x70 | byte & 0x0F for byte in range(256))  # RFC 9562: 7, and four bits of chance
+_VARIANT = bytes(0x80 | byte & 0x3F for byte in range(256))  # the bits 10, and six of chance
 
 
 class JobIds:
     """A source of UUIDv7 texts that sort by time: 48 bits of milliseconds, then 74 random bits.
 
-    The time never runs back within one source, so ids of one process sort to the millisecond. Safe to share by threads.
+    The time never runs back within one source, so ids of one thread sort to the millisecond. Safe to share by threads:
+    what they share is replaced whole, and no two of them take the same end of an id.
     """
 
-    __slots__ = ("_lock", "_pool", "_position", "_time_ms", "_time_text")
+    __slots__ = ("_ends", "_front")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pool = ""
-        self._position = 0
-        self._time_ms = -1
-        self._time_text = ""
+        self._front = -1, ""
+        self._ends: list[str] = []
 
     def next(self, time_ms: int | None = None) -> JobId:
         """A new id; `time_ms` (milliseconds since the epoch) defaults to now."""
         now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
-        with self._lock:
-            if now > self._time_ms:
-                digits = f"{now & 0xFFFFFFFFFFFF:012x}"
-                self._time_ms, self._time_text = now, f"{digits[:8]}-{digits[8:]}-7"
-            if self._position >= len(self._pool):
-                self._pool, self._position = os.urandom(_BLOCK_IDS * _DIGITS // 2).hex(), 0
-            start = self._position
-            self._position = start + _DIGITS
-            chance, front = self._pool[start : start + _DIGITS], self._time_text
-        return JobId(f"{front}{chance[:3]}-{_VARIANTS[chance[3]]}{chance[4:7]}-{chance[7:]}")
+        time_ms, front = self._front
+        if now > time_ms:
+            digits = f"{now & 0xFFFFFFFFFFFF:012x}"
+            front = f"{digits[:8]}-{digits[8:]}-"
+            self._front = now, front
+        while True:
+            try:
+                return JobId(front + self._ends.pop())
+            except IndexError:
+                self._ends = _new_ends()
+
+
+def _new_ends() -> list[str]:
+    """What follows the time in a block of ids: `7xxx-yxxx-xxxxxxxxxxxx`, y being 8, 9, a or b."""
+    marked = bytearray(os.urandom(_BLOCK_IDS * 4))
+    marked[0::4] = marked[0::4].translate(_VERSION)
+    marked[2::4] = marked[2::4].translate(_VARIANT)
+    firsts, lasts = f"{marked.hex('-', 2)}-", os.urandom(_BLOCK_IDS * 6).hex()
+    return [f"{firsts[10 * n : 10 * n + 10]}{lasts[12 * n : 12 * n + 12]}" for n in range(_BLOCK_IDS)]
 
 
 def id_of_position(topic: str, partition: int, offset: int) -> JobId:

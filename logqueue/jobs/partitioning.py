@@ -8,6 +8,7 @@ from struct import Struct, unpack_from
 DEFAULT_TENANT = "default"  # the tenant of records without a key
 MAX_TENANT_CHARS = 255
 
+REMEMBERED_PLACES = 4_096
 _REMEMBERED_KEYS = 65_536
 _MASK = 0xFFFFFFFF
 _SEED = 0x9747B28C
@@ -18,6 +19,13 @@ _WORDS = [Struct(f"<{count}I").unpack_from for count in range(16)]
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that every Kafka client's default partitioner gives to this key."""
     return (_remembered(key) & 0x7FFFFFFF) % partitions
+
+
+@lru_cache(maxsize=REMEMBERED_PLACES)
+def place_of(key: str, partitions: int) -> tuple[bytes, int]:
+    """A record's key, and its partition."""
+    encoded = key.encode()
+    return encoded, partition_of(encoded, partitions)
 
 
 def murmur2(data: bytes) -> int:

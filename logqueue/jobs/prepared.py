@@ -22,7 +22,7 @@ def prepared_jobs(jobs: Iterable[PreparedJob], where: str) -> Iterator[PreparedJ
     if isinstance(jobs, PreparedJob | JobDefinition | Sending):
         raise NotPrepared(f"{where} takes a list of prepared jobs: write [job.prepare(...), ...]")
     for job in jobs:
-        yield check_prepared(job, where)
+        yield job if isinstance(job, PreparedJob) else check_prepared(job, where)
 
 
 def check_definition(job: object, where: str) -> JobDefinition[..., Any]:

@@ -13,7 +13,17 @@ from logqueue.ids import JobId
 from logqueue.jobs.arguments import one_of
 from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import InvalidArguments, JobTooLarge
-from logqueue.jobs.headers import IDEMPOTENCY_KEY, PRIORITY, TENANT, WORKFLOW, check_extra_headers, job_headers
+from logqueue.jobs.headers import (
+    IDEMPOTENCY_KEY,
+    PRIORITY,
+    TENANT,
+    WORKFLOW,
+    Headers,
+    check_extra_headers,
+    due_headers,
+    shared_headers,
+    whole_headers,
+)
 from logqueue.jobs.job_ids import MAX_ID_CHARS, JobIds
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
@@ -30,8 +40,8 @@ R = TypeVar("R")
 
 _IDS = JobIds()
 HEADER_OVERHEAD_BYTES = 12
-OWN_HEADERS = 8  # the most that a job without headers of the user's own has, and the most they can take
-OWN_HEADERS_BYTES = 8 * 1024
+PLAIN_HEADERS = 2  # so many beside those that every job has need not be measured, and all take at most so much
+PLAIN_HEADERS_BYTES = 8 * 1024
 OPTIONS = frozenset({"delay", "run_at", "expires", "id", "headers", "idempotency_key", "priority", "spread"})
 """What `with_` takes beside the tenant."""
 MAX_SPREAD = 1_000
@@ -46,8 +56,10 @@ class PreparedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     queue: str
     tenant: str
     value: bytes
-    headers: list[tuple[str, bytes]]
     created_ms: int
+    shared: Headers | None
+    """Headers that it shares with jobs of its type; None: `own` are all that there are."""
+    own: Headers = ()
     is_keyed: bool = False
     """It has an idempotency key: the job may have been sent before."""
     priority: str | None = None
@@ -56,6 +68,13 @@ class PreparedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record's key, where it is not the tenant."""
     schema: ArgumentSchema | None = None
     """The Avro schema of the value, to be registered before it is sent; None for JSON."""
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """All headers of the record. Made when asked for: of many prepared jobs they would be most of the garbage."""
+        if self.shared is None:
+            return list(self.own)
+        return whole_headers(id=self.id, created_ms=self.created_ms, shared=self.shared, own=self.own)
 
     def record_key(self) -> bytes:
         """What decides the partition of everything that is written about this job."""
@@ -74,7 +93,7 @@ def prepare_job(
     not_before_ms: int | None = None,
     expires_ms: int | None = None,
     content_type: str = JSON_TYPE,
-    headers: list[tuple[str, bytes]] | None = None,
+    headers: Headers | None = None,
     idempotency_key: str | None = None,
     priority: str | None = None,
     spread: int = 1,
@@ -87,39 +106,34 @@ def prepare_job(
     tenant: no idempotency key, no headers of a workflow.
     """
     tenant = check_tenant(tenant) if tenant is not None else DEFAULT_TENANT
+    own = headers if headers else ()
     if idempotency_key is not None:
         if id is not None:
             raise InvalidArguments("A job with an idempotency key has an id made from it", field="id")
         job_id = keyed_job_id(tenant=tenant, queue=queue, type_=type, key=check_key(idempotency_key))
-        headers = [*(headers or ()), (IDEMPOTENCY_KEY, idempotency_key.encode())]
+        own = [*own, (IDEMPOTENCY_KEY, idempotency_key.encode())]
     else:
         job_id = JobId(check_id(id)) if id is not None else _IDS.next()
     key = None
-    if spread > 1 and idempotency_key is None and not any(name == WORKFLOW for name, _ in headers or ()):
+    if spread > 1 and idempotency_key is None and not any(name == WORKFLOW for name, _ in own):
         key = spread_key(tenant, job_id, spread)
     if priority is not None:
-        headers = [*(headers or ()), (PRIORITY, priority.encode())]
+        own = [*own, (PRIORITY, priority.encode())]
     if key is not None:
-        headers = [*(headers or ()), (TENANT, tenant.encode())]
-    if expires_ms is not None and expires_ms <= max(now_ms, not_before_ms or 0):
-        raise InvalidArguments("The job would expire before it may run", field="expires")
+        own = [*own, (TENANT, tenant.encode())]
+    if not_before_ms is not None or expires_ms is not None:
+        if expires_ms is not None and expires_ms <= max(now_ms, not_before_ms or 0):
+            raise InvalidArguments("The job would expire before it may run", field="expires")
+        own = [*due_headers(not_before_ms, expires_ms), *own]
     return PreparedJob(
         id=job_id,
         type=type,
         queue=queue,
         tenant=tenant,
         value=value,
-        headers=job_headers(
-            id=job_id,
-            type=type,
-            source=source,
-            created_ms=now_ms,
-            content_type=content_type,
-            not_before_ms=not_before_ms,
-            expires_ms=expires_ms,
-            extra=headers or (),
-        ),
         created_ms=now_ms,
+        shared=shared_headers(type, source, content_type),
+        own=own,
         is_keyed=idempotency_key is not None,
         priority=priority,
         key=key,
@@ -133,7 +147,7 @@ def spread_key(tenant: str, job_id: str, spread: int) -> str | None:
     return f"{tenant}#{number}" if number else None
 
 
-class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
+class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True, gc=False):
     """A job definition with the options of one sending; made by `JobDefinition.with_`."""
 
     definition: JobDefinition[P, R]
@@ -143,7 +157,7 @@ class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
     expires_s: float | None
     expires_at_ms: int | None
     job_id: str | None
-    headers: list[tuple[str, bytes]]
+    headers: Headers = ()
     idempotency_key: str | None = None
     priority: str | None = None
     spread: int = 1
@@ -166,7 +180,7 @@ class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
         """Check the options; InvalidArguments, InvalidDuration or InvalidHeader names the one that is wrong."""
         if delay is not None and run_at is not None:
             raise InvalidArguments("delay and run_at exclude each other", field="run_at")
-        queue = definition.app.queues[definition.queue]
+        queue = definition.app.queue_of(definition)
         expires_at = expires if isinstance(expires, datetime) else None
         return cls(
             definition=definition,
@@ -176,7 +190,7 @@ class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
             expires_s=parse_duration(expires) if expires is not None and not isinstance(expires, datetime) else None,
             expires_at_ms=_instant(expires_at, "expires"),
             job_id=check_id(job_id) if job_id is not None else None,
-            headers=check_extra_headers(headers.items()),
+            headers=check_extra_headers(headers.items()) if headers else (),
             idempotency_key=check_key(idempotency_key) if idempotency_key is not None else None,
             priority=check_class(priority, queue.priorities, default=queue.default_priority, queue=queue.name),
             spread=_spread(definition, queue.spread if spread is None else check_spread(spread, order=queue.order)),
@@ -194,7 +208,7 @@ class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True):
         return prepare_job(
             type=definition.type,
             queue=definition.queue,
-            value=encoded(definition, one_of(model, arguments)),
+            value=encoded(definition, arguments if model is None else one_of(model, arguments)),
             content_type=definition.codec.content_type,
             schema=definition.codec.schema,
             source=definition.app.name,
@@ -258,7 +272,7 @@ def check_tenant(tenant: object) -> str:
     """A tenant itself, or InvalidArguments."""
     if not isinstance(tenant, str) or not tenant or len(tenant) > MAX_TENANT_CHARS:
         raise InvalidArguments(f"A tenant is text of 1 to {MAX_TENANT_CHARS} characters", field="tenant")
-    return _encodable(tenant, "tenant")
+    return tenant if tenant.isascii() else _encodable(tenant, "tenant")
 
 
 def check_id(job_id: object) -> str:
@@ -293,7 +307,7 @@ def _later(now_ms: int, seconds: float) -> int:
 
 def check_job_size(job: PreparedJob, max_bytes: int) -> None:
     """JobTooLarge if the record is above `max_bytes`."""
-    if len(job.headers) <= OWN_HEADERS and len(job.value) + OWN_HEADERS_BYTES <= max_bytes:
+    if len(job.own) <= PLAIN_HEADERS and len(job.value) + PLAIN_HEADERS_BYTES <= max_bytes:
         return
     size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
     if size > max_bytes:
