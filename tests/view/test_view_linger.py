@@ -80,6 +80,9 @@ class _Follower:
     async def discover(self) -> None:
         return None
 
+    def assigned(self) -> Read:
+        return ()
+
     def start_at(self, positions: Mapping[TopicPartition, int]) -> None:
         return None
 

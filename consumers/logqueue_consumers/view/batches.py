@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from logqueue_schemas.framing import HEADER_BYTES, frame_header
-from logqueue_schemas.job_status import InvalidStatus, StatusCodec
+from logqueue_schemas.job_status import SCHEMA, InvalidStatus, StatusCodec
 from logqueue_schemas.status_decoding import NOT_FOR_US
 from logqueue_schemas.status_parts import cutter
 
@@ -26,8 +26,14 @@ _FOLDED: Final = frozenset({TopicKind.JOBS, TopicKind.STATUS, TopicKind.CONTROL,
 _SCHEDULE_KEYS: Final = tuple(prefix.encode() for prefix in (DECLARED, SCHEDULE, PAUSE, STATE))
 _FEW_JOBS: Final = 16
 _REMEMBERED_TOPICS: Final = 4096
+# Of the statuses of a partition every 16th is asked where its job lies, and every one of the last.
+_SAMPLED: Final = 16
+_SAMPLED_WHOLE: Final = 64
 # After this many complaints about unreadable statuses only every thousandth is logged.
 _LOGGED_UNREADABLE: Final = 20
+
+_FIELDS: Final = [field["name"] for field in SCHEMA["fields"]]
+_ORIGIN: Final = slice(_FIELDS.index("topic"), _FIELDS.index("offset") + 1)
 
 _new = tuple.__new__  # what the classes of named tuples do behind a function in Python
 _log = structlog.get_logger("logqueue.view")
@@ -48,6 +54,25 @@ class BatchReader:
         """Whether the view is made of this topic, among others."""
         role = self._role(topic)
         return role is not None and role.kind in _FOLDED
+
+    def follows_statuses(self, topic: str) -> bool:
+        """Whether the topic holds records of jobs, whose statuses say more than they do."""
+        role = self._role(topic)
+        return role is not None and role.kind is TopicKind.JOBS
+
+    def origins(self, records: Iterable[tuple[TopicPartition, list[Record]]]) -> dict[TopicPartition, int]:
+        """The offsets behind the records of the jobs that these statuses are of, as far as a sample of them tells."""
+        behind: dict[TopicPartition, int] = {}
+        for at, found in records:
+            if at.topic != self._topics.status:
+                continue
+            for record in found[:-_SAMPLED_WHOLE:_SAMPLED] + found[-_SAMPLED_WHOLE:]:
+                try:
+                    origin, offset = self._codec.read(record.value or b"", _read_origin)
+                except InvalidStatus:
+                    continue  # `read` says so
+                behind[origin] = max(behind.get(origin, 0), offset + 1)
+        return behind
 
     def expects_more(self, records: Sequence[tuple[TopicPartition, list[Record]]]) -> bool:
         """Whether these are a few queued jobs and nothing else."""
@@ -125,6 +150,12 @@ class BatchReader:
                 reason=str(error),
                 so_far=self.unreadable,
             )
+
+
+def _read_origin(*fields: Any) -> tuple[TopicPartition, int]:
+    """Topic, partition and offset of a job's record. Takes the fields in the order of the schema."""
+    topic, partition, offset = fields[_ORIGIN]
+    return TopicPartition(topic, partition), offset
 
 
 def _read_definitions(records: list[Record]) -> dict[str, bytes | None]:

@@ -11,11 +11,10 @@ import structlog
 from aiokafka.errors import KafkaError as ClientError
 
 from logqueue.errors import LogqueueError
-from logqueue.ids import TopicPartition
 from logqueue.jobs.schema_source import Registry
+from logqueue_consumers.view.alignment import Alignment, Read
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.follower import Follower
-from logqueue_consumers.view.records import Record
 from logqueue_consumers.view.reports import Report, Reporter
 from logqueue_consumers.view.store import Applied, Batch, ViewStore
 
@@ -59,6 +58,7 @@ class Fold:
         self._reporter = reporter
         self._discovery_interval = discovery_interval
         self._must_discover = asyncio.Event()
+        self._alignment = Alignment(follower, follows_statuses=reader.follows_statuses, origins=reader.origins)
         self._progress = _Progress()
 
     def discover_soon(self) -> None:
@@ -99,24 +99,34 @@ class Fold:
     async def _fold_forever(self) -> NoReturn:
         self._report(Batch(), Applied(changes=(), has_new_definitions=True))
         while True:
-            timeout = REPORT_INTERVAL_SECONDS if self._progress.is_caught_up else _CATCH_UP_SECONDS
-            records: list[tuple[TopicPartition, list[Record]]] = []
+            generation = self._store.generation
+            records: Read = []
             try:
-                records += await self._follower.read(timeout=timeout)
-                if self._reader.expects_more(records):
-                    records += await self._follower.read(timeout=QUEUED_LINGER_SECONDS)
+                await self._read(records)
             except ClientError as error:
                 _log.warning("records cannot be read; trying again", reason=str(error))
                 self._progress.is_log_in_doubt = True
                 if not records:
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
+            if self._store.generation != generation:
+                # The view was started again meanwhile, and some of this may be of the log before.
+                self._start_again()
+                continue
             if self._reader.new_schemas(records):
                 await self._learn_schemas()
             batch = self._reader.read(records)
             applied = self._apply(batch) if records else Applied(changes=(), has_new_definitions=False)
             self._measure()
             self._report(batch, applied)
+
+    async def _read(self, into: Read) -> None:
+        if self._progress.is_caught_up:
+            into += await self._follower.read(timeout=REPORT_INTERVAL_SECONDS)
+        else:
+            await self._alignment.read(into, timeout=_CATCH_UP_SECONDS)
+        if self._reader.expects_more(into):
+            into += await self._follower.read(timeout=QUEUED_LINGER_SECONDS)
 
     async def _learn_schemas(self) -> None:
         """Another version of us wrote statuses under a schema of its own: it registered that before."""
