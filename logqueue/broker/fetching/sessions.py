@@ -35,6 +35,10 @@ _FIRST_WITH_REPLICA_STATE = 15
 _by_rank = attrgetter("rank")
 
 
+def _by_name_and_rank(known: SessionPartition) -> tuple[bool, int]:
+    return known.name is not None, known.rank
+
+
 class SessionPartition:
     """A partition of a session: what is asked of it, and what the client was told last."""
 
@@ -148,7 +152,7 @@ class FetchSession:
         topic = self._topic(known)
         partitions = () if topic is None else topic.partitions
         found = partitions[known.index] if 0 <= known.index < len(partitions) else None
-        if topic is not None:
+        if topic is not None and self.uses_topic_ids:
             known.name = topic.name
         if found is known.partition:
             if found is None:
@@ -184,8 +188,8 @@ class FetchSession:
         return sorted(self.due, key=_by_rank)
 
     def absent(self) -> Iterator[tuple[SessionPartition, PartitionData]]:
-        """The partitions that there are not, with the reason; named in every answer."""
-        for known in self._absent:
+        """The partitions that there are not, with the reason; in every answer, those of unknown ids first, as Kafka."""
+        for known in sorted(self._absent, key=_by_name_and_rank):
             yield known, failed(known.wanted, self._why_absent(known))
 
     def _why_absent(self, known: SessionPartition) -> ErrorCode:
@@ -220,12 +224,13 @@ class FetchSession:
         return FetchResponse(session_id=self.id, responses=topics)
 
     def told_in_full(self, response: FetchResponse) -> None:
-        """The first answer has named all partitions; each stays due until the next request."""
+        """The first answer has named all, in what is the order of the session now; all stay due until the next request."""
         for topic in response.responses:
             name: str | bytes = topic.topic_id if self.uses_topic_ids else topic.topic
             for data in topic.partitions:
                 known = self._partitions.get((name, data.partition_index))
                 if known is not None:
+                    known.rank = next(self._ranks)
                     known.told = data.high_watermark, data.log_start_offset
 
     def untell(self) -> None:
@@ -276,7 +281,13 @@ class News(Reading):
                 self.news.append((known, data))
             elif waits:
                 session.due.discard(known)
-        self.news += session.absent()
+        absent = list(session.absent())
+        if absent:
+            others = [each for each in absent if each[1].error_code == ErrorCode.INCONSISTENT_TOPIC_ID]
+            if others:  # to Kafka a failed read like those of the log: in their order, and answered at once
+                self.has_error = True
+                self.news = sorted(self.news + others, key=lambda each: each[0].rank)
+            self.news += [each for each in absent if each not in others]
 
 
 class WaitingFetch:

@@ -148,22 +148,26 @@ class ParkedCommittedFetch(ParkedFetch):
 class _Collected(Reading):
     """What the partitions of a full fetch have to offer now."""
 
-    __slots__ = ("_broker", "partitions", "response")
+    __slots__ = ("_broker", "_unknown", "_unknown_ids", "partitions", "response")
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
         super().__init__(broker, request, version)
         self._broker = broker
         # Where the answer of each partition stands that had no error, and what was asked of it.
         self.partitions: dict[Partition, tuple[list[PartitionData], int, FetchPartition]] = {}
-        self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
+        # What is not there is told last, as Kafka does: of unknown ids first, then of unknown partitions.
+        self._unknown_ids: list[FetchableTopicResponse] = []
+        self._unknown: list[FetchableTopicResponse] = []
+        found = [answer for topic in request.topics if (answer := self._topic(topic)) is not None]
+        self.response = FetchResponse(responses=found + self._unknown_ids + self._unknown)
 
-    def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse:
+    def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse | None:
         by_id = self._version >= FIRST_WITH_TOPIC_IDS
         topics = self._broker.topics
         topic = topics.by_id.get(wanted.topic_id) if by_id else topics.by_name.get(wanted.topic)
         partitions = topic.partitions if topic is not None else ()
-        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         answers: list[PartitionData] = []
+        unknown: list[FetchPartition] = []
         for part in wanted.partitions:
             if 0 <= part.partition < len(partitions):
                 partition = partitions[part.partition]
@@ -172,10 +176,21 @@ class _Collected(Reading):
                     self.partitions[partition] = answers, len(answers), part
                 answers.append(answer)
             else:
-                answers.append(self.fail(part, unknown))
-        return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=answers)
+                unknown.append(part)
+        if unknown:
+            is_id = by_id and topic is None
+            code = ErrorCode.UNKNOWN_TOPIC_ID if is_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            failures = [self.fail(part, code) for part in unknown]
+            (self._unknown_ids if is_id else self._unknown).append(_answer(wanted, failures))
+            if not answers:
+                return None
+        return _answer(wanted, answers)
 
     def look_again(self, partition: Partition) -> None:
         """The answer of a partition anew."""
         answers, place, wanted = self.partitions[partition]
         answers[place] = self.read(partition, wanted)
+
+
+def _answer(wanted: FetchTopic, partitions: list[PartitionData]) -> FetchableTopicResponse:
+    return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=partitions)
