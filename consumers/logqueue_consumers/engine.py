@@ -19,6 +19,7 @@ from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.job_control import cancelled
+from logqueue_consumers.counts import Counts
 from logqueue_consumers.crashes.watch import CrashWatch
 from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
 from logqueue_consumers.intake.intake import Intake
@@ -27,7 +28,6 @@ from logqueue_consumers.intake.parked import ParkedJobs
 from logqueue_consumers.intake.schema_waits import SchemaWaits
 from logqueue_consumers.job import Job
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.metrics import Counts
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules
 from logqueue_consumers.partitions.partition import OwnedPartition, Standing
 from logqueue_consumers.partitions.shard import Shards

@@ -1,4 +1,4 @@
-"""What a worker counts, and its state at one moment. No IO."""
+"""A worker at one moment, in numbers. No IO."""
 
 from __future__ import annotations
 
@@ -6,44 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from logqueue_schemas.job_status import State
+from logqueue_consumers.counts import Counts
 
 if TYPE_CHECKING:
     from logqueue_consumers.membership.group_member import GroupMember
     from logqueue_consumers.workbench import Workbench
-
-
-@dataclass(slots=True)
-class Counts:
-    """How jobs ended since the start, by the engine that ran them."""
-
-    succeeded: int = 0
-    dead: int = 0
-    parked: int = 0
-    scheduled: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    retried: int = 0
-    """Failed attempts that are followed by another."""
-    interrupted: int = 0
-
-    def count(self, state: State) -> None:
-        """One more job that left for this state."""
-        if state is State.DEAD:
-            self.dead += 1
-        elif state is State.PARKED:
-            self.parked += 1
-        elif state is State.SCHEDULED:
-            self.scheduled += 1
-        elif state is State.EXPIRED:
-            self.expired += 1
-        elif state is State.CANCELLED:
-            self.cancelled += 1
-
-    @property
-    def finished(self) -> int:
-        """Jobs that reached a terminal state here."""
-        return self.succeeded + self.dead + self.expired + self.cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

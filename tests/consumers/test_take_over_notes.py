@@ -14,7 +14,8 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partitions.partition import OwnedPartition
 from logqueue_consumers.partitions.window import PartitionWindow
-from logqueue_consumers.status.moved import FoundMove, moved_from, read_move, still_open
+from logqueue_consumers.status.headers import moved_from, read_move
+from logqueue_consumers.status.moved import FoundMove, still_open
 from logqueue_consumers.status.tail import newest
 from logqueue_consumers.writing.outgoing import Outgoing
 from logqueue_schemas.job_status import RANKS, State
@@ -69,7 +70,7 @@ class Member:
             lock=asyncio.Lock(),
             status_ends=lambda: self.ends,
             unwritten_since_ms=lambda: self.now_ms,
-            transactions=None,
+            owner_note=None,
             pass_markers=lambda _: None,
         )
         self.commits.status_floor = [0, 0]

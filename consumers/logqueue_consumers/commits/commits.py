@@ -21,7 +21,6 @@ from logqueue_consumers.partitions.partition import OwnedPartition, Standing
 from logqueue_consumers.retrying.notes import retried_in
 
 if TYPE_CHECKING:
-    from logqueue_consumers.transactions.exactly_once import ExactlyOnce
     from logqueue_consumers.transactions.values import Position
 
 log = structlog.get_logger(__name__)
@@ -42,12 +41,14 @@ class Commits:
         lock: asyncio.Lock,
         status_ends: Callable[[], Sequence[int | None]],
         unwritten_since_ms: Callable[[], int],
-        transactions: ExactlyOnce | None,
+        owner_note: Callable[[], str] | None,
         pass_markers: Callable[[Iterable[OwnedPartition]], None],
     ) -> None:
         """`lock` is held by whoever commits; `status_ends` are the ends of what this process has written.
 
         Outcomes from before `unwritten_since_ms` are durable, if they do not wait for the end of a rebalance.
+
+        `owner_note` names the owner of the transactions that positions go with; None without transactions.
 
         `pass_markers` takes into the windows what was read and is no record, so that commits go past it.
         """
@@ -57,7 +58,7 @@ class Commits:
         self._lock = lock
         self._status_ends = status_ends
         self._unwritten_since_ms = unwritten_since_ms
-        self._transactions = transactions
+        self._owner_note = owner_note
         self._pass_markers = pass_markers
         self.status_floor: list[int] = []
         """Where the status topic ended when the partitions were taken up."""
@@ -87,10 +88,10 @@ class Commits:
             if not is_first:
                 self._pass_markers(partitions.values())
             is_open = not is_last
-            bookmark = self._bookmark() if is_open and self._transactions is None else None
+            bookmark = self._bookmark() if is_open and self._owner_note is None else None
             since_ms = self._since_ms(partitions.values()) if bookmark is not None else None
             progress = sum(bookmark or ())
-            owner = self._transactions.owner_note() if is_open and self._transactions is not None else None
+            owner = self._owner_note() if is_open and self._owner_note is not None else None
             changes, metadata = {}, {}
             for tp, partition in partitions.items():
                 if partition.standing is not Standing.OWNED:

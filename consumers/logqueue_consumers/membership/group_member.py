@@ -109,7 +109,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             lock=asyncio.Lock() if transactions is None else engine.outbox.lock,
             status_ends=status_ends,
             unwritten_since_ms=unwritten_since_ms,
-            transactions=transactions,
+            owner_note=None if transactions is None else transactions.owner_note,
             pass_markers=self._pass_markers,
         )
         self._naming = JobNaming(

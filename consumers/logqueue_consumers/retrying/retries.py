@@ -18,9 +18,9 @@ from logqueue.clock import Clock
 from logqueue.jobs.errors import Snooze
 from logqueue.jobs.headers import first_failed_ms
 from logqueue_consumers.commits.notes import MAX_RETRIED
+from logqueue_consumers.counts import Counts
 from logqueue_consumers.crashes.watch import CrashWatch
 from logqueue_consumers.limits import WorkerLimits
-from logqueue_consumers.metrics import Counts
 from logqueue_consumers.outcome import LiveRules, Outcome, ShadowRules, failure_of
 from logqueue_consumers.retrying.waiting import WaitingRoom
 

@@ -3,8 +3,6 @@
 At least once, a record is durable in the topic where its job goes on (retry, schedules, dead letters, parked) before
 the status that says so is. A worker that is killed in between leaves both records. The one that moved on counts: it has
 a header `job-moved-from`, so whoever takes over writes the status that is missing and finishes the record it came from.
-
-    job-moved-from: <topic>/<partition>/<offset>/<state>/<attempt>/<rank>/<group>
 """
 
 from __future__ import annotations
@@ -13,15 +11,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import TopicPartition
-from logqueue_schemas.job_status import RANKS, State
+from logqueue_schemas.job_status import State
 
 from logqueue.jobs.errors import InvalidHeader
-from logqueue.jobs.headers import MOVED_FROM, Origin, read_failure, read_job_headers
+from logqueue.jobs.headers import Origin, read_failure, read_job_headers
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue_consumers.keeper.job_entries import KEY
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partitions.partition import OwnedPartition
 from logqueue_consumers.partitions.window import PartitionWindow
+from logqueue_consumers.status.headers import read_move
 
 if TYPE_CHECKING:
     from logqueue_consumers.intake.job_reader import JobReader
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 
 _FAILED = frozenset({State.RETRYING, State.DEAD, State.PARKED})
 _WAITS = frozenset({State.RETRYING, State.SCHEDULED})
-
-
-class Move(NamedTuple):
-    """A record that is replaced by another one, and what its status has to say."""
-
-    at: TopicPartition
-    offset: int
-    state: State
-    attempt: int
-    rank: int
 
 
 class FoundMove(NamedTuple):
@@ -60,27 +49,6 @@ class _Record(NamedTuple):
     value: bytes | None
     headers: Iterable[tuple[str, bytes]]
     timestamp: int
-
-
-def moved_from(outcome: Outcome, *, group: str) -> tuple[str, bytes]:
-    """The header of the record that an outcome moves on."""
-    job, place = outcome.job, outcome.job.partition
-    rank = RANKS[outcome.state] if outcome.rank is None else outcome.rank
-    facts = (place.topic, place.partition, job.offset, outcome.state, outcome.attempt, rank, group)
-    return MOVED_FROM, "/".join(map(str, facts)).encode()
-
-
-def read_move(headers: Iterable[tuple[str, bytes]], *, group: str) -> Move | None:
-    """The record of this group that one with these headers replaces, or None."""
-    found = next((value for name, value in headers if name == MOVED_FROM), None)
-    if found is None:
-        return None
-    try:
-        topic, partition, offset, state, attempt, rank, of_group = found.decode().split("/", 6)
-        move = Move(TopicPartition(topic, int(partition)), int(offset), State(state), int(attempt), int(rank))
-    except ValueError:
-        return None  # not ours
-    return move if of_group == group else None
 
 
 class MovedRecords:

@@ -20,8 +20,7 @@ from logqueue_consumers.control.notes import encode_details, with_header
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.retrying.notes import retried_of
-from logqueue_consumers.status.moved import moved_from
-from logqueue_consumers.status.tail import record_header, waiting_header
+from logqueue_consumers.status.headers import moved_from, record_header, waiting_header
 from logqueue_consumers.writing.outgoing import Outgoing
 
 NO_HEADERS: list[tuple[str, bytes]] = []

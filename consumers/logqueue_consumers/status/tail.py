@@ -26,14 +26,11 @@ from logqueue_schemas.job_status import InvalidStatus, StatusCodec
 from logqueue.jobs.connection import new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.commits.notes import CommitNotes, Retried
+from logqueue_consumers.status.headers import RECORD, WAITS, read_record, read_waiting
 from logqueue_consumers.status.moved import FoundMove, MovedRecords
 
 log = structlog.get_logger(__name__)
 
-RECORD_HEADER = "job-record"
-"""`<topic>/<partition>/<offset>` of the record that a status finishes."""
-WAITS_HEADER = "job-waits"
-"""`<topic>/<partition>` of the record whose job waits, and `/<number>` of what `Retried` says, in its order."""
 MAX_TAIL_RECORDS = 500_000
 """Longest stretch of statuses, and of moved records, that is read: the newest ones."""
 SLACK_MS = 10_000
@@ -151,12 +148,12 @@ class StatusTail:
         if status.shadow or status.group != self._group:
             return
         for name, value in record.headers:
-            if name == RECORD_HEADER:
-                topic, partition, offset = value.decode().rsplit("/", 2)
-                finished[TopicPartition(topic, int(partition))].append(int(offset))
+            if name == RECORD:
+                at, offset = read_record(value)
+                finished[at].append(offset)
                 return
-            if name == WAITS_HEADER:
-                at, waits = _waiting(value)
+            if name == WAITS:
+                at, waits = read_waiting(value)
                 retried[at].append(waits)
                 return
         if status.is_terminal:
@@ -186,20 +183,3 @@ def newest(stretches: Stretches, *, limit: int = MAX_TAIL_RECORDS) -> Stretches:
     log.warning("much was written since the last commit: only the newest is read", records=total, limit=limit)
     part = limit // len(stretches)
     return {tp: (max(start, end - part), end) for tp, (start, end) in stretches.items()}
-
-
-def record_header(topic: str, partition: int, offset: int) -> tuple[str, bytes]:
-    """The header of a status that finishes another record than the job's first."""
-    return RECORD_HEADER, f"{topic}/{partition}/{offset}".encode()
-
-
-def waiting_header(waits: Retried, topic: str, partition: int) -> tuple[str, bytes]:
-    """The header of a status that finishes no record, because its job waits in memory."""
-    first = 0 if waits.first_failed_ms is None else waits.first_failed_ms
-    return WAITS_HEADER, f"{topic}/{partition}/{waits.offset}/{waits.attempt}/{waits.due_ms}/{first}".encode()
-
-
-def _waiting(value: bytes) -> tuple[TopicPartition, Retried]:
-    topic, *numbers = value.decode().rsplit("/", 5)
-    partition, offset, attempt, due_ms, first_failed_ms = map(int, numbers)
-    return TopicPartition(topic, partition), Retried(offset, attempt, due_ms, first_failed_ms or None)
