@@ -224,7 +224,7 @@ class FetchSession:
         return FetchResponse(session_id=self.id, responses=topics)
 
     def told_in_full(self, response: FetchResponse) -> None:
-        """The first answer has named all, in what is the order of the session now; all stay due until the next request."""
+        """The first answer names all, in the order that the session has now; all stay due until the next request."""
         for topic in response.responses:
             name: str | bytes = topic.topic_id if self.uses_topic_ids else topic.topic
             for data in topic.partitions:
