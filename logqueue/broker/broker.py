@@ -158,6 +158,23 @@ class Broker:
         for follow in self.on_reconfigured:
             follow()
 
+    def _load_coordinators(self) -> None:
+        """Read what the coordinators wrote before, and put markers that a crash has left to write on their way.
+
+        Transactions come first: a log takes nothing before the markers that its readers may have seen already.
+        """
+        if TRANSACTION_STATE in self.topics.by_name:
+            self._load_transactions()
+        if CONSUMER_OFFSETS in self.topics.by_name and self._groups is None:
+            self._load_groups()
+        self.commit.start_round()
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether the run before has ended in order."""
+        assert self._directory is not None
+        return self._directory.was_clean
+
     @property
     def groups(self) -> Groups:
         """The coordinator of consumer groups; built at its first use, or at the start if there are offsets."""
@@ -364,11 +381,7 @@ class Broker:
         self._dispatcher = Dispatcher(self)
         self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_turn=self.commit.start_round)
         resources.callback(self._network.close)
-        if CONSUMER_OFFSETS in self.topics.by_name:
-            self._load_groups()
-        if TRANSACTION_STATE in self.topics.by_name:
-            self._load_transactions()
-            self.commit.start_round()  # markers that a crash has left to write are on their way
+        self._load_coordinators()
         self._open_doors()
         self._network.listen(self.doors)
         self.port = self.doors[0].port

@@ -98,6 +98,7 @@ class Actor:
 
     def kill(self) -> None:
         self.is_alive = False
+        self._script.close()  # now, not with its memory: what it writes down at its end is part of the run
 
     def _go_on(self, answer: Message | None) -> None:
         if not self.is_alive:

@@ -21,7 +21,7 @@ from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.network.session import Session, Slot
 from logqueue.broker.partitions.gathering import Gathering
 from logqueue.broker.partitions.group_commit import GroupCommit
-from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE, Topics
+from logqueue.broker.partitions.topics import Topics
 from logqueue.broker.settings.features import Features
 from logqueue.config import BrokerConfig
 from logqueue.errors import KafkaError
@@ -116,11 +116,7 @@ class SimulatedBroker(Broker):
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         self.commit = Commit(world, self.simulated_loop, self.deadlines, after_round=self.end_turn)
         self.topics = Topics(self._directory, config, self.log_defaults)
-        if CONSUMER_OFFSETS in self.topics.by_name:
-            self._load_groups()
-        if TRANSACTION_STATE in self.topics.by_name:
-            self._load_transactions()
-        self.commit.start_round()
+        self._load_coordinators()
 
     def serve(self, header: RequestHeader, message: Message, answered: Answered) -> None:
         """Serve one request through the codec and its real handler."""

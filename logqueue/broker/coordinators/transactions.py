@@ -14,7 +14,7 @@ from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STAT
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.records.builder import read_records
-from logqueue.storage.errors import InvalidProducerEpoch, TransactionCoordinatorFenced
+from logqueue.storage.errors import DataFolderError, InvalidProducerEpoch, TransactionCoordinatorFenced
 from logqueue.transaction.coordinator import TransactionCoordinator
 from logqueue.transaction.effects import Effect, Verdict, WriteMarkers
 
@@ -42,8 +42,10 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
             transaction_version=broker.features.transaction_version,
         )
         super().__init__(broker, coordinator, topic=broker.topics.ensure_transactions_topic)
+        self._is_serving = False
         self._replay([] if present is None else present.partitions)
         self.perform(coordinator.on_loaded(now=self.now()))
+        self._is_serving = True
 
     def verify_or_add(
         self,
@@ -101,6 +103,7 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
             except (InvalidProducerEpoch, TransactionCoordinatorFenced) as error:
                 log.warning("%s needs no marker: %s", partition_id, error)
             except KafkaError as error:
+                self._check_start(error)
                 log.warning("%s: a marker will be tried again: %s", partition_id, error)
                 remaining.append(partition_id)
             else:
@@ -116,10 +119,18 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
                 return self.coordinator.on_markers_failed(markers.ticket, remaining, now=self.now())
             return self.coordinator.on_markers_written(markers.ticket, now=self.now())
 
-        if not self.settle_markers(written):
+        if not self.settle_markers(written, is_owed=True):
             return settle(None)
         self._broker.commit.on_durable(lambda failure: self.perform(settle(failure)))
         return []
+
+    def _check_start(self, error: KafkaError) -> None:
+        """Raise DataFolderError if requests may not be served with this: what readers have seen may be missing."""
+        if not self._is_serving and not self._broker.was_clean:
+            raise DataFolderError(
+                f"{self._broker.config.data_dir}: what a crash has left to do in transactions cannot be written "
+                f"({error.detail or error.code.name}). Make room on the disk and start again"
+            ) from error
 
     def _append_marker(self, partition: Partition, markers: WriteMarkers) -> None:
         partition.log.append_marker(
@@ -132,13 +143,21 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
             transaction_version=markers.transaction_version,
         )
 
-    def settle_markers(self, written: Iterable[Partition]) -> bool:
-        """Hide markers that were just appended until they are on the disk: True if there is something to wait for."""
+    def settle_markers(self, written: Iterable[Partition], *, is_owed: bool) -> bool:
+        """Have markers that were just appended flushed: True if there is something to wait for.
+
+        An owed one (a start finds what decided it, and writes it again before anything is served) shows at once, others
+        are hidden until they are on the disk.
+        """
         commit, durable = self._broker.commit, self._broker.config.fsync_acks_all
         waits = False
         for partition in written:
-            end = partition.log.log_end_offset
-            waits = commit.settle(partition, end - 1, end, MARKER_BYTES, durable) or waits
+            if is_owed and durable:
+                commit.show(partition, MARKER_BYTES)
+                waits = True
+            else:
+                end = partition.log.log_end_offset
+                waits = commit.settle(partition, end - 1, end, MARKER_BYTES, durable) or waits
         return waits
 
     def on_marker(self, partition: Partition, producer_id: int, *, commit: bool) -> None:

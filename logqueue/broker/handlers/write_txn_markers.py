@@ -50,7 +50,7 @@ def handle(broker: Broker, request: WriteTxnMarkersRequest, slot: Slot) -> Write
             else:
                 broker.transactions.on_marker(partition, marker.producer_id, commit=marker.transaction_result)
 
-    if not broker.transactions.settle_markers([partition for _, partition, _ in written]):
+    if not broker.transactions.settle_markers([partition for _, partition, _ in written], is_owed=False):
         settle(None)
         return response
 

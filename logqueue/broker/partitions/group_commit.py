@@ -85,6 +85,15 @@ class GroupCommit:
             self._deadlines.push(self._loop.time() + config.flush_ms / 1000, due)
         return False
 
+    def show(self, partition: Partition, size: int) -> None:
+        """Show a batch just appended, unless an earlier one waits for the disk, and have the collecting round flush it.
+
+        For what a start writes again should a power cut take it, at the same place, before anything is served.
+        """
+        partition.bytes_in += size
+        partition.appended(size)
+        self.flush(partition)
+
     def flush(self, partition: Partition) -> None:
         """Have the collecting round flush a partition without hiding anything of it."""
         self._collecting.held_from.setdefault(partition, None)
