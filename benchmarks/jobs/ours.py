@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import stack
 from benchmarks.jobs.app import QUEUE
-from benchmarks.jobs.queues import Worker
+from benchmarks.jobs.worker import Worker
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
 TENANTS = 100

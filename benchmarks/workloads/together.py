@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.jobs import queues
+from benchmarks.jobs.worker import POLL_SECONDS
 from benchmarks.report import Figures, Settings
 
 SETTINGS: Settings = {"seconds": 60, "backlog": 50_000, "chunk": 10_000, "concurrency": 100, "warm_up_seconds": 5}
@@ -37,5 +38,5 @@ def _run_until(running: queues.Queue, end: float, sent: int, number: dict[str, i
             running.enqueue(number["chunk"], first=sent)
             sent += number["chunk"]
         else:
-            time.sleep(queues.POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     return sent

@@ -18,7 +18,7 @@ from logqueue_schemas.job_status import TERMINAL, State
 from logqueue.clock import Clock
 from logqueue.jobs.errors import JobCancelled, Snooze, UnknownJobType, classify
 from logqueue.jobs.topics import TopicKind
-from logqueue_consumers.control.job_control import cancelled
+from logqueue_consumers.control.cancelled import cancelled
 from logqueue_consumers.counts import Counts
 from logqueue_consumers.crashes.watch import CrashWatch
 from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper

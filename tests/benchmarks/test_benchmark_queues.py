@@ -12,6 +12,7 @@ import pytest
 from benchmarks import logs
 from benchmarks.jobs import http, queues, work
 from benchmarks.jobs.http import Connection, content_length, request
+from benchmarks.jobs.worker import Worker
 from benchmarks.peers import driver, environment
 from benchmarks.peers.missing import Missing
 from benchmarks.peers.promises import JOB_PEERS
@@ -36,15 +37,15 @@ def test_without_a_file_nothing_was_noted(tmp_path):
 
 def test_a_worker_that_ends_before_it_is_ready_is_told_with_its_last_words():
     with pytest.raises(RuntimeError, match="no such luck"):
-        queues.Worker([sys.executable, "-c", "print('no such luck')"], ready="ready", env={})
+        Worker([sys.executable, "-c", "print('no such luck')"], ready="ready", env={})
 
 
 def test_a_worker_that_is_never_ready_is_not_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(queues, "READY_SECONDS", 1)
+    monkeypatch.setattr("benchmarks.jobs.worker.READY_SECONDS", 1)
     file = tmp_path / "pid"
     code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     with pytest.raises(RuntimeError, match="never said 'ready'"):
-        queues.Worker([sys.executable, "-c", code], ready="ready", env={})
+        Worker([sys.executable, "-c", code], ready="ready", env={})
     assert not file.exists() or not Path(f"/proc/{file.read_text()}").exists()
 
 
@@ -54,7 +55,7 @@ def test_a_killed_worker_takes_its_children_along(tmp_path):
         "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
         f" open({str(file)!r}, 'w').write(str(child.pid)); print('ready', flush=True); child.wait()"
     )
-    worker = queues.Worker([sys.executable, "-c", code], ready="ready", env={})
+    worker = Worker([sys.executable, "-c", code], ready="ready", env={})
     worker.kill()
     state = Path(f"/proc/{file.read_text()}/stat")
 

@@ -15,13 +15,14 @@ nothing while no command stands: the gate is taken out of the engine then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from logqueue_schemas.job_status import TERMINAL, State
 
 from logqueue.clock import Clock
-from logqueue.jobs.control import CANCEL, MAX_REASON_CHARS, RUN_NOW, Cancel, Change, ControlState
+from logqueue.jobs.control import CANCEL, RUN_NOW, Cancel, Change, ControlState
+from logqueue_consumers.control.cancelled import cancelled
 from logqueue_consumers.gates import Finish, Verdict
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
@@ -115,13 +116,3 @@ def _ended(job: Job, cancel: Cancel, now_ms: int) -> Outcome:
     outcome = cancelled(job, cancel, now_us=now_ms * 1000)
     outcome.is_silent = cancel.is_moved
     return outcome
-
-
-def cancelled(job: Job, cancel: Cancel | None, error: BaseException | None = None, *, now_us: int) -> Outcome:
-    """The job ends as cancelled, with who wanted that in its details: an operator, or its handler by an error."""
-    if cancel is not None:
-        who: dict[str, Any] = {"by": cancel.by, "at": cancel.at_ms, "reason": cancel.reason}
-    else:
-        who = {"by": "handler", "at": now_us // 1000, "reason": str(error)[:MAX_REASON_CHARS]}
-    job.details = {**(job.details or {}), "cancelled": who}
-    return Outcome(job, State.CANCELLED, now_us, finishes=True)

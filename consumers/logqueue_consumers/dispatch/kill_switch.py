@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from logqueue.jobs.control import KILL, Cancel
-from logqueue_consumers.control.job_control import cancelled
+from logqueue_consumers.control.cancelled import cancelled
 from logqueue_consumers.gates import Finish
 
 if TYPE_CHECKING:
