@@ -18,6 +18,8 @@ from typing import NoReturn
 from benchmarks import report, workloads
 from benchmarks.peers import promises, versions
 from benchmarks.peers.missing import Missing
+from benchmarks.settings import changed
+from logqueue.errors import KafkaError
 
 SAVED_NAME = re.compile(r"[a-z0-9_-]+")
 RESULTS = Path(__file__).with_name("results")
@@ -94,26 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(module: ModuleType, options: argparse.Namespace) -> report.Settings:
-    """The workload's settings with the changes asked for. Raises InvalidSetting."""
-    settings = dict(module.SETTINGS)
-    if options.seconds is not None:
-        if "seconds" not in settings:
-            raise report.InvalidSetting(
-                f"--seconds: {options.name} is not bound by time, but by {report.settings_text(settings)}"
-            )
-        settings["seconds"] = options.seconds
-    for change in options.set:
-        name, _, value = change.partition("=")
-        is_text = isinstance(settings.get(name), str)
-        if name not in settings or not (is_text or re.fullmatch(r"-?[0-9]+", value)):
-            raise report.InvalidSetting(
-                f"--set {change}: settings of {options.name} are {report.settings_text(settings)}"
-            )
-        settings[name] = value if is_text else int(value)
-    return settings
-
-
 def _check(options: argparse.Namespace) -> None:
     """Raises InvalidSetting for what cannot be run."""
     if options.name not in names():
@@ -145,13 +127,16 @@ def main() -> int:
     try:
         _check(options)
         module = load(options.name)
-        settings = _settings(module, options)
+        settings = changed(options.name, module.SETTINGS, options.set, seconds=options.seconds)
         runs, peer_runs = measure(module, settings, options.vs, options.runs, within_seconds=options.within)
     except report.InvalidSetting as problem:
         parser.error(str(problem))
     except Missing as missing:
         print(f"{options.name} is skipped: {missing}", file=sys.stderr)
         return 0
+    except (RuntimeError, KafkaError) as problem:  # a limit that passed, a process that ended, a version nobody has
+        print(f"{options.name} came to no end: {problem}", file=sys.stderr)
+        return 1
     peer = _compared(options.vs, peer_runs) if options.vs is not None else None
     text = report.as_text(options.name, question(module), settings, runs, peer)
     print(report.as_json(options.name, settings, runs, peer) if options.json else text)

@@ -8,6 +8,8 @@ requests of one record each. The disk's own time is taken before, one fsync afte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from benchmarks import logs
 from benchmarks.generator import load
 from benchmarks.generator.slow_disk import fsync_times_us
@@ -28,14 +30,17 @@ FSYNCS = 500
 
 def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """Every cell on every disk."""
+    cells = {cell: cell_of(cell) for cell in str(settings["cells"]).split()}
     disk = percentile(fsync_times_us(FSYNCS), 0.99)
     figures = {"fsync of the disk p99 us": disk}
     for delay in map(int, str(settings["delays_us"]).split()):
-        figures |= _on_disk(engine, delay, disk + delay, settings)
+        figures |= _on_disk(engine, delay, disk + delay, cells, settings)
     return figures
 
 
-def _on_disk(engine: str, delay_us: int, fsync_p99_us: float, settings: Settings) -> Figures:
+def _on_disk(
+    engine: str, delay_us: int, fsync_p99_us: float, cells: Mapping[str, tuple[int, int]], settings: Settings
+) -> Figures:
     figures: dict[str, float] = {}
     with (
         logs.log(engine, fsync=True, fsync_us=delay_us) as (broker, bootstrap),
@@ -43,8 +48,7 @@ def _on_disk(engine: str, delay_us: int, fsync_p99_us: float, settings: Settings
     ):
         records = one_record(int(settings["record_bytes"]))
         target.append(records)
-        for cell in str(settings["cells"]).split():
-            connections, depth = cell_of(cell)
+        for cell, (connections, depth) in cells.items():
             measured = load.closed(
                 bootstrap,
                 [target.produce(records, acks=logs.ACKS_ALL)],

@@ -29,6 +29,7 @@ PEERS = logs.PEERS
 def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """Measure every cell on one broker."""
     number = {name: int(value) for name, value in settings.items() if name != "cells"}
+    cells = {cell: cell_of(cell) for cell in str(settings["cells"]).split()}
     figures: dict[str, float] = {}
     with (
         logs.log(engine, fsync=logs.waits_for_disk(number)) as (broker, bootstrap),
@@ -37,8 +38,7 @@ def run(settings: Settings, engine: str = logs.OURS) -> Figures:
         records = one_record(number["record_bytes"])
         target.append(records)
         frames = [target.produce(records, partition=p, acks=number["acks"]) for p in range(number["partitions"])]
-        for cell in str(settings["cells"]).split():
-            connections, depth = cell_of(cell)
+        for cell, (connections, depth) in cells.items():
             measured = load.closed(
                 bootstrap,
                 frames,
@@ -61,6 +61,6 @@ def run(settings: Settings, engine: str = logs.OURS) -> Figures:
 def cell_of(text: str) -> tuple[int, int]:
     """Connections and depth of a cell like 16x4. Raises InvalidSetting for anything else."""
     connections, _, depth = text.partition("x")
-    if not (connections.isdigit() and depth.isdigit()):
+    if not (connections.isdigit() and depth.isdigit() and int(connections) and int(depth)):
         raise InvalidSetting(f"a cell is CONNECTIONSxDEPTH, for example 16x4, not {text!r}")
     return int(connections), int(depth)

@@ -27,8 +27,9 @@ def run(settings: Settings) -> Figures:
     concurrency, limit = int(settings["concurrency"]), int(settings["limit_seconds"])
     figures: dict[str, float] = {}
     first = 0.0
-    for cell in str(settings["cells"]).split():
-        drained = _drain(*cell_of(cell), concurrency=concurrency, limit=limit)
+    cells = {cell: cell_of(cell) for cell in str(settings["cells"]).split()}
+    for cell, sizes in cells.items():
+        drained = _drain(*sizes, concurrency=concurrency, limit=limit)
         cost = drained.cpu_us_per_job
         first = first or cost
         figures[f"{cell} worker CPU us/job"] = cost

@@ -12,6 +12,7 @@ from benchmarks import __main__ as command
 from benchmarks import logs, report
 from benchmarks.peers import promises
 from benchmarks.peers.missing import Missing
+from benchmarks.settings import changed
 
 
 class Peers(dict):
@@ -104,6 +105,14 @@ def test_a_missing_peer_skips_the_workload_with_its_reason(only, capsys):
     assert "tried is skipped: no compiler" in capsys.readouterr().err
 
 
+def test_a_workload_that_breaks_off_says_why_without_a_traceback(only, capsys):
+    def run(settings):
+        raise RuntimeError("5 of 9 jobs ended within 3 s")
+
+    assert only(workload(run, size=1), "tried") == 1
+    assert capsys.readouterr().err.endswith("tried came to no end: 5 of 9 jobs ended within 3 s\n")
+
+
 def test_settings_are_changed_by_name(only):
     seen = []
 
@@ -112,8 +121,8 @@ def test_settings_are_changed_by_name(only):
         return {"a": 1.0}
 
     module = workload(run, size=1, kind="x", seconds=3)
-    only(module, "tried", "--runs", "1", "--set", "size=-5", "--set", "kind=y", "--seconds", "9")
-    assert seen == [{"size": -5, "kind": "y", "seconds": 9}]
+    only(module, "tried", "--runs", "1", "--set", "size=5", "--set", "kind=y", "--seconds", "9")
+    assert seen == [{"size": 5, "kind": "y", "seconds": 9}]
 
 
 @pytest.mark.parametrize(("fsync", "acks", "waits"), [(1, -1, True), (1, 1, False), (0, -1, False)])
@@ -163,6 +172,9 @@ def test_what_a_workload_says_of_a_wrong_setting_is_shown_without_a_traceback(on
     [
         ("--set", "nothing=1"),
         ("--set", "size=x"),
+        ("--set", "size=0"),
+        ("--set", "size=-5"),
+        ("--set", "size"),
         ("--vs", "nobody"),
         ("--seconds", "3"),
         ("--runs", "0"),
@@ -173,3 +185,28 @@ def test_what_a_workload_does_not_know_is_refused(only, capsys, words):
     with pytest.raises(SystemExit):
         only(workload(lambda settings: {}, size=1), "tried", *words)
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("cells=", "the default is 10 100"),
+        ("cells=10 x", "whole numbers from 1 on"),
+        ("cells=0", "whole numbers from 1 on"),
+        ("delays_us=-1", "whole numbers from 0 on"),
+        ("fsync=2", "there are 0, 1"),
+        ("acks=0", "there are -1, 1"),
+        ("processing=twice", "there are at_least_once, exactly_once"),
+        ("seconds=0", "a whole number from 1 on"),
+    ],
+)
+def test_a_setting_is_checked_before_anything_starts(change, told):
+    settings = {"cells": "10 100", "delays_us": "0 5", "fsync": 1, "acks": 1, "processing": "x", "seconds": 3}
+    with pytest.raises(report.InvalidSetting, match=told):
+        changed("tried", settings, [change], seconds=None)
+
+
+def test_the_settings_of_every_workload_are_valid():
+    for name in command.names():
+        settings = command.load(name).SETTINGS
+        assert changed(name, settings, [f"{key}={value}" for key, value in settings.items()], seconds=None) == settings
