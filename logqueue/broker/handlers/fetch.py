@@ -148,7 +148,7 @@ class ParkedCommittedFetch(ParkedFetch):
 class _Collected(Reading):
     """What the partitions of a full fetch have to offer now."""
 
-    __slots__ = ("_broker", "_unknown", "_unknown_ids", "partitions", "response")
+    __slots__ = ("_broker", "_last", "partitions", "response")
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
         super().__init__(broker, request, version)
@@ -156,18 +156,19 @@ class _Collected(Reading):
         # Where the answer of each partition stands that had no error, and what was asked of it.
         self.partitions: dict[Partition, tuple[list[PartitionData], int, FetchPartition]] = {}
         # What is not there is told last, as Kafka does: of unknown ids first, then of unknown partitions.
-        self._unknown_ids: list[FetchableTopicResponse] = []
-        self._unknown: list[FetchableTopicResponse] = []
-        found = [answer for topic in request.topics if (answer := self._topic(topic)) is not None]
-        self.response = FetchResponse(responses=found + self._unknown_ids + self._unknown)
+        self._last: list[FetchableTopicResponse] = []
+        self.response = FetchResponse(responses=[self._topic(topic) for topic in request.topics])
+        if self._last:
+            given = [topic for topic in self.response.responses if topic.partitions]
+            self._last.sort(key=lambda topic: topic.partitions[0].error_code != ErrorCode.UNKNOWN_TOPIC_ID)
+            self.response.responses = given + self._last
 
-    def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse | None:
+    def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse:
         by_id = self._version >= FIRST_WITH_TOPIC_IDS
         topics = self._broker.topics
         topic = topics.by_id.get(wanted.topic_id) if by_id else topics.by_name.get(wanted.topic)
         partitions = topic.partitions if topic is not None else ()
         answers: list[PartitionData] = []
-        unknown: list[FetchPartition] = []
         for part in wanted.partitions:
             if 0 <= part.partition < len(partitions):
                 partition = partitions[part.partition]
@@ -175,22 +176,14 @@ class _Collected(Reading):
                 if not answer.error_code:
                     self.partitions[partition] = answers, len(answers), part
                 answers.append(answer)
-            else:
-                unknown.append(part)
-        if unknown:
-            is_id = by_id and topic is None
-            code = ErrorCode.UNKNOWN_TOPIC_ID if is_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            failures = [self.fail(part, code) for part in unknown]
-            (self._unknown_ids if is_id else self._unknown).append(_answer(wanted, failures))
-            if not answers:
-                return None
-        return _answer(wanted, answers)
+        if len(answers) < len(wanted.partitions):
+            unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            absent = [part for part in wanted.partitions if not 0 <= part.partition < len(partitions)]
+            failures = [self.fail(part, unknown) for part in absent]
+            self._last.append(FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=failures))
+        return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=answers)
 
     def look_again(self, partition: Partition) -> None:
         """The answer of a partition anew."""
         answers, place, wanted = self.partitions[partition]
         answers[place] = self.read(partition, wanted)
-
-
-def _answer(wanted: FetchTopic, partitions: list[PartitionData]) -> FetchableTopicResponse:
-    return FetchableTopicResponse(topic=wanted.topic, topic_id=wanted.topic_id, partitions=partitions)
