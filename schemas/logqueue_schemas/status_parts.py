@@ -39,7 +39,7 @@ _HEAD = _optional(_TEXT) + _TEXT + _TEXT + _TEXT + rb"[\x00\x01]" + _SMALL * 4
 _TIMES = _NUMBER + _NUMBER + _optional(_NUMBER) * 4
 _PLACE = _ASCII + _NUMBER + _NUMBER
 _ENDING = _optional(_TEXT) + rb"\x00" + _optional(_ASCII) + rb"\x00\Z"  # short result, no error, worker, no details
-_ORDINARY = b"(" + _TEXT + b")(" + _HEAD + b")" + _TIMES + _PLACE + b"(?:" + _ENDING + b")?"
+_ORDINARY = b"(" + _TEXT + b")(" + _HEAD + b")(" + _TIMES + _PLACE + b"(?:" + _ENDING + b")?)"
 
 _TAIL_FIELDS = SCHEMA["fields"][10:]  # behind id, type .. rank
 _TAIL = fastavro.parse_schema(
@@ -47,12 +47,8 @@ _TAIL = fastavro.parse_schema(
 )
 
 
-class Cut(NamedTuple):
-    """Where a status is cut: its id, the bytes of its head, and where its tail begins."""
-
-    id: str
-    head: bytes
-    tail_start: int
+Cut = tuple[str, bytes, bytes]
+"""A status that is cut: its id, the bytes of its head and of its tail."""
 
 
 class Tail(NamedTuple):
@@ -72,16 +68,16 @@ class Tail(NamedTuple):
 def cutter(frame: bytes) -> Callable[[bytes], Cut]:
     """What cuts the values that begin with `frame`; it raises NOT_FOR_US where a status has to be read to be known."""
     match = re.compile(re.escape(frame) + _ORDINARY, re.DOTALL).match
-    new = tuple.__new__
 
     def cut(value: bytes) -> Cut:
         found = match(value)
         if found is None:
             raise Unusual("not an ordinary status")
+        id_, head, tail = found.groups()
         if (end := found.end()) != len(value):
             _check_ending(value, end)
-        id_, head = found.groups()
-        return new(Cut, (id_[1:].decode(), head, found.end(2)))
+            tail = value[found.start(3) :]
+        return id_[1:].decode(), head, tail
 
     return cut
 

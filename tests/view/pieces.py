@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 from logqueue_consumers.view.job import FROM_JOB_RECORD, FROM_STATUS, RANKS, Identity, Job, JobKey, Outcome, State
+from logqueue_consumers.view.jobs_table import Changes
 
 
 def queued(id_: str, *, offset: int = 0, created_ms: int = 1_000, type_: str | None = "mail", replay: int = 0) -> Job:
@@ -25,6 +26,11 @@ def status(
     identity = Identity(FROM_STATUS, 1_000, "jobs.mail", 0, 0, "mail", "acme")
     outcome = Outcome(replay, attempt, RANKS[state], sequence, state, 2_000_000, "app", result=result)
     return Job(JobKey(id_, shadow), "mail", identity, outcome)
+
+
+def states(changes: Changes) -> dict[JobKey, State]:
+    """What has changed, job by job."""
+    return {JobKey(id_, shadow): state for (shadow, state), ids in changes.items() for id_ in ids}
 
 
 names = st.sampled_from(["a", "b"])

@@ -26,6 +26,7 @@ from logqueue.jobs.headers import job_headers
 from logqueue.jobs.schema_source import Registry
 from logqueue.jobs.topics import TopicNames
 from tests.loops import in_loop
+from tests.view.pieces import states
 
 JOBS, STATUS = TopicPartition("jobs.mail", 0), TopicPartition("jobs.status", 0)
 NAMES = TopicNames("")
@@ -99,7 +100,7 @@ async def folded(follower: _Follower, path: Path) -> AsyncIterator[tuple[ViewSto
     store = ViewStore.open(path / "view.db", cluster_id="cluster-1")
     commits: list[list[tuple[JobKey, State]]] = []
     reporter = SimpleNamespace(
-        add=lambda report, *, positions, changes: commits.append(list(changes)) if changes else None
+        add=lambda report, *, positions, changes: commits.append(list(states(changes).items())) if changes else None
     )
     fold = Fold(
         follower=cast(Follower, follower),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Annotated, Any, Final
 
 import orjson
@@ -87,12 +88,15 @@ async def _change_stream(services: Services) -> AsyncIterator[bytes]:
                 bundle = [reports.get_nowait() for _ in range(reports.qsize())]
                 changes = [change for report in bundle for change in report.changes]
                 if changes:
-                    jobs = [
+                    jobs = (
                         {"id": id_, "state": STATE_NAMES[state], **({"shadow": shadow} if shadow else {})}
-                        for id_, shadow, state in changes[:MAX_BUNDLE]
-                    ]
+                        for shadow, state, ids in changes
+                        for id_ in ids
+                    )
+                    count = sum(len(ids) for _, _, ids in changes)
                     silent_since = loop.time()
-                    yield _event("changes", {"count": len(changes), "jobs": jobs, "lag": bundle[-1].lag})
+                    data = {"count": count, "jobs": list(islice(jobs, MAX_BUNDLE)), "lag": bundle[-1].lag}
+                    yield _event("changes", data)
                 elif loop.time() - silent_since >= KEEP_ALIVE_SECONDS:
                     silent_since = loop.time()
                     yield b": still here\n\n"

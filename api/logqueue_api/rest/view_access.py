@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -84,17 +84,27 @@ class ViewAccess:
             self._reload_definitions()
         if report.is_truncated:
             self.wake_all()
-        elif self._for_job or self._for_end:
-            for id_, shadow, state in report.changes:
-                key = JobKey(id_, shadow)
-                _wake(self._for_job.get(key, ()))
+        else:
+            for shadow, state, ids in report.changes:
+                self._wake_jobs(self._for_job, shadow, ids)
                 if state in TERMINAL_STATES:
-                    _wake(self._for_end.get(key, ()))
+                    self._wake_jobs(self._for_end, shadow, ids)
         for listener in self._listeners:
             if listener.full():
                 listener.get_nowait()
                 report.is_truncated = True
             listener.put_nowait(report)
+
+    def _wake_jobs(self, table: dict[JobKey, set[asyncio.Event]], shadow: str, ids: Sequence[str]) -> None:
+        if not table:
+            return
+        if len(table) < len(ids):
+            changed = frozenset(ids)
+            keys = [key for key in table if key.shadow == shadow and key.id in changed]
+        else:
+            keys = [JobKey(id_, shadow) for id_ in ids]
+        for key in keys:
+            _wake(table.get(key, ()))
 
     def wake_all(self) -> None:
         """Have whoever watches a job look around: the process is to end."""

@@ -16,7 +16,7 @@ from logqueue.ids import TopicPartition
 from logqueue.jobs.schedules import DECLARED, PAUSE, SCHEDULE, STATE
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue_consumers.view.flows import FlowRecord
-from logqueue_consumers.view.job import Job, JobKey
+from logqueue_consumers.view.job import Job
 from logqueue_consumers.view.records import Record, read_job_record, read_status
 from logqueue_consumers.view.store import Batch
 from logqueue_consumers.view.told import Told, head_of
@@ -130,9 +130,8 @@ class BatchReader:
             if value is None:
                 continue  # a tombstone: the log forgets the status, the view keeps what it knows
             try:
-                id_, head_bytes, tail_start = cut(value)
-                head = head_of(head_bytes)
-                add(_new(Told, (_new(JobKey, (id_, head.shadow)), head, value, tail_start)))
+                id_, head, tail = cut(value)
+                add(_new(Told, (id_, head_of(head), tail, value)))
             except NOT_FOR_US:
                 try:
                     pieces.append(self._codec.read(value, read_status))

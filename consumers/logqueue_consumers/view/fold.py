@@ -97,7 +97,7 @@ class Fold:
         self._progress.is_log_in_doubt = False
 
     async def _fold_forever(self) -> NoReturn:
-        self._report(Batch(), Applied(changes=(), has_new_definitions=True))
+        self._report(Batch(), Applied(changes={}, has_new_definitions=True))
         while True:
             generation = self._store.generation
             records: Read = []
@@ -116,7 +116,7 @@ class Fold:
             if self._reader.new_schemas(records):
                 await self._learn_schemas()
             batch = self._reader.read(records)
-            applied = self._apply(batch) if records else Applied(changes=(), has_new_definitions=False)
+            applied = self._apply(batch) if records else Applied(changes={}, has_new_definitions=False)
             self._measure()
             self._report(batch, applied)
 
@@ -143,7 +143,7 @@ class Fold:
         except sqlite3.DatabaseError as error:
             _log.warning("the view is damaged; starting again", view=str(self._store.path), reason=str(error))
             self._start_again()
-            return Applied(changes=(), has_new_definitions=True)
+            return Applied(changes={}, has_new_definitions=True)
 
     def _start_again(self) -> None:
         self._store.rebuild(cluster_id=self._follower.cluster_id)

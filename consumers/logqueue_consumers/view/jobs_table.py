@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from logqueue_consumers.view import rows, schema
 from logqueue_consumers.view.job import FROM_JOB_RECORD, FROM_STATUS, Job, JobKey, State, fold, join
@@ -20,6 +20,10 @@ from logqueue_consumers.view.told import Head, Told, gather, told_after
 
 # Ids asked for in one statement (SQLite allows 32,766 variables).
 _LOOKUP_IDS: Final = 500
+_UNCLEAR, _NOTHING = Effect.UNCLEAR, Effect.NOTHING
+
+Changes: TypeAlias = dict[tuple[str, State], list[str]]
+"""Jobs whose outcome is new, by shadow group ("" is the live run) and state now."""
 
 
 class JobsTable:
@@ -29,30 +33,28 @@ class JobsTable:
         self._db = db
         self._names = names
 
-    def apply(self, told: Sequence[Told], pieces: Iterable[Job]) -> Sequence[tuple[JobKey, State]]:
-        """Join with what is there; each job whose outcome is new, with its state now."""
+    def apply(self, told: Sequence[Told], pieces: Iterable[Job]) -> Changes:
+        """Join with what is there."""
         last, earlier = gather(told)
         folded = fold([*pieces, *map(read_told, earlier)])
-        heads = self._read_heads([*last, *folded])
+        live, shadows = self._read_heads([*last, *[key[0] for key in folded]])
         work = _Work(self._names)
-        for key, status in last.items():
-            row = heads.get(key)
-            if row is None or key in folded:
-                piece = folded.pop(key, None)
-                if row is not None or not work.insert_told(status, piece):
-                    whole = read_told(status)
-                    folded[key] = whole if piece is None else join(piece, whole)
-            elif not work.update_told(status, row):
-                folded[key] = read_told(status)
+        for status in work.update_told(last, live, apart={key[0] for key in folded}):
+            id_ = status[0]
+            key = JobKey(id_)
+            piece = folded.pop(key, None)
+            if id_ in live or not work.insert_told(key, status, piece):
+                whole = read_told(status)
+                folded[key] = whole if piece is None else join(piece, whole)
         unclear: dict[JobKey, Job] = {}
         for key, job in folded.items():
-            row = heads.get(key)
+            row = shadows.get(key) if key[1] else live.get(key[0])
             if row is None:
                 work.insert(job)
             elif not work.update(job, row):
                 unclear[key] = job
         name = self._names.names
-        for row in self._read_rows(schema.JOB_COLUMNS, unclear):
+        for row in self._read_rows(schema.JOB_COLUMNS, [key[0] for key in unclear]):
             piece = unclear.get(JobKey(row[1], name[row[2]]))
             if piece is not None and not work.adopt(piece, row):
                 before = rows.read_row(row, self._names)
@@ -60,18 +62,24 @@ class JobsTable:
         work.write(self._db)
         return work.changes
 
-    def _read_heads(self, keys: Iterable[JobKey]) -> Mapping[tuple[str, str], rows.Head]:
-        """The rows that are there, as far as it takes to see whether an outcome is later."""
+    def _read_heads(self, ids: Sequence[str]) -> tuple[dict[str, rows.Head], dict[JobKey, rows.Head]]:
+        """The rows that are there, as far as it takes to see what is later: live runs by id, and others."""
+        found = self._read_rows(schema.HEAD_COLUMNS, ids)
+        live = {row[1]: row for row in found if row[2] == NO_NAME}
+        if len(live) == len(found):
+            return live, {}
         name = self._names.names
-        return {(row[1], name[row[2]]): row for row in self._read_rows(schema.HEAD_COLUMNS, keys)}
+        return live, {JobKey(row[1], name[row[2]]): row for row in found if row[2] != NO_NAME}
 
-    def _read_rows(self, columns: str, keys: Iterable[JobKey]) -> Iterator[tuple[Any, ...]]:
-        """The rows of these jobs, and of other runs of them."""
-        ids = list({key[0] for key in keys})
+    def _read_rows(self, columns: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows of all runs of these jobs."""
+        ids = list(dict.fromkeys(ids))
+        found: list[tuple[Any, ...]] = []
         for start in range(0, len(ids), _LOOKUP_IDS):
             chunk = ids[start : start + _LOOKUP_IDS]
             marks = ",".join("?" * len(chunk))
-            yield from self._db.execute(f"SELECT {columns} FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
+            found += self._db.execute(f"SELECT {columns} FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
+        return found
 
 
 class _Plan:
@@ -80,9 +88,11 @@ class _Plan:
     def __init__(self, head: Head, standing: rows.Standing, names: Names) -> None:
         type_ = names.numbers[head.type]
         self.effect = rows.effect_of(standing, FROM_STATUS, type_, head.version)
-        columns = (*head.version, int(head.state), names.numbers[head.group])
+        columns = rows.head_values(head, names)
         self.columns = (type_, *columns) if self.effect is Effect.TYPED_OUTCOME else columns
-        self.values: list[tuple[Any, ...]] = []
+        self.values: list[tuple[bytes, int]] = []
+        """Tail and key of each row."""
+        self.ids: list[str] = []
 
 
 class _Work:
@@ -97,42 +107,49 @@ class _Work:
         self._adopted: list[tuple[Any, ...]] = []
         self._counts = Counter[rows.Slot]()
         self._plans: dict[tuple[Head, rows.Standing], _Plan] = {}
-        self.changes: list[tuple[JobKey, State]] = []
+        self.changes: Changes = {}
 
     def insert(self, job: Job) -> None:
         """A job that was not known."""
         outcome = job.outcome
-        self._insert(
-            job.key, rows.row_values(job, rows.outcome_values(outcome, self._names), self._names), outcome.state
-        )
+        values = rows.row_values(job, rows.outcome_values(outcome, self._names), self._names)
+        self._insert(job.key, values, outcome.state)
 
-    def insert_told(self, status: Told, piece: Job | None) -> bool:
+    def insert_told(self, key: JobKey, status: Told, piece: Job | None) -> bool:
         """A job of which this status is known and perhaps something earlier, if that is all that it takes."""
         job = read_told(status) if piece is None else told_after(piece, status)
         if job is None:
             return False
         names = self._names
-        self._insert(status.key, rows.row_values(job, rows.told_values(status, names), names), status.head.state)
+        self._insert(key, rows.row_values(job, rows.told_values(status, names), names), status.head.state)
         return True
 
     def _insert(self, key: JobKey, values: tuple[Any, ...], state: State) -> None:
         self._inserts.append(values)
         self._counts[rows.slot_of_values(values)] += 1
-        self.changes.append((key, state))
+        self._change(key, state)
 
-    def update_told(self, status: Told, row: rows.Head) -> bool:
-        """What a status does to a row, if their heads tell."""
-        key, head, value, tail_start = status
-        known = row[2:]
-        plan = self._plans.get((head, known))
-        if plan is None:
-            plan = self._plans[head, known] = _Plan(head, known, self._names)
-        if plan.effect is Effect.UNCLEAR:
-            return False
-        if plan.effect is not Effect.NOTHING:
-            plan.values.append((*plan.columns, value[tail_start:], row[0]))
-            self.changes.append((key, head.state))
-        return True
+    def update_told(
+        self, statuses: Mapping[str, Told], live: Mapping[str, rows.Head], *, apart: Collection[str]
+    ) -> list[Told]:
+        """What statuses do to rows whose heads tell. Returns the others, and those with an id in `apart`."""
+        plans, find, left = self._plans, live.get, []
+        for status in statuses.values():
+            id_, head, tail, _ = status
+            row = find(id_)
+            if row is None or id_ in apart:
+                left.append(status)
+                continue
+            known = row[2:]
+            plan = plans.get((head, known))
+            if plan is None:
+                plan = plans[head, known] = _Plan(head, known, self._names)
+            if plan.effect is _UNCLEAR:
+                left.append(status)
+            elif plan.effect is not _NOTHING:
+                plan.values.append((tail, row[0]))
+                plan.ids.append(id_)
+        return left
 
     def update(self, job: Job, row: rows.Head) -> bool:
         """What a piece of knowledge does to a row, if the row's head tells."""
@@ -146,7 +163,7 @@ class _Work:
         else:
             return effect is Effect.NOTHING
         self._move(rows.slot_of_standing(known), outcome.state, 1)
-        self.changes.append((job.key, outcome.state))
+        self._change(job.key, outcome.state)
         return True
 
     def adopt(self, record: Job, row: tuple[Any, ...]) -> bool:
@@ -173,21 +190,26 @@ class _Work:
             self._rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
         self._counts[rows.slot_of(before, names)] -= 1
         self._counts[rows.slot_of(job, names)] += 1
-        self.changes.append((job.key, job.outcome.state))
+        self._change(job.key, job.outcome.state)
 
     def write(self, db: sqlite3.Connection) -> None:
         """All of it; each row is in one of the statements."""
         for (head, known), plan in self._plans.items():
             if plan.values:
-                target = self._typed if plan.effect is Effect.TYPED_OUTCOME else self._outcomes
-                target += plan.values
+                update = schema.update_told(plan.columns, is_typed=plan.effect is Effect.TYPED_OUTCOME)
+                db.executemany(update, plan.values)
                 self._move(rows.slot_of_standing(known), head.state, len(plan.values))
+                self.changes.setdefault(("", head.state), []).extend(plan.ids)
         db.executemany(schema.INSERT_JOB, self._inserts)
         db.executemany(schema.UPDATE_OUTCOME, self._outcomes)
         db.executemany(schema.UPDATE_TYPED_OUTCOME, self._typed)
         db.executemany(schema.UPDATE_JOB, self._rewrites)
         db.executemany(schema.ADOPT_JOB, self._adopted)
         db.executemany(schema.ADD_TO_COUNTER, [(*slot, jobs) for slot, jobs in self._counts.items() if jobs])
+
+    def _change(self, key: JobKey, state: State) -> None:
+        id_, shadow = key
+        self.changes.setdefault((shadow, state), []).append(id_)
 
     def _move(self, slot: rows.Slot, state: State, jobs: int) -> None:
         shadow, queue, _ = slot

@@ -6,13 +6,13 @@ changes (`is_truncated`), never positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from logqueue.ids import TopicPartition
-from logqueue_consumers.view.job import JobKey, State
+from logqueue_consumers.view.job import State
 
 MAX_CHANGES: Final = 20_000  # in one report
 MAX_REPORT_BYTES: Final = 64 * 1024 * 1024  # 20,000 ids of the longest kind stay far below
@@ -23,14 +23,14 @@ _LENGTH_BYTES: Final = 4
 class Report(msgspec.Struct, array_like=True):
     """The view after a commit (or after a while without one).
 
-    `positions`: partitions read further, with their next offset. `changes`: jobs with a new outcome, as (id, shadow
-    group, state). `lag`: records in the topics that the view does not hold yet, as far as the fold knows.
+    `positions`: partitions read further, with their next offset. `changes`: jobs with a new outcome, as (shadow
+    group, state, ids). `lag`: records in the topics that the view does not hold yet, as far as the fold knows.
     `is_caught_up`: it has been at the end of every topic since it started.
     """
 
     generation: str
     positions: list[tuple[str, int, int]] = []
-    changes: list[tuple[str, str, int]] = []
+    changes: list[tuple[str, int, Sequence[str]]] = []
     is_truncated: bool = False
     has_new_definitions: bool = False
     lag: int = 0
@@ -78,7 +78,8 @@ class Reporter:
         self._send = send
         self._is_full = is_full
         self._positions: dict[TopicPartition, int] = {}
-        self._changes: list[tuple[str, str, int]] = []
+        self._changes: list[tuple[str, int, Sequence[str]]] = []
+        self._room = MAX_CHANGES
         self._latest: Report | None = None
         self._is_truncated = False
         self._has_new_definitions = False
@@ -88,14 +89,15 @@ class Reporter:
         report: Report,
         *,
         positions: Iterable[tuple[TopicPartition, int]],
-        changes: Sequence[tuple[JobKey, State]],
+        changes: Mapping[tuple[str, State], Sequence[str]],
     ) -> None:
         """Send a report with these positions and changes now, or keep it for `flush`."""
         self._positions.update(positions)
-        if len(self._changes) + len(changes) > MAX_CHANGES:
-            self._is_truncated = True
-        room = MAX_CHANGES - len(self._changes)
-        self._changes += [(key.id, key.shadow, int(state)) for key, state in changes[:room]]
+        for (shadow, state), ids in changes.items():
+            self._is_truncated |= len(ids) > self._room
+            if kept := ids[: self._room]:
+                self._changes.append((shadow, int(state), kept))
+                self._room -= len(kept)
         self._has_new_definitions |= report.has_new_definitions
         self._latest = report
         self.flush()
@@ -110,5 +112,6 @@ class Reporter:
         report.is_truncated = self._is_truncated
         report.has_new_definitions = self._has_new_definitions
         self._positions, self._changes, self._latest = {}, [], None
+        self._room = MAX_CHANGES
         self._is_truncated = self._has_new_definitions = False
         self._send(encode_report(report))

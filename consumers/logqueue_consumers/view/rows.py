@@ -99,7 +99,7 @@ def outcome_values(outcome: Outcome, names: Names) -> tuple[Any, ...]:
 
 def told_values(told: Told, names: Names) -> tuple[Any, ...]:
     """Columns replay .. tail."""
-    return (*head_values(told.head, names), told.value[told.tail_start :])
+    return (*head_values(told.head, names), told.tail)
 
 
 def head_values(head: StatusHead, names: Names) -> tuple[Any, ...]:

@@ -108,6 +108,16 @@ INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 17})
 _OUTCOME: Final = 'replay=?, attempt=?, rank=?, state=?, "group"=?, tail=?'
 UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
+
+
+def update_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
+    """Statement for many rows that get the same outcome but for the tail: `columns` are [type,] replay .. group."""
+    *others, group = columns
+    names = ("type", "replay", "attempt", "rank", "state")[0 if is_typed else 1 :]
+    same = ", ".join(f"{name}={number:d}" for name, number in zip(names, others, strict=True))
+    return f'UPDATE jobs SET {same}, "group"={group:d}, tail=? WHERE key=?'  # noqa: S608 - numbers only
+
+
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.
 UPDATE_JOB: Final = f"""
 UPDATE jobs SET type=?, sort=?, source=?, topic=?, partition=?, "offset"=?, queue=?, tenant=?, expires_us=?,

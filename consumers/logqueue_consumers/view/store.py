@@ -16,8 +16,8 @@ from logqueue.errors import LogqueueError
 from logqueue.ids import TopicPartition
 from logqueue_consumers.view import flows, schema
 from logqueue_consumers.view.flows import FlowRecord, apply_flows
-from logqueue_consumers.view.job import Job, JobKey, State
-from logqueue_consumers.view.jobs_table import JobsTable
+from logqueue_consumers.view.job import Job
+from logqueue_consumers.view.jobs_table import Changes, JobsTable
 from logqueue_consumers.view.names import Names
 from logqueue_consumers.view.told import Told
 
@@ -51,9 +51,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What a commit changed: each job whose outcome is new, with its state now."""
+    """What a commit changed."""
 
-    changes: Sequence[tuple[JobKey, State]]
+    changes: Changes
     has_new_definitions: bool
 
 
@@ -96,7 +96,7 @@ class ViewStore:
     def apply(self, batch: Batch) -> Applied:
         """Fold a batch into the view in one transaction: all of it, positions included, or nothing."""
         with self._transaction():
-            changes = self._jobs.apply(batch.told, batch.pieces) if batch.told or batch.pieces else ()
+            changes = self._jobs.apply(batch.told, batch.pieces) if batch.told or batch.pieces else {}
             if batch.definitions:
                 self._apply_keyed("definitions", batch.definitions)
             if batch.schedules:

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from logqueue_schemas.job_status import State as StatusState
-from logqueue_schemas.status_decoding import REMEMBERED, read_head
+from logqueue_schemas.status_decoding import REMEMBERED, Unusual, read_head
 
-from logqueue_consumers.view.job import FROM_JOB_RECORD, STATES_BY_NAME, Job, JobKey, State, join_types
+from logqueue_consumers.view.job import FROM_JOB_RECORD, STATES_BY_NAME, Job, State, join_types
 
 Version = tuple[int, int, int]
 """Replay, attempt, rank. The sequence, which decides between equals, is in the tail."""
@@ -26,12 +26,11 @@ STATES = tuple(STATES_BY_NAME.get(state.value, State.RUNNING) for state in Statu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """The fields of a status that the view compares. `shadow` is the replay group, "" for the live run.
+    """The fields of a live run's status that the view compares.
 
     Equal ones mostly are the same object, which is what they are compared by.
     """
 
-    shadow: str
     type: str
     group: str
     state: State
@@ -39,25 +38,27 @@ class Head:
 
 
 class Told(NamedTuple):
-    """A status that is not read: its tail begins at `tail_start` of `value`."""
+    """A status of a live run that is not read: head and tail are parts of `value`."""
 
-    key: JobKey
+    id: str
     head: Head
+    tail: bytes
     value: bytes
-    tail_start: int
 
 
 @lru_cache(maxsize=REMEMBERED)
 def head_of(data: bytes) -> Head:
     """The fields of a head; raises `status_decoding.NOT_FOR_US` where the status has to be read."""
     type_, _, _, group, shadow, symbol, replay, attempt, rank = read_head(data)
-    return _shared(group if shadow else "", type_ or "", group, STATES[symbol], (replay, attempt, rank))
+    if shadow:
+        raise Unusual("a shadow run, of which there is a row for each group")
+    return _shared(type_ or "", group, STATES[symbol], (replay, attempt, rank))
 
 
 _shared = lru_cache(maxsize=REMEMBERED)(Head)
 
 
-def gather(told: Sequence[Told]) -> tuple[dict[JobKey, Told], list[Told]]:
+def gather(told: Sequence[Told]) -> tuple[dict[str, Told], list[Told]]:
     """The last status of each job, which mostly is the only one, and those before it."""
     last = {status[0]: status for status in told}
     if len(last) == len(told):
