@@ -57,7 +57,7 @@ class Append:
     The shell reports the outcome with `on_appended(ticket)` or `on_append_failed(ticket, error)`, for each partition in
     the order of the appends. Replies that depend on the append come out of that report. With a `producer` the batch is
     part of its transaction. One that is not `awaited` is reported as soon as it is written: all that depends on it is
-    written behind it, in the same partition.
+    written behind it, in the same partition, or tells of it after a power cut.
     """
 
     ticket: int

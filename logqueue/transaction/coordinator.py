@@ -3,13 +3,16 @@
 How a shell runs it:
 
 1. At start, `replay(key, value)` for every record of each partition of `__transaction_state` in order, then
-   `on_loaded`: its effects finish the transactions that a crash left between Prepare and Complete.
+   `on_loaded`: its effects finish the transactions that a crash left between Prepare and Complete, and those that logs
+   have open and `__transaction_state` does not. No log takes anything, and no request is served, before they are
+   carried out.
 2. Each request goes to the method of its API. Every call returns effects; the shell carries them out in order:
    `Append` -> `on_appended` or `on_append_failed`; `WriteMarkers` -> `on_markers_written` or `on_markers_failed`;
    `Reply` -> answer the client; `Verdict` -> tell the produce that asked.
 3. When `next_deadline()` (seconds of the monotonic clock; it may have moved after any call) has come, `on_deadline`.
 
-Only `replay` and durable appends change what a transactional id is.
+Only `replay` and durable appends change what a transactional id is; those that TV2 adds partitions with count when
+they are written, since the logs tell of them after a power cut (`recovery.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from logqueue.transaction.ledger import Ledger
 from logqueue.transaction.listing import Listing
 from logqueue.transaction.partitions import Partitions
 from logqueue.transaction.records import decode
-from logqueue.transaction.states import PREPARED
+from logqueue.transaction.recovery import OpenTransactions, Recovery
 
 
 class TransactionCoordinator:
@@ -71,6 +74,7 @@ class TransactionCoordinator:
         )
         self._partitions = Partitions(ledger, self._ending, topics)
         self._listing = Listing(ledger)
+        self._recovery = Recovery(ledger, self._ending)
         self._expiry = Expiry(
             ledger,
             timers,
@@ -141,7 +145,7 @@ class TransactionCoordinator:
         token: object,
         now: Now,
     ) -> list[Effect]:
-        """TV2: add what is missing. The Verdict comes once the partitions are durably part of the transaction."""
+        """TV2: add what is missing. The Verdict comes once the partitions are part of the transaction."""
         self._partitions.verify_or_add(transactional_id, producer_id, epoch, partitions, token=token, now=now)
         return self._ledger.drain()
 
@@ -182,13 +186,13 @@ class TransactionCoordinator:
         else:
             self._ledger.hold(transaction)
 
-    def on_loaded(self, *, now: Now) -> list[Effect]:
-        """Everything is replayed: finish what was decided, and let timeouts and expiry begin."""
-        for entry in list(self._ledger.entries.values()):
-            if entry.durable.state in PREPARED:
-                self._ending.resume(entry, _nobody, now)
-        if self._ledger.ongoing:
-            self._ending.watch(now)
+    def on_loaded(self, found: OpenTransactions, *, token: object, now: Now) -> list[Effect]:
+        """Everything is replayed: finish what was decided, begin again what was open, watch timeouts and expiry.
+
+        `found` are the transactions that logs have open. A Verdict on `token` with an error means that this could not
+        be written: nothing may be served then.
+        """
+        self._recovery.run(found, token=token, now=now)
         self._expiry.schedule(now)
         return self._ledger.drain()
 
@@ -203,7 +207,3 @@ class TransactionCoordinator:
         while (action := self._timers.take_due(now.monotonic)) is not None:
             action(now)
         return self._ledger.drain()
-
-
-def _nobody(error: ErrorCode, now: Now) -> None:
-    """Whoever asked for this end is gone with the run before."""

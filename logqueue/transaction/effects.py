@@ -14,6 +14,8 @@ from logqueue.ids import TopicPartition
 class WriteMarkers:
     """End the producer's transaction in each of these partitions with a commit or abort marker, durably.
 
+    A start finds what decided it, and asks for the same again: readers may see a marker before it is durable.
+
     `transaction_version` is that of the end: from 2 on the marker's epoch is above that of the records (KIP-890).
     The shell reports with `on_markers_written(ticket)`, or `on_markers_failed(ticket, remaining)`. Partitions that
     are gone by now, and those where a newer epoch of the producer has written, need no marker and count as written.
@@ -29,7 +31,7 @@ class WriteMarkers:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a producer may write to the partitions it asked for with `verify_or_add`: NONE, or why not."""
+    """The answer to who asked for something: NONE, or why not (a producer that wants to write, a start)."""
 
     token: object
     error: ErrorCode

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from logqueue.coordination.effects import Caller, Now
+from logqueue.coordination.effects import Caller, Now, Producer
 from logqueue.coordination.timers import Timers
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
@@ -19,7 +19,7 @@ from logqueue.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 from logqueue.transaction.end_rules import EndVerdict, judge_v1, judge_v2
 from logqueue.transaction.ledger import Entry, Ledger, Outcome
 from logqueue.transaction.states import COMPLETE_ABORT, COMPLETE_COMMIT, ONGOING, PREPARED
-from logqueue.transaction.transaction import EPOCH_BUMP_VERSION, NO_PRODUCER_ID, Transaction
+from logqueue.transaction.transaction import EPOCH_BUMP_VERSION, MAX_EPOCH, NO_PRODUCER_ID, Transaction
 
 PRODUCER_FENCED_SINCE = 2  # before, clients know INVALID_PRODUCER_EPOCH only
 EPOCH_BUMP_SINCE = 5
@@ -120,6 +120,23 @@ class Ending:
                     break  # no new producer id can be had: the disk is in trouble, and the next look comes
         if self._ledger.ongoing:
             self.watch(now)
+
+    def abort_unknown(self, producer: Producer, partitions: tuple[TopicPartition, ...], now: Now) -> None:
+        """Abort what a log has open and no transactional id can end. With an epoch that nobody has, so that it fences.
+
+        A marker that is lost is written again at the next start, which finds the same.
+        """
+
+        def settle(remaining: tuple[TopicPartition, ...], later: Now) -> None:
+            if remaining:
+                self._timers.set(
+                    ("unknown", producer),
+                    later.monotonic + MARKER_RETRY_SECONDS,
+                    partial(self.abort_unknown, producer, remaining),
+                )
+
+        epoch = min(producer.epoch + 1, MAX_EPOCH)
+        self._ledger.mark(producer.producer_id, epoch, False, EPOCH_BUMP_VERSION, partitions, settle)
 
     # The way of an end
 

@@ -37,16 +37,14 @@ class Entry:
     """One transactional id: what is durable, and the state it is on the way to.
 
     `pending` is set from the moment a record is being written until it is settled, and from a durable Prepare until
-    its Complete. `tickets` are the records on their way: only those that add partitions to one transaction follow each
-    other unsettled. `waiting` holds who wants to be asked again then, in order of arrival.
+    its Complete. `waiting` holds who wants to be asked again then, in order of arrival.
     """
 
-    __slots__ = ("durable", "is_stuck", "pending", "tickets", "waiting")
+    __slots__ = ("durable", "is_stuck", "pending", "waiting")
 
     def __init__(self, durable: Transaction) -> None:
         self.durable = durable
         self.pending: TransactionState | None = None
-        self.tickets: deque[int] = deque()
         self.is_stuck = False  # markers could not be written and are tried again after a while
         self.waiting: deque[Callable[[Now], None]] = deque()
 
@@ -54,7 +52,7 @@ class Entry:
 class _Pending(NamedTuple):
     entry: Entry
     following: Transaction
-    outcomes: list[Outcome]
+    then: Outcome
 
 
 class Ledger:
@@ -82,33 +80,32 @@ class Ledger:
         """Write what the entry is to become; it holds, and `then` runs, when the shell reports."""
         ticket = next(self._tickets)
         entry.pending = following.state
-        entry.tickets.append(ticket)
-        self._appends[ticket] = _Pending(entry, following, [then])
+        self._appends[ticket] = _Pending(entry, following, then)
         self._effects.append(
             Append(ticket, self.partition_for(following.transactional_id), (self._record(following),), awaited=awaited)
         )
-
-    def ahead(self, entry: Entry) -> Transaction | None:
-        """What the entry is to become with the last record on its way; None if there is none."""
-        return self._appends[entry.tickets[-1]].following if entry.tickets else None
-
-    def join(self, entry: Entry, then: Outcome) -> None:
-        """Have `then` run too when the last record on its way is settled."""
-        self._appends[entry.tickets[-1]].outcomes.append(then)
 
     def _record(self, transaction: Transaction) -> LogRecord:
         return encode(transaction, transaction_version=self.transaction_version)
 
     def write_markers(self, entry: Entry, partitions: tuple[TopicPartition, ...], then: MarkersOutcome) -> None:
         """Have the prepared transaction's markers written; `then` gets the partitions where that failed."""
+        durable = entry.durable
+        self.mark(durable.producer_id, durable.epoch, durable.commits, durable.client_version, partitions, then)
+
+    def mark(
+        self,
+        producer_id: int,
+        epoch: int,
+        commit: bool,
+        version: int,
+        partitions: tuple[TopicPartition, ...],
+        then: MarkersOutcome,
+    ) -> None:
+        """Have these markers written; `then` gets the partitions where that failed."""
         ticket = next(self._tickets)
         self._markers[ticket] = then
-        durable = entry.durable
-        self._effects.append(
-            WriteMarkers(
-                ticket, durable.producer_id, durable.epoch, durable.commits, durable.client_version, partitions
-            )
-        )
+        self._effects.append(WriteMarkers(ticket, producer_id, epoch, commit, version, partitions))
 
     def partition_for(self, transactional_id: str) -> int:
         """The partition of `__transaction_state` that holds the id."""
@@ -116,16 +113,13 @@ class Ledger:
 
     def settle(self, ticket: int, error: ErrorCode, now: Now) -> None:
         """The outcome of an append. An unknown ticket is a defect of the shell."""
-        entry, following, outcomes = self._appends.pop(ticket)
-        entry.tickets.remove(ticket)
-        if not entry.tickets:
-            entry.pending = None
+        entry, following, then = self._appends.pop(ticket)
+        entry.pending = None
         if error is ErrorCode.NONE:
             self.hold(following)
         elif entry.durable.is_new:
             del self.entries[following.transactional_id]  # its first record was never there, and so was the id
-        for then in outcomes:
-            then(_APPEND_FAILURES.get(error, error), now)
+        then(_APPEND_FAILURES.get(error, error), now)
         self.release(entry, now)
 
     def settle_markers(self, ticket: int, remaining: tuple[TopicPartition, ...], now: Now) -> None:

@@ -21,10 +21,10 @@ from logqueue.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnTransaction,
 )
 from logqueue.transaction.ending import Ending
-from logqueue.transaction.ledger import Entry, Ledger, Outcome
+from logqueue.transaction.ledger import Entry, Ledger
 from logqueue.transaction.records import TRANSACTION_STATE_TOPIC
-from logqueue.transaction.states import ONGOING, PREPARED
-from logqueue.transaction.transaction import EPOCH_BUMP_VERSION
+from logqueue.transaction.states import COMPLETE_ABORT, COMPLETE_COMMIT, ONGOING, PREPARED
+from logqueue.transaction.transaction import EPOCH_BUMP_VERSION, Transaction
 
 PRODUCER_FENCED_SINCE = 2  # before, clients know INVALID_PRODUCER_EPOCH only
 SEVERAL_TRANSACTIONS_SINCE = 4
@@ -69,8 +69,12 @@ class Partitions:
         client_version: int,
         then: Callable[[ErrorCode], None],
         now: Now,
+        awaited: bool = True,
     ) -> None:
-        """Have the transaction span the partitions; `then` is called once that is durable, or refused."""
+        """Have the transaction span the partitions; `then` is called once it does (durably if `awaited`), or may not.
+
+        TV1 waits: with one epoch for all its transactions, the answer to an EndTxn could be that of the one before.
+        """
         entry = self._ledger.entries.get(transactional_id)
         refusal = _refusal(entry, producer_id, epoch) if transactional_id else ErrorCode.INVALID_REQUEST
         if refusal is not None:
@@ -83,15 +87,13 @@ class Partitions:
             return
 
         following = durable.with_partitions(partitions, client_version=client_version, now_ms=now.time_ms)
-        self._ledger.append(entry, following, self._added(then))
 
-    def _added(self, then: Callable[[ErrorCode], None]) -> Outcome:
         def settle(error: ErrorCode, later: Now) -> None:
             if error is ErrorCode.NONE:
                 self._ending.watch(later)
             then(error)
 
-        return settle
+        self._ledger.append(entry, following, settle, awaited=awaited)
 
     # Producers
 
@@ -107,24 +109,11 @@ class Partitions:
     ) -> None:
         """Add the partitions a TV2 producer writes to, behind whatever is being written of its id at the moment.
 
-        Behind a record that adds partitions to the same transaction the next one follows at once, so that one flush
-        serves both: whoever has everything at hand sends records and offsets at the same time.
+        The record is not awaited: after a power cut the logs tell of it (`recovery.py`). That needs an epoch of its own
+        for the transaction. If the one before was ended by TV1, which keeps the epoch, its end could be carried out
+        again on this one, unless what stands behind it is durable.
         """
         entry = self._ledger.entries.get(transactional_id)
-        ahead = self._ledger.ahead(entry) if entry is not None else None
-        if (
-            entry is not None
-            and ahead is not None
-            and (ahead.state, ahead.producer_id, ahead.epoch) == (ONGOING, producer_id, epoch)
-            and len(entry.tickets) < WAITING_MAX
-        ):
-            settle = self._added(partial(self._ledger.judge, token))
-            if ahead.partitions.issuperset(partitions):
-                self._ledger.join(entry, settle)
-            else:
-                following = ahead.with_partitions(partitions, client_version=EPOCH_BUMP_VERSION, now_ms=now.time_ms)
-                self._ledger.append(entry, following, settle)
-            return
         if entry is not None and entry.pending is not None and not entry.is_stuck and len(entry.waiting) < WAITING_MAX:
             entry.waiting.append(
                 lambda later: self.verify_or_add(
@@ -140,6 +129,13 @@ class Partitions:
             client_version=EPOCH_BUMP_VERSION,
             then=partial(self._ledger.judge, token),
             now=now,
+            awaited=entry is not None and not self._has_own_epoch(entry.durable),
+        )
+
+    def _has_own_epoch(self, durable: Transaction) -> bool:
+        is_behind_end = durable.state in (COMPLETE_COMMIT, COMPLETE_ABORT)
+        return self._ledger.transaction_version >= EPOCH_BUMP_VERSION and not (
+            is_behind_end and durable.client_version < EPOCH_BUMP_VERSION
         )
 
     # AddOffsetsToTxn

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Any, NamedTuple
 
 from logqueue.clock import ManualClock
 from logqueue.config import BrokerConfig
-from logqueue.coordination.effects import Append, Caller, LogRecord, Now, Reply
+from logqueue.coordination.effects import Append, Caller, LogRecord, Now, Producer, Reply
 from logqueue.errors import ErrorCode
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest
@@ -48,11 +48,14 @@ class Shell:
         self.log: list[LogRecord] = []  # what has been written; the first `durable` records survive any crash
         self.durable = 0
         self.markers: dict[TopicPartition, list[Marker]] = {}
+        self.parts: dict[TopicPartition, dict[int, int]] = {}  # what logs have open: producer ids and epochs, durable
+        self.acked: dict[Producer, set[TopicPartition]] = {}  # what producers were let write, and wrote
         self.unwritable: set[TopicPartition] = set()
         self.append_error = ErrorCode.NONE
         self.answers: dict[int, Any] = {}
         self.under_way: deque[Append | WriteMarkers] = deque()
         self._tokens = count(1)
+        self._asked: dict[int, tuple[Producer, Collection[TopicPartition]]] = {}
         self._producer_ids = count(1000)
         self.coordinator = self._new_coordinator()
 
@@ -80,12 +83,29 @@ class Shell:
                 case Verdict(token, error):
                     assert isinstance(token, int) and token not in self.answers
                     self.answers[token] = error
+                    if error is ErrorCode.NONE:
+                        self._write_parts(*self._asked[token])
                 case Append() as append:
                     queue.extend(self._append(append))
                 case WriteMarkers() as markers:
                     self.under_way.append(markers)
                     if self.is_prompt:
                         queue.extend(self._settle(self.under_way.popleft()))
+
+    def _write_parts(self, producer: Producer, partitions: Collection[TopicPartition]) -> None:
+        """Records of the producer come into the logs and are durable at once."""
+        for partition in partitions:
+            epochs = self.parts.setdefault(partition, {})
+            if epochs.get(producer.producer_id, -1) <= producer.epoch:
+                epochs[producer.producer_id] = producer.epoch
+                self.acked.setdefault(producer, set()).add(partition)
+
+    def _is_refused(self, partition: TopicPartition, markers: WriteMarkers) -> bool:
+        """As a log would: from TV2 on a marker's epoch is above that of the transaction it ends."""
+        is_open = self.parts.get(partition, {}).get(markers.producer_id)
+        if is_open is None:
+            return False
+        return markers.producer_epoch < is_open + (markers.transaction_version >= 2)
 
     def _append(self, append: Append) -> list[Effect]:
         if self.append_error is not ErrorCode.NONE:
@@ -105,8 +125,11 @@ class Shell:
             if partition in self.unwritable:
                 remaining.append(partition)
             elif self.topics.has_partition(*partition) or partition.topic.startswith("__"):
+                if self._is_refused(partition, effect):
+                    continue
                 marker = Marker(effect.producer_id, effect.producer_epoch, effect.commit)
                 self.markers.setdefault(partition, []).append(marker)
+                self.parts.get(partition, {}).pop(effect.producer_id, None)
         if remaining:
             return self.coordinator.on_markers_failed(effect.ticket, remaining, now=self.now)
         return self.coordinator.on_markers_written(effect.ticket, now=self.now)
@@ -138,7 +161,12 @@ class Shell:
         self.coordinator = self._new_coordinator()
         for record in self.log:
             self.coordinator.replay(record.key, record.value)
-        self.perform(self.coordinator.on_loaded(now=self.now))
+        found: dict[Producer, list[TopicPartition]] = {}
+        for partition, epochs in self.parts.items():
+            for producer_id, epoch in epochs.items():
+                found.setdefault(Producer(producer_id, epoch), []).append(partition)
+        self.start_error = next(self._tokens)
+        self.perform(self.coordinator.on_loaded(found, token=self.start_error, now=self.now))
 
     # Requests: each answers the token of its answer
 
@@ -186,6 +214,7 @@ class Shell:
     def ask(self, producer: tuple[int, int], *partitions: TopicPartition, transactional_id: str = ID) -> int:
         """What Produce 12 asks."""
         token = next(self._tokens)
+        self._asked[token] = Producer(*producer), partitions
         self.perform(self.coordinator.verify_or_add(transactional_id, *producer, partitions, token=token, now=self.now))
         return token
 

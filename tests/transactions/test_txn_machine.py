@@ -62,49 +62,47 @@ def test_nothing_is_answered_before_its_record_is_durable(shell: Shell) -> None:
     assert shell.error(added) is OK
 
 
-def test_produces_that_ask_meanwhile_wait_in_order_and_share_records_where_they_can(shell: Shell) -> None:
+def test_a_produce_does_not_wait_for_the_record_of_its_partitions(shell: Shell) -> None:
+    producer = shell.producer(shell.init())
     shell.is_prompt = False
-    token = shell.init()
+    tokens = [shell.ask(producer, T0), shell.ask(producer, T0, U0), shell.ask(producer, U0)]
+    assert {shell.error(t) for t in tokens} == {OK}
+    assert not shell.under_way
+    assert len(shell.log) == shell.durable + 2  # the last question cost no record
+
+
+def test_produces_that_ask_meanwhile_wait_in_order(shell: Shell) -> None:
+    producer = begun(shell)
+    shell.is_prompt = False
+    shell.end(producer)
+    following = (producer[0], producer[1] + 1)
+    tokens = [shell.ask(following, T0), shell.ask(following, T0), shell.ask(following, T1), shell.ask(following, U0)]
     shell.step()
-    producer = shell.producer(token)
-    tokens = [shell.ask(producer, T0), shell.ask(producer, T0), shell.ask(producer, T1), shell.ask(producer, U0)]
     assert all(shell.is_waiting(t) for t in tokens)
-    shell.step()
-    assert [shell.is_waiting(t) for t in tokens] == [False, False, True, True]
+    written = len(shell.log)
     shell.settle_all()
     assert {shell.error(t) for t in tokens} == {OK}
-    assert shell.error(shell.ask(producer, T0, T1, U0)) is OK
-    assert len(shell.log) == 4  # one record for the id, three for the partitions; the last question cost none
+    assert len(shell.log) == written + 4  # Complete, and three for the partitions
 
 
-def test_partitions_that_are_asked_for_at_one_time_share_a_flush(shell: Shell) -> None:
+def test_behind_an_end_that_kept_the_epoch_a_produce_waits_for_the_record_of_its_partitions(shell: Shell) -> None:
+    """A start could carry that end out again, on what the produce has written."""
+    producer = begun(shell)
+    assert shell.error(shell.end(producer, version=3)) is OK
+    shell.is_prompt = False
+    asked = shell.ask(producer, T0)
+    assert shell.is_waiting(asked)
+    shell.settle_all()
+    assert shell.error(asked) is OK
+    assert shell.error(shell.ask(producer, T1)) is OK
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_below_level_2_a_produce_waits_for_the_record_of_its_partitions(version: int) -> None:
+    shell = Shell(version=version)
     producer = shell.producer(shell.init())
     shell.is_prompt = False
-    tokens = [shell.ask(producer, T0), shell.ask(producer, U0)]
-    assert len(shell.under_way) == 2, "the second does not wait for the first one's flush"
-    ended = shell.end(producer)
-    assert shell.error(ended) is ErrorCode.CONCURRENT_TRANSACTIONS
-    shell.step()
-    assert [shell.is_waiting(t) for t in tokens] == [False, True]
-    assert shell.error(shell.end(producer)) is ErrorCode.CONCURRENT_TRANSACTIONS
-    shell.settle_all()
-    assert {shell.error(t) for t in tokens} == {OK}
-    shell.is_prompt = True
-    shell.end(producer)
-    assert shell.markers.keys() == {T0, U0}
-
-
-def test_a_record_behind_one_that_failed_stands_for_itself(shell: Shell) -> None:
-    producer = shell.producer(shell.init())
-    shell.is_prompt = False
-    tokens = [shell.ask(producer, T0), shell.ask(producer, U0)]
-    failed = shell.under_way.popleft()
-    shell.perform(shell.coordinator.on_append_failed(failed.ticket, ErrorCode.NOT_ENOUGH_REPLICAS, now=shell.now))
-    shell.settle_all()
-    assert [shell.error(t) for t in tokens] == [ErrorCode.COORDINATOR_NOT_AVAILABLE, OK]
-    shell.is_prompt = True
-    shell.end(producer)
-    assert U0 in shell.markers
+    assert shell.is_waiting(shell.ask(producer, T0))
 
 
 def test_an_end_is_answered_after_its_markers(shell: Shell) -> None:
@@ -291,7 +289,7 @@ def test_time_runs_on_over_a_crash(shell: Shell) -> None:
     producer = shell.producer(shell.init(timeout_ms=25_000))
     assert shell.error(shell.ask(producer, T0)) is OK
     shell.advance(20)
-    shell.crash()
+    shell.crash(kept=1)
     shell.advance(10.1)
     assert shell.state() == "CompleteAbort"
 

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from logqueue.coordination.effects import Producer
 from logqueue.errors import ErrorCode
 from logqueue.ids import TopicPartition
 from logqueue.transaction.records import decode
@@ -154,6 +155,9 @@ class Promises(RuleBasedStateMachine):
             if transaction is not None and transaction.state in PREPARED:
                 key = (transaction.producer_id, transaction.epoch)
                 if transaction.client_version >= 2:
+                    began = Producer(transaction.producer_id, transaction.epoch - 1)
+                    acked = self.shell.acked.get(began, set())
+                    assert acked <= transaction.partitions, "a part that was acknowledged is not in its transaction"
                     assert self.decided.setdefault(key, transaction.commits) == transaction.commits
                 else:  # with TV1 one transaction after the other has the same epoch
                     self.decided[key] = transaction.commits

@@ -11,6 +11,7 @@ from logqueue.broker.coordinators.state_log import stored_batches
 from logqueue.broker.coordinators.topic_names import TopicNames
 from logqueue.broker.partitions.partition import LEADER_EPOCH, Partition
 from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
+from logqueue.coordination.effects import Producer
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
 from logqueue.records.builder import read_records
@@ -44,7 +45,7 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
         super().__init__(broker, coordinator, topic=broker.topics.ensure_transactions_topic)
         self._is_serving = False
         self._replay([] if present is None else present.partitions)
-        self.perform(coordinator.on_loaded(now=self.now()))
+        self.perform(coordinator.on_loaded(self._open_transactions(), token=self._check_recovered, now=self.now()))
         self._is_serving = True
 
     def verify_or_add(
@@ -54,7 +55,7 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
         partitions: Collection[TopicPartition],
         then: Callable[[ErrorCode], None],
     ) -> None:
-        """TV2: have the producer's transaction span the partitions; `then` is told once that is durable."""
+        """TV2: have the producer's transaction span the partitions; `then` is told once it does."""
         producer_id, epoch = producer
         self.perform(
             self.coordinator.verify_or_add(transactional_id, producer_id, epoch, partitions, token=then, now=self.now())
@@ -74,6 +75,21 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
                 self.coordinator.replay(record.key or b"", record.value)
             except KafkaError as error:
                 log.error("%s, offset %d holds no transaction record: %s", partition.id, record.offset, error)
+
+    def _open_transactions(self) -> dict[Producer, list[TopicPartition]]:
+        """What the logs have open, by producer."""
+        found: dict[Producer, list[TopicPartition]] = {}
+        for topic in self._broker.topics.by_name.values():
+            for partition in topic.partitions:
+                producers = partition.log.producer_state
+                for producer_id in producers.open_transactions.values():
+                    entry = producers.get(producer_id)
+                    assert entry is not None
+                    found.setdefault(Producer(producer_id, entry.epoch), []).append(partition.id)
+        return found
+
+    def _check_recovered(self, error: ErrorCode) -> None:
+        self._check_start(KafkaError("the disk has refused a record", code=error))
 
     # Effects
 
@@ -129,7 +145,7 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
         if not self._is_serving and not self._broker.was_clean:
             raise DataFolderError(
                 f"{self._broker.config.data_dir}: what a crash has left to do in transactions cannot be written "
-                f"({error.detail or error.code.name}). Make room on the disk and start again"
+                f"({error.detail}). Make room on the disk and start again"
             ) from error
 
     def _append_marker(self, partition: Partition, markers: WriteMarkers) -> None:

@@ -1,7 +1,8 @@
 """Whether a transactional batch may be appended (KIP-890): its partition must be in its producer's open transaction.
 
-With Produce 12 and TxnOffsetCommit 5 the broker adds the partition itself, so the request waits for that record; with
-older versions the producer has added it before. Once a producer has a transaction open in a log nothing is asked.
+With Produce 12 and TxnOffsetCommit 5 the broker adds the partition itself, and the request waits only while something
+else of its transactional id is being written; with older versions the producer has added it before. Once a producer has
+a transaction open in a log nothing is asked.
 
 Requests of one transactional id are served in order: while one waits, later ones wait behind it, since their batches
 follow those of the first.
@@ -113,20 +114,21 @@ class Verification:
         asked: list[TopicPartition],
         fenced: dict[TopicPartition, KafkaError],
     ) -> None:
-        """Have the partitions added, and serve the request then."""
+        """Have the partitions added, and serve the request then: at once as a rule."""
         transactional_id = request.transactional_id
         assert transactional_id is not None
-        kept = _kept(request)
 
         def then(error: ErrorCode) -> None:
             refused = fenced
             if error:
                 refused = fenced | dict.fromkeys(asked, _produce_error(error, slot.api_version))
-            self._finish(kept, slot, refused)
+            self._finish(request, slot, refused)
             self._unpark(transactional_id)
 
-        self._parked.setdefault(transactional_id, deque())
+        self._parked[transactional_id] = waiting = deque[Callable[[], None]]()
         self._transactions.verify_or_add(transactional_id, producer, asked, then)
+        if self._parked.get(transactional_id) is waiting:
+            _kept(request)
 
     def _unpark(self, transactional_id: str) -> None:
         """Serve those that waited behind, until one of them has to wait itself."""
