@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from logqueue_schemas.job_status import RANKS, SYMBOLS, TERMINAL, State, StatusCodec, StatusError, status_key
 from logqueue_schemas.status_encoding import (
@@ -13,6 +13,7 @@ from logqueue_schemas.status_encoding import (
     encode_stage,
     encode_text,
 )
+from msgspec import Struct
 from msgspec.structs import replace
 
 from logqueue.jobs.topics import TopicKind
@@ -37,14 +38,14 @@ class Partitions(Protocol):
         ...
 
 
-class _Tenant(NamedTuple):
+class _Tenant(Struct, frozen=True, gc=False):
     """Where the statuses of a key and tenant go, and the tenant's name in them."""
 
     partition: int
     name: bytes
 
 
-class _Stage(NamedTuple):
+class _Stage(Struct, frozen=True, gc=False):
     """What a status says of state, attempt and replay, and whether it is the last of its job."""
 
     encoded: bytes
