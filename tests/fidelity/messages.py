@@ -93,6 +93,8 @@ class Names:
             return "<no id>" if value == NO_UUID else self.label("topic id", value)
         if name in ("member_id", "leader"):
             return self.label("member", value) if value else value
+        if name == "session_id":
+            return self.label("session", value) if value else value
         if name == "producer_id":
             return self.label("producer", value) if value >= 0 else value
         if name in TIMES:

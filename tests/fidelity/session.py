@@ -78,6 +78,7 @@ class Session:
         self.members: dict[tuple[str, str], Member] = defaultdict(Member)
         self.producers: dict[str, Producer] = {}
         self.topic_ids: dict[str, bytes] = {}
+        self.fetches: dict[str, tuple[int, int]] = {}  # id and next epoch of fetch sessions
         self.parked: dict[tuple[str, str], Parked] = {}
         self._wire: Wire | None = None
 

@@ -161,7 +161,7 @@ class _Collected(Reading):
         if self._last:
             given = [topic for topic in self.response.responses if topic.partitions]
             self._last.sort(key=lambda topic: topic.partitions[0].error_code != ErrorCode.UNKNOWN_TOPIC_ID)
-            self.response.responses = given + self._last
+            self.response.responses = _joined(given + self._last)
 
     def _topic(self, wanted: FetchTopic) -> FetchableTopicResponse:
         by_id = self._version >= FIRST_WITH_TOPIC_IDS
@@ -187,3 +187,14 @@ class _Collected(Reading):
         """The answer of a partition anew."""
         answers, place, wanted = self.partitions[partition]
         answers[place] = self.read(partition, wanted)
+
+
+def _joined(topics: list[FetchableTopicResponse]) -> list[FetchableTopicResponse]:
+    """Answers of one topic that stand side by side as one."""
+    joined: list[FetchableTopicResponse] = []
+    for topic in topics:
+        if joined and (joined[-1].topic, joined[-1].topic_id) == (topic.topic, topic.topic_id):
+            joined[-1].partitions += topic.partitions
+        else:
+            joined.append(topic)
+    return joined

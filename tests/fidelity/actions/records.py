@@ -145,6 +145,59 @@ def fetch(
     )
 
 
+EVERY_SECOND = tuple((topic, partition) for topic in ("t0", "t1", "missing") for partition in (0, 1))
+
+
+@action(
+    ApiKey.FETCH,
+    weight=8,
+    slot=mostly("f0", "f1"),
+    wanted=st.lists(st.sampled_from(EVERY_SECOND), max_size=3, unique=True),
+    forgotten=st.lists(st.sampled_from(EVERY_SECOND), max_size=1),
+    at=mostly("end", "start", "middle", "past"),
+    epoch=mostly("next", "next", "next", "first", "final", "late"),
+    committed=mostly(False, True),
+    by_id=st.booleans(),
+)
+def fetch_in_session(
+    s: Session,
+    *,
+    slot: str,
+    wanted: list[tuple[str, int]],
+    forgotten: list[tuple[str, int]],
+    at: str,
+    epoch: str,
+    committed: bool,
+    by_id: bool,
+) -> Plain:
+    version = 17 if by_id else 12
+    number, following = s.fetches.get(slot, (0, 0))
+    asked_epoch = {"next": following, "first": 0, "final": -1, "late": following + 1}[epoch]
+    topics: dict[str, dict[str, Any]] = {}  # clients name each once
+    for topic, partition in wanted:
+        start, end = (_listed(s, topic, partition, timestamp) for timestamp in (-2, -1))
+        offset = {"start": start, "middle": (start + end) // 2, "end": end, "past": end + 1}[at]
+        part = {"partition": partition, "fetch_offset": offset, "partition_max_bytes": 1_000_000}
+        named = topics.setdefault(topic, _named(s, topic, version, "topic") | {"partitions": []})
+        named["partitions"].append(part)
+    answer = s.ask(
+        "fetch",
+        version,
+        max_wait_ms=0,
+        min_bytes=0,
+        isolation_level=int(committed),
+        session_id=number,
+        session_epoch=asked_epoch,
+        topics=list(topics.values()),
+        forgotten_topics_data=[
+            _named(s, topic, version, "topic") | {"partitions": [partition]} for topic, partition in forgotten
+        ],
+    )
+    if not isinstance(answer, str) and not answer.error_code:
+        s.fetches[slot] = (answer.session_id, asked_epoch + 1) if answer.session_id else (0, 0)
+    return s.plain(answer)
+
+
 def _listed(s: Session, topic: str, partition: int, timestamp: int) -> int:
     wanted = [{"partition_index": partition, "timestamp": timestamp}]
     answer = s.ask("list_offsets", 5, replica_id=-1, topics=[{"name": s.name(topic), "partitions": wanted}])
