@@ -90,6 +90,9 @@ class _Follower:
     def lag(self) -> int:
         return 0
 
+    def passed_lately(self) -> Mapping[TopicPartition, int]:
+        return {}
+
     def passed(self) -> Mapping[TopicPartition, int]:
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -23,6 +23,20 @@ def fetch_state(consumer: AIOKafkaConsumer | None, tp: TopicPartition) -> FetchS
     if consumer is None or not consumer._subscription.is_assigned(tp):
         return UNKNOWN
     state = consumer._subscription.subscription.assignment.state_value(tp)
+    return FetchState(state._position, _end(state))
+
+
+def fetch_states(consumer: AIOKafkaConsumer) -> list[tuple[TopicPartition, int | None, int | None]]:
+    """Position and end of every assigned partition: a third of what it takes to ask for each."""
+    subscription = consumer._subscription.subscription
+    assignment = None if subscription is None else subscription.assignment
+    if assignment is None:
+        return []
+    return [(tp, state._position, _end(state)) for tp, state in assignment._tp_state.items()]
+
+
+def _end(state: Any) -> int | None:
     # Behind the last stable offset lie open transactions: not readable yet, so nobody lags behind on them.
-    end = state.highwater if state.lso is None or state.lso < 0 else state.lso
-    return FetchState(state.position if state.has_valid_position else None, end)
+    stable: int | None = state.lso
+    end: int | None = state.highwater if stable is None or stable < 0 else stable
+    return end

@@ -167,5 +167,7 @@ class Fold:
             is_caught_up=self._progress.is_caught_up,
             unreadable=self._reader.unreadable,
         )
-        positions = {**batch.positions, **self._follower.passed()}
+        # All that was passed goes with the reports between commits, in case an earlier one was not understood.
+        passed = self._follower.passed_lately() if batch.positions else self._follower.passed()
+        positions = {**batch.positions, **passed}
         self._reporter.add(report, positions=positions.items(), changes=applied.changes)

@@ -18,7 +18,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from logqueue.ids import TopicPartition
 from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
 from logqueue.jobs.settings import Settings
-from logqueue_consumers.topics.fetch_state import fetch_state
+from logqueue_consumers.topics.fetch_state import fetch_state, fetch_states
 from logqueue_consumers.view.records import Record
 
 
@@ -51,6 +51,7 @@ class Follower:
         self._positions: dict[TopicPartition, int] = {}
         self._passed: dict[TopicPartition, int] = {}
         """Positions behind markers of transactions (KIP-98), which are read but handed to nobody."""
+        self._passed_lately: dict[TopicPartition, int] = {}
         self._has_partitions = asyncio.Event()
         self._clients = AsyncExitStack()
         self._admin: Any = None
@@ -88,6 +89,7 @@ class Follower:
         """Read on from these offsets; partitions that are not named are read from their start. `discover` begins."""
         self._positions = dict(positions)
         self._passed = {}
+        self._passed_lately = {}
         self._consumer.unsubscribe()
         self._has_partitions.clear()
 
@@ -155,19 +157,26 @@ class Follower:
         Nor is it known while a position is being looked up again, after records at a partition's start were deleted.
         """
         lag = 0
-        for partition in self._consumer.assignment():
-            position, end = fetch_state(self._consumer, partition)
+        read, passed = self._positions.get, self._passed.get
+        for partition, position, end in fetch_states(self._consumer):
             if position is None or end is None:
                 return None
-            lag += max(end - position, 0)
-            at = TopicPartition(*partition)
-            if position > max(self._positions.get(at, 0), self._passed.get(at, 0)):
-                self._passed[at] = position
+            if end > position:
+                lag += end - position
+            at: Any = partition  # equal to ours
+            if position > read(at, 0) and position > passed(at, 0):
+                self._passed[TopicPartition(*at)] = self._passed_lately[TopicPartition(*at)] = position
         return lag
 
     def passed(self) -> Mapping[TopicPartition, int]:
         """Positions further than those of the records handed out, as `lag` found them: markers lie between."""
+        self._passed_lately = {}
         return {at: position for at, position in self._passed.items() if position > self._positions.get(at, 0)}
+
+    def passed_lately(self) -> Mapping[TopicPartition, int]:
+        """Of these the ones that have not been told since."""
+        lately, self._passed_lately = self._passed_lately, {}
+        return lately
 
     async def _partitions(self) -> set[TopicPartition]:
         topics = await self._admin.describe_topics()

@@ -200,12 +200,17 @@ class _Work:
                 db.executemany(update, plan.values)
                 self._move(rows.slot_of_standing(known), head.state, len(plan.values))
                 self.changes.setdefault(("", head.state), []).extend(plan.ids)
-        db.executemany(schema.INSERT_JOB, self._inserts)
-        db.executemany(schema.UPDATE_OUTCOME, self._outcomes)
-        db.executemany(schema.UPDATE_TYPED_OUTCOME, self._typed)
-        db.executemany(schema.UPDATE_JOB, self._rewrites)
-        db.executemany(schema.ADOPT_JOB, self._adopted)
-        db.executemany(schema.ADD_TO_COUNTER, [(*slot, jobs) for slot, jobs in self._counts.items() if jobs])
+        counts = [(*slot, jobs) for slot, jobs in self._counts.items() if jobs]
+        for statement, values in (
+            (schema.INSERT_JOB, self._inserts),
+            (schema.UPDATE_OUTCOME, self._outcomes),
+            (schema.UPDATE_TYPED_OUTCOME, self._typed),
+            (schema.UPDATE_JOB, self._rewrites),
+            (schema.ADOPT_JOB, self._adopted),
+            (schema.ADD_TO_COUNTER, counts),
+        ):
+            if values:
+                db.executemany(statement, values)
 
     def _change(self, key: JobKey, state: State) -> None:
         id_, shadow = key
