@@ -39,8 +39,7 @@ class SystemClock:
     def time_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def call_later(self, delay_s: float, call: Callable[..., object], *args: Any) -> Timer:
         return _call_later(delay_s, call, *args)

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# What hangs on an enumeration is looked up by a function of Python.
+GOES_ON, OWNED, SUCCEEDED = Fate.GOES_ON, Standing.OWNED, State.SUCCEEDED
+
 
 class JobEngine:
     """Runs the jobs of the partitions it is given. All methods belong to one event loop."""
@@ -166,7 +169,7 @@ class JobEngine:
         return len(self._ready)
 
     def _route(self, job: Job) -> None:
-        if self.intake is not None and self._gatekeeper.ask_at_intake(self.intake, job) is not Fate.GOES_ON:
+        if self.intake is not None and self._gatekeeper.ask_at_intake(self.intake, job) is not GOES_ON:
             return
         headers = job.headers
         if headers.expires_ms is not None and not self._is_shadow and headers.expires_ms <= self._clock.time_ms():
@@ -179,7 +182,7 @@ class JobEngine:
             and not self._is_early(job)
         ):
             self._delay(job, headers.not_before_ms)
-        elif (not self.gates or self._gatekeeper.ask(job) is Fate.GOES_ON) and (
+        elif (not self.gates or self._gatekeeper.ask(job) is GOES_ON) and (
             job.lane is None or job.partition.lanes.enter(job.lane, job)
         ):
             self._hand_out(job)
@@ -243,9 +246,9 @@ class JobEngine:
     def _turn_comes(self, job: Job | None) -> None:
         """A job is at the head of its lane: it starts unless a gate says no, which may give the turn to the next."""
         while job is not None:
-            fate = self._gatekeeper.ask(job, has_lane=True) if self.gates else Fate.GOES_ON
+            fate = self._gatekeeper.ask(job, has_lane=True) if self.gates else GOES_ON
             if fate is not Fate.OVER:
-                if fate is Fate.GOES_ON:
+                if fate is GOES_ON:
                     self._hand_out(job)
                 return
             job = self._next_of_lane(job)
@@ -302,7 +305,7 @@ class JobEngine:
     def succeeded(self, job: Job, result: bytes | None) -> None:
         """The handler returned; `result` is its JSON."""
         job.is_over = True
-        outcome = Outcome(job, State.SUCCEEDED, self._clock.time_ms() * 1000, finishes=True, result=result)
+        outcome = Outcome(job, SUCCEEDED, self._clock.time_ms() * 1000, finishes=True, result=result)
         if job.sent:
             outcome.more = job.sent
         self.counts.succeeded += 1
@@ -353,7 +356,7 @@ class JobEngine:
     @staticmethod
     def _next_of_lane(job: Job) -> Job | None:
         """The job is over; the one whose turn comes."""
-        if job.lane is None or job.partition.standing is not Standing.OWNED:
+        if job.lane is None or job.partition.standing is not OWNED:
             return None
         return job.partition.lanes.leave(job.lane)
 
@@ -368,7 +371,7 @@ class JobEngine:
             if partition.standing is Standing.LOST:
                 continue
             window = partition.window
-            partition.bytes_in_hand -= sum(job.size for job in jobs)
+            partition.bytes_in_hand -= sum([job.size for job in jobs])
             if (share := partition.share) is not None:
                 for job in jobs:
                     share.finished(job.tenant, job.offset)

@@ -64,6 +64,9 @@ class Fate(Enum):
     OVER = "over"
 
 
+GOES_ON = Fate.GOES_ON  # what hangs on an enumeration is looked up by a function of Python
+
+
 class Held(NamedTuple):
     """A job that waits for a gate; `has_lane` when it is at the head of its lane (a retry)."""
 
@@ -101,7 +104,7 @@ class Gatekeeper:
         """What becomes of the job; `has_lane` when it heads its lane, which the caller frees if it is OVER."""
         verdict = self._verdict(job)
         if verdict is None:
-            return Fate.GOES_ON
+            return GOES_ON
         if isinstance(verdict, Finish):
             self._end(verdict.outcome)
             return Fate.OVER
@@ -119,7 +122,7 @@ class Gatekeeper:
         """As `ask`, of the one gate that decides in the order of the log; what it holds is bounded by the windows."""
         verdict = gate.check(job, self._clock.time_ms())
         if verdict is None:
-            return Fate.GOES_ON
+            return GOES_ON
         if isinstance(verdict, Finish):
             self._end(verdict.outcome)
             return Fate.OVER

@@ -62,7 +62,7 @@ class Outcome(msgspec.Struct, eq=False):
     due_ms: int | None = None
     topic: str | None = None
     """Where the job's record goes on, with `headers`; None when it goes nowhere."""
-    headers: list[tuple[str, bytes]] = []
+    headers: Sequence[tuple[str, bytes]] = ()
     key: bytes | None = None
     """The key of that record, where it is not the job's own."""
     rank: int | None = None

@@ -64,7 +64,7 @@ class ArgumentCodec:
         """
         if value is None:
             raise Undecodable("The record has no value (a job's value is a JSON object of arguments)")
-        is_framed = value[:1] == MAGIC
+        is_framed = value.startswith(MAGIC)
         if not is_framed and (content_type is None or content_type == JSON_TYPE):
             return self.decode_json(value)
         if is_framed or is_avro(content_type):

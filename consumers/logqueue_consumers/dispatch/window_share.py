@@ -120,7 +120,8 @@ class WindowShare:
             self._counts[tenant] = count
         else:
             self._counts.pop(tenant, None)
-        self._stalled.discard(offset)
+        if self._stalled:
+            self._stalled.discard(offset)
 
     def _is_next(self, tenant: str) -> bool:
         """Only what is read from the tenant's first record aside on, without a gap, is in order."""

@@ -241,7 +241,7 @@ class Intake:
         if not window.take(record.offset) or record.offset in partition.carried:
             return
         job = self._read(record, partition)
-        is_blocked = self._blocks(job)
+        is_blocked = self.is_blocked is not None and self._blocks(job)
         if share.admits(job.tenant, is_blocked=is_blocked):
             share.came(job.tenant, record.offset, is_blocked=is_blocked)
             partition.bytes_in_hand += job.size

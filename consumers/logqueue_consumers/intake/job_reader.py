@@ -65,21 +65,22 @@ class JobReader:
             tenant = read.tenant
         order = partition.order
         job = Job(
-            record=record,
-            partition=partition,
-            offset=position.offset,
-            size=0 if value is None else len(value),
-            id=read.id or id_of_position(first.topic, first.partition, first.offset),
-            tenant=tenant,
-            key=key if key is not None else tenant.encode(),
-            origin=first,
-            created_ms=record.timestamp if read.created_ms is None else read.created_ms,
-            headers=read,
-            type=read.type,
-            attempt=read.attempt,
-            lane=tenant if order == "tenant" else None if order == "none" else (),
-            details=details,
+            record,
+            partition,
+            position.offset,
+            0 if value is None else len(value),
+            read.id or id_of_position(first.topic, first.partition, first.offset),
+            tenant,
+            key if key is not None else tenant.encode(),
+            first,
+            record.timestamp if read.created_ms is None else read.created_ms,
+            read,
+            read.type,
+            read.attempt,
+            tenant if order == "tenant" else None if order == "none" else (),
         )
+        if details is not None:
+            job.details = details
         if partition.retried and (known := partition.retried.get(job.offset)) is not None:
             resume(job, known)
         try:

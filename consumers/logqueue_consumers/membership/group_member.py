@@ -53,6 +53,9 @@ POLL_ALL_MS = 200
 """How long a fetch waits for records when every partition may give some."""
 POLL_SOME_MS = 10
 """... when some partitions are full: they may get room at any time."""
+HAND_ON_TURNS = 3
+"""Turns of the loop in which jobs begin, end and go to the log before more is asked for: where there is more, getmany
+comes back without one."""
 FULL_WAIT_S = 0.5
 """How long to wait for room when all are full; the consumer is polled in between."""
 MAX_ERRORS = 3
@@ -274,6 +277,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                         partition = self._partitions.get(tp)
                         if partition is not None and not partition.is_stopping:
                             self._deliver(partition, records)
+                    for _ in range(HAND_ON_TURNS):
+                        await asyncio.sleep(0)
                 else:
                     await self._wait_for_room(consumer)
                 errors = 0

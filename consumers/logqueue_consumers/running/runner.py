@@ -293,7 +293,8 @@ class RunnerPool:
             runner.job = None
             if runner.reason is not None or runner.is_timed_out:
                 self._forget_cancel(runner)
-            self._is_over(job)
+            if self.on_ended is not None or self._waiters:
+                self._is_over(job)
 
     def _is_over(self, job: Job) -> None:
         if self.on_ended is not None:

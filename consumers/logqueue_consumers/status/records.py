@@ -85,7 +85,7 @@ class StatusRecords:
         job, topic, record = outcome.job, outcome.topic, outcome.job.record
         assert topic is not None, "only called for records that move"
         partition = self._partitions.partition_of(topic, job.key)
-        headers = outcome.headers if job.details is None else with_header(outcome.headers, job.details)
+        headers = [*outcome.headers] if job.details is None else with_header(outcome.headers, job.details)
         key = record.key if outcome.key is None else outcome.key
         return Outgoing(topic, partition, key, record.value, headers, outcome.at_us // 1000)
 

@@ -86,7 +86,7 @@ def retrying(pending: Pending) -> dict[OwnedPartition, list[Retried]]:
     """The jobs that wait in memory after this, by partition."""
     found: dict[OwnedPartition, list[Retried]] = {}
     for outcome in pending.outcomes:
-        if outcome.is_put_off:
+        if not outcome.finishes and outcome.is_put_off:
             found.setdefault(outcome.job.partition, []).append(retried_of(outcome))
     return found
 
@@ -95,9 +95,10 @@ def finishing(pending: Pending) -> dict[OwnedPartition, list[int]]:
     """Of each partition that this speaks of, the offsets that it finishes (which may be none)."""
     found: dict[OwnedPartition, list[int]] = {job.partition: [] for job in pending.started}
     for outcome in pending.outcomes:
-        partition = outcome.job.partition
-        if partition not in found:
-            found[partition] = []
+        job = outcome.job
+        offsets = found.get(job.partition)
+        if offsets is None:
+            offsets = found[job.partition] = []
         if outcome.finishes:
-            found[partition].append(outcome.job.offset)
+            offsets.append(job.offset)
     return found

@@ -35,6 +35,8 @@ from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
+JOBS = TopicKind.JOBS  # what hangs on an enumeration is looked up by a function of Python
+
 REMEMBERED_IDS: Final = 4_096
 """Ids of one topic's partition that are known at least; at most twice as many, about 200 bytes each."""
 KEY_WINDOW_MS: Final = round(KEY_WINDOW_S * 1000)
@@ -139,7 +141,7 @@ class UniqueGate:
         if self._loading and partition.shard in self._loading:
             return Hold((NOTE, partition.shard.id))
         id_ = headers.id
-        if id_ is None or partition.kind is not TopicKind.JOBS or headers.attempt != 1 or headers.replay:
+        if id_ is None or partition.kind is not JOBS or headers.attempt != 1 or headers.replay:
             return None
         notes = partition.shard.notes
         memory = notes.get(partition.topic)
