@@ -19,7 +19,7 @@ from logqueue.jobs.headers import MAX_TYPE_CHARS
 from logqueue.jobs.limits import Limit, check_arguments, check_limits
 from logqueue.jobs.payload import ArgumentCodec
 from logqueue.jobs.retry import Retry
-from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, encoded, prepare_job
+from logqueue.jobs.sending import MAX_SPREAD, PreparedJob, Sending, encoded, prepare_job, spread_of
 from logqueue.jobs.topics import JOBS_PARTITIONS, check_partitions, check_priority, check_queue
 from logqueue.jobs.unique import Unique
 
@@ -164,7 +164,7 @@ class JobDefinition(Generic[P, R]):
             source=self.app.name,
             now_ms=self.app.clock.time_ms(),
             tenant=tenant,
-            spread=self.app.queue_of(self).spread if self.unique is None else 1,
+            spread=spread_of(self, self.app.queue_of(self)),
         )
 
     def with_(
@@ -195,7 +195,7 @@ class JobDefinition(Generic[P, R]):
             run_at=run_at,
             expires=expires,
             job_id=id,
-            headers=_headers(headers),
+            headers=_headers(headers) if headers is not None else {},
             idempotency_key=idempotency_key,
             priority=priority,
             spread=spread,
@@ -310,10 +310,10 @@ def _check_weight(weight: object, what: str) -> None:
         raise InvalidDefinition(f"{what}: weight {weight!r} is not a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
 
 
-def _headers(given: Mapping[str, str | bytes] | None) -> Mapping[str, str | bytes]:
-    if given is not None and not isinstance(given, Mapping):
+def _headers(given: object) -> Mapping[str, str | bytes]:
+    if not isinstance(given, Mapping):
         raise InvalidArguments(f"headers={given!r:.100} is not a mapping of names to text or bytes", field="headers")
-    return given or {}
+    return given
 
 
 def check_type(name: str) -> str:

@@ -229,13 +229,13 @@ def job_headers(
     extra: Iterable[tuple[str, bytes]] = (),
 ) -> list[tuple[str, bytes]]:
     """Headers of a new job; `extra` are the user's own and must not repeat ours (`check_extra_headers`)."""
-    own = (*due_headers(not_before_ms, expires_ms), *extra)
-    return whole_headers(id=id, created_ms=created_ms, shared=shared_headers(type, source, content_type), own=own)
+    due = due_headers(not_before_ms, expires_ms)
+    return whole_headers(id, created_ms, shared_headers(type, source, content_type), [*due, *extra])
 
 
-def whole_headers(*, id: str, created_ms: int, shared: Headers, own: Headers) -> list[tuple[str, bytes]]:  # noqa: A002
+def whole_headers(id_: str, created_ms: int, shared: Headers, own: Headers) -> list[tuple[str, bytes]]:
     """Headers of a new job whose `shared_headers` are there already; `own` are those it has beside them."""
-    return [(CE_ID, id.encode()), _created(created_ms), *shared, *own]
+    return [(CE_ID, id_.encode()), _created(created_ms), *shared, *own]
 
 
 def due_headers(not_before_ms: int | None, expires_ms: int | None) -> list[tuple[str, bytes]]:

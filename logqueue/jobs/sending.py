@@ -32,7 +32,7 @@ from logqueue.jobs.unique import check_key, keyed_job_id
 
 if TYPE_CHECKING:
     from logqueue.jobs.argument_schema import ArgumentSchema
-    from logqueue.jobs.definition import JobDefinition
+    from logqueue.jobs.definition import JobDefinition, Queue
     from logqueue.jobs.handle import JobHandle
 
 P = ParamSpec("P")
@@ -74,7 +74,7 @@ class PreparedJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """All headers of the record. Made when asked for: of many prepared jobs they would be most of the garbage."""
         if self.shared is None:
             return list(self.own)
-        return whole_headers(id=self.id, created_ms=self.created_ms, shared=self.shared, own=self.own)
+        return whole_headers(self.id, self.created_ms, self.shared, self.own)
 
     def record_key(self) -> bytes:
         """What decides the partition of everything that is written about this job."""
@@ -181,19 +181,21 @@ class Sending(msgspec.Struct, Generic[P, R], frozen=True, kw_only=True, gc=False
         if delay is not None and run_at is not None:
             raise InvalidArguments("delay and run_at exclude each other", field="run_at")
         queue = definition.app.queue_of(definition)
-        expires_at = expires if isinstance(expires, datetime) else None
+        expires_s, expires_at_ms = (None, None) if expires is None else _expiry(expires)
         return cls(
             definition=definition,
             tenant=check_tenant(tenant) if tenant is not None else None,
             delay_s=parse_duration(delay) if delay is not None else None,
-            run_at_ms=_instant(run_at, "run_at"),
-            expires_s=parse_duration(expires) if expires is not None and not isinstance(expires, datetime) else None,
-            expires_at_ms=_instant(expires_at, "expires"),
+            run_at_ms=_instant(run_at, "run_at") if run_at is not None else None,
+            expires_s=expires_s,
+            expires_at_ms=expires_at_ms,
             job_id=check_id(job_id) if job_id is not None else None,
             headers=check_extra_headers(headers.items()) if headers else (),
             idempotency_key=check_key(idempotency_key) if idempotency_key is not None else None,
-            priority=check_class(priority, queue.priorities, default=queue.default_priority, queue=queue.name),
-            spread=_spread(definition, queue.spread if spread is None else check_spread(spread, order=queue.order)),
+            priority=None
+            if priority is None
+            else check_class(priority, queue.priorities, default=queue.default_priority, queue=queue.name),
+            spread=spread_of(definition, queue) if spread is None else _spread(definition, queue, spread),
         )
 
     def prepare(self, model: Any = None, /, *, tenant: str | None = None, **arguments: Any) -> PreparedJob:
@@ -263,9 +265,14 @@ def check_spread(spread: object, *, order: str) -> int:
     return spread
 
 
-def _spread(definition: JobDefinition[..., Any], spread: int) -> int:
-    """Unique jobs are not spread: one owner has to see all of a tenant's."""
-    return spread if definition.unique is None else 1
+def spread_of(definition: JobDefinition[..., Any], queue: Queue) -> int:
+    """Over how many keys a tenant's jobs go. Unique ones are not spread: one owner has to see all of a tenant's."""
+    return queue.spread if definition.unique is None else 1
+
+
+def _spread(definition: JobDefinition[..., Any], queue: Queue, spread: object) -> int:
+    wanted = check_spread(spread, order=queue.order)
+    return wanted if definition.unique is None else 1
 
 
 def check_tenant(tenant: object) -> str:
@@ -290,9 +297,14 @@ def _encodable(text: str, field: str) -> str:
     return text
 
 
-def _instant(moment: datetime | None, field: str) -> int | None:
-    if moment is None:
-        return None
+def _expiry(expires: Duration | datetime) -> tuple[float | None, int | None]:
+    """A number of seconds from the sending, or a time."""
+    if isinstance(expires, datetime):
+        return None, _instant(expires, "expires")
+    return parse_duration(expires), None
+
+
+def _instant(moment: object, field: str) -> int:
     if not isinstance(moment, datetime):
         raise InvalidArguments(f"{field}={moment!r} is not a datetime (with a time zone)", field=field)
     try:

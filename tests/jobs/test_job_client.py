@@ -150,6 +150,40 @@ def test_bulk_sending_keeps_each_tenants_order_and_answers_in_the_callers(engine
     asyncio.run(scenario())
 
 
+def test_many_jobs_of_several_queues_and_classes_find_their_topics_in_the_order_of_the_jobs(
+    engine: Engine, prefix: str
+) -> None:
+    async def scenario() -> None:
+        async with make_app(engine, prefix) as app:
+            app.queue("bills", partitions=2, priorities={"high": 2, "normal": 1})
+
+            @app.job("bill", queue="bills")
+            async def bill(*, number: int) -> None: ...
+
+            send, urgent = app.jobs["email.send"], bill.with_(priority="high")
+            makers = [
+                lambda n: send.prepare(tenant=f"t{n}", to=str(n)),
+                lambda n: bill.prepare(tenant=f"t{n}", number=n),
+                lambda n: urgent.prepare(tenant=f"t{n}", number=n),
+            ]
+            first = await bill.send(tenant="t0", number=-1)
+            handles = await app.send_many([makers[n % 3](n % 30) for n in range(600)])
+            last = await bill.send(tenant="t1", number=-2)
+            names = app.settings.topics
+            topics = [names.jobs("emails"), names.jobs("bills"), names.jobs("bills", "high")]
+            assert [handle.topic for handle in handles] == topics * 200
+            stored = {(topic, r.partition, r.offset): r for topic in topics for r in await records_of(app, topic)}
+            assert [stored[h.topic, h.partition, h.offset].key for h in handles] == [
+                b"t%d" % (n % 30) for n in range(600)
+            ]
+            alike = [first, *(h for h in handles if h.topic == topics[1]), last]
+            for partition in range(2):
+                offsets = [handle.offset for handle in alike if handle.partition == partition]
+                assert offsets == list(range(len(offsets))), "single sends and many share one order"
+
+    asyncio.run(scenario())
+
+
 def test_sending_nothing_in_bulk_is_nothing(engine: Engine, prefix: str) -> None:
     async def scenario() -> list[JobHandle]:
         async with make_app(engine, prefix) as app:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,3 +39,10 @@ def test_a_job_without_an_id_is_named_after_its_place() -> None:
 @given(st.integers(0, 253_402_300_799_999))
 def test_times_are_read_back_to_the_millisecond(ms: int) -> None:
     assert parse_time(format_time(ms)) == ms
+
+
+def test_threads_that_share_a_source_never_take_the_same_id() -> None:
+    ids = JobIds()
+    with ThreadPoolExecutor(4) as threads:
+        made = [id_ for ids_ in threads.map(lambda _: [ids.next(7) for _ in range(2_000)], range(4)) for id_ in ids_]
+    assert len(set(made)) == len(made) == 8_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,9 @@ from logqueue import App
 from logqueue.clock import ManualClock
 from logqueue.jobs.durations import InvalidDuration
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, InvalidHeader
-from logqueue.jobs.headers import read_job_headers
+from logqueue.jobs.headers import job_headers, read_job_headers
 from logqueue.jobs.partitioning import murmur2, partition_of
+from logqueue.jobs.sending import prepare_job
 from logqueue.jobs.settings import Settings
 
 NOW_MS = 1_700_000_000_000
@@ -60,6 +62,45 @@ def test_an_id_and_headers_of_ones_own_are_taken_over() -> None:
     job = send_email.with_(id="order-7", headers={"x": "é", "y": b"\x00"}).prepare(to="a")
     assert job.id == "order-7"
     assert job.headers[-2:] == [("x", "é".encode()), ("y", b"\x00")]
+
+
+def test_headers_stand_in_one_order_whatever_the_options() -> None:
+    job = prepare_job(
+        type="email.send",
+        queue="emails",
+        value=b"{}",
+        source="shop",
+        now_ms=NOW_MS,
+        tenant="acme",
+        not_before_ms=NOW_MS + 1,
+        expires_ms=NOW_MS + 2,
+        headers=[("x", b"1")],
+        priority="high",
+        idempotency_key="k",
+    )
+    assert job.headers == job_headers(
+        id=job.id,
+        type="email.send",
+        source="shop",
+        created_ms=NOW_MS,
+        not_before_ms=NOW_MS + 1,
+        expires_ms=NOW_MS + 2,
+        extra=[("x", b"1"), ("job-idempotency-key", b"k"), ("job-priority", b"high")],
+    )
+
+
+@given(st.integers(1, 16), st.uuids().map(str))
+def test_a_spread_job_tells_its_tenant_behind_its_other_headers(spread: int, id_: str) -> None:
+    job = prepare_job(
+        type="t", queue="q", value=b"{}", source="s", now_ms=1, tenant="a", id=id_, headers=[("x", b"")], spread=spread
+    )
+    assert [name for name, _ in job.headers][6:] == (["x"] if job.record_key() == b"a" else ["x", "job-tenant"])
+
+
+def test_many_prepared_jobs_are_nothing_to_the_garbage_collector() -> None:
+    jobs = [send_email.with_(tenant="acme").prepare(to="a") for _ in range(2)]
+    assert not any(gc.is_tracked(each) for job in jobs for each in (job, job.own, job.value))
+    assert jobs[0].shared is jobs[1].shared
 
 
 @pytest.mark.parametrize(
