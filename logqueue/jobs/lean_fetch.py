@@ -1,15 +1,15 @@
 """Fetch requests and answers of aiokafka's consumers, packed and read a partition at a time.
 
 aiokafka's own codec goes field by field through Python: with thirty partitions that is most of what a fetch costs a
-consumer, and every fetch names all its partitions. Here a partition is one `struct`. Versions 9 to 11 alone, which
+consumer. Here a partition is one `struct`, and only those are named of which there is something new: to the broker in
+a fetch session (KIP-227, `fetch_session`), to aiokafka in answers that still name all. Versions 9 to 11 alone, which
 differ in the end of a request and one field of an answer; where a broker has none of them, aiokafka's codec serves.
-Partitions of which an answer has nothing new are left out, as in an incremental fetch session (KIP-227).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from io import BytesIO
 from struct import Struct
 from typing import Any, Final
@@ -19,13 +19,13 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.fetch import FetchRequest
 
 from logqueue.jobs.fetch_pace import FetchPace
+from logqueue.jobs.fetch_session import Asked, FetchSession
 from logqueue.jobs.lean_records import lean_records
 from logqueue.jobs.own_request import Answer, Encoded, OwnRequest
 
 _FETCH: Final = 1
 _OLDEST, _WITH_RACK = 9, 11
 _CONSUMER: Final = -1  # in the place of a replica's id
-_NO_SESSION, _NO_EPOCH = 0, -1  # KIP-227: every fetch is a full one
 _UNKNOWN: Final = -1
 
 _HEADER = Struct(">hhih")  # api key, version, correlation id, length of the client id
@@ -41,20 +41,25 @@ _INTS = Struct(">ii")
 Send = Callable[..., Awaitable[Any]]
 # Whether a partition's high watermark and last stable offset are known to be these.
 IsKnown = Callable[[str, int, int, int], bool]
+Given = tuple[str, list[tuple[Any, ...]]]
 
 
 class _Prepared(OwnRequest):
     """A request in the version of its connection; its own response type, as it knows the version."""
 
-    __slots__ = ("_is_known", "_request", "_version")
+    __slots__ = ("_asked", "_is_known", "_request", "_session", "_version")
 
-    def __init__(self, request: FetchRequest, version: int, is_known: IsKnown) -> None:
+    def __init__(
+        self, request: FetchRequest, version: int, session: FetchSession, asked: Asked, known: IsKnown
+    ) -> None:
         self._request = request
         self._version = version
-        self._is_known = is_known
+        self._session = session
+        self._asked = asked
+        self._is_known = known
 
     def build_request_header(self, correlation_id: int, client_id: str) -> Encoded:
-        request, client = self._request, client_id.encode()
+        request, asked, client = self._request, self._asked, client_id.encode()
         parts = [
             _HEADER.pack(_FETCH, self._version, correlation_id, len(client)),
             client,
@@ -64,32 +69,36 @@ class _Prepared(OwnRequest):
                 request._min_bytes,
                 request._max_bytes,
                 request._isolation_level,
-                _NO_SESSION,
-                _NO_EPOCH,
-                len(request.topics),
+                asked.session_id,
+                asked.epoch,
+                len(asked.topics),
             ),
         ]
         pack = _ASKED.pack
-        for topic, partitions in request.topics:
+        for topic, partitions in asked.topics:
             parts += (_text(topic), _INT.pack(len(partitions)))
             parts += [pack(number, _UNKNOWN, offset, _UNKNOWN, size) for number, offset, size in partitions]
-        parts.append(_INT.pack(0))  # topics that a session is to forget
+        parts.append(_INT.pack(len(asked.forgotten)))
+        for topic, numbers in asked.forgotten:
+            parts += (_text(topic), _INT.pack(len(numbers)))
+            parts += map(_INT.pack, numbers)
         if self._version >= _WITH_RACK:
             parts.append(_text(request._rack_id))
         return Encoded(b"".join(parts))
 
     def decode(self, frame: BytesIO) -> Answer:
-        return read_answer(frame.getbuffer(), self._version, self._is_known)
+        return read_answer(frame.getbuffer(), self._version, self._session, self._asked, self._is_known)
 
     def __repr__(self) -> str:
         return f"Fetch_v{self._version}"
 
 
-def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> Answer:
+def read_answer(frame: memoryview, version: int, session: FetchSession, asked: Asked, is_known: IsKnown) -> Answer:
     """A Fetch response with its header, as aiokafka's fetcher reads it. Raises struct.error where it is cut short."""
-    *_, topic_count = _ANSWER.unpack_from(frame)
+    _, _, failure, session_id, topic_count = _ANSWER.unpack_from(frame)
+    told = session.told
     position = _ANSWER.size
-    topics = []
+    topics: list[Given] = []
     has_replica = version >= _WITH_RACK
     given, given_size = _GIVEN.unpack_from, _GIVEN.size
     for _ in range(topic_count):
@@ -114,6 +123,7 @@ def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> Answer:
             else:
                 (size,) = _INT.unpack_from(frame, position)
                 position += _INT.size
+            told[topic, number] = watermark, stable
             if size <= 0 and not error and is_known(topic, number, watermark, stable):
                 continue
             end = position + max(size, 0)
@@ -122,16 +132,36 @@ def read_answer(frame: memoryview, version: int, is_known: IsKnown) -> Answer:
             partitions.append((*facts, replica, records) if has_replica else (*facts, records))
             position = end
         topics.append((topic, partitions))
+    session.answered(failure, session_id)
+    if not failure and asked.epoch:
+        topics += _told_before(version, topics, session, asked, is_known)
     return Answer(version, topics)
+
+
+def _told_before(
+    version: int, given: list[Given], session: FetchSession, asked: Asked, is_known: IsKnown
+) -> Iterator[Given]:
+    """What the broker does not repeat and aiokafka may have passed over: it drops answers for where it is no more."""
+    named = {(topic, part[0]) for topic, partitions in given for part in partitions}
+    for topic, wanted in asked.topics:
+        for number, _, _ in wanted:
+            if (topic, number) in named or (found := session.told.get((topic, number))) is None:
+                continue
+            if not is_known(topic, number, *found):
+                facts = number, 0, *found, _UNKNOWN, None
+                yield topic, [(*facts, _UNKNOWN, b"") if version >= _WITH_RACK else (*facts, b"")]
 
 
 class LeanRequest:
     """A fetch on its way to a connection whose versions are not known yet."""
 
-    __slots__ = ("_is_known", "_request")
+    __slots__ = ("_is_known", "_owner", "_request", "_session")
 
-    def __init__(self, request: FetchRequest, is_known: IsKnown) -> None:
+    def __init__(self, request: FetchRequest, session: FetchSession, owner: object, is_known: IsKnown) -> None:
+        """`owner` takes the answers; another one starts without knowing of them."""
         self._request = request
+        self._session = session
+        self._owner = owner
         self._is_known = is_known
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
@@ -139,17 +169,22 @@ class LeanRequest:
         version = min(highest, _WITH_RACK)
         if version < max(lowest, _OLDEST):
             return self._request.prepare(versions)
-        return _Prepared(self._request, version, self._is_known)
+        asked = self._session.ask(self._request.topics, self._owner)
+        return _Prepared(self._request, version, self._session, asked, self._is_known)
 
 
 def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """The consumer itself, whose fetches are encoded and decoded here from now on, and whose records are lean."""
     send: Send = consumer._client.send
     pace = FetchPace()
+    sessions: dict[int, FetchSession] = {}  # by node
+
+    def assigned() -> Any:
+        subscription = consumer._subscription.subscription
+        return None if subscription is None else subscription.assignment
 
     def is_known(topic: str, partition: int, watermark: int, stable: int) -> bool:
-        subscription = consumer._subscription.subscription
-        assignment = None if subscription is None else subscription.assignment
+        assignment = assigned()
         state = None if assignment is None else assignment.state_value(TopicPartition(topic, partition))
         return state is not None and (state.highwater, state.lso) == (watermark, stable)
 
@@ -157,7 +192,9 @@ def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
         if type(request) is FetchRequest:
             if pause_s := pace.pause_s(asyncio.get_running_loop().time()):
                 await asyncio.sleep(pause_s)
-            return await send(node, LeanRequest(request, is_known), group=group)
+            if (session := sessions.get(node)) is None:
+                session = sessions[node] = FetchSession()
+            return await send(node, LeanRequest(request, session, assigned(), is_known), group=group)
         return await send(node, request, group=group)
 
     consumer._client.send = send_lean
