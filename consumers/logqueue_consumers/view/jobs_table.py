@@ -7,16 +7,16 @@ stays unread. Whatever is not as simple is read whole, row and status, and joine
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from logqueue_consumers.view import rows, schema
-from logqueue_consumers.view.job import FROM_JOB_RECORD, FROM_STATUS, Job, JobKey, State, fold, join
+from logqueue_consumers.view.job import FROM_JOB_RECORD, FROM_STATUS, Job, JobKey, State, fold, join, join_types
 from logqueue_consumers.view.names import NO_NAME, Names
 from logqueue_consumers.view.records import read_told
 from logqueue_consumers.view.rows import Effect
-from logqueue_consumers.view.told import Head, Told, gather, told_after
+from logqueue_consumers.view.told import Head, Told, gather, is_told_after
 
 # Ids asked for in one statement (SQLite allows 32,766 variables).
 _LOOKUP_IDS: Final = 500
@@ -105,29 +105,32 @@ class _Work:
         self._typed: list[tuple[Any, ...]] = []
         self._rewrites: list[tuple[Any, ...]] = []
         self._adopted: list[tuple[Any, ...]] = []
+        self._inserted: defaultdict[rows.Slot, list[str]] = defaultdict(list)
         self._counts = Counter[rows.Slot]()
         self._plans: dict[tuple[Head, rows.Standing], _Plan] = {}
         self.changes: Changes = {}
 
     def insert(self, job: Job) -> None:
         """A job that was not known."""
-        outcome = job.outcome
-        values = rows.row_values(job, rows.outcome_values(outcome, self._names), self._names)
-        self._insert(job.key, values, outcome.state)
+        key, type_, identity, outcome = job
+        self._insert(rows.row_values(key, type_, identity, rows.outcome_values(outcome, self._names), self._names))
 
     def insert_told(self, key: JobKey, status: Told, piece: Job | None) -> bool:
         """A job of which this status is known and perhaps something earlier, if that is all that it takes."""
-        job = read_told(status) if piece is None else told_after(piece, status)
-        if job is None:
+        if piece is None:
+            _, type_, identity, _ = read_told(status)
+        elif is_told_after(piece, status):
+            _, type_, identity, _ = piece
+            if type_ != (told_type := status.head.type or None):
+                type_ = join_types(type_, told_type)
+        else:
             return False
-        names = self._names
-        self._insert(key, rows.row_values(job, rows.told_values(status, names), names), status.head.state)
+        self._insert(rows.row_values(key, type_, identity, rows.told_values(status, self._names), self._names))
         return True
 
-    def _insert(self, key: JobKey, values: tuple[Any, ...], state: State) -> None:
+    def _insert(self, values: tuple[Any, ...]) -> None:
         self._inserts.append(values)
-        self._counts[rows.slot_of_values(values)] += 1
-        self._change(key, state)
+        self._inserted[rows.slot_of_values(values)].append(values[0])
 
     def update_told(
         self, statuses: Mapping[str, Told], live: Mapping[str, rows.Head], *, apart: Collection[str]
@@ -171,7 +174,7 @@ class _Work:
         if record.identity.source != FROM_JOB_RECORD or not rows.is_ahead(row, record):
             return False
         type_, sort, source, topic, partition, offset, queue, tenant, expires = rows.identity_values(
-            record, self._names
+            record.type, record.identity, self._names
         )
         if type_ not in (row[3], NO_NAME) or (sort, queue, tenant) != (row[4], row[9], row[10]):
             return False
@@ -187,7 +190,7 @@ class _Work:
         if job.identity == before.identity and job.type == before.type:
             self._outcomes.append((*outcome, row_key))
         else:
-            self._rewrites.append((*rows.identity_values(job, names), *outcome, row_key))
+            self._rewrites.append((*rows.identity_values(job.type, job.identity, names), *outcome, row_key))
         self._counts[rows.slot_of(before, names)] -= 1
         self._counts[rows.slot_of(job, names)] += 1
         self._change(job.key, job.outcome.state)
@@ -200,6 +203,10 @@ class _Work:
                 db.executemany(update, plan.values)
                 self._move(rows.slot_of_standing(known), head.state, len(plan.values))
                 self.changes.setdefault(("", head.state), []).extend(plan.ids)
+        for slot, ids in self._inserted.items():
+            shadow, _, state = slot
+            self._counts[slot] += len(ids)
+            self.changes.setdefault((self._names.names[shadow], State(state)), []).extend(ids)
         counts = [(*slot, jobs) for slot, jobs in self._counts.items() if jobs]
         for statement, values in (
             (schema.INSERT_JOB, self._inserts),

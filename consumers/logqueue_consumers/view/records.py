@@ -6,10 +6,12 @@ Nothing that a producer writes may stop the fold: a record in a job topic is a j
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from logqueue_schemas.job_status import State as StatusState
 from logqueue_schemas.job_status import StatusError, read_own
+from logqueue_schemas.status_decoding import REMEMBERED
 
 from logqueue.jobs.errors import InvalidHeader
 from logqueue.jobs.headers import NO_HEADERS, read_job_headers, salvage_job_headers
@@ -53,12 +55,9 @@ def read_job_record(record: Record, queue: str) -> Job:
     except InvalidHeader:
         headers = salvage_job_headers(record.headers)
     topic, partition, offset, timestamp = record.topic, record.partition, record.offset, record.timestamp
-    created_ms = headers.created_ms
+    created_ms, expires_ms = headers.created_ms, headers.expires_ms
     if created_ms is None or created_ms > MAX_CREATED_MS:
-        created_ms = min(max(timestamp, 0), MAX_CREATED_MS)
-    due_ms, expires_ms = headers.not_before_ms, headers.expires_ms
-    is_scheduled = due_ms is not None and due_ms > timestamp
-    state = State.SCHEDULED if is_scheduled else State.QUEUED
+        created_ms = _believed(timestamp)
     identity = (
         FROM_JOB_RECORD,
         created_ms,
@@ -69,24 +68,22 @@ def read_job_record(record: Record, queue: str) -> Job:
         headers.tenant or read_tenant(record.key),
         NO_EXPIRY if expires_ms is None else expires_ms * 1000,
     )
-    outcome = (
-        headers.replay,
-        headers.attempt,
-        RANKS[state],
-        0,
-        state,
-        min(max(timestamp, 0), MAX_CREATED_MS) * 1000,
-        "",
-        None,
-        None,
-        due_ms * 1000 if is_scheduled and due_ms is not None else None,
-        None,
-        None,
-        None,
-        None,
-    )
+    outcome = _queued(timestamp, headers.replay, headers.attempt, headers.not_before_ms)
     id_ = headers.id or id_of_position(topic, partition, offset)
-    return _new(Job, (_new(JobKey, (id_, "")), headers.type, _new(Identity, identity), _new(Outcome, outcome)))
+    return _new(Job, (_new(JobKey, (id_, "")), headers.type, _new(Identity, identity), outcome))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _queued(timestamp: int, replay: int, attempt: int, due_ms: int | None) -> Outcome:
+    """The outcome of a job that is only queued, or scheduled: many have the same."""
+    is_scheduled = due_ms is not None and due_ms > timestamp
+    state = State.SCHEDULED if is_scheduled else State.QUEUED
+    due_at = due_ms * 1000 if is_scheduled and due_ms is not None else None
+    return Outcome(replay, attempt, RANKS[state], 0, state, _believed(timestamp) * 1000, "", due_at=due_at)
+
+
+def _believed(created_ms: int) -> int:
+    return min(max(created_ms, 0), MAX_CREATED_MS)
 
 
 def read_status(
@@ -120,7 +117,7 @@ def read_status(
     """
     created_ms = (at if created_at is None else created_at) // 1000
     if not 0 <= created_ms <= MAX_CREATED_MS:
-        created_ms = min(max(created_ms, 0), MAX_CREATED_MS)
+        created_ms = _believed(created_ms)
     cause = None
     if error is not None:
         cause = error_text(error)
@@ -158,6 +155,7 @@ def read_told(told: Told) -> Job:
     return read_own(told.value, read_status)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def read_tenant(key: bytes | None) -> str:
     """The tenant in a record's key; "default" where there is none."""
     return key.decode("utf-8", "replace")[:MAX_TENANT_CHARS] if key else DEFAULT_TENANT

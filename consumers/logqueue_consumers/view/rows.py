@@ -59,10 +59,12 @@ def effect_of(standing: Standing, source: int, type_: int, version: Version) -> 
     return Effect.TYPED_OUTCOME if version > known and known_type == NO_NAME else Effect.UNCLEAR
 
 
-def row_values(job: Job, outcome: tuple[Any, ...], names: Names) -> tuple[Any, ...]:
+def row_values(
+    key: JobKey, type_: str | None, identity: Identity, outcome: tuple[Any, ...], names: Names
+) -> tuple[Any, ...]:
     """Columns id .. tail: all but the key. Takes the outcome's as they are."""
-    id_, shadow = job.key
-    return (id_, names.numbers[shadow], *identity_values(job, names), *outcome)
+    id_, shadow = key
+    return (id_, names.numbers[shadow], *identity_values(type_, identity, names), *outcome)
 
 
 def slot_of_values(values: tuple[Any, ...]) -> Slot:
@@ -70,12 +72,12 @@ def slot_of_values(values: tuple[Any, ...]) -> Slot:
     return values[1], values[8], values[14]
 
 
-def identity_values(job: Job, names: Names) -> tuple[Any, ...]:
+def identity_values(type_: str | None, identity: Identity, names: Names) -> tuple[Any, ...]:
     """Columns type .. expires_us."""
-    source, created_ms, topic, partition, offset, queue, tenant, expires_us = job.identity
+    source, created_ms, topic, partition, offset, queue, tenant, expires_us = identity
     numbers = names.numbers
     return (
-        numbers[job.type or ""],
+        numbers[type_ or ""],
         sort_key(created_ms=created_ms, partition=partition, offset=offset),
         source,
         numbers[topic],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from logqueue_schemas.job_status import State as StatusState
 from logqueue_schemas.status_decoding import REMEMBERED, Unusual, read_head
 
-from logqueue_consumers.view.job import FROM_JOB_RECORD, STATES_BY_NAME, Job, State, join_types
+from logqueue_consumers.view.job import FROM_JOB_RECORD, STATES_BY_NAME, Job, State
 
 Version = tuple[int, int, int]
 """Replay, attempt, rank. The sequence, which decides between equals, is in the tail."""
@@ -66,9 +66,6 @@ def gather(told: Sequence[Told]) -> tuple[dict[str, Told], list[Told]]:
     return last, [status for status in told if last[status[0]] is not status]
 
 
-def told_after(record: Job, status: Told) -> Job | None:
-    """The job, but for its outcome, if a job record and this later status are all that is known; else None."""
-    if record.identity.source != FROM_JOB_RECORD or record.outcome[:3] >= status.head.version:
-        return None
-    type_ = status.head.type or None
-    return record if type_ == record.type else record._replace(type=join_types(record.type, type_))
+def is_told_after(record: Job, status: Told) -> bool:
+    """Whether a piece of knowledge is a job's record, and this status a later one."""
+    return record[2][0] == FROM_JOB_RECORD and record[3][:3] < status[1].version
