@@ -1,4 +1,4 @@
-"""The power goes between any two writes of a session of transactions: those who survive it can end what they began."""
+"""The power goes between any two writes of sessions of transactions: who survives it can end what he has begun."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,8 +24,11 @@ from tests.transactions.producing import TransactionalProducer, create_topics, f
 OK = ErrorCode.NONE
 GROUP = "g"
 PLACES = (("t", 0), ("t", 1), ("u", 0))
-EVERY = 29
+EVERY = 97
 """States apart that are tried."""
+TRANSACTIONS = 3
+SEED = 5
+OVER = object()
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def scratch() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the client of the session knows."""
+    """What the client of a session knows."""
 
     producer: tuple[int, int] = (-1, -1)
     committed: tuple[bytes, ...] = ()
@@ -48,37 +52,38 @@ class Told:
 
 
 class Session:
-    """Three transactions of one producer, told to the journal step by step."""
+    """Transactions of one producer, step by step; `told` is what it has heard up to now."""
 
-    def __init__(self, fs: RecordingFileSystem, wire: Wire) -> None:
-        self._fs = fs
-        self._producer = TransactionalProducer(wire, "tx")
+    def __init__(self, wire: Wire, name: str) -> None:
+        self.name = name
+        self.told = Told()
+        self._producer = TransactionalProducer(wire, name)
         self._sequences: dict[tuple[str, int], int] = {}
-        self._told = Told()
 
     def _tell(self, **changes: object) -> None:
-        self._told = replace(self._told, **changes)  # type: ignore[arg-type]
-        self._fs.mark(self._told)
+        self.told = replace(self.told, **changes)  # type: ignore[arg-type]
 
-    def run(self) -> None:
+    def steps(self) -> Iterator[None]:
         producer = self._producer
         assert producer.init() is OK
         self._tell(producer=(producer.producer_id, producer.epoch))
-        for number in range(3):
+        for number in range(TRANSACTIONS):
             for place in PLACES[number:] + PLACES[: number + 1]:
-                self._produce(*place, b"%d-%d-%s-%d" % (number, len(self._told.acked), place[0].encode(), place[1]))
+                yield
+                self._produce(*place, b"%s-%d-%d" % (self.name.encode(), number, len(self.told.acked)))
                 if place == ("t", 1):
-                    assert producer.commit_offset(GROUP, "t", number) is OK
+                    yield
+                    assert producer.commit_offset(self.name, "t", number) is OK
                     self._tell(acked_offset=number)
             self._tell(is_ending=True)
+            yield
             assert producer.end() is OK
-            told = self._told
             self._sequences.clear()
             self._tell(
                 producer=(producer.producer_id, producer.epoch),
-                committed=told.committed + told.acked,
+                committed=self.told.committed + self.told.acked,
                 acked=(),
-                offset=told.acked_offset,
+                offset=self.told.acked_offset,
                 acked_offset=None,
                 is_ending=False,
             )
@@ -87,52 +92,64 @@ class Session:
         sequence = self._sequences.get((topic, partition), 0)
         assert self._producer.produce(topic, value, partition=partition, sequence=sequence) is OK
         self._sequences[topic, partition] = sequence + 1
-        self._tell(acked=(*self._told.acked, value))
+        self._tell(acked=(*self.told.acked, value))
 
 
 def visible(wire: Wire) -> set[bytes | None]:
     return {value for topic, partition in PLACES for value in read(wire, topic, committed=True, partition=partition)}
 
 
-def check(folder: Path, told: Told) -> None:
-    """Start on what is left; the client goes on as one that has survived."""
+def check(folder: Path, told: dict[str, Told]) -> None:
+    """Start on what is left; the clients go on as those who have survived."""
     with (
         EmbeddedBroker(folder, environment=Environment(fs=HastyFileSystem())) as broker,
         Wire(broker.bootstrap) as wire,
     ):
-        producer = TransactionalProducer(wire, "tx")
-        producer.producer_id, producer.epoch = told.producer
         before = visible(wire)
-        assert before >= set(told.committed), "what was committed is lost"
-        if not told.is_ending:
-            assert not before.intersection(told.acked), "what nobody has committed is shown"
-        if told.acked:
-            ended = producer.end()
-            assert ended is OK, f"the transaction cannot be committed any more: {ended.name}"
-            assert visible(wire) >= {*told.committed, *told.acked}, "a transaction is torn"
-        assert producer.init() is OK
-        error, offset = fetch_offset(wire, GROUP, "t", stable=True)
-        allowed = {told.offset} if told.acked_offset is None else {told.acked_offset}
-        if told.acked and told.acked_offset is None:
-            allowed.add(told.offset + 1)  # on its way
-        assert error == OK
-        assert offset in allowed, f"the group is at {offset}, not at one of {allowed}"
+        for name, each in told.items():
+            assert each.is_ending or not before.intersection(each.acked), "what nobody has committed is shown"
+            go_on(wire, name, each)
+        after = visible(wire)
+        assert all(after >= {*each.committed, *each.acked} for each in told.values()), "what was committed is lost or torn"
         for topic, partition in PLACES:
             answer = wire.call(11, fetch_request(topic, 0, partition=partition)).responses[0].partitions[0]
             assert answer.last_stable_offset == answer.high_watermark, "a transaction stays open"
 
 
+def go_on(wire: Wire, name: str, told: Told) -> None:
+    producer = TransactionalProducer(wire, name)
+    producer.producer_id, producer.epoch = told.producer
+    if told.acked:
+        ended = producer.end()
+        assert ended is OK, f"the transaction cannot be committed any more: {ended.name}"
+    assert producer.init() is OK
+    error, offset = fetch_offset(wire, name, "t", stable=True)
+    allowed = {told.offset} if told.acked_offset is None else {told.acked_offset}
+    if told.acked and told.acked_offset is None:
+        allowed.add(told.offset + 1)  # on its way
+    assert error == OK
+    assert offset in allowed, f"the group is at {offset}, not at one of {allowed}"
+
+
 def play(folder: Path, fs: RecordingFileSystem, *, every: int) -> int:
+    """Sessions beside each other, step by step, then the states that cuts may have left; answers how many."""
     data = folder / "data"
     data.mkdir()
     with EmbeddedBroker(data, environment=Environment(fs=fs)) as broker, Wire(broker.bootstrap) as wire:
         create_topics(wire, "t", "u")
-        Session(fs, wire).run()
+        sessions = [Session(wire, name) for name in ("a", "b")]
+        under_way = [session.steps() for session in sessions]
+        random = Random(SEED)
+        while under_way:
+            steps = random.choice(under_way)
+            if next(steps, OVER) is OVER:
+                under_way.remove(steps)
+            fs.mark({session.name: session.told for session in sessions})
         journal = list(fs.journal)
     tried = 0
     for number, (event, name, image) in enumerate(states_over_time(journal, data, every=every)):
-        if not isinstance(event, Told):
-            continue  # before the session
+        if not isinstance(event, dict):
+            continue  # before the sessions
         tried += 1
         try:
             check(write_image(image, folder / "left"), event)
