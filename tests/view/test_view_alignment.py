@@ -112,10 +112,13 @@ async def test_job_records_that_do_not_come_do_not_hold_up_statuses() -> None:
 
 @in_loop
 async def test_a_status_partition_that_does_not_answer_holds_job_records_up_for_some_rounds_only() -> None:
-    log = _Log({MAIL: 100, STATUS: 10}, silent=[STATUS])
+    log = _Log({MAIL: 6_000, STATUS: 10}, silent=[STATUS])
     alignment = _alignment(log, {})
     assert [await _counts(alignment) for _ in range(PATIENCE)] == [{}] * PATIENCE
-    assert await _counts(alignment) == {MAIL: 100}
+    assert await _counts(alignment) == {MAIL: 5_000}
+    assert await _counts(alignment) == {MAIL: 1_000}
+    log.silent.clear()
+    assert await _counts(alignment) == {STATUS: 10}
 
 
 @in_loop

@@ -31,6 +31,7 @@ from tests.view.pieces import states
 JOBS, STATUS = TopicPartition("jobs.mail", 0), TopicPartition("jobs.status", 0)
 NAMES = TopicNames("")
 CODEC = StatusCodec(content_id(SCHEMA))
+MARKED = TopicPartition("jobs.mail", 1)
 Read = Sequence[tuple[TopicPartition, list[Record]]]
 
 
@@ -64,6 +65,7 @@ class _Follower:
         self._reads = list(reads)
         self.timeouts: list[float] = []
         self.is_through = asyncio.Event()
+        self.passed_since: dict[TopicPartition, int] = {}
 
     async def read(self, *, timeout: float) -> Read:
         self.timeouts.append(timeout)
@@ -91,10 +93,11 @@ class _Follower:
         return 0
 
     def passed_lately(self) -> Mapping[TopicPartition, int]:
-        return {}
+        lately, self.passed_since = self.passed_since, {}
+        return lately
 
     def passed(self) -> Mapping[TopicPartition, int]:
-        return {}
+        return {MARKED: 9}
 
 
 @asynccontextmanager
@@ -161,3 +164,26 @@ async def test_ends_are_shown_at_once(tmp_path: Path) -> None:
     async with folded(follower, tmp_path) as (_, commits):
         assert commits == [[(JobKey("job-0"), State.SUCCEEDED)]]
     assert QUEUED_LINGER_SECONDS not in follower.timeouts
+
+
+@in_loop
+async def test_reports_of_commits_name_what_was_passed_lately_and_the_others_all_that_was(tmp_path: Path) -> None:
+    follower = _Follower([ended(0)], [ended(1)], [])
+    follower.passed_since = {MARKED: 8}
+    told: list[Mapping[TopicPartition, int]] = []
+    reporter = SimpleNamespace(add=lambda report, *, positions, changes: told.append(dict(positions)))
+    store = ViewStore.open(tmp_path / "view.db", cluster_id="cluster-1")
+    fold = Fold(
+        follower=cast(Follower, follower),
+        store=store,
+        reader=BatchReader(NAMES, CODEC),
+        registry=cast(Registry, None),
+        reporter=cast(Reporter, reporter),
+        discovery_interval=60.0,
+    )
+    running = asyncio.ensure_future(fold.run())
+    await follower.is_through.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    store.close()
+    assert told == [{MARKED: 9}, {STATUS: 1, MARKED: 8}, {STATUS: 2}, {MARKED: 9}]

@@ -19,7 +19,8 @@ Read: TypeAlias = list[tuple[TopicPartition, list[Record]]]
 MAX_JOB_RECORDS: Final = 10_000
 # Job records that are still on their way are waited for this long.
 JOBS_WAIT_SECONDS: Final = 0.1
-# After this many rounds without a status job records are read all the same: some partition does not answer.
+# After this many rounds with nothing job records are read all the same, until something else comes: some partition
+# does not answer.
 PATIENCE: Final = 50
 
 
@@ -59,8 +60,9 @@ class Alignment:
         for at in follower.assigned():
             (jobs if self._follows_statuses(at.topic) else others).append(at)
         if not jobs or not self._patience or all(follower.is_at_end(at) for at in others):
-            self._patience = PATIENCE
             into += await follower.read(timeout=timeout)
+            if any(not self._follows_statuses(at.topic) for at, _ in into):
+                self._patience = PATIENCE
             return
         into += await follower.read(timeout=timeout, of=others)
         self._patience = PATIENCE if into else self._patience - 1
