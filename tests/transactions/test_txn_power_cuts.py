@@ -110,7 +110,7 @@ def check(folder: Path, told: dict[str, Told]) -> None:
             assert each.is_ending or not before.intersection(each.acked), "what nobody has committed is shown"
             go_on(wire, name, each)
         after = visible(wire)
-        assert all(after >= {*each.committed, *each.acked} for each in told.values()), "what was committed is lost or torn"
+        assert all(after >= {*each.committed, *each.acked} for each in told.values()), "lost, or torn"
         for topic, partition in PLACES:
             answer = wire.call(11, fetch_request(topic, 0, partition=partition)).responses[0].partitions[0]
             assert answer.last_stable_offset == answer.high_watermark, "a transaction stays open"
