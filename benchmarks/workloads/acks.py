@@ -1,7 +1,7 @@
 """How long does one record wait for its acknowledgement, when one producer sends one at a time?
 
 A raw connection sends prepared requests, so client code is not in the figures. With fsync=1 both logs make the record
-durable before the ack; with fsync=0 neither does.
+durable before the ack; with fsync=0 neither does. A run takes 6 s, with a peer 20 s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""With ten thousand and a million jobs waiting for next year: how late does a due job begin, and at what cost?
+"""With 10,000 and with 1,000,000 jobs waiting for next year: how late does a due job begin, and at what cost?
 
-Each cell is so many waiting jobs, on a log of its own. Late is how long after its time a job begins.
+Each cell is so many waiting jobs, on a log of its own. Late is how long after its time a job begins. A run takes three
+and a half minutes: a cell at least 75 s, as jobs that are due within half a minute wait in memory and not in the log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How long does the broker take to its ready line, after kill -9, with 1,000 partitions, as the log grows?
 
-Each size is a data folder of its own, and is read from the disk where `cold`.
+Each size is a data folder of its own, and is read from the disk where `cold`: its files are taken out of the page cache
+before each start. The last `tail_kib` of each partition came after the last checkpoint. A run takes 25 s, and 5 GB of
+the temporary folder's disk.
 """
 
 from __future__ import annotations

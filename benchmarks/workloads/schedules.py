@@ -1,7 +1,9 @@
-"""With a hundred and ten thousand recurring schedules: how late do their runs begin, and what do they cost a worker?
+"""With 100 and with 10,000 recurring schedules: how late do their runs begin, and what do they cost a worker?
 
 Each cell is so many schedules (the API takes 10,000) on a log of its own: `ticking` of them run every second, the
-others next year. One worker keeps them and runs their jobs.
+others next year. One worker keeps them and runs their jobs. Writing the schedules is in the time to the first run, and
+those runs that came late meanwhile are not counted. A run takes 50 s, each cell 22 s and what reading it takes: of a
+million, --set cells=1000000, two minutes, and every look at what is due goes over all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings, percentile
 from logqueue.jobs.schedules import PARTITION, SCHEDULE, Override, encode, new_schedule
 
-SETTINGS: Settings = {"cells": "100 10000", "ticking": 10, "seconds": 20, "limit_seconds": 120}
+SETTINGS: Settings = {"cells": "100 10000", "ticking": 10, "seconds": 20, "limit_seconds": 300}
 TOPIC = "jobs.schedules"
 FLUSH_SECONDS = 60
 
