@@ -308,7 +308,8 @@ class TransactionalProducer:
                 if node is None:
                     raise BrokerError(ApiKey.PRODUCE, ErrorCode.LEADER_NOT_AVAILABLE, str(tp))
                 nodes[node][tp] = queue[-1]
-            answers = await asyncio.gather(*(self._produce_to(node, parts) for node, parts in nodes.items()))
+            sends = [self._produce_to(node, parts) for node, parts in nodes.items()]
+            answers = await asyncio.gather(*sends) if len(sends) > 1 else [await sends[0]]
             again: set[int] = set()
             for answer in answers:
                 for tp, code in answer.items():
