@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,16 @@ class _Batch:
 
 
 class _Lane:
-    """The batches of one partition, the last of them open."""
+    """The batches of one partition, the last of them open, and the one under way."""
 
-    __slots__ = ("batches", "is_busy")
+    __slots__ = ("batches", "is_busy", "partition", "topic", "under_way")
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
         self.batches: deque[_Batch] = deque()
         self.is_busy = False
+        self.under_way: _Batch | None = None
 
 
 class OpenBatches:
@@ -75,6 +79,7 @@ class OpenBatches:
         self._pending = asyncio.Semaphore(max_pending)
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def put(self, producer: AIOKafkaProducer, topic: str, partition: int, job: PreparedJob, key: bytes) -> int:
         """Send a job; its offset once it is durable. Raises TimeoutError, aiokafka's KafkaError."""
@@ -85,13 +90,11 @@ class OpenBatches:
             await self._pending.acquire()
         lane = self._lanes.get((topic, partition))
         if lane is None:
-            lane = self._lanes[topic, partition] = _Lane()
+            lane = self._lanes[topic, partition] = _Lane(topic, partition)
         waiter = self._add(lane, producer, job, key)
         if not lane.is_busy:
             lane.is_busy = True
-            task = asyncio.create_task(self._empty(lane, topic, partition))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            asyncio.get_running_loop().call_soon(self._send_next, lane)  # with all that comes in this turn
         return await waiter
 
     def _add(self, lane: _Lane, producer: AIOKafkaProducer, job: PreparedJob, key: bytes) -> asyncio.Future[int]:
@@ -106,45 +109,87 @@ class OpenBatches:
 
     async def close(self) -> None:
         """Give up what has no answer yet; whoever waits for it is told."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for lane in self._lanes.values():
+            if lane.under_way is not None:
+                lane.under_way.failed(TimeoutError())  # its room is given back when the producer tells its fate
+            self._send_next(lane)
 
-    async def _empty(self, lane: _Lane, topic: str, partition: int) -> None:
-        """Send a lane's batches, one after the other, until there is none."""
-        try:
-            while lane.batches:
-                await self._send(lane.batches.popleft(), topic, partition)
-        finally:
-            lane.is_busy = False
-            while lane.batches:
-                self._give_up(lane.batches.popleft())
+    def _send_next(self, lane: _Lane) -> None:
+        """Hand over the oldest batch of a lane, if there is one."""
+        lane.under_way = None
+        while lane.batches and lane.under_way is None:
+            batch = lane.under_way = lane.batches.popleft()
+            if self._is_closed:
+                self._give_up(lane, batch, TimeoutError())
+                continue
+            try:
+                fate = _at_once(batch.hand_over(lane.topic, lane.partition))
+            except Exception as error:
+                self._give_up(lane, batch, error)
+                continue
+            if fate is not None:
+                self._follow(lane, batch, fate)
+            else:
+                task = asyncio.create_task(self._hand_over(lane, batch))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        lane.is_busy = lane.under_way is not None
 
-    async def _send(self, batch: _Batch, topic: str, partition: int) -> None:
-        fate: asyncio.Future[Any] | None = None
+    async def _hand_over(self, lane: _Lane, batch: _Batch) -> None:
+        """Hand over a batch that has to wait until the producer takes it."""
         try:
             async with asyncio.timeout_at(batch.deadline_s):
-                fate = await batch.hand_over(topic, partition)
-                fate.add_done_callback(partial(self._release, len(batch.waiters)))
-                metadata = await asyncio.shield(fate)
+                fate = await batch.hand_over(lane.topic, lane.partition)
         except asyncio.CancelledError:
-            batch.failed(TimeoutError())
+            self._give_up(lane, batch, TimeoutError())
             raise
         except Exception as error:
-            batch.failed(error)
+            self._give_up(lane, batch, error)
+            self._send_next(lane)
         else:
-            batch.confirmed(metadata.offset)
-        finally:
-            if fate is None:
-                self._release(len(batch.waiters))
+            self._follow(lane, batch, fate)
 
-    def _give_up(self, batch: _Batch) -> None:
-        batch.failed(TimeoutError())
-        self._release(len(batch.waiters))
+    def _follow(self, lane: _Lane, batch: _Batch, fate: asyncio.Future[Any]) -> None:
+        timer = asyncio.get_running_loop().call_at(batch.deadline_s, self._ended, lane, batch, TimeoutError())
+        fate.add_done_callback(partial(self._told, lane, batch, timer))
 
-    def _release(self, records: int, fate: asyncio.Future[Any] | None = None) -> None:
-        for _ in range(records):
+    def _told(self, lane: _Lane, batch: _Batch, timer: asyncio.TimerHandle, fate: asyncio.Future[Any]) -> None:
+        timer.cancel()
+        self._release(batch)
+        error = TimeoutError() if fate.cancelled() else fate.exception()
+        if error is None:
+            batch.confirmed(fate.result().offset)
+        self._ended(lane, batch, error)
+
+    def _ended(self, lane: _Lane, batch: _Batch, error: BaseException | None) -> None:
+        """A batch's fate is known, or nobody waits for it any more: the next one's turn, if it is not that already."""
+        if error is not None:
+            batch.failed(error)
+        if lane.under_way is batch:
+            self._send_next(lane)
+
+    def _give_up(self, lane: _Lane, batch: _Batch, error: BaseException) -> None:
+        """The producer has not taken it."""
+        batch.failed(error)
+        self._release(batch)
+        lane.under_way = None
+
+    def _release(self, batch: _Batch) -> None:
+        for _ in batch.waiters:
             self._pending.release()
-        if fate is not None and not fate.cancelled():
-            fate.exception()  # seen here, even if whoever waited for it has given up
+
+
+def _at_once(handing: Coroutine[Any, Any, asyncio.Future[Any]]) -> asyncio.Future[Any] | None:
+    """The result of a coroutine that waits for nothing; None if it would wait: it has ended, to be begun anew."""
+    try:
+        handing.send(None)
+    except StopIteration as done:
+        fate: asyncio.Future[Any] = done.value
+        return fate
+    handing.close()
+    return None

@@ -190,3 +190,72 @@ async def test_a_producer_that_takes_no_batch_is_an_error_of_its_senders() -> No
     for number in range(2):  # the room is given back
         with pytest.raises(KafkaError):
             await put(batches, Closed(), number)
+
+
+class _Slow(_Producer):
+    """Takes batches only once its door is open, as one that has to ask for metadata first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.door = asyncio.get_running_loop().create_future()
+        self.has_asked = asyncio.Event()
+
+    async def send_batch(self, batch: _Builder, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        self.has_asked.set()
+        await asyncio.wait([self.door])
+        return await super().send_batch(batch, topic, partition=partition)
+
+
+@in_loop
+async def test_a_batch_that_has_to_wait_for_the_producer_is_sent_once_and_before_those_behind_it() -> None:
+    producer, batches = _Slow(), OpenBatches(timeout_s=NEVER_S, max_pending=100)
+    first = put(batches, producer, 0)
+    await producer.has_asked.wait()
+    second = put(batches, producer, 1)
+    await asyncio.sleep(0)
+    producer.door.set_result(None)
+    for place in (0, 1):
+        values, fate = await producer.batch(place)
+        assert values == [b"%d" % place]
+        fate.set_result(_Offset(place))
+    assert await asyncio.gather(first, second) == [0, 1]
+    assert len(producer.sent) == 2
+
+
+@in_loop
+async def test_a_producer_that_never_takes_a_batch_is_waited_for_no_longer_than_an_answer() -> None:
+    producer, batches = _Slow(), OpenBatches(timeout_s=SOON_S, max_pending=1)
+    for number in range(2):  # the room is given back
+        with pytest.raises(TimeoutError):
+            await put(batches, producer, number)
+    assert producer.sent == []
+
+
+@in_loop
+async def test_closing_tells_whoever_waits_for_the_producer_to_take_a_batch() -> None:
+    producer, batches = _Slow(), OpenBatches(timeout_s=NEVER_S, max_pending=100)
+    sends = [put(batches, producer, 0)]
+    await producer.has_asked.wait()
+    await asyncio.sleep(0)
+    sends.append(put(batches, producer, 1))
+    await asyncio.sleep(0)
+    await batches.close()
+    errors = await asyncio.gather(*sends, return_exceptions=True)
+    assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
+    assert producer.sent == []
+
+
+@in_loop
+async def test_a_late_answer_gives_back_the_room_that_its_records_had() -> None:
+    producer, batches = _Producer(), OpenBatches(timeout_s=SOON_S, max_pending=1)
+    for number in range(2):  # the second finds no room
+        with pytest.raises(TimeoutError):
+            await put(batches, producer, number)
+    assert len(producer.sent) == 1
+    (await producer.batch(0))[1].set_result(_Offset(7))
+    await asyncio.sleep(0)
+    third = put(batches, producer, 2)
+    values, fate = await producer.batch(1)
+    assert values == [b"2"]
+    fate.set_result(_Offset(8))
+    await asyncio.wait([third])
