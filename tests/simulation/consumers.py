@@ -123,9 +123,11 @@ class Member(ABC):
             return False
         records: list[tuple[int, int, str]] = []
         for part in answer.responses[0].partitions:
+            partition, position = part.partition_index, self._positions[part.partition_index]
+            is_beyond = part.error_code == ErrorCode.OFFSET_OUT_OF_RANGE
+            assert not is_beyond, f"{self._name} has read partition {partition} up to {position}, which is gone"
             if part.error_code:
                 continue
-            partition, position = part.partition_index, self._positions[part.partition_index]
             batches = list(batches_in(bytes(part.records or b"")))
             aborted = [(each.producer_id, each.first_offset) for each in part.aborted_transactions or ()]
             log = FetchedLog(position, part.high_watermark, part.last_stable_offset, batches, aborted)
