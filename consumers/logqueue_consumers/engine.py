@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # What hangs on an enumeration is looked up by a function of Python.
-GOES_ON, OWNED, SUCCEEDED = Fate.GOES_ON, Standing.OWNED, State.SUCCEEDED
+GOES_ON, OVER, OWNED, SUCCEEDED = Fate.GOES_ON, Fate.OVER, Standing.OWNED, State.SUCCEEDED
 
 
 class JobEngine:
@@ -247,9 +247,9 @@ class JobEngine:
         """A job is at the head of its lane: it starts unless a gate says no, which may give the turn to the next."""
         while job is not None:
             fate = self._gatekeeper.ask(job, has_lane=True) if self.gates else GOES_ON
-            if fate is not Fate.OVER:
-                if fate is GOES_ON:
-                    self._hand_out(job)
+            if fate is GOES_ON:
+                self._hand_out(job)
+            if fate is not OVER:
                 return
             job = self._next_of_lane(job)
 
@@ -309,8 +309,8 @@ class JobEngine:
         if job.sent:
             outcome.more = job.sent
         self.counts.succeeded += 1
-        if job.lane is not None:
-            self._leave_lane(job)
+        if job.lane is not None and (following := self._next_of_lane(job)) is not None:
+            self._turn_comes(following)
         self._write(outcome)
 
     def failed(self, job: Job, error: BaseException) -> None:
@@ -333,7 +333,7 @@ class JobEngine:
         """An outcome other than success that finishes the record; `job` when it held a lane."""
         self.counts.count(outcome.state)
         if job is not None:
-            self._leave_lane(job)
+            self._turn_comes(self._next_of_lane(job))
         self._write(outcome)
 
     def _write(self, outcome: Outcome) -> None:
@@ -343,15 +343,6 @@ class JobEngine:
         if self.ended_hooks:
             for hook in self.ended_hooks:
                 hook(outcome.job, outcome)
-
-    def _leave_lane(self, job: Job) -> None:
-        following = self._next_of_lane(job)
-        if following is None:
-            return
-        if self.gates or self.crash_watch.is_on:
-            self._turn_comes(following)
-        else:
-            self._ready.append(following)
 
     @staticmethod
     def _next_of_lane(job: Job) -> Job | None:

@@ -52,11 +52,12 @@ class Outbox:
 
     def add(self, outcome: Outcome) -> None:
         """Write this outcome soon."""
-        if not self._outcomes:
+        outcomes = self._outcomes
+        if not outcomes:
             self._has_outcomes.set()
             self._has_work.set()
             self._is_idle.clear()
-        self._outcomes.append(outcome)
+        outcomes.append(outcome)
 
     def start(self, job: Job) -> None:
         """The job runs; this is written unless it ends first."""
