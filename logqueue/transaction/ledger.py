@@ -127,7 +127,7 @@ class Ledger:
         self._markers.pop(ticket)(remaining, now)
 
     def hold(self, transaction: Transaction) -> None:
-        """A record that is durable: from now on the id is what it says."""
+        """A record that is durable, or need not be: from now on the id is what it says."""
         key = transaction.transactional_id
         if transaction.state is DEAD:
             self.forget(key)
