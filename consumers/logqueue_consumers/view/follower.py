@@ -53,6 +53,8 @@ class Follower:
         """Positions behind markers of transactions (KIP-98), which are read but handed to nobody."""
         self._passed_lately: dict[TopicPartition, int] = {}
         self._has_partitions = asyncio.Event()
+        self._has_looked = False
+        """Whether the partitions are those that the cluster has: before that there are none to lag behind on."""
         self._clients = AsyncExitStack()
         self._admin: Any = None
         self._consumer: Any = None
@@ -92,6 +94,7 @@ class Follower:
         self._passed_lately = {}
         self._consumer.unsubscribe()
         self._has_partitions.clear()
+        self._has_looked = False
 
     async def is_same_log(self, cluster_id: str) -> bool:
         """Whether this is the log of the positions: the same cluster, and no position behind the end."""
@@ -106,6 +109,7 @@ class Follower:
     async def discover(self) -> None:
         """Begin to read topics and partitions that are new, stop reading those that are gone."""
         found = await self._partitions()
+        self._has_looked = True
         if found == {TopicPartition(*at) for at in self._consumer.assignment()}:
             return
         partitions = [KafkaPartition(*at) for at in sorted(found)]
@@ -152,10 +156,12 @@ class Follower:
         return batches
 
     def lag(self) -> int | None:
-        """Records in the topics behind what was handed out; None until every partition has told where it ends.
+        """Records in the topics behind what was handed out; None until all are found and have told where they end.
 
         Nor is it known while a position is being looked up again, after records at a partition's start were deleted.
         """
+        if not self._has_looked:
+            return None
         lag = 0
         read, passed = self._positions.get, self._passed.get
         for partition, position, end in fetch_states(self._consumer):
