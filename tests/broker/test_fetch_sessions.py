@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from logqueue.broker.fetching.sessions import FetchSession
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.delete_records import DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic
+from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
 from logqueue.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, ForgottenTopic
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
+from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, produced, served
 from tests.conftest import Engine
+from tests.transactions.producing import TransactionalProducer
+
+if TYPE_CHECKING:
+    from logqueue.broker.partitions.partition import Partition
+    from logqueue.broker.partitions.topics import Topics
 
 FOREVER_MS = 15_000
 SOON_MS = 200
@@ -48,7 +57,13 @@ class Reader:
             self.topic_id = wire.call(12, asking).topics[0].topic_id
 
     def request(
-        self, wanted: dict[int, int], *, forget: list[int] | None = None, wait_ms: int = 0, min_bytes: int = 1
+        self,
+        wanted: dict[int, int],
+        *,
+        forget: list[int] | None = None,
+        wait_ms: int = 0,
+        min_bytes: int = 1,
+        isolation: int = 0,
     ) -> FetchRequest:
         parts = [
             FetchPartition(partition=number, fetch_offset=offset, partition_max_bytes=PLENTY)
@@ -59,6 +74,7 @@ class Reader:
             max_wait_ms=wait_ms,
             min_bytes=min_bytes,
             max_bytes=PLENTY,
+            isolation_level=isolation,
             session_id=self.id,
             session_epoch=self.epoch,
             topics=[FetchTopic(partitions=parts, **name)] if parts else [],
@@ -256,3 +272,95 @@ def test_requests_of_one_connection_are_answered_one_after_the_other(wire: Wire,
         reader.send(wait_ms=SOON_MS)
         reader.epoch += 1
     assert [told(wire.receive()[1]) for _ in range(3)] == [[], [], []]
+
+
+@pytest.mark.parametrize("commits", [True, False], ids=["committed", "aborted"])
+def test_a_reader_of_committed_records_is_woken_by_the_end_of_a_transaction(
+    engine: Engine, wire: Wire, topic: str, commits: bool
+) -> None:
+    producer = TransactionalProducer(wire, topic)
+    assert producer.init() == 0
+    with Wire(engine.bootstrap) as connection:
+        reader = Reader(connection, topic)
+        reader.ask({0: 0, 1: 0}, isolation=1)
+        reader.send(wait_ms=FOREVER_MS, isolation=1)
+        for _ in range(3):
+            assert producer.produce(topic, b"x", partition=1) == 0
+        assert producer.end(commit=commits) == 0
+        answer = reader.took(connection.receive()[1])
+        assert told(answer) == [(1, 4, True)]
+        data = answer.responses[0].partitions[0]
+        assert data.last_stable_offset == 4
+        assert len(data.aborted_transactions) == (0 if commits else 1)
+        assert told(reader.ask({1: 4}, isolation=1)) == []
+
+
+def test_records_behind_an_open_transaction_are_there_for_who_reads_everything(wire: Wire, topic: str) -> None:
+    producer = TransactionalProducer(wire, topic)
+    assert producer.init() == 0
+    reader = Reader(wire, topic)
+    reader.ask({0: 0}, isolation=1)
+    assert producer.produce(topic, b"x") == 0
+    assert told(reader.ask(isolation=1)) == [(0, 1, False)]  # the high watermark has moved
+    assert told(reader.ask(isolation=1)) == []
+    assert told(reader.ask(isolation=0)) == [(0, 1, True)]
+    assert producer.end() == 0
+
+
+def test_a_topic_that_goes_and_comes_back_is_told_both_times(wire: Wire, topic: str) -> None:
+    reader = Reader(wire, topic)
+    reader.ask({0: 0})
+    assert wire.call(5, DeleteTopicsRequest(topic_names=[topic], timeout_ms=5_000)).responses[0].error_code == 0
+    while not (answer := reader.ask()).responses:
+        pass  # Kafka answers before it is gone everywhere
+    assert answer.responses[0].partitions[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    while create(wire, topic).error_code:
+        pass
+    served(wire, topic)
+    produced(wire, topic, batch(b"x"))
+    assert told(reader.ask()) == [(0, 1, True)]
+
+
+def test_a_fetch_that_waits_is_answered_when_the_broker_stops() -> None:
+    with EmbeddedBroker(fsync=False) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        reader = Reader(wire, "t")
+        reader.ask({0: 0})
+        reader.send(wait_ms=FOREVER_MS)
+        with Wire(broker.bootstrap) as other:
+            other.call(9, MetadataRequest(topics=[]))
+        broker.stop()
+        assert told(wire.receive()[1]) == []
+
+
+def test_without_slots_every_fetch_is_a_full_one() -> None:
+    settings = {"max_incremental_fetch_session_cache_slots": 0}
+    with EmbeddedBroker(fsync=False, **settings) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        reader = Reader(wire, "t")
+        assert told(reader.ask({0: 0})) == [(0, 0, False)]
+        assert reader.id == 0
+
+
+class Grown:
+    """A partition as a session sees it."""
+
+    def __init__(self) -> None:
+        self.parked: dict[FetchSession, None] = {}
+
+
+def test_a_session_that_nobody_waits_for_is_told_once_of_what_grows() -> None:
+    partitions = [Grown(), Grown()]
+    topics = SimpleNamespace(version=1, by_name={"t": SimpleNamespace(name="t", partitions=partitions)})
+    parts = [FetchPartition(partition=number) for number in (0, 1)]
+    request = FetchRequest(topics=[FetchTopic(topic="t", partitions=parts)])
+    session = FetchSession(cast("Topics", topics), request, 11)
+    assert len(session.due) == 2
+    session.due.clear()  # as an answer leaves it that finds nothing: both logs wake the session
+    for partition in partitions:
+        partition.parked[session] = None
+    session.on_growth(cast("Partition", partitions[1]), 10)
+    assert [bool(partition.parked) for partition in partitions] == [True, False]
+    assert [known.index for known in session.due_in_order()] == [1]
+    session.close()
+    assert not partitions[0].parked

@@ -241,6 +241,22 @@ def test_a_parked_fetch_of_an_allowed_topic_is_answered_with_the_refused_ones(
     }
 
 
+def test_a_right_that_was_taken_away_ends_reading_however_the_reader_fetches(
+    guarded: str, admin: Wire, bob: Wire, prefix: str
+) -> None:
+    create(admin, prefix)
+    allow(admin, ResourceType.TOPIC, Operation.READ, prefix)
+    opened = bob.call(12, fetch_request(prefix, 0, session_epoch=0))
+    assert opened.responses[0].partitions[0].error_code == 0
+    allow(admin, ResourceType.TOPIC, Operation.READ, prefix, permission=Permission.DENY)
+    with wire_of(guarded, ADMIN) as other:
+        other.call(9, produce_request(prefix, batch(b"secret"), acks=1))
+    following = fetch_request(prefix, 0, session_id=opened.session_id, session_epoch=1 if opened.session_id else 0)
+    following.topics = [] if opened.session_id else following.topics
+    answer = bob.call(12, following)
+    assert [p.error_code for topic in answer.responses for p in topic.partitions] == [TOPIC_DENIED]
+
+
 def test_metadata_hides_what_may_not_be_described(admin: Wire, bob: Wire, prefix: str) -> None:
     for name in (f"{prefix}-mine", f"{prefix}-theirs"):
         create(admin, name)

@@ -194,6 +194,25 @@ def test_a_fetch_beyond_the_rate_is_empty_and_the_next_one_has_the_records(broke
         raise AssertionError("the quota never lets go")
 
 
+def test_a_fetch_session_goes_on_behind_an_answer_that_was_held_back(broker: EmbeddedBroker) -> None:
+    with Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        opened = wire.call(12, fetch_request("t", 0, session_epoch=0))
+        assert opened.session_id
+        set_quota(wire, FETCH, 100_000, client_id=None)
+        wire.call(9, produce_request("t", batch(b"x" * 60_000), acks=1))
+        answers = []
+        for epoch in range(1, 100):  # bounded; each answer says how long it held the connection back
+            request = fetch_request("t", 0, session_id=opened.session_id, session_epoch=epoch)
+            request.topics = []
+            answers.append(wire.call(12, request))
+            if any(answer.throttle_time_ms for answer in answers) and answers[-1].responses:
+                break
+        assert {answer.session_id for answer in answers} == {opened.session_id}
+        assert any(answer.throttle_time_ms and not answer.responses for answer in answers)
+        assert len(values_of(answers[-1])) == 1
+
+
 def test_topics_beyond_the_mutation_rate_are_refused_by_new_versions_and_throttled_by_old_ones(
     broker: EmbeddedBroker,
 ) -> None:
