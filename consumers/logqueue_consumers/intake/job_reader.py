@@ -102,7 +102,7 @@ class JobReader:
 
     def _tenant(self, key: bytes | None) -> str:
         """The tenant of a key that is not among those remembered."""
-        if key is None:
+        if not key:
             return DEFAULT_TENANT
         try:
             tenant = key.decode()
