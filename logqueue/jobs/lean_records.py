@@ -14,6 +14,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 
+from logqueue.jobs.headers import compact_headers
+
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """A consumed record, with the fields of aiokafka's that anybody here asks for."""
@@ -34,6 +36,7 @@ class _LeanRecords(PartitionRecords):  # type: ignore[misc]
         return records
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Record:
+        headers = record.headers
         return Record(
             tp.topic,
             tp.partition,
@@ -41,7 +44,7 @@ class _LeanRecords(PartitionRecords):  # type: ignore[misc]
             record.timestamp,
             record.key,
             record.value,
-            tuple(record.headers),
+            compact_headers(headers) if headers else (),
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from logqueue.jobs.admin import ensure_topics
+from logqueue.jobs.headers import compact_headers, job_headers
+from logqueue.jobs.job_ids import JobIds
 from logqueue.jobs.lean_fetch import lean
 from logqueue.jobs.lean_records import Record
 from tests.consumers.conftest import Log
@@ -49,3 +51,19 @@ def test_a_lean_consumer_hands_out_what_aiokafkas_does(log: Log) -> None:
         assert [(key, value, list(headers)) for *_, key, value, headers in found] == written
 
     reading()
+
+
+def test_headers_that_all_jobs_of_a_type_have_are_in_memory_once() -> None:
+    ids = JobIds()
+    first, second = (
+        [(str(name), bytes(value)) for name, value in job_headers(id=ids.next(), type="a", source="s", created_ms=at)]
+        for at in (1, 2)
+    )
+    kept, again = compact_headers(first), compact_headers(second)
+    assert (kept, again) == (tuple(first), tuple(second))
+    assert [one is other for one, other in zip(kept, again, strict=True)] == [False, False, True, True, True, True]
+
+
+def test_headers_of_others_stay_as_they_are() -> None:
+    for headers in ([], [("a", b"1")], [("a", b"1"), ("a", b"2"), ("c", b"")], [("ce_id", b"1"), ("ce_time", b"")]):
+        assert compact_headers(headers) == tuple(headers)
