@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
+from msgspec.structs import force_setattr
 
 from logqueue.jobs.errors import SendFailed
 from logqueue.jobs.handle import JobHandle
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from logqueue.jobs.client import JobClient
 
+_UNCONFIRMED = -2  # no offset yet; -1 is that of a batch which the log has, but not where (a repeated one)
 YIELD_EVERY = 2_000  # jobs between two turns of the event loop, so that a long call starves no one
 
 
@@ -33,16 +35,15 @@ class BulkSendFailed(SendFailed):
 
 
 class _Batch:
-    """One batch being filled: its jobs, and their places in the caller's order."""
+    """One batch being filled, and the handles of its jobs, which lack their offsets."""
 
-    __slots__ = ("builder", "jobs", "partition", "places", "route")
+    __slots__ = ("builder", "handles", "partition", "route")
 
     def __init__(self, route: _Route, partition: int) -> None:
         self.route = route
         self.partition = partition
         self.builder: BatchBuilder = route.producer.create_batch()
-        self.jobs: list[PreparedJob] = []
-        self.places: list[int] = []
+        self.handles: list[JobHandle] = []
 
 
 class _Route:
@@ -64,9 +65,10 @@ class BulkSend:
         self._client = client
         self._routes: dict[tuple[str, str | None], _Route] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._handles: list[JobHandle | None] = []  # of the jobs in batches that were handed over
+        # Made when a job goes into its batch, so that the job itself can go: the memory of the next is this one's, and
+        # is in the processor's cache.
+        self._handles: list[JobHandle] = []
         self._refusal: BaseException | None = None
-        self._count = 0
 
     async def send(self, jobs: Iterable[PreparedJob]) -> list[JobHandle]:
         """Send them all; the handles in the order of the jobs, or BulkSendFailed.
@@ -78,7 +80,7 @@ class BulkSend:
             await self._fill(jobs)
             for route in self._routes.values():
                 for batch in route.batches:
-                    if batch.jobs:
+                    if batch.handles:
                         await self._submit(batch)
         except TimeoutError:
             failure = self._client.unconfirmed("The rest")
@@ -88,11 +90,11 @@ class BulkSend:
             late = await self._settle()
         if self._refusal is not None:
             failure = repr(self._refusal)
-        confirmed = [handle for handle in self._handles if handle is not None]
+        confirmed = [handle for handle in self._handles if handle.offset != _UNCONFIRMED]
         if failure is None and late is None:
             return confirmed
         address = self._client.settings.bootstrap
-        message = f"{len(confirmed)} of {self._count} jobs are confirmed by {address}. {failure or late}"
+        message = f"{len(confirmed)} of {len(self._handles)} jobs are confirmed by {address}. {failure or late}"
         raise BulkSendFailed(message, confirmed=confirmed)
 
     async def _fill(self, jobs: Iterable[PreparedJob]) -> None:
@@ -112,9 +114,9 @@ class BulkSend:
                 batch = route.batches[partition] = _Batch(route, partition)
                 taken = batch.builder.append(timestamp=job.created_ms, key=key, value=job.value, headers=job.headers)
                 assert taken is not None, "an empty batch takes any record"
-            batch.jobs.append(job)
-            batch.places.append(index)
-            self._count = index + 1
+            handle = self._client.handle(job, route.topic, partition, _UNCONFIRMED)
+            batch.handles.append(handle)
+            self._handles.append(handle)
             if index % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 
@@ -130,7 +132,6 @@ class BulkSend:
         batch.builder.close()
         async with asyncio.timeout(self._client.settings.send_timeout_s):
             future = await route.producer.send_batch(batch.builder, route.topic, partition=batch.partition)
-        self._handles.extend([None] * (batch.places[-1] + 1 - len(self._handles)))
         self._under_way.add(future)
         future.add_done_callback(partial(self._settled, batch))
 
@@ -141,9 +142,8 @@ class BulkSend:
             self._refusal = self._refusal or error
             self._client.discard_producer(batch.route.producer)
             return
-        handle, topic, partition = self._client.handle, batch.route.topic, batch.partition
-        for offset, (place, job) in enumerate(zip(batch.places, batch.jobs, strict=True), future.result().offset):
-            self._handles[place] = handle(job, topic, partition, offset)
+        for offset, handle in enumerate(batch.handles, future.result().offset):
+            force_setattr(handle, "offset", offset)  # nobody has seen it yet
 
     async def _settle(self) -> str | None:
         """Wait for the log's answers. Patience ends, with a text, where none comes within the send timeout."""
