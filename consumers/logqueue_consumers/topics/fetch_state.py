@@ -23,7 +23,7 @@ def fetch_state(consumer: AIOKafkaConsumer | None, tp: TopicPartition) -> FetchS
     if consumer is None or not consumer._subscription.is_assigned(tp):
         return UNKNOWN
     state = consumer._subscription.subscription.assignment.state_value(tp)
-    return FetchState(state._position, _end(state))
+    return FetchState(state.position if state.has_valid_position else None, _end(state))
 
 
 def fetch_states(consumer: AIOKafkaConsumer) -> list[tuple[TopicPartition, int | None, int | None]]:
