@@ -26,12 +26,23 @@ NOTHING = b""
 class Reading:
     """What the partitions of a fetch have to offer now."""
 
-    __slots__ = ("_committed", "_min_bytes", "_room", "_version", "has_error", "has_more", "size", "unstable")
+    __slots__ = (
+        "_broker",
+        "_request",
+        "_room",
+        "_version",
+        "has_error",
+        "has_more",
+        "is_committed",
+        "size",
+        "unstable",
+    )
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
+        self._broker = broker
+        self._request = request
         self._version = version
-        self._committed = request.isolation_level == READ_COMMITTED
-        self._min_bytes = request.min_bytes
+        self.is_committed = request.isolation_level == READ_COMMITTED
         self._room = min(request.max_bytes, broker.config.fetch_max_bytes)
         self.size = 0
         self.has_error = False
@@ -41,19 +52,29 @@ class Reading:
     @property
     def is_enough(self) -> bool:
         """Whether the fetch is answered with this at once."""
-        return self.size >= self._min_bytes or self.has_error or self.has_more
+        return self.size >= self._request.min_bytes or self.has_error or self.has_more
+
+    def may_wait(self) -> bool:
+        """Whether the fetch is parked until there is enough, or its time is over."""
+        broker = self._broker
+        return (
+            not self.is_enough
+            and self._request.max_wait_ms > 0
+            and broker.parked_fetches < broker.config.max_parked_fetches
+            and not broker.is_stopping
+        )
 
     def read(self, partition: Partition, wanted: FetchPartition) -> PartitionData:
         """What a partition has to offer, or why it has nothing."""
         log = partition.log
         high_watermark = partition.high_watermark
         stable = partition.last_stable_offset
-        end = stable if self._committed else high_watermark
+        end = stable if self.is_committed else high_watermark
         if stable < high_watermark:
             self.unstable[partition] = stable
         offset = wanted.fetch_offset
         records: bytes | FileSlice = NOTHING
-        aborted: list[AbortedTransaction] | None = [] if self._committed else None
+        aborted: list[AbortedTransaction] | None = [] if self.is_committed else None
         try:
             partition.check_epoch(wanted.current_leader_epoch)
             if self._version < FIRST_WITH_ZSTD and partition.config.compression_type == "zstd":
@@ -74,7 +95,7 @@ class Reading:
                     self._room -= part.size
                     if part.next_offset < end:
                         self.has_more = True
-                    if self._committed:
+                    if self.is_committed:
                         aborted = _aborted(log, offset, part.next_offset)
         except KafkaError as error:
             return self.fail(wanted, error.code, in_log=True)

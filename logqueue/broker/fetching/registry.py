@@ -71,13 +71,7 @@ class FetchSessions:
     def _look(self, session: FetchSession, request: FetchRequest, slot: Slot) -> FetchResponse | None:
         broker = self._broker
         found = News(broker, session, request, slot.api_version)
-        if (
-            found.is_enough
-            or request.max_wait_ms <= 0
-            or not session.has_partitions
-            or broker.parked_fetches >= broker.config.max_parked_fetches
-            or broker.is_stopping
-        ):
+        if not session.has_partitions or not found.may_wait():
             return session.tell(found.news, is_committed=found.is_committed)
         WaitingFetch(broker, session, request, slot, found)
         return None

@@ -261,11 +261,10 @@ class FetchSession:
 class News(Reading):
     """What the partitions of a session have to tell now."""
 
-    __slots__ = ("is_committed", "news")
+    __slots__ = ("news",)
 
     def __init__(self, broker: Broker, session: FetchSession, request: FetchRequest, version: int) -> None:
         super().__init__(broker, request, version)
-        self.is_committed = self._committed
         self.news: list[tuple[SessionPartition, PartitionData]] = []
         session.follow_topics()
         for known in session.due_in_order():
@@ -273,7 +272,7 @@ class News(Reading):
             assert partition is not None, "only what is there is due"
             data = self.read(partition, known.wanted)
             waits = not data.error_code and known.waits(
-                data.last_stable_offset if self._committed else data.high_watermark
+                data.last_stable_offset if self.is_committed else data.high_watermark
             )
             if waits:
                 partition.parked[session] = None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from logqueue.broker.fetching.reading import FIRST_WITH_TOPIC_IDS, READ_COMMITTED, Reading
+from logqueue.broker.fetching.reading import FIRST_WITH_TOPIC_IDS, Reading
+from logqueue.broker.fetching.session_cache import NO_SESSION
 from logqueue.broker.network.session import Slot
 from logqueue.broker.partitions.partition import Partition
 from logqueue.errors import ErrorCode
@@ -24,7 +25,6 @@ from logqueue.protocol.messages.fetch import (
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
 
-NO_SESSION = 0
 FINAL_EPOCH, INITIAL_EPOCH = -1, 0  # either is a full fetch and ends the session that it names
 
 
@@ -39,15 +39,9 @@ def handle(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse |
 def serve_in_full(broker: Broker, request: FetchRequest, slot: Slot) -> FetchResponse | None:
     """Answer with all partitions that the request names."""
     found = _Collected(broker, request, slot.api_version)
-    if (
-        found.is_enough
-        or request.max_wait_ms <= 0
-        or not found.partitions
-        or broker.parked_fetches >= broker.config.max_parked_fetches
-        or broker.is_stopping
-    ):
+    if not found.partitions or not found.may_wait():
         return _completed(broker, request, slot, found.response)
-    if request.isolation_level == READ_COMMITTED:
+    if found.is_committed:
         ParkedCommittedFetch(broker, request, slot, found)
     else:
         ParkedFetch(broker, request, slot, found)
@@ -148,11 +142,10 @@ class ParkedCommittedFetch(ParkedFetch):
 class _Collected(Reading):
     """What the partitions of a full fetch have to offer now."""
 
-    __slots__ = ("_broker", "_last", "partitions", "response")
+    __slots__ = ("_last", "partitions", "response")
 
     def __init__(self, broker: Broker, request: FetchRequest, version: int) -> None:
         super().__init__(broker, request, version)
-        self._broker = broker
         # Where the answer of each partition stands that had no error, and what was asked of it.
         self.partitions: dict[Partition, tuple[list[PartitionData], int, FetchPartition]] = {}
         # What is not there is told last, as Kafka does: of unknown ids first, then of unknown partitions.
