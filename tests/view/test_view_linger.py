@@ -108,15 +108,7 @@ async def folded(follower: _Follower, path: Path) -> AsyncIterator[tuple[ViewSto
     reporter = SimpleNamespace(
         add=lambda report, *, positions, changes: commits.append(list(states(changes).items())) if changes else None
     )
-    fold = Fold(
-        follower=cast(Follower, follower),
-        store=store,
-        reader=BatchReader(NAMES, CODEC),
-        registry=cast(Registry, None),
-        reporter=cast(Reporter, reporter),
-        discovery_interval=60.0,
-    )
-    running = asyncio.ensure_future(fold.run())
+    running = _folding(follower, store, reporter)
     try:
         await follower.is_through.wait()
         yield store, commits
@@ -173,6 +165,15 @@ async def test_reports_of_commits_name_what_was_passed_lately_and_the_others_all
     told: list[Mapping[TopicPartition, int]] = []
     reporter = SimpleNamespace(add=lambda report, *, positions, changes: told.append(dict(positions)))
     store = ViewStore.open(tmp_path / "view.db", cluster_id="cluster-1")
+    running = _folding(follower, store, reporter)
+    await follower.is_through.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    store.close()
+    assert told == [{MARKED: 9}, {STATUS: 1, MARKED: 8}, {STATUS: 2}, {MARKED: 9}]
+
+
+def _folding(follower: _Follower, store: ViewStore, reporter: SimpleNamespace) -> asyncio.Future[None]:
     fold = Fold(
         follower=cast(Follower, follower),
         store=store,
@@ -181,9 +182,4 @@ async def test_reports_of_commits_name_what_was_passed_lately_and_the_others_all
         reporter=cast(Reporter, reporter),
         discovery_interval=60.0,
     )
-    running = asyncio.ensure_future(fold.run())
-    await follower.is_through.wait()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    store.close()
-    assert told == [{MARKED: 9}, {STATUS: 1, MARKED: 8}, {STATUS: 2}, {MARKED: 9}]
+    return asyncio.ensure_future(fold.run())
