@@ -372,7 +372,9 @@ class Broker:
         self.features = Features(self._environment.fs, self._directory.folder)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)
-        self.commit = GroupCommit(self.loop, self.deadlines, after_round=self.end_round)
+        self.commit = GroupCommit(
+            self.loop, self.deadlines, after_round=self.end_round, is_steady=self._environment.is_steady
+        )
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)
         self.doors = [Door(endpoint=endpoint) for endpoint in listeners_of(config)]

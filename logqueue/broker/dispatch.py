@@ -91,8 +91,8 @@ class Dispatcher:
         handler: Handler = import_module(f"logqueue.broker.handlers.{ApiKey(key).name.lower()}").handle
         if self._broker.request_meters is not None:
             handler = self._broker.request_meters.measured(key, handler)
-        elif key == ApiKey.PRODUCE and self._repeats is None:
-            self._repeats = import_module("logqueue.broker.repeats").Repeats(self._broker)
+        if key == ApiKey.PRODUCE and self._repeats is None:
+            self._repeats = import_module("logqueue.broker.repeats").repeats_of(self._broker)
         self._handlers[key << 16 | version] = handler
         return handler
 

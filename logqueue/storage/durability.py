@@ -149,6 +149,15 @@ class Durability:
                 self.durable = end
             return end[0]
 
+    def start_flush(self) -> None:
+        """Get what `flush` would wait for on its way to the disk. Any thread; what goes wrong `flush` raises."""
+        segment = self.end[1]
+        if segment is not None:
+            try:
+                segment.start_sync()
+            except OSError as error:
+                self._health.fail(f"writing back in {self._folder}", error)
+
     def _sync(self, last: Segment | None) -> None:
         """Sync what belongs to everything up to the present size of segment `last`."""
         assert last is not None, "something was appended, so there is a segment"

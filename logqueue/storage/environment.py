@@ -20,7 +20,7 @@ def _random_below(limit: int) -> int:
 class Environment:
     """The disk, its health, the bounded stores of descriptors and index entries, and randomness for roll jitter."""
 
-    __slots__ = ("fs", "health", "indexes", "new_folders", "pool", "random_below")
+    __slots__ = ("fs", "health", "indexes", "is_steady", "new_folders", "pool", "random_below")
 
     def __init__(
         self,
@@ -29,9 +29,14 @@ class Environment:
         max_open_files: int = DEFAULT_MAX_OPEN_FILES,
         index_cache_bytes: int = DEFAULT_CACHE_BYTES,
         random_below: Callable[[int], int] = _random_below,
+        is_steady: bool = True,
     ) -> None:
-        """`random_below` answers a random number from 0 up to, but not including, its argument."""
+        """`random_below` answers a random number from 0 up to, but not including, its argument.
+
+        Unless the disk `is_steady`, what an fsync took says nothing about the next: each is waited for by itself.
+        """
         self.fs: FileSystem = fs or RealFileSystem()
+        self.is_steady = is_steady
         self.health = Health()
         self.random_below = random_below
         self.pool = FilePool(self.fs, self.health, limit=max_open_files)

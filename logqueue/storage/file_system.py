@@ -59,8 +59,11 @@ class FileSystem(Protocol):
 
     def fdatasync(self, fd: int) -> None: ...
 
-    def write_back(self, fd: int, position: int, size: int) -> None:
-        """Get a range on its way to the disk and wait for it: no promise, but a later sync has less to do."""
+    def write_back(self, fd: int, position: int, size: int, *, wait: bool) -> None:
+        """Get a range on its way to the disk, and `wait` for it: no promise, but a later sync has less to do.
+
+        Raises OSError for what the disk has refused: the sync would not tell it any more.
+        """
         ...
 
     def fsync_dir(self, path: Path) -> None:
@@ -120,9 +123,9 @@ class RealFileSystem:
     def set_modified(self, fd: int, time_ms: int) -> None:
         os.utime(fd, ns=(time_ms * 1_000_000, time_ms * 1_000_000))
 
-    def write_back(self, fd: int, position: int, size: int) -> None:
+    def write_back(self, fd: int, position: int, size: int, *, wait: bool) -> None:
         if sys.platform == "linux":
-            _sync_file_range()(fd, position, size, _WRITE_AND_WAIT)
+            _sync_file_range(fd, position, size, _WRITE_AND_WAIT if wait else _WRITE)
 
     def fsync_dir(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -175,16 +178,25 @@ class NoSpace(OSError):
     """The disk is full, and what was to be replaced is as it was before: whoever tries again later may succeed."""
 
 
-_WRITE_AND_WAIT = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE
+_WRITE_AND_WAIT = 1 | _WRITE | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE, _WAIT_AFTER
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EPERM)  # by this file system, or this sandbox
+
+
+def _sync_file_range(fd: int, position: int, size: int, flags: int) -> None:
+    call, last_error = _system_call()
+    if call(fd, position, size, flags) and (number := last_error()) not in _UNSUPPORTED:
+        raise OSError(number, os.strerror(number))
 
 
 @cache
-def _sync_file_range() -> Callable[[int, int, int, int], int]:
-    import ctypes  # takes some ms to import, and only large flushes ask for it
+def _system_call() -> tuple[Callable[[int, int, int, int], int], Callable[[], int]]:
+    """The call, and what tells this thread why it failed."""
+    import ctypes  # takes some ms to import, and only large flushes and those of several files ask for it
 
-    call = ctypes.CDLL(None).sync_file_range
+    call = ctypes.CDLL(None, use_errno=True).sync_file_range
     call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-    return cast("Callable[[int, int, int, int], int]", call)
+    return cast("Callable[[int, int, int, int], int]", call), ctypes.get_errno
 
 
 def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:

@@ -468,6 +468,10 @@ class PartitionLog:
         """
         return self._durability.flush()
 
+    def start_flush(self) -> None:
+        """Get what `flush` would wait for on its way to the disk, without waiting. Any thread."""
+        self._durability.start_flush()
+
     def advance_recovery_point(self, *, force: bool = False) -> int:
         """Write index entries out so that a recovery starts later; answers the recovery point. Any thread."""
         return self._durability.advance_recovery_point(force=force)

@@ -191,10 +191,17 @@ class Segment:
         file = holder.open(create=True)
         size, position = self.size, self._synced_size
         while size - position > GENTLE_STEP_BYTES:
-            self._fs.write_back(file.fd, position, GENTLE_STEP_BYTES)
+            self._fs.write_back(file.fd, position, GENTLE_STEP_BYTES, wait=True)
             position += GENTLE_STEP_BYTES
         self._fs.fdatasync(file.fd)
         self._synced_size = size
+
+    def start_sync(self) -> None:
+        """Get what `sync` would wait for on its way, if it is little. Callable from a thread. Raises OSError."""
+        file, position = self._file.file, self._synced_size
+        size = self.size - position
+        if file is not None and 0 < size <= GENTLE_STEP_BYTES:
+            self._fs.write_back(file.fd, position, size, wait=False)
 
     def note_max_timestamp(self) -> None:
         """Give the time index its last entry, as every roll and close does."""

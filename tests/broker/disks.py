@@ -23,7 +23,7 @@ class Disk(RealFileSystem):
 
     @property
     def environment(self) -> Environment:
-        return Environment(fs=self)
+        return Environment(fs=self, is_steady=False)  # with the loop at the gate nobody could open it
 
     def hold(self) -> None:
         """From now on every fdatasync waits for `let_go`."""

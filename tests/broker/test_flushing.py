@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
 
-from logqueue.broker.partitions.flushing import FlushThreads, StorageFailed
+from logqueue.broker.partitions.flushing import FEWEST_THREADS, MEMORY, FlushThreads, StorageFailed
 from logqueue.broker.partitions.partition import Partition
 from logqueue.ids import TopicPartition
 from logqueue.storage.errors import DiskFull, StorageError, UnknownTopic
@@ -25,6 +26,10 @@ class Dirty:
         self.id = TopicPartition("t", 0)
         self.log = self
         self.flush = flush
+        self.is_on_its_way = False
+
+    def start_flush(self) -> None:
+        self.is_on_its_way = True
 
 
 def partitions(*flushes: Callable[[], object]) -> list[Partition]:
@@ -107,6 +112,61 @@ def test_a_bug_in_a_flush_is_told_to_those_who_wait(place: int, caplog: pytest.L
     assert failure is not None
     assert not failure.is_passing
     assert "a flush failed in an unforeseen way" in caplog.text
+
+
+def test_all_bytes_of_a_round_are_on_their_way_before_the_first_fsync() -> None:
+    round_: list[Partition] = []
+    seen: list[bool] = []
+    round_ += partitions(*[lambda: seen.extend(cast(Dirty, each).is_on_its_way for each in round_)] * 3)
+    threads = FlushThreads(lambda _, __: None)
+    assert threads.flush_here(round_)[0] is None
+    assert seen == [True] * 9
+
+
+def threads_of_a_round(threads: FlushThreads, reports: Reports, flush: Callable[[], None], *, count: int) -> int:
+    seen: set[int] = set()
+
+    def noted() -> None:
+        flush()
+        seen.add(threading.get_ident())
+
+    threads.flush(partitions(*[noted] * count))
+    reports.get(timeout=TIMEOUT_SECONDS)
+    return len(seen)
+
+
+def test_a_quick_disk_is_asked_by_few_threads_and_a_slow_one_by_many() -> None:
+    reports: Reports = SimpleQueue()
+    threads = FlushThreads(lambda failure, _: reports.put(failure))
+    together = threading.Barrier(8)
+    for _ in range(10 * MEMORY):
+        threads_of_a_round(threads, reports, fine, count=1)
+    assert threads.is_quick
+    assert threads_of_a_round(threads, reports, fine, count=8) <= FEWEST_THREADS
+    for _ in range(MEMORY):
+        threads_of_a_round(threads, reports, lambda: time.sleep(0.002), count=1)
+    assert not threads.is_quick
+    assert threads_of_a_round(threads, reports, lambda: cast(None, together.wait(TIMEOUT_SECONDS)), count=8) == 8
+    threads.close()
+
+
+def test_where_nothing_is_learnt_from_one_fsync_for_the_next_each_has_its_thread() -> None:
+    reports: Reports = SimpleQueue()
+    threads = FlushThreads(lambda failure, _: reports.put(failure), is_steady=False)
+    together = threading.Barrier(8)
+    for _ in range(10 * MEMORY):
+        threads_of_a_round(threads, reports, fine, count=1)
+    assert not threads.is_quick
+    assert threads_of_a_round(threads, reports, lambda: cast(None, together.wait(TIMEOUT_SECONDS)), count=8) == 8
+    threads.close()
+
+
+def test_a_failure_in_the_callers_thread_is_answered() -> None:
+    threads = FlushThreads(lambda _, __: None)
+    failure, seconds = threads.flush_here(partitions(fine, raising(StorageError("gone")), fine))
+    assert failure is not None
+    assert failure.detail == "gone"
+    assert seconds > 0
 
 
 def test_rounds_are_told_in_order_and_closing_waits_for_them() -> None:

@@ -67,6 +67,7 @@ class Room:
             self.deadlines,
             after_round=lambda: self.commit.start_round(),
             gathering=Gathering(worthwhile_seconds=0.0),
+            is_steady=False,
         )
         self.answered: list[str] = []
 

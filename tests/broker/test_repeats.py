@@ -9,6 +9,8 @@ from random import Random
 
 import pytest
 
+from logqueue.broker import repeats
+from logqueue.broker.metrics.meters import Histogram
 from logqueue.broker.repeats import Repeats
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
@@ -20,6 +22,7 @@ TOPICS = ("even", "odder-name")
 PARTITIONS = 3
 BURSTS = 120
 DEPTH = 6
+TIMEOUT_SECONDS = 20
 
 
 @pytest.fixture
@@ -34,6 +37,13 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(Repeats, "serve", watched)
     return told
+
+
+class Forgetful(Repeats):
+    """Nothing is ever repeated: the ordinary way."""
+
+    def learn(self, *_: object) -> None:
+        pass
 
 
 def random_batch(random: Random, sequences: dict[int, int]) -> bytes:
@@ -72,18 +82,21 @@ def random_burst(random: Random, ids: dict[str, bytes], sequences: dict[int, int
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_shortcut_answers_byte_for_byte_as_the_ordinary_way(seed: int, tmp_path: Path, served: list[bool]) -> None:
+def test_the_shortcut_answers_byte_for_byte_as_the_ordinary_way(
+    seed: int, tmp_path: Path, served: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with EmbeddedBroker(tmp_path / "a") as broker, Wire(broker.bootstrap) as wire:
         for name in TOPICS:
             create(wire, name, partitions=PARTITIONS, max_message_bytes="1000")
         wanted = [MetadataRequestTopic(name=name) for name in TOPICS]
         ids = {topic.name: topic.topic_id for topic in wire.call(12, MetadataRequest(topics=wanted)).topics}
     shutil.copytree(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(repeats, "repeats_of", lambda b: Repeats(b) if b.request_meters is None else Forgetful(b))
     random = Random(seed)
     sequences: dict[int, int] = {}
     with (
         EmbeddedBroker(tmp_path / "a") as quick,
-        EmbeddedBroker(tmp_path / "b", metrics_port=0) as ordinary,  # its requests are measured: no shortcut
+        EmbeddedBroker(tmp_path / "b", metrics_port=0) as ordinary,
         Wire(quick.bootstrap) as first,
         Wire(ordinary.bootstrap) as second,
     ):
@@ -101,6 +114,25 @@ def test_the_shortcut_answers_byte_for_byte_as_the_ordinary_way(seed: int, tmp_p
                 assert stored[0] == stored[1]
     assert served.count(True) > BURSTS / 2
     assert served.count(False) > BURSTS
+
+
+def test_where_requests_are_measured_the_shortcut_serves_too_and_each_is_counted_once(
+    tmp_path: Path, served: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+    monkeypatch.setattr(Histogram, "observe", lambda self, seconds: counted.append(seconds))
+    with EmbeddedBroker(tmp_path, metrics_port=0) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        for acks in (1, -1):
+            assert produced(wire, "t", batch(b"known now"), acks=acks).error_code == 0
+        counted.clear()
+        for _ in range(2):
+            assert produced(wire, "t", batch(b"again"), acks=1).error_code == 0
+        assert len(counted) == 2
+        assert produced(wire, "t", batch(b"again"), acks=-1).error_code == 0
+        assert len(counted) == 4  # the request, and the round of fsyncs it waited for
+        assert all(0 < seconds < TIMEOUT_SECONDS for seconds in counted)
+    assert served[-3:] == [True] * 3
 
 
 def test_a_topic_made_anew_is_not_taken_for_the_one_before(tmp_path: Path, served: list[bool]) -> None:

@@ -339,9 +339,11 @@ def test_an_empty_consumer_group_becomes_a_classic_one_and_keeps_its_offsets(she
 def test_a_member_id_that_nobody_gave_out_leaves_an_empty_consumer_group_as_it_is(shell: Shell) -> None:
     old = ConsumerClient(shell, "a", "t")
     settle(old)
+    shell.commit({("t", 1): 4}, member_id="a", generation=old.epoch, version=9)
     old.leave()
     assert shell.error_of(shell.join("a", protocol_type="")) is ErrorCode.UNKNOWN_MEMBER_ID
     assert shell.listed(types=("consumer",)) == [GROUP]
+    assert shell.offsets() == {("t", 1): 4}
 
 
 def test_leave_group_takes_out_members_of_both_protocols(shell: Shell) -> None:

@@ -59,8 +59,14 @@ class Commit(GroupCommit):
 
     def __init__(self, world: World, loop: Loop, deadlines: Deadlines, *, after_round: Callable[[], None]) -> None:
         # One thread, and rounds that do not depend on how long the real disk took: the seed alone decides.
-        never = Gathering(worthwhile_seconds=inf)
-        super().__init__(loop.as_loop, deadlines, after_round=after_round, gathering=never, threads=1)
+        super().__init__(
+            loop.as_loop,
+            deadlines,
+            after_round=after_round,
+            gathering=Gathering(worthwhile_seconds=inf),
+            is_steady=False,
+            threads=1,
+        )
         self._world = world
         self._simulated = loop
         self._has_work = False
@@ -73,9 +79,9 @@ class Commit(GroupCommit):
         self._has_work = True
         return super().settle(*args)
 
-    def start_round(self) -> None:
+    def start_round(self, events: int = 0) -> None:
         before = self._simulated.has_report
-        super().start_round()
+        super().start_round(events)
         if not before and not self.is_idle:
             self._simulated.hear_thread(self._world.random.uniform(*DISK_SECONDS))
 

@@ -171,7 +171,10 @@ def test_this_notices_a_disk_that_syncs_nothing(scratch: Path) -> None:
 def test_the_record_of_a_transaction_is_lost_and_its_data_is_not(tmp_path: Path, commit: bool) -> None:
     disk = HeldDisk()
     (tmp_path / "data").mkdir()
-    with EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk)) as broker, Wire(broker.bootstrap) as wire:
+    with (
+        EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk, is_steady=False)) as broker,
+        Wire(broker.bootstrap) as wire,
+    ):
         create_topics(wire, "t")
         producer = TransactionalProducer(wire, "tx")
         assert producer.init() is OK

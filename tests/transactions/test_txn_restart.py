@@ -47,7 +47,7 @@ def disk() -> FullDisk:
 
 @pytest.fixture
 def broker(disk: FullDisk, tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk)) as running:
+    with EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk, is_steady=False)) as running:
         yield running
 
 

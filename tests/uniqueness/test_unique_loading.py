@@ -12,6 +12,7 @@ from logqueue_consumers.partitions.window import PartitionWindow
 from logqueue_consumers.uniqueness.gate import UniqueGate
 
 from logqueue import App, Unique
+from logqueue.clock import ManualClock
 from logqueue.jobs.topics import TopicKind, TopicNames
 
 
@@ -28,6 +29,7 @@ def test_a_worker_that_lost_a_partition_while_its_places_were_read_reads_nothing
         LiveRules(names, "shop"),
         names,
         "shop",
+        clock=ManualClock(),
         load=asked.append,
         recheck=lambda _: None,
         replaced=lambda: None,
@@ -36,7 +38,7 @@ def test_a_worker_that_lost_a_partition_while_its_places_were_read_reads_nothing
     partition = OwnedPartition("jobs.q", 0, kind=TopicKind.JOBS, queue="q", order="none", window=PartitionWindow(0))
     shards.join(partition, 0.0)
     record = ConsumerRecord("jobs.q", 0, 0, 1_000, 0, b"t", b"{}", None, 1, 2, (("ce_type", b"charge"),))
-    verdict = gate.check(JobReader(app, "shop").read(record, partition), 1_000)
+    verdict = gate.check(JobReader(app, "shop").read(record, partition))
     assert isinstance(verdict, Hold)
     assert gate.is_loading
     assert asked == [partition.shard]

@@ -41,9 +41,13 @@ class RequestMeters:
     def __init__(self) -> None:
         self.by_api: dict[str, Histogram] = {}
 
+    def of(self, key: int) -> Histogram:
+        """The durations of one API's requests."""
+        return self.by_api.setdefault(_name(key), Histogram())
+
     def measured(self, key: int, handler: Handler) -> Handler:
         """The handler, with its requests counted."""
-        histogram = self.by_api.setdefault(_name(key), Histogram())
+        histogram = self.of(key)
         counts = histogram.counts
 
         def handle(broker: Broker, request: Any, slot: Slot) -> Any:

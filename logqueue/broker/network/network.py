@@ -27,7 +27,7 @@ _FRAME_SWEEPS = 5  # sweeps that the time of one request is divided into
 class Network:
     """Sockets in, frames to `serve`, answers out.
 
-    `after_turn` is called after every turn of events, short ones taken together.
+    `after_turn` is called with their number after every turn of events, short ones taken together.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Network:
         config: BrokerConfig,
         *,
         serve: Serve,
-        after_turn: Callable[[], None],
+        after_turn: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._config = config

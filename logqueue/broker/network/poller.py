@@ -31,11 +31,11 @@ class Poller:
     """Level-triggered readiness for descriptors of one loop.
 
     `after_batch` runs after some events that came together: the place to send what they made ready, on any connection.
-    `after_turn` runs once all is dispatched that was ready, or `TURN_SECONDS` are over.
+    `after_turn` runs once all is dispatched that was ready, or `TURN_SECONDS` are over, with the number of events.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, after_batch: Callable[[], None], after_turn: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, *, after_batch: Callable[[], None], after_turn: Callable[[int], None]
     ) -> None:
         self._loop = loop
         self._epoll = select.epoll()
@@ -63,7 +63,7 @@ class Poller:
     def _run(self, act: Callable[[], None]) -> None:
         act()
         self._after_batch()
-        self._after_turn()
+        self._after_turn(1)
 
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())
@@ -74,13 +74,15 @@ class Poller:
         """Dispatch what is ready, and what becomes ready meanwhile."""
         # A turn of asyncio costs as much as serving a request, and a round of fsyncs more: batches share them.
         until = monotonic() + limits.TURN_SECONDS
+        events = 0
         while ready := self._epoll.poll(0, limits.EVENTS_PER_BATCH):
             self._dispatch(ready)
+            events += len(ready)
             # Here, not after every event: a peer that sleeps is woken by its first answer and finds the others.
             self._after_batch()
             if monotonic() >= until:
                 break
-        self._after_turn()
+        self._after_turn(events)
 
     def _dispatch(self, ready: list[tuple[int, int]]) -> None:
         owners = self._owners

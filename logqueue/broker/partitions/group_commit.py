@@ -1,7 +1,7 @@
 """Group commit: one fsync of a partition serves every request that waits for it at that moment. Knows no request.
 
 Requests join the round that is collecting. Threads flush the dirty partitions of one round after the other; while they
-work the next round collects. The loop never waits for the disk.
+work the next round collects. Where the disk is quick and nobody else is there the loop waits for it itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.metrics.meters import Histogram
 from logqueue.broker.partitions.flushing import MAX_THREADS, FlushThreads, StorageFailed
 from logqueue.broker.partitions.gathering import Gathering
+from logqueue.broker.partitions.in_loop import InLoop
 from logqueue.broker.partitions.partition import Partition
 from logqueue.config import LONG_MAX
 from logqueue.errors import KafkaError
@@ -44,9 +45,13 @@ class GroupCommit:
         *,
         after_round: Callable[[], None],
         gathering: Gathering | None = None,
+        is_steady: bool = True,
         threads: int = MAX_THREADS,
     ) -> None:
-        """`after_round` is called once the requests of a round are answered; it has to call `start_round`."""
+        """`after_round` is called once the requests of a round are answered; it has to call `start_round`.
+
+        Unless the disk `is_steady`, each partition has a thread of its own, up to `threads`.
+        """
         self._has_failed = False
         self._is_closed = False
         self._loop = loop
@@ -57,7 +62,8 @@ class GroupCommit:
         self._flushing: Round | None = None
         self._gathering = gathering or Gathering()
         self._gather_due: GatherDue | None = None
-        self._threads = FlushThreads(self._report, limit=threads)
+        self._in_loop = InLoop()
+        self._threads = FlushThreads(self._report, limit=threads, is_steady=is_steady)
 
     def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
         """Decide what becomes of a batch just appended: True if its answer has to wait for the collecting round.
@@ -102,23 +108,35 @@ class GroupCommit:
         """Call back when the collecting round is through: with None, or with the reason why nothing is promised."""
         self._collecting.callbacks.append(callback)
 
-    def start_round(self) -> None:
+    def start_round(self, events: int = 0) -> None:
         """Hand the collecting round to the disk unless another is there; call at the end of a turn of the loop.
 
-        It may wait a moment for those who were answered last; see `gathering`.
+        It may wait a moment for those who were answered last; see `gathering`. `events` is how many times somebody was
+        served in this turn, see `in_loop`.
         """
         collecting = self._collecting
+        if self._in_loop.is_tried:
+            self._in_loop.end_turn(events=events, waiting=len(collecting.callbacks))
         if self._flushing is not None or self._is_closed or not (collecting.held_from or collecting.callbacks):
             return
+        waiting = len(collecting.callbacks)
         if (due := self._gather_due) is not None:
-            if len(collecting.callbacks) < self._gathering.wanted:
+            if waiting < self._gathering.wanted:
                 return
             self._gathering.met()
             due.is_done = True
             self._gather_due = None
         self._flushing, self._collecting = collecting, Round()
-        # Only the partitions go over: whatever the thread held last it would free, with the loop waiting for the GIL.
-        self._threads.flush(list(collecting.held_from))
+        dirty = list(collecting.held_from)
+        is_quick = self._threads.is_quick
+        if self._in_loop.allows(files=len(dirty), is_quick=is_quick, events=events, waiting=waiting):
+            failure, seconds = self._threads.flush_here(dirty)
+            self._in_loop.after_round(seconds)
+            self.fsync_times.observe(seconds)
+            self._loop.call_soon(self._finish, failure, seconds)
+        else:
+            # Only the partitions go over: whatever the thread held last it would free, the loop waiting for the GIL.
+            self._threads.flush(dirty)
 
     def stop_gathering(self) -> None:
         """Begin with those who are there."""
