@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from msgspec.structs import force_setattr
 
 from logqueue.jobs.errors import SendFailed
-from logqueue.jobs.handle import JobHandle
+from logqueue.jobs.handle import UNKNOWN_OFFSET, JobHandle
 from logqueue.jobs.partitioning import place_of
 from logqueue.jobs.prepared import prepared_jobs
 from logqueue.jobs.sending import PreparedJob, check_job_size
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from logqueue.jobs.client import JobClient
 
-_UNCONFIRMED = -2  # no offset yet; -1 is that of a batch which the log has, but not where (a repeated one)
+_UNCONFIRMED = UNKNOWN_OFFSET - 1  # nobody has said that the log has it
 YIELD_EVERY = 2_000  # jobs between two turns of the event loop, so that a long call starves no one
 
 
@@ -142,8 +142,9 @@ class BulkSend:
             self._refusal = self._refusal or error
             self._client.discard_producer(batch.route.producer)
             return
-        for offset, handle in enumerate(batch.handles, future.result().offset):
-            force_setattr(handle, "offset", offset)  # nobody has seen it yet
+        base_offset = future.result().offset
+        for position, handle in enumerate(batch.handles):  # which nobody has seen yet
+            force_setattr(handle, "offset", base_offset + position if base_offset >= 0 else UNKNOWN_OFFSET)
 
     async def _settle(self) -> str | None:
         """Wait for the log's answers. Patience ends, with a text, where none comes within the send timeout."""

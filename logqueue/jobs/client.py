@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from logqueue.clock import Clock, SystemClock
 from logqueue.jobs.admin import ensure_topics
@@ -171,7 +171,7 @@ class JobClient:
         """The offset under which the log confirmed the record."""
         try:
             return await self._batches.put(producer, topic, partition, job, key)
-        except TimeoutError:
+        except (TimeoutError, KafkaTimeoutError):
             raise SendFailed(self.unconfirmed(f"Job {job.id}")) from None
         except MessageSizeTooLargeError as error:
             self.discard_producer(producer)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.lean_fetch import lean
@@ -113,13 +114,22 @@ async def ended(stopping: Coroutine[Any, Any, object], *, timeout_s: float) -> b
 
 
 async def _cut(client: object, *, timeout_s: float) -> None:
-    """End a producer that cannot deliver: aiokafka's stop waits for delivery without a bound when idempotent."""
+    """End a producer that cannot deliver: aiokafka's stop waits for delivery without a bound when idempotent.
+
+    Whoever waits for one of its records is told: they would wait for ever, and hold the room that the records have.
+    """
     if not isinstance(client, AIOKafkaProducer):
         return
     task = client._sender.sender_task
     if task is not None:
         task.cancel()
         await asyncio.wait([task], timeout=timeout_s)
+    waiting = client._message_accumulator
+    batches = [*waiting._pending_batches, *chain.from_iterable(waiting._batches.values())]
+    waiting.fail_all(KafkaTimeoutError("The producer was ended before the log answered: it may have the record"))
+    for batch in batches:
+        if not batch._drain_waiter.cancelled():
+            batch._drain_waiter.exception()  # of those who wait for room, if there are any: asyncio logs it else
     await client.client.close()
 
 

@@ -106,6 +106,7 @@ class JobDefinition(Generic[P, R]):
     `takes_context` says whether the first parameter is the JobContext; `codec` turns arguments into bytes and back,
     `args_type` is the msgspec.Struct made from the signature (or the model that the handler takes, `takes_model`),
     `timeout_s` the time that one attempt may take.
+    `is_bare` says that its coroutine takes the fields of the arguments and nothing else, in this process.
     `is_isolated` says that it runs in a process of its own, `version` is what its statuses say of the code that ran
     (None: they say nothing).
     """
@@ -127,6 +128,7 @@ class JobDefinition(Generic[P, R]):
     breaker: Breaker | None = None
     limits: tuple[Limit, ...] = ()
     takes_model: bool = False
+    is_bare: bool = False
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without any queue."""
@@ -276,6 +278,7 @@ def define_job(
         unique.check_fields(declared.codec.names, where)
     checked_limits = check_limits(limits)
     check_arguments(checked_limits, declared.codec.names, where)
+    is_async = inspect.iscoroutinefunction(handler)
     return JobDefinition(
         app=app,
         type=type_,
@@ -285,11 +288,12 @@ def define_job(
         timeout_s=timeout_s,
         breaker=None if breaker is None else breaker.named(type_),
         takes_context=takes_context,
-        is_async=inspect.iscoroutinefunction(handler),
+        is_async=is_async,
         args_type=declared.type,
         codec=declared.codec,
         args_schema=declared.schema,
         takes_model=declared.is_model,
+        is_bare=is_async and not (takes_context or declared.is_model or isolation is not None),
         is_isolated=isolation is not None,
         version=_version(version, where),
         unique=unique,

@@ -38,6 +38,18 @@ class FetchSession:
         self._held: dict[str, dict[int, Wanted]] = {}
         self.told: dict[tuple[str, int], Told] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker remembers what it was asked for last."""
+        return self._is_answered and self._epoch != _INITIAL
+
+    def go_on(self, news: Sequence[tuple[str, Sequence[Wanted]]]) -> Asked:
+        """The next request of a session that is open, where nothing but `news` has changed since the last one."""
+        self._is_answered = False
+        for topic, changed in news:
+            self._held[topic].update((each[0], each) for each in changed)
+        return Asked(self._id, self._epoch, news, ())
+
     def ask(self, topics: Sequence[tuple[str, Sequence[Wanted]]], owner: object) -> Asked:
         """The next request, for all that is wanted now.
 

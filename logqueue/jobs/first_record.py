@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from logqueue.jobs.connection import new_reader, start_client, stop_client
+from logqueue.jobs.handle import UNKNOWN_OFFSET
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.unique import KeyConflict, argument_digest
 
@@ -30,7 +31,7 @@ async def check_same_job(settings: Settings, handle: JobHandle, status: JobStatu
     Callers bound the time. A record that the log no longer has says nothing: then the jobs count as the same.
     """
     first, own = (status.topic, status.partition, status.offset), (handle.topic, handle.partition, handle.offset)
-    if handle.offset < 0 or first == own:
+    if handle.offset == UNKNOWN_OFFSET or first == own:
         return
     reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings, "read_uncommitted"), settings)
     try:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from logqueue.jobs.client import JobClient
 
 DEFAULT_WAIT_S = 30.0
+UNKNOWN_OFFSET = -1
+"""Of a job that the log has, but not where: a batch that came twice, and of which it remembers no more (KIP-98)."""
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -140,6 +142,7 @@ class JobHandle(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     topic: str
     partition: int
     offset: int
+    """Where its record is; UNKNOWN_OFFSET if the log has not told."""
     created_ms: int
     client: JobClient
     key: str | None = None

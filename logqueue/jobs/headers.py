@@ -133,19 +133,31 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     """The job headers of a record as aiokafka gives them; InvalidHeader names the first that cannot be read."""
     pairs = tuple(headers)
     if _begin_as_ours(pairs) and pairs[0][1]:
-        same = _read_repeated(pairs[2:])
-        if same is not None:
-            id_ = JobId(_text(CE_ID, pairs[0][1], MAX_ID_CHARS))
-            return msgspec.structs.replace(same, id=id_, created_ms=_time_if_any(pairs[1][1]))
+        try:
+            same = _read_repeated(pairs[2:])
+        except _NotRepeatedError:
+            return _read_job_headers(pairs)
+        id_ = JobId(_text(CE_ID, pairs[0][1], MAX_ID_CHARS))
+        return msgspec.structs.replace(same, id=id_, created_ms=_time_if_any(pairs[1][1]))
     return _read_job_headers(pairs)
 
 
 def compact_headers(headers: Headers) -> tuple[tuple[str, bytes], ...]:
     """The same headers; what all jobs of a type have is in memory once: half of what such a record takes."""
-    return (*headers[:2], *_kept_once(*headers[2:])) if _begin_as_ours(headers) else tuple(headers)
+    if _begin_as_ours(headers):
+        try:
+            return (*headers[:2], *_kept_once(*headers[2:]))
+        except _NotRepeatedError:
+            pass
+    return tuple(headers)
 
 
 _REPEATED = 6
+_REPEATED_BYTES = 2048  # that are kept of one such set of headers: foreign senders have headers of any size
+
+
+class _NotRepeatedError(Exception):
+    """These headers are not kept; a cache forgets who asks for what raises."""
 
 
 def _begin_as_ours(headers: Headers) -> bool:
@@ -155,7 +167,13 @@ def _begin_as_ours(headers: Headers) -> bool:
 
 @lru_cache(maxsize=1024)
 def _kept_once(*headers: tuple[str, bytes]) -> tuple[tuple[str, bytes], ...]:
+    _check_repeated(headers)
     return headers
+
+
+def _check_repeated(headers: tuple[tuple[str, bytes], ...]) -> None:
+    if sum(len(name) + len(value or b"") for name, value in headers) > _REPEATED_BYTES:
+        raise _NotRepeatedError
 
 
 def _read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
@@ -181,9 +199,12 @@ def _read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
 
 
 @lru_cache(maxsize=1024)
-def _read_repeated(headers: tuple[tuple[str, bytes], ...]) -> JobHeaders | None:
-    """What follows id and time; None where they come once more."""
-    return None if any(name in (CE_ID, CE_TIME) for name, _ in headers) else _read_job_headers(headers)
+def _read_repeated(headers: tuple[tuple[str, bytes], ...]) -> JobHeaders:
+    """What follows id and time, where they do not come once more."""
+    _check_repeated(headers)
+    if any(name in (CE_ID, CE_TIME) for name, _ in headers):
+        raise _NotRepeatedError
+    return _read_job_headers(headers)
 
 
 def salvage_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
@@ -334,7 +355,11 @@ def check_extra_headers(extra: Iterable[tuple[str, bytes | str]]) -> list[tuple[
             raise InvalidHeader(name, value, "yours to set: it is written by logqueue")
         if not isinstance(value, (bytes, str)):
             raise InvalidHeader(name, value, "bytes or text")
-        checked.append((name, value.encode() if isinstance(value, str) else value))
+        try:
+            name.encode()
+            checked.append((name, value.encode() if isinstance(value, str) else value))
+        except UnicodeEncodeError:
+            raise InvalidHeader(ascii(name), value, "text with a UTF-8 form") from None
     return checked
 
 

@@ -18,7 +18,8 @@ class JobIds:
     """A source of UUIDv7 texts that sort by time: 48 bits of milliseconds, then 74 random bits.
 
     The time never runs back within one source, so ids of one thread sort to the millisecond. Safe to share by threads:
-    what they share is replaced whole, and no two of them take the same end of an id.
+    what they share is replaced whole, and no two of them take the same end of an id. A process that was forked off
+    has to `forget` before it asks.
     """
 
     __slots__ = ("_ends", "_front")
@@ -26,6 +27,10 @@ class JobIds:
     def __init__(self) -> None:
         self._front = -1, ""
         self._ends: list[str] = []
+
+    def forget(self) -> None:
+        """Drop what was made ahead: another process has it too."""
+        self._ends = []
 
     def next(self, time_ms: int | None = None) -> JobId:
         """A new id; `time_ms` (milliseconds since the epoch) defaults to now."""

@@ -9,8 +9,7 @@ differ in the end of a request and one field of an answer; where a broker has no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, Final
 
@@ -22,6 +21,8 @@ from logqueue.jobs.fetch_pace import FetchPace
 from logqueue.jobs.fetch_session import Asked, FetchSession
 from logqueue.jobs.lean_records import lean_records
 from logqueue.jobs.own_request import Answer, Encoded, OwnRequest
+from logqueue.jobs.quick_send import QuickSend
+from logqueue.jobs.steady_fetch import News, fetch_steadily
 
 _FETCH: Final = 1
 _OLDEST, _WITH_RACK = 9, 11
@@ -38,7 +39,6 @@ _SHORT = Struct(">h")
 _INT = Struct(">i")
 _INTS = Struct(">ii")
 
-Send = Callable[..., Awaitable[Any]]
 # Whether a partition's high watermark and last stable offset are known to be these.
 IsKnown = Callable[[str, int, int, int], bool]
 Given = tuple[str, list[tuple[Any, ...]]]
@@ -86,8 +86,8 @@ class _Prepared(OwnRequest):
             parts.append(_text(request._rack_id))
         return Encoded(b"".join(parts))
 
-    def decode(self, frame: BytesIO) -> Answer:
-        return read_answer(frame.getbuffer(), self._version, self._session, self._asked, self._is_known)
+    def read(self, frame: memoryview) -> Answer:
+        return read_answer(frame, self._version, self._session, self._asked, self._is_known)
 
     def __repr__(self) -> str:
         return f"Fetch_v{self._version}"
@@ -155,27 +155,42 @@ def _told_before(
 class LeanRequest:
     """A fetch on its way to a connection whose versions are not known yet."""
 
-    __slots__ = ("_is_known", "_owner", "_request", "_session")
+    __slots__ = ("_is_known", "_news", "_owner", "_request", "_session")
 
-    def __init__(self, request: FetchRequest, session: FetchSession, owner: object, is_known: IsKnown) -> None:
-        """`owner` takes the answers; another one starts without knowing of them."""
+    def __init__(
+        self,
+        request: FetchRequest,
+        session: FetchSession,
+        owner: object,
+        is_known: IsKnown,
+        news: News | None = None,
+    ) -> None:
+        """`owner` takes the answers; another one starts without knowing of them.
+
+        `news` is what has changed since the last request of the same owner, where that is known.
+        """
         self._request = request
         self._session = session
         self._owner = owner
         self._is_known = is_known
+        self._news = news
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
         lowest, highest = versions.get(_FETCH, (0, 0))
         version = min(highest, _WITH_RACK)
         if version < max(lowest, _OLDEST):
             return self._request.prepare(versions)
-        asked = self._session.ask(self._request.topics, self._owner)
+        session, news = self._session, self._news
+        if news is not None and session.is_open:
+            asked = session.go_on(news)
+        else:
+            asked = session.ask(self._request.topics, self._owner)
         return _Prepared(self._request, version, self._session, asked, self._is_known)
 
 
 def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """The consumer itself, whose fetches are encoded and decoded here from now on, and whose records are lean."""
-    send: Send = consumer._client.send
+    send = QuickSend(consumer._client)
     pace = FetchPace()
     sessions: dict[int, FetchSession] = {}  # by node
 
@@ -197,7 +212,21 @@ def lean(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
             return await send(node, LeanRequest(request, session, assigned(), is_known), group=group)
         return await send(node, request, group=group)
 
+    async def send_news(node: int, request: FetchRequest, news: Callable[[], News | None]) -> Any:
+        if pause_s := pace.pause_s(asyncio.get_running_loop().time()):
+            await asyncio.sleep(pause_s)
+        if (changed := news()) is None:
+            return None
+        return await send(node, LeanRequest(request, sessions[node], assigned(), is_known, changed))
+
+    start = consumer.start
+
+    async def start_lean() -> None:
+        await start()
+        fetch_steadily(consumer, send_news, sessions)
+
     consumer._client.send = send_lean
+    consumer.start = start_lean
     return lean_records(consumer)
 
 

@@ -6,7 +6,6 @@ broker looks such requests up instead of decoding them. A broker without it is a
 
 from __future__ import annotations
 
-from io import BytesIO
 from struct import Struct
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.produce import ProduceRequest
 
 from logqueue.jobs.own_request import Answer, Encoded, OwnRequest
+from logqueue.jobs.quick_send import QuickSend
 from logqueue.protocol.wire import read_uvarint, skip_tags, uvarint
 
 _PRODUCE: Final = 0
@@ -55,8 +55,8 @@ class _Prepared(OwnRequest):
         parts.append(_NO_TAGS)
         return Encoded(b"".join(parts))
 
-    def decode(self, frame: BytesIO) -> Answer:
-        return read_answer(frame.getbuffer())
+    def read(self, frame: memoryview) -> Answer:
+        return read_answer(frame)
 
     def __repr__(self) -> str:
         return f"Produce_v{_VERSION}"
@@ -98,11 +98,12 @@ class LeanRequest:
 
 def lean_produce(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     """The producer itself, whose requests are encoded and decoded here from now on. It must not be transactional."""
-    send = producer.client.send
+    send, send_quickly = producer.client.send, QuickSend(producer.client)
 
     async def send_lean(node: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
-        is_ours = type(request) is ProduceRequest and request.required_acks != _NO_ANSWER
-        return await send(node, LeanRequest(request) if is_ours else request, group=group)
+        if type(request) is not ProduceRequest or request.required_acks == _NO_ANSWER:
+            return await send(node, request, group=group)
+        return await send_quickly(node, LeanRequest(request), group=group)
 
     producer.client.send = send_lean
     return producer

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from logqueue.jobs.handle import UNKNOWN_OFFSET
 from logqueue.jobs.sending import PreparedJob
 
 if TYPE_CHECKING:
@@ -46,10 +47,10 @@ class _Batch:
         return fate
 
     def confirmed(self, base_offset: int) -> None:
-        """It is on the log from this offset on."""
-        for offset, waiter in enumerate(self.waiters, base_offset):
+        """It is on the log from this offset on; negative where the log has it, but does not tell where."""
+        for position, waiter in enumerate(self.waiters):
             if not waiter.done():
-                waiter.set_result(offset)
+                waiter.set_result(base_offset + position if base_offset >= 0 else UNKNOWN_OFFSET)
 
     def failed(self, error: BaseException) -> None:
         """It is not on the log, or nobody knows. Callers who have given up see nothing of it."""

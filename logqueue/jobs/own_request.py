@@ -8,7 +8,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, NamedTuple, Self
 
-_CORRELATION_ID_BYTES = 4
+CORRELATION_ID_BYTES = 4
 
 
 class Encoded(NamedTuple):
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 class OwnRequest:
     """A request in the version of its connection; its own response type, as it knows the version.
 
-    Subclasses have `build_request_header`, which gives the bytes of the whole request, and `decode`.
+    Subclasses have `build_request_header`, which gives the bytes of the whole request, and `read`.
     """
 
     __slots__ = ()
@@ -48,6 +48,14 @@ class OwnRequest:
     def encode(self) -> bytes:
         return b""  # the header's bytes are the whole request
 
+    def read(self, frame: memoryview) -> Any:
+        """What a response says; the frame begins with its correlation id."""
+        raise NotImplementedError
+
+    def decode(self, frame: BytesIO) -> Any:
+        """The same, as aiokafka asks for it."""
+        return self.read(frame.getbuffer())
+
     def parse_response_header(self, frame: BytesIO) -> CorrelationId:
         """The correlation id, with the position behind it."""
-        return CorrelationId(int.from_bytes(frame.read(_CORRELATION_ID_BYTES), "big"))
+        return CorrelationId(int.from_bytes(frame.read(CORRELATION_ID_BYTES), "big"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -39,9 +40,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IDS = JobIds()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_IDS.forget)
 HEADER_OVERHEAD_BYTES = 12
-PLAIN_HEADERS = 2  # so many beside those that every job has need not be measured, and all take at most so much
-PLAIN_HEADERS_BYTES = 8 * 1024
+SHARED_HEADERS_BYTES = 8 * 1024  # more than those take that every job has: its id, time, type, source, ...
 OPTIONS = frozenset({"delay", "run_at", "expires", "id", "headers", "idempotency_key", "priority", "spread"})
 """What `with_` takes beside the tenant."""
 MAX_SPREAD = 1_000
@@ -319,11 +321,15 @@ def _later(now_ms: int, seconds: float) -> int:
 
 def check_job_size(job: PreparedJob, max_bytes: int) -> None:
     """JobTooLarge if the record is above `max_bytes`."""
-    if len(job.own) <= PLAIN_HEADERS and len(job.value) + PLAIN_HEADERS_BYTES <= max_bytes:
+    if len(job.value) + SHARED_HEADERS_BYTES + (_headers_bytes(job.own) if job.own else 0) <= max_bytes:
         return
-    size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
+    size = len(job.value) + _headers_bytes(job.headers)
     if size > max_bytes:
         raise JobTooLarge(
             f"Job {job.id} of type {job.type!r} is {size:,} bytes; at most {max_bytes:,} are sent"
             " (LOGQUEUE_MAX_RECORD_BYTES). Store the data elsewhere and send a reference to it."
         )
+
+
+def _headers_bytes(headers: Headers) -> int:
+    return sum([len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers])

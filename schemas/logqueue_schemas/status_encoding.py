@@ -27,14 +27,12 @@ def encode_status(status: JobStatus, symbols: dict[str, int]) -> bytes:
         b"",
         status.id.encode(),
         encode_kind(status.type, status.queue),
-        encode_text(status.tenant),
+        status.tenant.encode("utf-8", "replace"),
         encode_stage(status.group, status.shadow, symbols[status.state], status.replay, status.attempt, status.rank),
         status.sequence,
-        status.at,
-        status.created_at,
-        status.started_at,
-        status.finished_at,
-        status.due_at,
+        encode_time(status.at),
+        encode_birth(status.created_at),
+        encode_span(status.started_at, status.finished_at, status.due_at),
         encode_place(status.topic, status.partition),
         status.offset,
         status.result,
@@ -49,35 +47,32 @@ def encode_fields(
     tenant: bytes,
     stage: bytes,
     sequence: int,
-    at: int,
-    created_at: int | None,
-    started_at: int | None,
-    finished_at: int | None,
-    due_at: int | None,
+    at: bytes,
+    birth: bytes,
+    span: bytes,
     place: bytes,
     offset: int,
     result: bytes | None,
     end: bytes,
 ) -> bytes:
-    """A status in the order of the schema, `frame` before it; what few jobs have alone is encoded here."""
-    size = len(id_)
+    """A status in the order of the schema, `frame` before it; what jobs have in common is encoded already."""
+    size, tenant_size = len(id_), len(tenant)
     return b"".join(
         (
             frame,
-            _SMALL[size << 1] if size < 64 else _long(size),
+            _SMALL[size << 1] if size < 64 else encode_number(size),
             id_,
             kind,
+            _SMALL[tenant_size << 1] if tenant_size < 64 else encode_number(tenant_size),
             tenant,
             stage,
-            _long(sequence),
-            _time(at),
-            _NONE if created_at is None else _some_time(created_at),
-            _NONE if started_at is None else _some_time(started_at),
-            _NONE if finished_at is None else _some_time(finished_at),
-            _NONE if due_at is None else _some_time(due_at),
+            _MORE[sequence << 1 & 127] + _rest(sequence >> 6) if sequence > 63 else encode_number(sequence),
+            at,
+            birth,
+            span,
             place,
-            _long(offset),
-            _NONE if result is None else _SOME + _long(len(result)) + result,
+            _MORE[offset << 1 & 127] + _rest(offset >> 6) if offset > 63 else encode_number(offset),
+            _NONE if result is None else _SOME + encode_number(len(result)) + result,
             end,
         )
     )
@@ -92,14 +87,14 @@ def encode_kind(type_: str | None, queue: str) -> bytes:
 @lru_cache(maxsize=REMEMBERED)
 def encode_stage(group: str, shadow: bool, symbol: int, replay: int, attempt: int, rank: int) -> bytes:
     """The fields after the tenant, up to the sequence."""
-    numbers = _long(symbol), _long(replay), _long(attempt), _long(rank)
+    numbers = encode_number(symbol), encode_number(replay), encode_number(attempt), encode_number(rank)
     return b"".join((encode_text(group), _TRUE if shadow else _FALSE, *numbers))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def encode_place(topic: str, partition: int) -> bytes:
     """The topic and partition of a job's record."""
-    return encode_text(topic) + _long(partition)
+    return encode_text(topic) + encode_number(partition)
 
 
 def encode_end(error: StatusError | None, worker: str | None, details: bytes | None) -> bytes:
@@ -108,7 +103,7 @@ def encode_end(error: StatusError | None, worker: str | None, details: bytes | N
         (
             _NONE if error is None else _SOME + _error(error),
             _NONE if worker is None else _SOME + encode_text(worker),
-            _NONE if details is None else _SOME + _long(len(details)) + details,
+            _NONE if details is None else _SOME + encode_number(len(details)) + details,
         )
     )
 
@@ -120,10 +115,10 @@ def _error(error: StatusError) -> bytes:
 def encode_text(text: str) -> bytes:
     """A string, its length before it."""
     encoded = text.encode("utf-8", "replace")  # texts of errors may hold what no UTF-8 can
-    return _long(len(encoded)) + encoded
+    return encode_number(len(encoded)) + encoded
 
 
-def _long(number: int) -> bytes:
+def encode_number(number: int) -> bytes:
     """Zigzag, then seven bits a byte, the lowest first."""
     z = (number << 1) ^ (number >> 63)
     return _SMALL[z] if z < 128 else _MORE[z & 127] + _rest(z >> 7)
@@ -140,9 +135,17 @@ def _rest(z: int) -> bytes:
 
 
 # Times of states are whole milliseconds, so jobs share them under load.
-_time = lru_cache(maxsize=REMEMBERED)(_long)
+encode_time = lru_cache(maxsize=REMEMBERED)(encode_number)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _some_time(number: int) -> bytes:
-    return _SOME + _long(number)
+def encode_birth(number: int | None) -> bytes:
+    """When the job was created."""
+    return _NONE if number is None else _SOME + encode_number(number)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def encode_span(started_at: int | None, finished_at: int | None, due_at: int | None) -> bytes:
+    """The fields after the time of the job's birth, up to its record's place."""
+    times = started_at, finished_at, due_at
+    return b"".join(_NONE if time is None else _SOME + encode_number(time) for time in times)

@@ -18,7 +18,7 @@ import fastavro
 from logqueue_schemas.avro import without_logical_types
 from logqueue_schemas.job_status import SCHEMA, StatusError
 from logqueue_schemas.status_decoding import Unusual, read_number
-from logqueue_schemas.status_encoding import encode_end, encode_fields
+from logqueue_schemas.status_encoding import encode_birth, encode_end, encode_fields, encode_span, encode_time
 
 # A number has seven bits in a byte, and the highest bit in all bytes but its last.
 _NUMBER = rb"[\x80-\xff]{0,8}[\x00-\x7f]"
@@ -87,7 +87,19 @@ def encode_tail(tail: Tail) -> bytes:
     sequence, at, started_at, finished_at, due_at, result, error, worker, details = tail
     end = encode_end(error, worker, details)
     whole = encode_fields(
-        b"", b"", b"", b"\x00", b"", sequence, at, None, started_at, finished_at, due_at, b"\x00\x00", 0, result, end
+        b"",
+        b"",
+        b"",
+        b"",
+        b"",
+        sequence,
+        encode_time(at),
+        encode_birth(None),
+        encode_span(started_at, finished_at, due_at),
+        b"\x00\x00",
+        0,
+        result,
+        end,
     )
     return whole[2:]  # behind the lengths of id and tenant
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaTimeoutError
 from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import RANKS, SCHEMA, JobStatus, State, StatusCodec, StatusError
 
@@ -457,6 +459,31 @@ def test_a_send_to_a_frozen_broker_ends_in_bounded_time_and_may_still_arrive_onc
 
     with own_broker(tmp_path, port="0") as (broker, bootstrap):
         asyncio.run(scenario(broker, bootstrap))
+
+
+def test_a_producer_that_is_given_up_tells_what_has_become_of_its_records(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(broker: subprocess.Popen[str], bootstrap: str) -> None:
+        settings = Settings(bootstrap=bootstrap)
+        await ensure_topics(settings, [TopicSpec(name="t", partitions=2)])
+        producer = await start_client(lambda: new_producer(settings), settings)
+        await producer.send_and_wait("t", b"before", partition=0)
+        broker.send_signal(signal.SIGSTOP)
+        sent = []
+        for partition in (0, 1):
+            batch = producer.create_batch()
+            batch.append(timestamp=1, key=None, value=b"x")
+            sent.append(await producer.send_batch(batch, "t", partition=partition))
+        await stop_client(producer, timeout_s=0.2)
+        async with asyncio.timeout(BOUNDED_S):
+            told = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(error) for error in told] == [KafkaTimeoutError] * 2
+
+    with own_broker(tmp_path, port="0") as (broker, bootstrap):
+        asyncio.run(scenario(broker, bootstrap))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_closing_gives_up_in_bounded_time_on_a_broker_that_is_gone(tmp_path: Path) -> None:

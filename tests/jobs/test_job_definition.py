@@ -18,6 +18,8 @@ from logqueue import App, JobContext, Retry
 from logqueue.ids import JobId
 from logqueue.jobs.definition import JobDefinition
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, Undecodable, UnknownJobType
+from logqueue.jobs.flow_records import workflow_header
+from logqueue.jobs.headers import WORKFLOW
 
 
 @dataclass
@@ -64,6 +66,12 @@ def test_the_worker_runs_the_function_with_decoded_arguments() -> None:
     arguments = job.codec.decode(b'{"to":"a","address":{"city":"Bonn"}}', None)
     result = asyncio.run(job.invoke(context(), arguments))
     assert result == {"id": "j1", "to": "a", "copies": 1, "address": Address("Bonn")}
+
+
+def test_a_context_names_the_workflow_of_its_job_if_there_is_one() -> None:
+    assert context().workflow_id is None
+    assert context(headers={WORKFLOW: workflow_header("site-1", "crawl", "shop")}).workflow_id == "site-1"
+    assert context(headers={WORKFLOW: b"not/ours"}).workflow_id is None
 
 
 def test_a_handler_without_a_context_is_given_none() -> None:

@@ -178,3 +178,16 @@ def test_a_user_cannot_set_our_headers_or_anything_but_text_and_bytes(pair: tupl
 
 def test_text_headers_of_a_user_become_utf_8() -> None:
     assert h.check_extra_headers([("a", "é"), ("b", b"\xff")]) == [("a", "é".encode()), ("b", b"\xff")]
+
+
+def test_headers_of_foreign_senders_are_not_kept_whatever_their_size() -> None:
+    def sent(number: int) -> tuple[tuple[str, bytes], ...]:
+        own = ((h.CE_ID, b"%d" % number), (h.CE_TIME, b"2026-01-01T00:00:00.000Z"))
+        return (*own, (h.CE_TYPE, b"t"), ("x", b"%d" % number + b"x" * 100_000))
+
+    for cache in (h._kept_once, h._read_repeated):
+        cache.cache_clear()
+    for number in range(3):
+        assert h.compact_headers(sent(number)) == sent(number)
+        assert h.read_job_headers(sent(number)).id == str(number)
+    assert [cache.cache_info().currsize for cache in (h._kept_once, h._read_repeated)] == [0, 0]

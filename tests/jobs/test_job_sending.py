@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +18,12 @@ from hypothesis import strategies as st
 from logqueue import App
 from logqueue.clock import ManualClock
 from logqueue.jobs.durations import InvalidDuration
-from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, InvalidHeader
+from logqueue.jobs.errors import InvalidArguments, InvalidDefinition, InvalidHeader, JobTooLarge
 from logqueue.jobs.headers import job_headers, read_job_headers
 from logqueue.jobs.partitioning import murmur2, partition_of
-from logqueue.jobs.sending import prepare_job
+from logqueue.jobs.sending import HEADER_OVERHEAD_BYTES, check_job_size, prepare_job
 from logqueue.jobs.settings import Settings
+from logqueue.jobs.unique import Unique
 
 NOW_MS = 1_700_000_000_000
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
@@ -97,6 +101,25 @@ def test_a_spread_job_tells_its_tenant_behind_its_other_headers(spread: int, id_
     assert [name for name, _ in job.headers][6:] == (["x"] if job.record_key() == b"a" else ["x", "job-tenant"])
 
 
+@pytest.mark.parametrize("options", [{}, {"expires": "1h"}, {"spread": 8}])
+def test_unique_jobs_are_not_spread_whoever_asks_for_it(options: dict[str, Any]) -> None:
+    app = App("shop")
+    app.queue("images", order="none", spread=8)
+
+    @app.job("once", queue="images", unique=Unique())
+    async def once(*, n: int) -> None: ...
+
+    @app.job("often", queue="images")
+    async def often(*, n: int) -> None: ...
+
+    def keys(job: Any) -> set[bytes]:
+        how = job.with_(**options) if options else job
+        return {how.prepare(tenant="acme", n=n).record_key() for n in range(100)}
+
+    assert keys(once) == {b"acme"}
+    assert len(keys(often)) == 8
+
+
 def test_many_prepared_jobs_are_nothing_to_the_garbage_collector() -> None:
     jobs = [send_email.with_(tenant="acme").prepare(to="a") for _ in range(2)]
     assert not any(gc.is_tracked(each) for job in jobs for each in (job, job.own, job.value))
@@ -124,6 +147,57 @@ def test_many_prepared_jobs_are_nothing_to_the_garbage_collector() -> None:
 def test_an_option_that_cannot_be_is_refused_and_nothing_is_sent(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArguments):
         send_email.with_(**options).prepare(to="a")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"x": "a" * 2_000_000}},
+        {"headers": {"x": "a", "y": b"b" * 2_000_000}},
+        {"headers": {"x": "a" * 2_000_000}, "delay": "1s", "tenant": "acme"},
+        {"headers": {"a" * 2_000_000: "x"}},
+    ],
+)
+def test_headers_count_as_much_as_arguments_do_for_the_size_of_a_job(options: dict[str, Any]) -> None:
+    with pytest.raises(JobTooLarge, match="2,000,"):
+        check_job_size(send_email.with_(**options).prepare(to="a"), 1_000_000)
+
+
+def test_a_job_may_be_as_large_as_the_limit_says_and_no_larger() -> None:
+    job = send_email.with_(headers={"x": "a" * 20_000}, id="é" * 512).prepare(to="a")
+    size = len(job.value) + sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in job.headers)
+    check_job_size(job, size)
+    with pytest.raises(JobTooLarge):
+        check_job_size(job, size - 1)
+
+
+@pytest.mark.parametrize("headers", [{"x": "\ud800"}, {"\ud800": "x"}])
+def test_a_header_that_has_no_utf8_form_is_named(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidHeader, match="UTF-8") as refused:
+        send_email.with_(headers=headers)
+    assert str(refused.value).isascii(), "so that it can be shown"
+
+
+FORK = """
+import os
+from logqueue.jobs.sending import prepare_job
+def ids():
+    jobs = [prepare_job(type="t", queue="q", value=b"", source="s", now_ms=1) for _ in range(3)]
+    return " ".join(job.id[14:] for job in jobs)  # what does not follow from the time
+ids()
+read, write = os.pipe()
+if os.fork() == 0:
+    os.write(write, ids().encode())
+    os._exit(0)
+os.wait()
+print(ids(), os.read(read, 1_000).decode())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    made = subprocess.run([sys.executable, "-c", FORK], check=True, capture_output=True, text=True).stdout.split()
+    assert len(set(made)) == len(made) == 6
 
 
 def test_durations_and_headers_are_checked_by_their_own_rules() -> None:

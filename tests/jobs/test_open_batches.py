@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, NotEnoughReplicasError
 
 from logqueue.clock import ManualClock
+from logqueue.jobs.handle import UNKNOWN_OFFSET
 from logqueue.jobs.open_batches import OpenBatches
 from logqueue.jobs.sending import PreparedJob, prepare_job
 from tests.loops import in_loop
@@ -82,6 +83,14 @@ async def test_sends_of_one_moment_share_a_batch_for_each_partition_and_get_its_
         assert values == [b"%d" % number for number in range(place, 6, 2)]
         fate.set_result(_Offset(100 * place))
     assert await asyncio.gather(*sends) == [0, 100, 1, 101, 2, 102]
+
+
+@in_loop
+async def test_no_job_of_a_batch_has_an_offset_where_the_log_tells_of_none() -> None:
+    producer, batches = _Producer(), OpenBatches(timeout_s=NEVER_S, max_pending=100)
+    sends = [put(batches, producer, number) for number in range(3)]
+    (await producer.batch(0))[1].set_result(_Offset(UNKNOWN_OFFSET))
+    assert await asyncio.gather(*sends) == [UNKNOWN_OFFSET] * 3
 
 
 @in_loop
@@ -178,6 +187,25 @@ async def test_closing_tells_whoever_waits_for_an_answer() -> None:
     await batches.close()
     errors = await asyncio.gather(*sends, return_exceptions=True)
     assert [type(error) for error in errors] == [TimeoutError, TimeoutError]
+    assert len(producer.sent) == 1, "nothing leaves after the end"
+
+
+@in_loop
+async def test_a_late_answer_does_not_send_a_batch_before_its_turn() -> None:
+    producer, batches = _Producer(), OpenBatches(timeout_s=20 * SOON_S, max_pending=100)  # the others make it in time
+    with pytest.raises(TimeoutError):
+        await put(batches, producer, 0)
+    second = put(batches, producer, 1)
+    await producer.batch(1)
+    third = put(batches, producer, 2)
+    await asyncio.sleep(0)
+    producer.sent[0][3].set_result(_Offset(0))  # that of the batch nobody waits for any more
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(producer.sent) == 2, "the second is still under way"
+    producer.sent[1][3].set_result(_Offset(1))
+    (await producer.batch(2))[1].set_result(_Offset(2))
+    assert await asyncio.gather(second, third) == [1, 2]
 
 
 @in_loop
