@@ -21,7 +21,7 @@ from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.control.cancelled import cancelled
 from logqueue_consumers.counts import Counts
 from logqueue_consumers.crashes.watch import CrashWatch
-from logqueue_consumers.gates import EndedHook, Fate, Gate, Gatekeeper
+from logqueue_consumers.gates import EndedHook, Fate, Gatekeeper
 from logqueue_consumers.intake.intake import Intake
 from logqueue_consumers.intake.job_reader import JobReader, SchemaNotRead
 from logqueue_consumers.intake.parked import ParkedJobs
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from logqueue.jobs.context import ContextServices
     from logqueue.jobs.control import Cancel
     from logqueue_consumers.dispatch.dispatcher import Dispatcher
+    from logqueue_consumers.uniqueness.gate import UniqueGate
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +96,7 @@ class JobEngine:
         """Asked about jobs whose type is unknown: how they end, if somebody wants that. See `review`."""
         self.may_run_early: Callable[[Job], bool] | None = None
         """Asked about jobs that are not due; see `hasten`."""
-        self.intake: Gate | None = None
+        self.intake: UniqueGate | None = None
         """Asked first, about every record in the order of the log, before its time: is it the same job again?"""
         self.counts = Counts()
         self.changed = asyncio.Event()
@@ -169,11 +170,12 @@ class JobEngine:
         return len(self._ready)
 
     def _route(self, job: Job) -> None:
-        if self.intake is not None and self._gatekeeper.ask_at_intake(self.intake, job) is not GOES_ON:
+        if self.intake is not None and (verdict := self.intake.check(job)) is not None:
+            self._gatekeeper.obey_at_intake(verdict, job)
             return
         headers = job.headers
         if headers.expires_ms is not None and not self._is_shadow and headers.expires_ms <= self._clock.time_ms():
-            self._end(Outcome(job, State.EXPIRED, self._now_us(), finishes=True))
+            self._end(Outcome.of(job, State.EXPIRED, self._now_us(), finishes=True))
         elif job.problem is not None:
             self._reject(job, job.problem)
         elif (
@@ -185,13 +187,14 @@ class JobEngine:
         elif (not self.gates or self._gatekeeper.ask(job) is GOES_ON) and (
             job.lane is None or job.partition.lanes.enter(job.lane, job)
         ):
-            self._hand_out(job)
+            if self.crash_watch.is_on:
+                self._hand_out_watched(job)
+            else:
+                self._ready.append(job)
 
-    def _hand_out(self, job: Job) -> None:
-        """Nothing of its lane runs: it may start."""
-        if not self.crash_watch.is_on:
-            self._ready.append(job)
-        elif (crash := self.crash_watch.verdict(job)) is not None:
+    def _hand_out_watched(self, job: Job) -> None:
+        """It may start, unless it is one that ends its process: nothing of its lane runs."""
+        if (crash := self.crash_watch.verdict(job)) is not None:
             log.error("job ends its process", id=job.id, type=job.type, message=str(crash))
             self._end(self._rules.dead(job, crash, crash.error_class, now_us=self._now_us()), job)
         else:
@@ -248,7 +251,10 @@ class JobEngine:
         while job is not None:
             fate = self._gatekeeper.ask(job, has_lane=True) if self.gates else GOES_ON
             if fate is GOES_ON:
-                self._hand_out(job)
+                if self.crash_watch.is_on:
+                    self._hand_out_watched(job)
+                else:
+                    self._ready.append(job)
             if fate is not OVER:
                 return
             job = self._next_of_lane(job)
@@ -299,17 +305,19 @@ class JobEngine:
         if self._is_shadow or job.headers.expires_ms is None or job.headers.expires_ms > self._clock.time_ms():
             return False
         job.is_over = True
-        self._end(Outcome(job, State.EXPIRED, self._now_us(), finishes=True), job)
+        self._end(Outcome.of(job, State.EXPIRED, self._now_us(), finishes=True), job)
         return True
 
     def succeeded(self, job: Job, result: bytes | None) -> None:
         """The handler returned; `result` is its JSON."""
         job.is_over = True
-        outcome = Outcome(job, SUCCEEDED, self._clock.time_ms() * 1000, finishes=True, result=result)
+        # Each job comes here, so it is made in C alone.
+        outcome = Outcome(job, SUCCEEDED, self._clock.time_ms() * 1000, True, job.attempt, job.started_us, result)
         if job.sent:
             outcome.more = job.sent
         self.counts.succeeded += 1
-        if job.lane is not None and (following := self._next_of_lane(job)) is not None:
+        lane, partition = job.lane, job.partition
+        if lane is not None and partition.standing is OWNED and (following := partition.lanes.leave(lane)) is not None:
             self._turn_comes(following)
         self._write(outcome)
 

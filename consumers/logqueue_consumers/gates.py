@@ -118,17 +118,13 @@ class Gatekeeper:
             self._timer = self._clock.call_later(REVIEW_S, self._review)
         return Fate.HELD
 
-    def ask_at_intake(self, gate: Gate, job: Job) -> Fate:
-        """As `ask`, of the one gate that decides in the order of the log; what it holds is bounded by the windows."""
-        verdict = gate.check(job, self._clock.time_ms())
-        if verdict is None:
-            return GOES_ON
+    def obey_at_intake(self, verdict: Verdict, job: Job) -> None:
+        """What the gate decided that is asked in the order of the log; what it holds is bounded by the windows."""
         if isinstance(verdict, Finish):
             self._end(verdict.outcome)
-            return Fate.OVER
+            return
         self._held.setdefault(verdict.reason, []).append(Held(job, False))
         self.held_count += 1
-        return Fate.HELD
 
     def would_finish(self, job: Job) -> bool:
         """Whether a gate ends the job as things are."""

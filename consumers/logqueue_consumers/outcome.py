@@ -54,9 +54,9 @@ class Outcome(msgspec.Struct, eq=False):
     at_us: int
     finishes: bool
     """The record's offset is finished once this is durable."""
-    attempt: int = 0
+    attempt: int
     """That of the job when it came to this."""
-    started_us: int = 0
+    started_us: int
     result: bytes | None = None
     failure: Failure | None = None
     due_ms: int | None = None
@@ -72,9 +72,10 @@ class Outcome(msgspec.Struct, eq=False):
     is_silent: bool = False
     """No status is written: the job is another one's double, whose status stands."""
 
-    def __post_init__(self) -> None:
-        self.attempt = self.job.attempt
-        self.started_us = self.job.started_us
+    @classmethod
+    def of(cls, job: Job, state: State, at_us: int, *, finishes: bool) -> Outcome:
+        """What a job's present attempt has come to."""
+        return cls(job, state, at_us, finishes, job.attempt, job.started_us)
 
     @property
     def is_put_off(self) -> bool:
@@ -98,7 +99,7 @@ class LiveRules:
 
     def retry_later(self, job: Job, error: BaseException, error_class: str, *, due_ms: int, now_us: int) -> Outcome:
         """Another attempt is due, too late to wait in memory; `job.attempt` is the one that failed."""
-        outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
+        outcome = Outcome.of(job, State.RETRYING, now_us, finishes=True)
         outcome.failure = failure_of(error, error_class)
         outcome.due_ms = due_ms
         self._move(outcome, self._names.schedules, attempt=job.attempt + 1, due_ms=due_ms)
@@ -106,14 +107,14 @@ class LiveRules:
 
     def dead(self, job: Job, error: BaseException, error_class: str, *, now_us: int) -> Outcome:
         """The job failed for good."""
-        outcome = Outcome(job, State.DEAD, now_us, finishes=True)
+        outcome = Outcome.of(job, State.DEAD, now_us, finishes=True)
         outcome.failure = failure_of(error, error_class)
         self._move(outcome, self._names.dlq(job.partition.queue, self._group), attempt=job.attempt)
         return outcome
 
     def parked(self, job: Job, error: UnknownJobType, *, now_us: int) -> Outcome:
         """No handler has the job's type."""
-        outcome = Outcome(job, State.PARKED, now_us, finishes=True)
+        outcome = Outcome.of(job, State.PARKED, now_us, finishes=True)
         outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
         self._move(outcome, self._names.parked(job.partition.queue, self._group), attempt=job.attempt)
         return outcome
@@ -145,7 +146,7 @@ class LiveRules:
         )
 
     def _put_off(self, job: Job, topic: str, *, due_ms: int, now_us: int) -> Outcome:
-        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
+        outcome = Outcome.of(job, State.SCHEDULED, now_us, finishes=True)
         outcome.due_ms = due_ms
         outcome.topic = topic
         outcome.headers = moved_headers(job.record.headers, job.origin, attempt=job.attempt, due_ms=due_ms)
@@ -166,7 +167,7 @@ class LiveRules:
             outcome = self._put_off(job, topic, due_ms=job.due_ms, now_us=now_us)
             outcome.rank = RANKS[State.RUNNING]
             return outcome
-        outcome = Outcome(job, State.RETRYING, now_us, finishes=True)
+        outcome = Outcome.of(job, State.RETRYING, now_us, finishes=True)
         outcome.attempt = job.attempt - 1
         outcome.failure = job.last_failure
         outcome.due_ms = job.due_ms
@@ -199,13 +200,13 @@ class ShadowRules:
 
     def dead(self, job: Job, error: BaseException, error_class: str, *, now_us: int) -> Outcome:
         """The job failed for good."""
-        outcome = Outcome(job, State.DEAD, now_us, finishes=True)
+        outcome = Outcome.of(job, State.DEAD, now_us, finishes=True)
         outcome.failure = failure_of(error, error_class)
         return outcome
 
     def parked(self, job: Job, error: UnknownJobType, *, now_us: int) -> Outcome:
         """No handler has the job's type."""
-        outcome = Outcome(job, State.PARKED, now_us, finishes=True)
+        outcome = Outcome.of(job, State.PARKED, now_us, finishes=True)
         outcome.failure = failure_of(error, ErrorClass.UNKNOWN_TYPE)
         return outcome
 
@@ -218,7 +219,7 @@ class ShadowRules:
 
     def scheduled(self, job: Job, *, due_ms: int, now_us: int, is_near: bool = False) -> Outcome:
         """The job must not run yet: its live group will run it, this replay only notes it."""
-        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=True)
+        outcome = Outcome.of(job, State.SCHEDULED, now_us, finishes=True)
         outcome.due_ms = due_ms
         return outcome
 

@@ -141,7 +141,7 @@ class Assigned:
         return
 
     async def getmany(self, *partitions: TopicPartition, **_: Any) -> dict[TopicPartition, list[Any]]:
-        if TP not in partitions:
+        if partitions and TP not in partitions:  # none named: all
             await asyncio.sleep(0)
             return {}
         self.fetching.set()

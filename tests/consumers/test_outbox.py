@@ -82,7 +82,7 @@ class Bench:
     def succeeded(self, offset: int) -> Outcome:
         job = self.job(offset)
         job.is_over = True
-        return Outcome(job, State.SUCCEEDED, 2_000_000, finishes=True)
+        return Outcome.of(job, State.SUCCEEDED, 2_000_000, finishes=True)
 
     def dead(self, offset: int) -> Outcome:
         return LiveRules(NAMES, "g").dead(self.job(offset), ValueError("no"), "transient", now_us=2_000_000)
@@ -157,10 +157,10 @@ def test_a_start_is_written_only_while_the_job_still_runs() -> None:
         bench.outbox.start(long)
         bench.outbox.start(short)
         short.is_over = True
-        bench.outbox.add(Outcome(short, State.SUCCEEDED, 2_000_000, finishes=True))
+        bench.outbox.add(Outcome.of(short, State.SUCCEEDED, 2_000_000, finishes=True))
         await bench.outbox.drain(5)
         assert bench.log.states() == ["running", "succeeded"]
-        bench.outbox.add(Outcome(long, State.SUCCEEDED, 3_000_000, finishes=True))
+        bench.outbox.add(Outcome.of(long, State.SUCCEEDED, 3_000_000, finishes=True))
         await bench.outbox.drain(5)
         assert bench.log.states() == ["running", "succeeded", "succeeded"]
 

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from logqueue_consumers.commits.commits import REFRESH_STATUSES, Commits
-from logqueue_consumers.commits.notes import read_notes
+from logqueue_consumers.commits.notes import Retried, read_notes
 from logqueue_consumers.commits.offset_map import Run
 from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partitions.partition import OwnedPartition
 from logqueue_consumers.partitions.window import PartitionWindow
-from logqueue_consumers.status.headers import moved_from, read_move
+from logqueue_consumers.status.headers import moved_from, read_move, read_waiting, waiting_header
 from logqueue_consumers.status.moved import FoundMove, still_open
 from logqueue_consumers.status.tail import newest
 from logqueue_consumers.writing.outgoing import Outgoing
@@ -42,7 +43,7 @@ def partition_at(tp: TopicPartition) -> OwnedPartition:
 def outcome_of(partition: OwnedPartition, offset: int, *, at_us: int = 0) -> Outcome:
     origin = Origin(partition.topic, partition.partition, offset, "g")
     job = Job.of(Record(offset), partition, id=f"job-{offset}", tenant="acme", origin=origin)
-    return Outcome(job, State.RETRYING, at_us, finishes=True)
+    return Outcome.of(job, State.RETRYING, at_us, finishes=True)
 
 
 class Consumer:
@@ -138,3 +139,10 @@ def test_of_too_much_the_newest_is_read() -> None:
     stretches = {BUSY: (0, 100), IDLE: (95, 100)}
     assert newest(stretches, limit=200) == stretches
     assert newest(stretches, limit=20) == {BUSY: (90, 100), IDLE: (95, 100)}
+
+
+@pytest.mark.parametrize("first_failed_ms", [None, 1_700_000_000_000])
+def test_a_waiting_job_is_read_as_it_was_written(first_failed_ms: int | None) -> None:
+    waits = Retried(7, 2, 1_700_000_005_000, first_failed_ms)
+    _, value = waiting_header(waits, "jobs.a/b", 3)
+    assert read_waiting(value) == (TopicPartition("jobs.a/b", 3), waits)

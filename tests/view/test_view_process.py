@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from confluent_kafka import Producer
@@ -26,6 +26,9 @@ from logqueue.jobs.settings import variable_name
 from tests.conftest import Engine
 
 WAIT_SECONDS = 30
+FUTURE = 1_000_000
+"""A position that no log here reaches."""
+T = TypeVar("T")
 CODEC = StatusCodec(content_id(SCHEMA))
 
 
@@ -79,26 +82,27 @@ def until(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def jobs_in(path: Path) -> list[Job]:
+def read_view(path: Path, read: Callable[[ViewReader], T], *, otherwise: T) -> T:
+    """What is read out of the view; `otherwise` while there is none, or it is being replaced under the reader."""
     try:
         reader = ViewReader.open(path)
-    except ViewUnavailable:
-        return []
-    try:
-        return list(reader.jobs(JobFilter(), limit=10_000).jobs)
-    finally:
-        reader.close()
+        try:
+            return read(reader)
+        finally:
+            reader.close()
+    except (ViewUnavailable, sqlite3.OperationalError):
+        return otherwise
+
+
+def jobs_in(path: Path) -> list[Job]:
+    return read_view(path, lambda reader: list(reader.jobs(JobFilter(), limit=10_000).jobs), otherwise=[])
 
 
 def counted(path: Path) -> int:
-    try:
-        reader = ViewReader.open(path)
-    except ViewUnavailable:  # it is being made anew
-        return -1
-    try:
+    def count(reader: ViewReader) -> int:
         return sum(sum(queue.counts.values()) for queue in reader.queues())
-    finally:
-        reader.close()
+
+    return read_view(path, count, otherwise=-1)
 
 
 def produce(engine: Engine, prefix: str, numbers: range) -> None:
@@ -169,10 +173,10 @@ def test_a_view_of_a_lost_log_is_made_anew(folds: Folds, engine: Engine, prefix:
     until(lambda: is_complete(path, 10), "folded")
     fold.end()
     with_future = ViewStore.open(path, cluster_id=_cluster_of(path))
-    with_future.apply(Batch(positions={TopicPartition(f"{prefix}jobs.mail", 0): 1_000_000}))
+    with_future.apply(Batch(positions={TopicPartition(f"{prefix}jobs.mail", 0): FUTURE}))
     with_future.close()
     fold = folds(engine, prefix, path)
-    until(lambda: is_complete(path, 10) and _position(path, f"{prefix}jobs.mail") < 1_000_000, "made anew")
+    until(lambda: _position(path, f"{prefix}jobs.mail") < FUTURE and is_complete(path, 10), "made anew")
     code, words = fold.end()
     assert code == 0
     assert "made from another log" in words
@@ -186,10 +190,7 @@ def _cluster_of(path: Path) -> str:
 
 
 def _position(path: Path, topic: str) -> int:
-    reader = ViewReader.open(path)
-    position = reader.positions().get(TopicPartition(topic, 0), 0)
-    reader.close()
-    return position
+    return read_view(path, lambda reader: reader.positions().get(TopicPartition(topic, 0), 0), otherwise=FUTURE)
 
 
 def test_a_fold_does_not_outlive_its_parent(folds: Folds, engine: Engine, prefix: str, tmp_path: Path) -> None:

@@ -18,4 +18,4 @@ def cancelled(job: Job, cancel: Cancel | None, error: BaseException | None = Non
     else:
         who = {"by": "handler", "at": now_us // 1000, "reason": str(error)[:MAX_REASON_CHARS]}
     job.details = {**(job.details or {}), "cancelled": who}
-    return Outcome(job, State.CANCELLED, now_us, finishes=True)
+    return Outcome.of(job, State.CANCELLED, now_us, finishes=True)

@@ -1,7 +1,8 @@
 """Flows: jobs of one tenant and class that the same buckets bound, in their order. No IO.
 
-There may be as many tenants as jobs in hand, so what each of them has is small and made in C: a tenant whose jobs have
-no buckets needs no table of flows, and a flow of one job no queue.
+There may be as many tenants as jobs in hand, so what each of them has is small: a tenant whose jobs have no buckets
+needs no table of flows, and a flow of one job no queue. A job sets a dozen of these fields, so they are slots: what is
+made in C (msgspec) is set at half the speed.
 """
 
 from __future__ import annotations
@@ -11,24 +12,25 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 if TYPE_CHECKING:
     from logqueue_consumers.dispatch.bucket import Bucket
     from logqueue_consumers.dispatch.priority_class import PriorityClass
     from logqueue_consumers.job import Job
 
 
-class Flow(msgspec.Struct, eq=False):
+class Flow:
     """Either among its tenant's active flows, or waiting for one bucket. It goes with its last job."""
 
-    tenant: TenantShare
-    buckets: tuple[Bucket, ...]
-    first: Job | None = None
-    """The next job; None only before the first one comes and after the last one has gone."""
-    behind: deque[Job] | None = None
-    blocker: Bucket | None = None
-    """The bucket that it waits for."""
+    __slots__ = ("behind", "blocker", "buckets", "first", "tenant")
+
+    def __init__(self, tenant: TenantShare, buckets: tuple[Bucket, ...]) -> None:
+        self.tenant = tenant
+        self.buckets = buckets
+        self.first: Job | None = None
+        """The next job; None only before the first one comes and after the last one has gone."""
+        self.behind: deque[Job] | None = None
+        self.blocker: Bucket | None = None
+        """The bucket that it waits for."""
 
     def __len__(self) -> int:
         if self.first is None:
@@ -59,23 +61,37 @@ class Flow(msgspec.Struct, eq=False):
 NO_FLOWS: Final[Mapping[Any, Flow]] = MappingProxyType({})
 
 
-class TenantShare(msgspec.Struct, eq=False):
+class TenantShare:
     """A tenant in one class: its flows, and how much of the class it has had (`virtual_time`, in jobs by weight)."""
 
-    owner: PriorityClass
-    name: str
-    weight: float
-    virtual_time: float = 0.0
-    running: int = 0
-    plain: Flow | None = None
-    """The flow of its jobs that have no buckets."""
-    bounded: Mapping[tuple[Bucket, ...], Flow] = NO_FLOWS
-    """The others, by their buckets."""
-    active: list[Flow] = []  # msgspec copies it
-    place: int = 0
-    """The number of its valid entry in the class's heaps; 0 when it has none."""
-    is_listed: bool = False
-    """Whether it is among the class's idle ones (or was when it was listed)."""
+    __slots__ = (
+        "active",
+        "bounded",
+        "is_listed",
+        "name",
+        "owner",
+        "place",
+        "plain",
+        "running",
+        "virtual_time",
+        "weight",
+    )
+
+    def __init__(self, owner: PriorityClass, name: str, weight: float) -> None:
+        self.owner = owner
+        self.name = name
+        self.weight = weight
+        self.virtual_time = 0.0
+        self.running = 0
+        self.plain: Flow | None = None
+        """The flow of its jobs that have no buckets."""
+        self.bounded: Mapping[tuple[Bucket, ...], Flow] = NO_FLOWS
+        """The others, by their buckets."""
+        self.active: list[Flow] = []
+        self.place = 0
+        """The number of its valid entry in the class's heaps; 0 when it has none."""
+        self.is_listed = False
+        """Whether it is among the class's idle ones (or was when it was listed)."""
 
     @property
     def is_idle(self) -> bool:

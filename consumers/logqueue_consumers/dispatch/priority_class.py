@@ -17,7 +17,6 @@ from logqueue_consumers.dispatch.flow import Flow, TenantShare
 from logqueue_consumers.dispatch.turns import Turns
 
 if TYPE_CHECKING:
-    from logqueue_consumers.dispatch.bucket import Bucket
     from logqueue_consumers.job import Job
 
 NOISY_RATIO = 0.10
@@ -56,10 +55,6 @@ class PriorityClass:
         share.weight = weight
         return share
 
-    def flow(self, tenant: str, buckets: tuple[Bucket, ...], weight: float) -> Flow:
-        """The flow of a tenant's jobs with these buckets, made if there is none."""
-        return self.share(tenant, weight).flow(buckets)
-
     def activate(self, flow: Flow) -> None:
         """The flow has jobs and nothing is known to block it."""
         share = flow.tenant
@@ -73,7 +68,8 @@ class PriorityClass:
     def take(self, now_s: float, blocked: list[Flow]) -> tuple[Job, Flow] | None:
         """The next job that may start; flows found blocked wait for their buckets, and are added to `blocked`."""
         while (share := self._first()) is not None:
-            flow = self._startable(share, now_s, blocked)
+            first = share.active[0]
+            flow = self._startable(share, now_s, blocked) if first.buckets else first
             if flow is None:
                 share.place = 0
                 continue
@@ -102,9 +98,9 @@ class PriorityClass:
     def ended(self, share: TenantShare) -> None:
         """A job of this tenant is over."""
         share.running -= 1
-        if share.place and share.running + 1 >= self._noisy_at(share) > share.running:
+        if share.place and share.running + 1 >= self._noisy_from * share.weight > share.running:
             self._enter(share)  # quiet again: its entry among the noisy ones is void
-        if share.plain is None and not share.running:
+        if share.plain is None and not share.running and not share.bounded and not share.is_listed:
             self._list_idle(share)
 
     def clear(self) -> Iterator[Flow]:
@@ -115,11 +111,12 @@ class PriorityClass:
         for share in list(self.tenants.values()):
             yield from share.flows()
             share.clear()
-            self._list_idle(share)
+            if share.is_idle and not share.is_listed:
+                self._list_idle(share)
 
     def _enter(self, share: TenantShare) -> None:
         share.place = next(self._places)
-        turns = self._noisy if share.running >= self._noisy_at(share) else self._quiet
+        turns = self._noisy if share.running >= self._noisy_from * share.weight else self._quiet
         turns.push((share.virtual_time, share.place, share))
 
     def _first(self) -> TenantShare | None:
@@ -143,13 +140,8 @@ class PriorityClass:
             blocked.append(flow)
         return None
 
-    def _noisy_at(self, share: TenantShare) -> float:
-        return self._noisy_from * share.weight
-
     def _list_idle(self, share: TenantShare) -> None:
         """Of the tenants without jobs, those are forgotten that have been so the longest."""
-        if share.is_listed or not share.is_idle:
-            return
         share.is_listed = True
         self._idle.append(share)
         if len(self._idle) > MAX_REMEMBERED:

@@ -71,7 +71,7 @@ class ReadyQueue:
     def add(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job could run from now on."""
         found = self._class(placed, now_s)
-        flow = found.flow(job.tenant, placed.buckets, placed.tenant_weight)
+        flow = found.share(job.tenant, placed.tenant_weight).flow(placed.buckets)
         self._count += 1
         if flow.first is None:
             flow.first = job

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
 POLL_MS = 500
+"""How long the broker may hold an empty fetch: heartbeats come at once, and who hears none asks twice a second."""
 LOOK_S = 2.0
 """How often it is looked whether the first worker has made the topic."""
 
@@ -53,11 +54,11 @@ class RosterTail:
 
     async def _follow(self) -> None:
         partition = TopicPartition(self._settings.topics.workers, 0)
-        reader: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+        reader: AIOKafkaConsumer = await start_client(self._make, self._settings)
         try:
+            end = (await reader.end_offsets([partition]))[partition]  # asked later, it would wait behind a fetch
             reader.assign([partition])
             await reader.seek_to_beginning(partition)
-            end = (await reader.end_offsets([partition]))[partition]
             self.roster.clear()
             while True:
                 fetched = await reader.getmany(partition, timeout_ms=POLL_MS)
@@ -67,3 +68,6 @@ class RosterTail:
                     self.is_read.set()
         finally:
             await stop_client(reader, timeout_s=1.0)
+
+    def _make(self) -> AIOKafkaConsumer:
+        return new_reader(self._settings, fetch_max_wait_ms=POLL_MS)

@@ -58,20 +58,23 @@ class Intake:
     @property
     def unfinished_count(self) -> int:
         """Records in hand, without those that wait for other code."""
-        return sum(p.window.unfinished_count - p.window.waiting_count for p in self.partitions)
+        return sum([partition.window.in_hand_count for partition in self.partitions])
 
     # --- fetching ---
 
     def has_room(self) -> bool:
         """Whether more records should be fetched at all; to be asked before `wants`."""
         self._left = self._limits.max_unfinished - self.unfinished_count
-        return sum(partition.bytes_in_hand for partition in self.partitions) < self._limits.max_bytes_in_hand
+        return sum([partition.bytes_in_hand for partition in self.partitions]) < self._limits.max_bytes_in_hand
 
     def wants(self, partition: OwnedPartition) -> bool:
         """Whether more records of this partition should be fetched."""
         if partition.backlog or partition.is_stopping or partition.is_read or partition.queue in self.paused_queues:
             return False
-        room, share = self._room(partition, self._left), partition.share
+        share, left = partition.share, self._left
+        if share is None and left > 0 and partition.window.is_clear:
+            return True  # of most partitions, wherever jobs come one by one
+        room = self._room(partition, left)
         if share is None:
             return room > 0
         now_s = self._clock.monotonic()
@@ -94,7 +97,7 @@ class Intake:
         room = window.room(limits.max_unfinished_per_partition)
         if room <= left:
             return room
-        own = limits.max_unfinished // (2 * len(self.partitions)) - (window.unfinished_count - window.waiting_count)
+        own = limits.max_unfinished // (2 * len(self.partitions)) - window.in_hand_count
         return min(room, max(left, own))
 
     @staticmethod

@@ -63,42 +63,41 @@ class JobReader:
         first = position if origin is None else origin
         if read.tenant is not None:
             tenant = read.tenant
+        type_, content_type, size = read.type, read.content_type, 0 if value is None else len(value)
+        definition, arguments, problem = None, None, None
+        try:
+            if content_type is not None and content_type != JSON_TYPE and content_type.startswith(FAMILY):
+                event = read_event(value or b"")
+                type_, value, content_type = event.type, event.arguments(), event.datacontenttype
+            definition = self._app.find(type_, queue=partition.queue)
+            type_ = definition.type
+            arguments = definition.codec.decode(value, content_type, self._avro if is_last_try else self._decoder_of)
+        except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
+            problem = error
         order = partition.order
         job = Job(
             record,
             partition,
             position.offset,
-            0 if value is None else len(value),
+            size,
             read.id or id_of_position(first.topic, first.partition, first.offset),
             tenant,
             key if key is not None else tenant.encode(),
             first,
             record.timestamp if read.created_ms is None else read.created_ms,
             read,
-            read.type,
+            type_,
             read.attempt,
             tenant if order == "tenant" else None if order == "none" else (),
+            definition,
+            arguments,
+            problem,
         )
         if details is not None:
             job.details = details
         if partition.retried and (known := partition.retried.get(job.offset)) is not None:
             resume(job, known)
-        try:
-            self._read_arguments(job, self._avro if is_last_try else self._decoder_of)
-        except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
-            job.problem = error
         return job
-
-    def _read_arguments(self, job: Job, avro: AvroLookup | None) -> None:
-        """Find the handler, and decode what it is called with."""
-        type_, value, content_type = job.type, job.record.value, job.headers.content_type
-        if content_type is not None and content_type != JSON_TYPE and content_type.startswith(FAMILY):
-            event = read_event(value or b"")
-            type_, value, content_type = event.type, event.arguments(), event.datacontenttype
-            job.type = type_
-        job.definition = definition = self._app.find(type_, queue=job.partition.queue)
-        job.type = definition.type
-        job.arguments = definition.codec.decode(value, content_type, avro)
 
     def _tenant(self, key: bytes | None) -> str:
         """The tenant of a key that is not among those remembered."""

@@ -22,7 +22,6 @@ from aiokafka import TopicPartition
 
 from logqueue.jobs.topics import TopicKind
 from logqueue_consumers.dispatch.dispatcher import Dispatcher
-from logqueue_consumers.uniqueness.gate import UniqueGate
 
 if TYPE_CHECKING:
     from logqueue_consumers.engine import JobEngine
@@ -128,7 +127,7 @@ def _running_jobs(worker: LabWorker) -> list[tuple[Job, float]]:
 def _engine_unrest(worker: LabWorker, engine: JobEngine) -> str | None:
     if not engine.outbox.is_idle:
         return f"{worker} has outcomes to write"
-    if isinstance(engine.intake, UniqueGate) and engine.intake.is_loading:
+    if engine.intake is not None and engine.intake.is_loading:
         return f"{worker} reads which unique jobs there are"
     ready = engine.runners.ready
     if len(ready) and engine.running_count < worker.concurrency:

@@ -269,8 +269,12 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                     for tp in wanted:
                         if partitions[tp].share is not None and (at := intake.turn(partitions[tp])) is not None:
                             consumer.seek(tp, at)
-                    wait_ms = POLL_ALL_MS if len(wanted) == len(partitions) else POLL_SOME_MS
-                    fetched = await consumer.getmany(*wanted, timeout_ms=wait_ms, max_records=self._limits.max_fetched)
+                    is_all = len(wanted) == len(partitions)
+                    fetched = await consumer.getmany(
+                        *(() if is_all else wanted),  # the consumer looks at each that is named
+                        timeout_ms=POLL_ALL_MS if is_all else POLL_SOME_MS,
+                        max_records=self._limits.max_fetched,
+                    )
                     # A fetch may outlast a rebalance; then what it brings belongs to the partitions as they are now.
                     # While they are away or being taken up it is of no use: the seek that ends this brings it again.
                     for tp, records in fetched.items():

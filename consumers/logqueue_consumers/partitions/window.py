@@ -141,6 +141,16 @@ class PartitionWindow:
         return len(self._waiting)
 
     @property
+    def in_hand_count(self) -> int:
+        """Unfinished offsets without those that wait."""
+        return len(self._unfinished) - len(self._waiting)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether all that was delivered is finished."""
+        return not self._unfinished and not self._aside
+
+    @property
     def high(self) -> int:
         """Where delivery goes on: one above the highest offset delivered, or behind what is no record."""
         return self._high

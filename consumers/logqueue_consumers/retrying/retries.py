@@ -90,7 +90,7 @@ class Retries:
         self._end(outcome, job)
 
     def _wait(self, job: Job, error: BaseException, decision: RetryDecision, *, due_ms: int, now_us: int) -> None:
-        outcome = Outcome(job, State.RETRYING, now_us, finishes=False)
+        outcome = Outcome.of(job, State.RETRYING, now_us, finishes=False)
         outcome.failure = job.last_failure = failure_of(error, decision.error_class)
         outcome.due_ms = job.due_ms = due_ms
         job.attempt += 1
@@ -104,7 +104,7 @@ class Retries:
         if not self._holds(job, error.delay_s):
             self._end(self._rules.snoozed(job, due_ms=due_ms, now_us=now_us), job)
             return
-        outcome = Outcome(job, State.SCHEDULED, now_us, finishes=False)
+        outcome = Outcome.of(job, State.SCHEDULED, now_us, finishes=False)
         outcome.rank = RANKS[State.RUNNING]
         outcome.due_ms = job.due_ms = due_ms
         job.last_failure = None

@@ -99,7 +99,7 @@ class ServiceDesk:
         now_us = self.clock.time_ms() * 1000
         for job in noted:
             if not job.is_over and job.partition.standing is Standing.OWNED:
-                self._outbox.add(Outcome(job, State.RUNNING, now_us, finishes=False))
+                self._outbox.add(Outcome.of(job, State.RUNNING, now_us, finishes=False))
 
 
 class JobServices:

@@ -77,7 +77,7 @@ class MovedRecords:
         job = self._reader.read(before, place)
         if role.kind is TopicKind.JOBS:
             job.origin = Origin(topic, partition, offset, self._group)
-        outcome = Outcome(job, move.state, record.timestamp * 1000, finishes=True)
+        outcome = Outcome.of(job, move.state, record.timestamp * 1000, finishes=True)
         outcome.attempt, outcome.rank = move.attempt, move.rank
         try:
             outcome.failure = read_failure(record.headers) if move.state in _FAILED else None

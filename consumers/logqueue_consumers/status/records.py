@@ -6,12 +6,14 @@ from typing import Protocol
 
 from logqueue_schemas.job_status import RANKS, SYMBOLS, TERMINAL, State, StatusCodec, StatusError, status_key
 from logqueue_schemas.status_encoding import (
+    encode_birth,
     encode_end,
     encode_fields,
     encode_kind,
     encode_place,
+    encode_span,
     encode_stage,
-    encode_text,
+    encode_time,
 )
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,7 +27,7 @@ from logqueue_consumers.status.headers import moved_from, record_header, waiting
 from logqueue_consumers.writing.outgoing import Outgoing
 
 NO_HEADERS: list[tuple[str, bytes]] = []
-MAX_TENANTS = 16_384
+MAX_KEYS = 16_384
 MAX_STAGES = 4_096
 JOBS = TopicKind.JOBS  # what hangs on an enumeration is looked up by a function of Python
 
@@ -38,11 +40,13 @@ class Partitions(Protocol):
         ...
 
 
-class _Tenant(Struct, frozen=True, gc=False):
-    """Where the statuses of a key and tenant go, and the tenant's name in them."""
+class _Moment(Struct, frozen=True, gc=False):
+    """When jobs began and ended: under load many did in the same milliseconds, one after the other."""
 
-    partition: int
-    name: bytes
+    started_us: int
+    ended_us: int
+    at: bytes
+    span: bytes
 
 
 class _Stage(Struct, frozen=True, gc=False):
@@ -67,7 +71,8 @@ class StatusRecords:
     ) -> None:
         self._frame = codec.header
         self._partitions = partitions
-        self._tenants: dict[tuple[bytes, str], _Tenant] = {}
+        self._places: dict[bytes, int] = {}
+        """The partitions of keys."""
         self._stages: dict[tuple[State, int, int, int | None], _Stage] = {}
         self._group = group
         self._is_shadow = is_shadow
@@ -75,10 +80,11 @@ class StatusRecords:
         self._worker = worker
         self._plain_end = encode_end(None, worker, None)
         self._sequence = 0
+        self._moment: _Moment = _Moment(0, 0, b"", b"")
 
     def running(self, job: Job) -> Outgoing:
         """The job has begun."""
-        return self.status(Outcome(job, State.RUNNING, job.started_us, finishes=False))
+        return self.status(Outcome.of(job, State.RUNNING, job.started_us, finishes=False))
 
     def moved(self, outcome: Outcome) -> Outgoing:
         """The retry, dead-letter or parked record of an outcome that has one."""
@@ -98,7 +104,7 @@ class StatusRecords:
 
     def status(self, outcome: Outcome) -> Outgoing:
         """The status record of an outcome."""
-        job, at_us = outcome.job, outcome.at_us
+        job, at_us, started_us = outcome.job, outcome.at_us, outcome.started_us
         sequence = self._sequence + 1
         if at_us > sequence:
             sequence = at_us
@@ -107,21 +113,28 @@ class StatusRecords:
         if stage is None:
             stage = self._stage(outcome)
         partition, origin, id_, key = job.partition, job.origin, job.id.encode(), job.key
-        tenant = self._tenants.get((key, job.tenant))
-        if tenant is None:
-            tenant = self._tenant(key, job.tenant)
+        place = self._places.get(key)
+        if place is None:
+            place = self._place(key)
+        if stage.is_end and outcome.due_ms is None:
+            moment = self._moment
+            if moment.ended_us != at_us or moment.started_us != started_us:
+                span = encode_span(started_us or None, at_us, None)
+                self._moment = moment = _Moment(started_us, at_us, encode_time(at_us), span)
+            at, span = moment.at, moment.span
+        else:
+            due_us = None if outcome.due_ms is None else outcome.due_ms * 1000
+            at, span = encode_time(at_us), encode_span(started_us or None, at_us if stage.is_end else None, due_us)
         value = encode_fields(
             self._frame,
             id_,
             encode_kind(job.type, partition.queue),
-            tenant.name,
+            job.tenant.encode("utf-8", "replace"),
             stage.encoded,
             sequence,
-            at_us,
-            job.created_ms * 1000,
-            outcome.started_us or None,
-            at_us if stage.is_end else None,
-            None if outcome.due_ms is None else outcome.due_ms * 1000,
+            at,
+            encode_birth(job.created_ms * 1000),
+            span,
             encode_place(origin.topic, origin.partition),
             origin.offset,
             outcome.result,
@@ -129,7 +142,7 @@ class StatusRecords:
         )
         return Outgoing(
             self._status_topic,
-            tenant.partition,
+            place,
             status_key(job.id, group=self._group) if self._is_shadow else id_,
             value,
             NO_HEADERS if stage.is_end and partition.kind is JOBS else self._finished_record(outcome),
@@ -147,14 +160,13 @@ class StatusRecords:
         stage = self._stages[key] = _Stage(encoded, state in TERMINAL)
         return stage
 
-    def _tenant(self, key: bytes, name: str) -> _Tenant:
-        """What the statuses of jobs with this key and tenant have in common."""
+    def _place(self, key: bytes) -> int:
+        """The partition of a key that is not among those remembered."""
         # All are forgotten at once: that costs a key that comes once less than a list of what was used last.
-        if len(self._tenants) >= MAX_TENANTS:
-            self._tenants.clear()
-        partition = self._partitions.partition_of(self._status_topic, key)
-        tenant = self._tenants[key, name] = _Tenant(partition, encode_text(name))
-        return tenant
+        if len(self._places) >= MAX_KEYS:
+            self._places.clear()
+        place = self._places[key] = self._partitions.partition_of(self._status_topic, key)
+        return place
 
     def _end(self, outcome: Outcome) -> bytes:
         failure, details = outcome.failure, outcome.job.details

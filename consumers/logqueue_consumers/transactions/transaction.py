@@ -38,7 +38,15 @@ from logqueue.protocol.messages.txn_offset_commit import (
 )
 from logqueue.protocol.schema import Message
 from logqueue_consumers.transactions.batches import Batch, Session, build_batches
-from logqueue_consumers.transactions.values import Aborted, NotMember, Refused, Transaction, Uncertain
+from logqueue_consumers.transactions.values import (
+    Aborted,
+    Membership,
+    NotMember,
+    Position,
+    Refused,
+    Transaction,
+    Uncertain,
+)
 from logqueue_consumers.transactions.wire import GROUP as GROUP_COORDINATOR
 from logqueue_consumers.transactions.wire import TRANSACTION, UNREACHED, BrokerError, LogClient
 
@@ -49,6 +57,8 @@ BUSY_BACKOFF_S = 0.005
 FIRST_BACKOFF_S = 0.05
 PRODUCE_TIMEOUT_MS = 10_000
 ACKS_ALL = -1
+IMPLICIT_VERSIONS = (12, 5)
+"""Of Produce and TxnOffsetCommit."""
 
 _MOVED = frozenset(
     {
@@ -70,6 +80,7 @@ _RETRIABLE = frozenset(
         ErrorCode.NETWORK_EXCEPTION,
     }
 )
+_WRITTEN = frozenset({ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER})
 _TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE})
 _REFUSED = frozenset(
     {*_TOO_LARGE, ErrorCode.TOPIC_AUTHORIZATION_FAILED, ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.INVALID_RECORD}
@@ -164,6 +175,8 @@ class TransactionalProducer:
         deadline_s = self._clock.monotonic() + self._timeout_ms / 1000
         if batches and not self._is_implicit:
             await self._add_partitions(session, batches, deadline_s)
+        if self._is_implicit and await self._in_one_write(session, batches, transaction):
+            return
         parts: list[Coroutine[Any, Any, None]] = []
         if batches:
             parts.append(self._produce(batches, deadline_s))
@@ -209,6 +222,31 @@ class TransactionalProducer:
             backoff_s = min(self._max_backoff_s, backoff_s * 2)
 
     # --- filling ---
+
+    async def _in_one_write(
+        self, session: Session, batches: Mapping[TopicPartition, list[Batch]], transaction: Transaction
+    ) -> bool:
+        """Records and offsets in one write, where one broker takes both: it answers in one, too.
+
+        False if that cannot be, or not all of it was done: then it is done in its parts, which may be repeated.
+        """
+        membership = transaction.membership
+        if membership is None or not transaction.offsets or not batches or any(len(q) > 1 for q in batches.values()):
+            return False
+        node = self._client.leads_and_coordinates(batches, GROUP_COORDINATOR, membership.group)
+        if node is None:
+            return False
+        produce = self._produce_request({tp: queue[0] for tp, queue in batches.items()})
+        offsets = self._offsets_request(session, transaction.offsets, membership)
+        try:
+            written, committed = await self._client.ask_both(node, produce, offsets, versions=IMPLICIT_VERSIONS)
+        except UNREACHED:
+            self._client.forget_coordinator(GROUP_COORDINATOR, membership.group)
+            raise
+        codes = _codes(committed) | (set(_produced(written).values()) - _WRITTEN)
+        if codes & _BUSY:
+            await asyncio.sleep(BUSY_BACKOFF_S)
+        return not codes
 
     async def _add_partitions(
         self, session: Session, batches: Mapping[TopicPartition, list[Batch]], deadline_s: float
@@ -257,8 +295,16 @@ class TransactionalProducer:
                 group_id=membership.group,
             )
             await self._ask(TRANSACTION, self.transactional_id, adding, (0, 4), deadline_s)
+        request = self._offsets_request(session, transaction.offsets, membership)
+        await self._ask(
+            GROUP_COORDINATOR, membership.group, request, (5, 5) if self._is_implicit else (3, 4), deadline_s
+        )
+
+    def _offsets_request(
+        self, session: Session, offsets: Mapping[TopicPartition, Position], membership: Membership
+    ) -> TxnOffsetCommitRequest:
         topics: dict[str, list[TxnOffsetCommitRequestPartition]] = defaultdict(list)
-        for tp, position in transaction.offsets.items():
+        for tp, position in offsets.items():
             topics[tp.topic].append(
                 TxnOffsetCommitRequestPartition(
                     partition_index=tp.partition,
@@ -266,7 +312,7 @@ class TransactionalProducer:
                     committed_metadata=position.metadata,
                 )
             )
-        request = TxnOffsetCommitRequest(
+        return TxnOffsetCommitRequest(
             transactional_id=self.transactional_id,
             group_id=membership.group,
             producer_id=session.producer_id,
@@ -275,9 +321,6 @@ class TransactionalProducer:
             member_id=membership.member_id,
             group_instance_id=membership.instance_id,
             topics=[TxnOffsetCommitRequestTopic(name=name, partitions=parts) for name, parts in topics.items()],
-        )
-        await self._ask(
-            GROUP_COORDINATOR, membership.group, request, (5, 5) if self._is_implicit else (3, 4), deadline_s
         )
 
     async def _ask(self, kind: int, key: str, request: Message, versions: tuple[int, int], deadline_s: float) -> None:
@@ -313,7 +356,7 @@ class TransactionalProducer:
             again: set[int] = set()
             for answer in answers:
                 for tp, code in answer.items():
-                    if code in (ErrorCode.NONE, ErrorCode.DUPLICATE_SEQUENCE_NUMBER):
+                    if code in _WRITTEN:
                         left[tp].pop()
                     elif code in _RETRIABLE and self._clock.monotonic() < deadline_s:
                         again.add(code)
@@ -326,22 +369,19 @@ class TransactionalProducer:
                     await self._client.refresh()
 
     async def _produce_to(self, node: int, parts: Mapping[TopicPartition, Batch]) -> dict[TopicPartition, int]:
+        lowest, highest = (12, 12) if self._is_implicit else (3, 11)
+        return _produced(await self._client.send(node, self._produce_request(parts), lowest=lowest, highest=highest))
+
+    def _produce_request(self, parts: Mapping[TopicPartition, Batch]) -> ProduceRequest:
         topics: dict[str, list[PartitionProduceData]] = defaultdict(list)
         for tp, batch in parts.items():
             topics[tp.topic].append(PartitionProduceData(index=tp.partition, records=batch.content))
-        request = ProduceRequest(
+        return ProduceRequest(
             transactional_id=self.transactional_id,
             acks=ACKS_ALL,
             timeout_ms=PRODUCE_TIMEOUT_MS,
             topic_data=[TopicProduceData(name=name, partition_data=data) for name, data in topics.items()],
         )
-        lowest, highest = (12, 12) if self._is_implicit else (3, 11)
-        answer = await self._client.send(node, request, lowest=lowest, highest=highest)
-        return {
-            TopicPartition(topic.name, part.index): part.error_code
-            for topic in answer.responses
-            for part in topic.partition_responses
-        }
 
 
 async def init_session(client: LogClient, transactional_id: str, *, timeout_ms: int, max_backoff_s: float) -> Session:
@@ -378,6 +418,15 @@ def _codes(answer: Any) -> set[int]:
         else {answer.error_code}
     )
     return found - {ErrorCode.NONE}
+
+
+def _produced(answer: Any) -> dict[TopicPartition, int]:
+    """The error codes of Produce's answer."""
+    return {
+        TopicPartition(topic.name, part.index): part.error_code
+        for topic in answer.responses
+        for part in topic.partition_responses
+    }
 
 
 def _produce_failure(tp: TopicPartition, code: int, batch: Batch) -> Exception:

@@ -9,8 +9,7 @@ hides the metadata of commits. `logqueue.protocol` has the messages in all versi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from io import BytesIO
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -26,7 +25,8 @@ from aiokafka.errors import (
 
 from logqueue.errors import ErrorCode
 from logqueue.jobs.connection import STOP_TIMEOUT_S, ended
-from logqueue.jobs.own_request import CorrelationId, Encoded, OwnRequest
+from logqueue.jobs.own_request import CORRELATION_ID_BYTES, Encoded, OwnRequest
+from logqueue.jobs.quick_send import QuickSend
 from logqueue.jobs.settings import Settings
 from logqueue.protocol import codec
 from logqueue.protocol.api import FLEXIBLE_SINCE, ApiKey
@@ -72,14 +72,11 @@ class _Prepared(OwnRequest):
         header = RequestHeader(self._key, self._version, correlation_id, client_id)
         return Encoded(b"".join(write_request(header, self._message))[_SIZE_BYTES:])  # type: ignore[arg-type]
 
-    def parse_response_header(self, frame: BytesIO) -> CorrelationId:
-        found = super().parse_response_header(frame)
+    def read(self, frame: memoryview) -> Any:
+        start = CORRELATION_ID_BYTES
         if self._key != ApiKey.API_VERSIONS and self._version >= FLEXIBLE_SINCE.get(self._key, 0):
-            frame.seek(skip_tags(memoryview(frame.getbuffer()), frame.tell()))
-        return found
-
-    def decode(self, frame: BytesIO) -> Any:
-        message, _ = codec.read(response_type(self._key), self._version, frame.getbuffer(), frame.tell())
+            start = skip_tags(frame, start)
+        message, _ = codec.read(response_type(self._key), self._version, frame, start)
         return message
 
     def __repr__(self) -> str:
@@ -114,6 +111,7 @@ class LogClient:
 
     def __init__(self, settings: Settings) -> None:
         self._client = AIOKafkaClient(**settings.connection(), metadata_max_age_ms=60_000)
+        self._quickly = QuickSend(self._client)
         self._coordinators: dict[tuple[int, str], int] = {}
 
     @property
@@ -145,6 +143,23 @@ class LogClient:
         except UNREACHED:
             self.forget_coordinator(kind, key)
             raise
+
+    async def ask_both(
+        self, coordinator: int, first: Message, second: Message, *, versions: tuple[int, int]
+    ) -> tuple[Any, Any]:
+        """Send two requests in one write, await both answers. Raises `UNREACHED`, IncompatibleBrokerVersion."""
+        requests = [
+            WireRequest(each, lowest=version, highest=version)
+            for each, version in zip((first, second), versions, strict=True)
+        ]
+        found = await self._quickly.together(coordinator, *requests, group=ConnectionGroup.COORDINATION)
+        return found[0], found[1]
+
+    def leads_and_coordinates(self, partitions: Iterable[TopicPartition], kind: int, key: str) -> int | None:
+        """The broker that leads all of these and is the coordinator; None where it is not known to be one."""
+        node = self._coordinators.get((kind, key))
+        leader = self.cluster.leader_for_partition
+        return node if node is not None and all(leader(tp) == node for tp in partitions) else None
 
     def forget_coordinator(self, kind: int, key: str) -> None:
         """The coordinator has moved or cannot be reached: look it up again."""
@@ -195,11 +210,7 @@ class LogClient:
     async def _send(
         self, node: int, message: Message, *, lowest: int, highest: int, connection: ConnectionGroup
     ) -> Any:
-        sending: Awaitable[Any] = self._client.send(
-            node, WireRequest(message, lowest=lowest, highest=highest), group=connection
-        )
         try:
-            return await sending
-        except (asyncio.IncompleteReadError, KeyError) as error:
-            # KeyError: aiokafka looks a connection up again that was closed while it waited for it.
+            return await self._quickly(node, WireRequest(message, lowest=lowest, highest=highest), group=connection)
+        except asyncio.IncompleteReadError as error:
             raise KafkaConnectionError(f"connection to node {node} lost: {error!r}") from None

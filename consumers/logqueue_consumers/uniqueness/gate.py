@@ -21,6 +21,7 @@ import msgspec
 import structlog
 from logqueue_schemas.job_status import State
 
+from logqueue.clock import Clock
 from logqueue.jobs.errors import ErrorClass, InvalidHeader
 from logqueue.jobs.headers import ORIGIN_TOPIC, read_origin
 from logqueue.jobs.topics import TopicKind, TopicNames
@@ -108,12 +109,14 @@ class UniqueGate:
         names: TopicNames,
         group: str,
         *,
+        clock: Clock,
         load: Callable[[Shard], None],
         recheck: Callable[[object], None],
         replaced: Callable[[], None],
         first_use: Callable[[UniqueGate], None],
     ) -> None:
         self._rules = rules
+        self._clock = clock
         self._names = names
         self._group = group
         self._load = load
@@ -127,7 +130,7 @@ class UniqueGate:
         """Whether jobs wait for a topic that is being read."""
         return any(shard.partitions for shard in self._loading)  # some may be gone since
 
-    def check(self, job: Job, now_ms: int) -> Verdict | None:
+    def check(self, job: Job) -> Verdict | None:
         """Whether the job is another one's double, or may go on."""
         definition = job.definition
         if definition is None or job.problem is not None:
@@ -135,9 +138,9 @@ class UniqueGate:
         headers, partition = job.headers, job.partition
         if headers.replay and partition.kind is TopicKind.RETRY and self._is_known_round(job):
             log.info("job sent round twice", id=job.id, replay=headers.replay, offset=job.offset)
-            return _silent(Outcome(job, State.CANCELLED, now_ms * 1000, finishes=True))
+            return _silent(Outcome.of(job, State.CANCELLED, self._clock.time_ms() * 1000, finishes=True))
         if definition.unique is not None or headers.idempotency_key is not None:
-            return self._check_places(job, now_ms)
+            return self._check_places(job, self._clock.time_ms())
         if self._loading and partition.shard in self._loading:
             return Hold((NOTE, partition.shard.id))
         id_ = headers.id
@@ -149,7 +152,7 @@ class UniqueGate:
             memory = notes[partition.topic] = IdMemory()
         if id_ in memory.now or id_ in memory.before:
             found = memory.now.get(id_) or memory.before[id_]
-            return None if found[0] == job.offset else self._check_double(job, found, now_ms)
+            return None if found[0] == job.offset else self._check_double(job, found, self._clock.time_ms())
         memory.now[id_] = (job.offset, hash(job.record.value))
         if len(memory.now) > REMEMBERED_IDS:
             memory.before, memory.now = memory.now, {}
@@ -177,7 +180,7 @@ class UniqueGate:
         if found[1] != hash(job.record.value):
             return self._conflict(job, f"the id {job.id!r} came before at offset {found[0]}", now_ms, is_silent=True)
         log.info("record written twice", id=job.id, topic=job.partition.topic, offset=job.offset, first=found[0])
-        return _silent(Outcome(job, State.CANCELLED, now_ms * 1000, finishes=True))
+        return _silent(Outcome.of(job, State.CANCELLED, now_ms * 1000, finishes=True))
 
     def _check_places(self, job: Job, now_ms: int) -> Verdict | None:
         shard = job.partition.shard
@@ -208,7 +211,7 @@ class UniqueGate:
             return self._conflict(
                 job, f"idempotency key {key!r} came before (job {holder.id})", now_ms, is_silent=is_same_id
             )
-        outcome = Outcome(job, State.CANCELLED, now_ms * 1000, finishes=True)
+        outcome = Outcome.of(job, State.CANCELLED, now_ms * 1000, finishes=True)
         if verdict.fate is Fate.SAME and is_same_id:
             return _silent(outcome)
         name = "replaced_by" if verdict.fate is Fate.REPLACED else "duplicate_of"
@@ -293,7 +296,7 @@ class ReplacedGate:
 
 def _replaced(job: Job, holder: Holder, now_ms: int) -> Finish:
     _tell(job, {"replaced_by": holder.id})
-    return Finish(Outcome(job, State.CANCELLED, now_ms * 1000, finishes=True))
+    return Finish(Outcome.of(job, State.CANCELLED, now_ms * 1000, finishes=True))
 
 
 def _silent(outcome: Outcome) -> Finish:

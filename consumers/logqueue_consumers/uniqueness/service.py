@@ -43,6 +43,7 @@ def know_again(bench: Workbench, engine: JobEngine, app: App, rules: LiveRules) 
         rules,
         names,
         group,
+        clock=bench.clock,
         load=loader.load,
         recheck=engine.recheck,
         replaced=replaced,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,13 +24,15 @@ from logqueue_consumers.view.flows import (
     read_flow,
     read_nodes,
 )
-from logqueue_consumers.view.job import INCOMPLETE_STATES, Job, State
+from logqueue_consumers.view.job import INCOMPLETE_STATES, Job, JobKey, State
 from logqueue_consumers.view.listing import list_page
 from logqueue_consumers.view.names import Names
 from logqueue_consumers.view.place import JobFilter, Place
 
 _CACHE_KIB: Final = 16_384
 _BUSY_TIMEOUT_SECONDS: Final = 2.0
+# Ids asked for in one statement (SQLite allows 32,766 variables).
+_LOOKUP_IDS: Final = 500
 
 # What runs is asked for again and again, and mostly still runs.
 _read_tail = lru_cache(maxsize=4096)(read_tail)
@@ -114,6 +116,18 @@ class ViewReader:
             (id_, number),
         ).fetchone()
         return None if found is None else rows.read_row(found, self._names)
+
+    def jobs_of(self, keys: Collection[JobKey]) -> list[Job]:
+        """Those of these jobs that there are."""
+        wanted = frozenset(keys)
+        ids = list({key.id for key in wanted})
+        found: list[Job] = []
+        for start in range(0, len(ids), _LOOKUP_IDS):
+            chunk = ids[start : start + _LOOKUP_IDS]
+            marks = ",".join("?" * len(chunk))
+            rows_ = self._db.execute(f"SELECT {schema.JOB_COLUMNS} FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
+            found += [job for row in rows_.fetchall() if (job := rows.read_row(row, self._names)).key in wanted]
+        return found
 
     def flow(self, id_: str) -> FlowRow | None:
         """The workflow with this id, or None."""

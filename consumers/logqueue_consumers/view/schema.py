@@ -105,17 +105,17 @@ JOB_COLUMNS: Final = (
 HEAD_COLUMNS: Final = "key, id, shadow, source, type, queue, state, replay, attempt, rank"
 
 INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 17})"  # noqa: S608 - constants only
-_OUTCOME: Final = 'replay=?, attempt=?, rank=?, state=?, "group"=?, tail=?'
+_SHARED: Final = ("replay", "attempt", "rank", "state", '"group"')  # of an outcome, what many jobs have in common
+_OUTCOME: Final = ", ".join(f"{column}=?" for column in (*_SHARED, "tail"))
 UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 
 
 def update_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
     """Statement for many rows that get the same outcome but for the tail: `columns` are [type,] replay .. group."""
-    *others, group = columns
-    names = ("type", "replay", "attempt", "rank", "state")[0 if is_typed else 1 :]
-    same = ", ".join(f"{name}={number:d}" for name, number in zip(names, others, strict=True))
-    return f'UPDATE jobs SET {same}, "group"={group:d}, tail=? WHERE key=?'  # noqa: S608 - numbers only
+    names = ("type", *_SHARED) if is_typed else _SHARED
+    same = ", ".join(f"{name}={number:d}" for name, number in zip(names, columns, strict=True))
+    return f"UPDATE jobs SET {same}, tail=? WHERE key=?"  # noqa: S608 - numbers only
 
 
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.

@@ -62,7 +62,7 @@ class Flushes(RuleBasedStateMachine):
         offset = self.next_offset[number]
         self.next_offset[number] += 1
         partition.window.take(offset)
-        outcome = Outcome(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True)
+        outcome = Outcome.of(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True)
         outcome.job.is_over = True
         outcome.add_records(Outgoing("jobs.next", 0, f"{outcome.job.id}-{n}".encode(), b"") for n in range(more))
         outcome.topic = "retry.q.g" if is_moved else None
@@ -165,7 +165,7 @@ def test_an_outcome_with_more_records_than_a_transaction_takes_goes_alone() -> N
     outcomes = []
     for offset in range(3):
         partition.window.take(offset)
-        outcomes.append(Outcome(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True))
+        outcomes.append(Outcome.of(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True))
     outcomes[1].add_records(Outgoing("jobs.next", 0, b"k", b"") for _ in range(LIMIT * 10))
     rest = Pending(outcomes)
     sizes = []
@@ -178,7 +178,7 @@ def test_an_outcome_with_more_records_than_a_transaction_takes_goes_alone() -> N
 def test_outcomes_of_a_partition_whose_position_is_not_known_wait_and_hold_up_nobody_else() -> None:
     known, unknown = new_partition(0), new_partition(1)
     outcomes = [
-        Outcome(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True)
+        Outcome.of(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True)
         for offset in range(2)
         for partition in (unknown, known)
     ]
@@ -189,7 +189,7 @@ def test_outcomes_of_a_partition_whose_position_is_not_known_wait_and_hold_up_no
 
 def test_after_an_abort_nothing_is_written_that_another_owner_has_finished_meanwhile() -> None:
     partition = new_partition(0)
-    outcomes = [Outcome(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True) for offset in range(2)]
+    outcomes = [Outcome.of(new_job(partition, offset), State.SUCCEEDED, 1, finishes=True) for offset in range(2)]
     partition.window.take(1)  # offset 0 was finished elsewhere: the window begins behind it
     delivered = after_abort(Pending(outcomes), Pending())
     assert [outcome.job.offset for outcome in delivered.again.outcomes] == [1]
@@ -197,7 +197,7 @@ def test_after_an_abort_nothing_is_written_that_another_owner_has_finished_meanw
 
 def test_what_a_running_job_reports_of_itself_is_no_retry_that_a_commit_names() -> None:
     job = new_job(new_partition(0), 3)
-    report, retry = (Outcome(job, state, 1, finishes=False) for state in (State.RUNNING, State.RETRYING))
+    report, retry = (Outcome.of(job, state, 1, finishes=False) for state in (State.RUNNING, State.RETRYING))
     retry.due_ms = 5_000
     assert retrying(Pending([report])) == {}
     assert [one.offset for one in retrying(Pending([report, retry]))[job.partition]] == [3]

@@ -48,6 +48,8 @@ class FaultyClient(LogClient):
     lost: type[Message] | None = None
     unsent: type[Message] | None = None
     times = 1
+    in_one_write = 0
+    """How often records and offsets left together."""
 
     async def ask_coordinator(self, kind: int, key: str, message: Message, *, lowest: int, highest: int) -> Any:
         if type(message) is self.unsent and self.times:
@@ -58,6 +60,19 @@ class FaultyClient(LogClient):
             self.times -= 1
             raise KafkaConnectionError("cut before the answer")
         return answer
+
+    async def ask_both(
+        self, coordinator: int, first: Message, second: Message, *, versions: tuple[int, int]
+    ) -> tuple[Any, Any]:
+        self.in_one_write += 1
+        if type(second) is self.unsent and self.times:
+            self.times -= 1
+            raise KafkaConnectionError("cut before it was sent")
+        answers = await super().ask_both(coordinator, first, second, versions=versions)
+        if type(second) is self.lost and self.times:
+            self.times -= 1
+            raise KafkaConnectionError("cut before the answer")
+        return answers
 
 
 class Bench:
@@ -136,19 +151,58 @@ def test_records_and_offsets_are_committed_together_again_and_again(log: Log, im
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("fault", ["unsent", "lost"])
-def test_after_a_fault_in_the_middle_nothing_has_happened(log: Log, implicit: bool, fault: str) -> None:
+def test_once_the_coordinator_is_known_records_and_offsets_leave_in_one_write(log: Log, implicit: bool) -> None:
     async def main() -> None:
         async with bench(log, implicit=implicit) as made:
+            await made.producer.write(made.transaction(1, offset=1))
+            assert made.client.in_one_write == 0
+            await made.producer.write(made.transaction(2, offset=2))
+            await made.producer.write(made.transaction(3))  # no offsets
+            assert made.client.in_one_write == implicit
+            assert await made.values() == [1, 2, 3]
+            assert await made.committed() == (2, "m2")
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_in_one_write_is_told_as_if_it_were_in_its_own(log: Log, implicit: bool) -> None:
+    async def main() -> None:
+        async with bench(log, implicit=implicit) as made:
+            await made.producer.write(made.transaction(1, offset=1))
+            old = Membership(log.name, "nobody", 7, None)
+            with pytest.raises(NotMember):
+                await made.producer.write(made.transaction(2, offset=2, membership=old))
+            await made.producer.renew()
+            bad = Outgoing(made.topic, 0, b"k", b"x" * SMALL_BYTES)
+            fine = made.transaction(3, offset=3)
+            with pytest.raises(Refused) as single:
+                await made.producer.write(Transaction(records=[bad], offsets=fine.offsets, membership=fine.membership))
+            assert (single.value.is_exact, list(single.value.places)) == (True, [0])
+            await made.producer.renew()
+            await made.producer.write(fine)
+            assert made.client.in_one_write == 3 * implicit
+            assert await made.values() == [1, 3]
+            assert await made.committed() == (3, "m3")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("fault", ["unsent", "lost"])
+def test_after_a_fault_in_the_middle_nothing_has_happened(log: Log, implicit: bool, fault: str, is_first: bool) -> None:
+    async def main() -> None:
+        async with bench(log, implicit=implicit) as made:
+            if not is_first:  # from then on both leave in one write
+                await made.producer.write(made.transaction(0, offset=4))
             setattr(made.client, fault, TxnOffsetCommitRequest)
             with pytest.raises(Aborted):
                 await made.producer.write(made.transaction(1, 2, 3, offset=5))
             assert made.producer.is_open
             await made.producer.renew()
-            assert await made.values() == []
-            assert await made.committed() == (-1, "")
+            assert await made.values() == ([] if is_first else [0])
+            assert await made.committed() == ((-1, "") if is_first else (4, "m4"))
             await made.producer.write(made.transaction(1, 2, 3, offset=5))
-            assert await made.values() == [1, 2, 3]
+            assert await made.values() == ([1, 2, 3] if is_first else [0, 1, 2, 3])
             assert await made.committed() == (5, "m5")
 
     asyncio.run(main())
