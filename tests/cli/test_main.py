@@ -138,6 +138,14 @@ def test_bad_input_is_named_without_a_traceback(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize("command", ["dlq replay", "topic ls", "job get", "worker"])
+def test_an_unknown_option_leads_to_the_help_of_its_own_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "a", "--no-such", "x"]) == ExitCode.USAGE
+    assert f"logqueue {command} --help shows what it takes" in capsys.readouterr().err
+
+
 def test_errors_are_json_where_json_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topic", "ls", "--json", "--bootstrap", "nowhere"]) == ExitCode.USAGE
     error = json.loads(capsys.readouterr().err)["error"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
-from logqueue_api.rest.app import build_app
+from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.catalogue import Catalogue
 from logqueue_api.rest.direct import Direct
+from logqueue_api.rest.job_routes import JOB_PATH, JOBS_PATH
 from logqueue_api.rest.limits import ApiLimits
+from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services
 from logqueue_consumers.view.job import FROM_STATUS, RANKS, Identity, Job, JobKey, Outcome, State
@@ -49,9 +49,8 @@ class _View:
     async def wait_for(self, positions: Any, *, timeout: float) -> None:
         return None
 
-    @contextmanager
-    def watching_end(self, key: JobKey) -> Iterator[asyncio.Event]:
-        yield asyncio.Event()
+    async def ended(self, key: JobKey, *, timeout: float) -> Job | None:
+        return self.job(key)
 
 
 def services() -> Services:
@@ -59,7 +58,7 @@ def services() -> Services:
         settings=Settings(bootstrap="127.0.0.1:1", schema_registry_url="http://elsewhere"),
         limits=ApiLimits(max_body_bytes=200, max_batch_body_bytes=300, max_batch_jobs=3, max_wait_s=5),
         submission=_Submission(),
-        metrics=SimpleNamespace(submitted=lambda jobs: None),
+        metrics=SimpleNamespace(submitted=lambda jobs: None, request=lambda **facts: None),
         view=_View(),
         control=SimpleNamespace(asked_of=lambda job: {}),
         stopping=asyncio.Event(),
@@ -127,3 +126,28 @@ async def test_a_bug_is_a_problem_that_tells_nothing_of_itself() -> None:
         answer = await client.post("/v1/jobs", json={"type": "bug"})
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "a bug" not in answer.text
+
+
+@in_loop
+async def test_requests_are_counted_under_their_routes_whichever_way_they_go() -> None:
+    parts = services()
+    metrics = parts.metrics = ApiMetrics()
+    app = Direct(Measured(build_app(parts), metrics), parts)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        await client.post("/v1/jobs", json={"type": "a"})
+        await client.post("/v1/jobs", json={"type": "bug"})
+        await client.get("/v1/jobs/known?wait=1s")
+        await client.get("/v1/jobs/known?wat=1")
+        await client.head("/v1/jobs/known")
+    text = metrics.render([], now_ms=0).decode()
+    found = {line for line in text.splitlines() if line.startswith("logqueue_http_requests_total")}
+    assert found == {
+        f'logqueue_http_requests_total{{method="{method}",route="{route}",status="{status}"}} 1.0'
+        for method, route, status in (
+            ("POST", JOBS_PATH, 202),
+            ("POST", JOBS_PATH, 500),
+            ("GET", JOB_PATH, 200),
+            ("GET", JOB_PATH, 400),
+            ("HEAD", JOB_PATH, 200),
+        )
+    }

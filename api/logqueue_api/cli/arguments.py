@@ -7,7 +7,7 @@ import math
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from logqueue_api.cli.exits import UsageError
 
@@ -25,8 +25,21 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("allow_abbrev", False)
         super().__init__(**settings)  # type: ignore[arg-type]
 
+    def add_subparsers(self, **settings: Any) -> Any:
+        return super().add_subparsers(parser_class=_Subcommand, **settings)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"{self.prog} --help shows what it takes")
+
+
+class _Subcommand(Parser):
+    """Tells itself of an option that it does not know, as its own help is the one that shows what it takes."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

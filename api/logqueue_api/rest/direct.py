@@ -6,11 +6,14 @@ is not known, an id with a slash): what is not taken here goes there. Errors bec
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from fastapi import Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,7 +22,6 @@ from logqueue_api.rest.problems import response_to
 from logqueue_api.rest.services import Services
 
 _ONE_JOB: Final = f"{JOBS_PATH}/"
-_JOB_QUERY: Final = frozenset({"wait", "min_position", "group"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,16 @@ class _Route:
     answer: Callable[[Request, Services], Awaitable[Response]]
 
 
+class _JobQuery(NamedTuple):
+    """What a GET of one job asks for, as it came."""
+
+    wait: str | None
+    min_position: str | None
+    group: str | None
+
+
 class Direct:
-    """Answers the requests that it knows, and passes on all others."""
+    """Answers the requests that it knows, counts and times them, and passes on all others."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -45,15 +55,19 @@ class Direct:
             await self._app(scope, receive, send)
             return
         scope["route"] = route
-        request = Request(scope, receive)
-        if route is self._get and not _JOB_QUERY.issuperset(request.query_params):
-            await self._app(scope, receive, send)
-            return
+        status = 500
+        began = time.perf_counter()
         try:
-            response = await route.answer(request, self._services)
-        except Exception as error:
-            response = response_to(error, request, bootstrap=self._services.settings.bootstrap)
-        await response(scope, receive, send)
+            request = Request(scope, receive)
+            try:
+                response = await route.answer(request, self._services)
+            except Exception as error:
+                response = response_to(error, request, bootstrap=self._services.settings.bootstrap)
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            seconds = time.perf_counter() - began
+            self._services.metrics.request(method=scope["method"], route=route.path, status=status, seconds=seconds)
 
     def _route(self, scope: Scope) -> _Route | None:
         if scope["type"] != "http":
@@ -62,7 +76,7 @@ class Direct:
         if method == "POST":
             return self._posts.get(path)
         is_one_job = method == "GET" and path.startswith(_ONE_JOB) and path.find("/", len(_ONE_JOB)) < 0
-        return self._get if is_one_job else None
+        return self._get if is_one_job and _read_query(scope["query_string"]) is not None else None
 
 
 async def _post_job(request: Request, services: Services) -> Response:
@@ -70,12 +84,18 @@ async def _post_job(request: Request, services: Services) -> Response:
 
 
 async def _get_job(request: Request, services: Services) -> Response:
-    query = request.query_params
-    return await get_job(
-        request.scope["path"].removeprefix(_ONE_JOB),
-        request,
-        services,
-        wait=query.get("wait"),
-        min_position=query.get("min_position"),
-        group=query.get("group"),
-    )
+    scope = request.scope
+    query = _read_query(scope["query_string"])
+    assert query is not None, "such a request is passed on"
+    wait, min_position, group = query
+    job_id = scope["path"].removeprefix(_ONE_JOB)
+    return await get_job(job_id, request, services, wait=wait, min_position=min_position, group=group)
+
+
+@lru_cache(maxsize=64)  # most ask alike
+def _read_query(query: bytes) -> _JobQuery | None:
+    """None for one with a parameter that is not known."""
+    found = QueryParams(query)
+    if not set(_JobQuery._fields).issuperset(found):
+        return None
+    return _JobQuery(found.get("wait"), found.get("min_position"), found.get("group"))

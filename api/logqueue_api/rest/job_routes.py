@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
-from logqueue_consumers.view.job import STATES_BY_NAME, TERMINAL_STATES, Job, JobKey, State
+from logqueue_consumers.view.job import STATES_BY_NAME, JobKey, State
 from logqueue_consumers.view.place import JobFilter, decode_cursor, encode_cursor
 from starlette.responses import Response
 
@@ -127,7 +127,8 @@ async def get_job(
         timeout = services.limits.position_wait_s if seconds is None else seconds
         await services.view.wait_for(read_positions(min_position), timeout=timeout)
     key = JobKey(job_id, group or "")
-    job = services.view.job(key) if seconds is None else await _wait_for_end(services, key, seconds)
+    view = services.view
+    job = view.job(key) if seconds is None else await view.ended(key, timeout=seconds)
     if job is None:
         raise not_found(f"there is no job {job_id!r}" + (f" in replay group {group!r}" if group else ""))
     version = job_version(job)
@@ -135,21 +136,6 @@ async def get_job(
     if request.headers.get("if-none-match") == version:
         return Response(status_code=304, headers=headers)
     return json_answer(show_job(job, services), headers=headers)
-
-
-async def _wait_for_end(services: Services, key: JobKey, seconds: float) -> Job | None:
-    """The job once it has ended, or as it is after `seconds` or when the process is to end."""
-    with services.view.watching_end(key) as ended:
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    ended.clear()
-                    job = services.view.job(key)
-                    if (job is not None and job.outcome.state in TERMINAL_STATES) or services.stopping.is_set():
-                        return job
-                    await ended.wait()
-        except TimeoutError:
-            return services.view.job(key)
 
 
 def _read_states(texts: list[str]) -> tuple[State, ...]:
@@ -170,12 +156,17 @@ def _read_wait(text: str | None, services: Services) -> float | None:
     if text is None:
         return None
     try:
-        seconds = parse_duration(float(text)) if _is_number(text) else parse_duration(text)
+        seconds = _read_seconds(text)
     except InvalidDuration as error:
         raise invalid("wait", str(error)) from None
     if seconds > services.limits.max_wait_s:
         raise invalid("wait", f"at most {services.limits.max_wait_s:g} s; ask again after that")
     return seconds
+
+
+@lru_cache(maxsize=64)  # most wait alike
+def _read_seconds(text: str) -> float:
+    return parse_duration(float(text)) if _is_number(text) else parse_duration(text)
 
 
 def _is_number(text: str) -> bool:

@@ -101,7 +101,7 @@ async def serve(
         services.options = options or ApiOptions()
         services.replays.api_url = _url(listening)
         config = uvicorn.Config(
-            Measured(Direct(build_app(services), services), services.metrics),
+            Direct(Measured(build_app(services), services.metrics), services),
             http=JoinedHttpProtocol,
             log_config=None,
             access_log=False,

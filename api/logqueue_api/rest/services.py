@@ -64,7 +64,7 @@ class Services:
     def stop(self) -> None:
         """The process is to end: streams and waits are over."""
         self.stopping.set()
-        self.view.wake_all()
+        self.view.stop_waiting()
 
 
 async def services_of(request: Request) -> Services:

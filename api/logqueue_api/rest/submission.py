@@ -63,6 +63,8 @@ class Submission:
         job = self._prepare(request, where="")
         self._client.check_size(job)
         if not job.is_keyed:
+            if request.id is None:
+                self._view.expect(job.id)
             return await self._send(job)
         async with self._keys.alone(job):
             if (existing := await self._keys.existing(job)) is not None:

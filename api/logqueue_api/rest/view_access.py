@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from logqueue_consumers.view.reader import ViewReader, ViewUnavailable
 from logqueue_consumers.view.reports import Report
 
 from logqueue.ids import TopicPartition
+from logqueue_api.rest.awaited_ends import AwaitedEnds, among
 from logqueue_api.rest.catalogue import Catalogue
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.problems import unavailable
@@ -48,7 +49,8 @@ class ViewAccess:
         self._waiting = 0
         self._positions: dict[TopicPartition, int] = {}
         self._for_job: dict[JobKey, set[asyncio.Event]] = {}
-        self._for_end: dict[JobKey, set[asyncio.Event]] = {}
+        self._ends = AwaitedEnds(lambda keys: self._guard(lambda: self._own_reader().jobs_of(keys)))
+        self._is_stopping = False
         self._for_position: dict[TopicPartition, set[asyncio.Event]] = {}
         self._listeners: set[asyncio.Queue[Report]] = set()
         self.catalogue = Catalogue({})
@@ -82,34 +84,34 @@ class ViewAccess:
             _wake(self._for_position.get(at, ()))
         if report.has_new_definitions:
             self._reload_definitions()
-        if report.is_truncated:
-            self.wake_all()
+        # A fold that begins tells the definitions, and what its forerunner told last may be lost.
+        if report.is_truncated or report.has_new_definitions:
+            self._wake_watchers()
+            self._ends.look_around()
         else:
-            for shadow, state, ids in report.changes:
-                self._wake_jobs(self._for_job, shadow, ids)
-                if state in TERMINAL_STATES:
-                    self._wake_jobs(self._for_end, shadow, ids)
+            for shadow, _, ids in report.changes:
+                for key in among(self._for_job, shadow, ids):
+                    _wake(self._for_job[key])
+            self._ends.take(report.changes)
         for listener in self._listeners:
             if listener.full():
                 listener.get_nowait()
                 report.is_truncated = True
             listener.put_nowait(report)
 
-    def _wake_jobs(self, table: dict[JobKey, set[asyncio.Event]], shadow: str, ids: Sequence[str]) -> None:
-        if not table:
-            return
-        if len(table) < len(ids):
-            changed = frozenset(ids)
-            keys = [key for key in table if key.shadow == shadow and key.id in changed]
-        else:
-            keys = [JobKey(id_, shadow) for id_ in ids]
-        for key in keys:
-            _wake(table.get(key, ()))
-
-    def wake_all(self) -> None:
-        """Have whoever watches a job look around: the process is to end."""
-        for events in (*self._for_job.values(), *self._for_end.values()):
+    def _wake_watchers(self) -> None:
+        for events in self._for_job.values():
             _wake(events)
+
+    def stop_waiting(self) -> None:
+        """The process is to end: whoever watches a job looks around, and nobody waits for an end any more."""
+        self._is_stopping = True
+        self._wake_watchers()
+        self._ends.release()
+
+    def expect(self, id_: str) -> None:
+        """A job with an id of our making is about to be sent: it is not in the view before a report names it."""
+        self._ends.expect(id_)
 
     def job(self, key: JobKey) -> Job | None:
         """The job as the view has it now."""
@@ -134,15 +136,19 @@ class ViewAccess:
 
     @asynccontextmanager
     async def watching_job(self, key: JobKey) -> AsyncIterator[asyncio.Event]:
-        """An event that is set whenever the job's outcome changes, and by `wake_all`."""
+        """An event that is set whenever the job's outcome changes, and by `stop_waiting`."""
         with self._registered(self._for_job, [key]) as event:
             yield event
 
-    @contextmanager
-    def watching_end(self, key: JobKey) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the job has ended (again), and by `wake_all`."""
-        with self._registered(self._for_end, [key]) as event:
-            yield event
+    async def ended(self, key: JobKey, *, timeout: float) -> Job | None:
+        """The job once it has ended, or as it is after `timeout` seconds, or when the process is to end."""
+        if self._is_stopping or self._ends.may_be_known(key):
+            job = self.job(key)
+            if self._is_stopping or (job is not None and job.outcome.state in TERMINAL_STATES):
+                return job
+        with self._counted():
+            job = await self._ends.wait(key, timeout=timeout)
+        return self.job(key) if job is None else job
 
     async def wait_for(self, positions: Mapping[TopicPartition, int], *, timeout: float) -> None:
         """Wait until the view holds the records at these offsets; 503 with the lag if it takes longer."""
@@ -174,21 +180,29 @@ class ViewAccess:
 
     @contextmanager
     def _registered(self, table: dict[K, set[asyncio.Event]], keys: Collection[K]) -> Iterator[asyncio.Event]:
+        with self._counted():
+            event = asyncio.Event()
+            for key in keys:
+                table.setdefault(key, set()).add(event)
+            try:
+                yield event
+            finally:
+                for key in keys:
+                    events = table[key]
+                    events.discard(event)
+                    if not events:
+                        del table[key]
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """For the time that a request waits; 503 while too many do."""
         if self._waiting >= self._limits.max_waiting:
             raise unavailable(f"{self._waiting} requests wait for the view already; try again")
         self._waiting += 1
-        event = asyncio.Event()
-        for key in keys:
-            table.setdefault(key, set()).add(event)
         try:
-            yield event
+            yield
         finally:
             self._waiting -= 1
-            for key in keys:
-                events = table[key]
-                events.discard(event)
-                if not events:
-                    del table[key]
 
     def _holds(self, positions: Mapping[TopicPartition, int]) -> bool:
         return all(self.position(at) > offset for at, offset in positions.items())

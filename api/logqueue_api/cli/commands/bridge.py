@@ -16,7 +16,6 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from logqueue_api.cli.arguments import Parser
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.serving import add_serving, begin, stop_on_signal
 
@@ -30,7 +29,7 @@ TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}", re.ASCII)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="in|out|events", parser_class=Parser)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="in|out|events")
     inward = verbs.add_parser("in", help="messages of an AMQP queue become jobs")
     inward.add_argument("url", metavar="AMQP_URL", help="amqp://user:password@host/vhost, or amqps://")
     inward.add_argument("--amqp-queue", metavar="Q", required=True, help="the queue that is read; it must exist")

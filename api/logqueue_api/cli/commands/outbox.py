@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from logqueue_api.cli.arguments import Parser, add_json
+from logqueue_api.cli.arguments import add_json
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Output
 from logqueue_api.cli.serving import add_serving, begin, stop_on_signal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ddl|run|status", parser_class=Parser)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="ddl|run|status")
     print_ddl = verbs.add_parser("ddl", help="print the statements that create the table")
     print_ddl.add_argument("--dialect", choices=("postgres", "sqlite"), required=True)
     _add_table(print_ddl)
