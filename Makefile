@@ -53,7 +53,7 @@ format: $(VENV)/installed-all  ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-bench: $(VENV)/installed-all  ## time the main paths (ARGS="drain" for one)
+bench: $(VENV)/installed-all  ## list the benchmarks (ARGS="drain" runs one)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## remove the environment and caches, never data

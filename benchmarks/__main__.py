@@ -10,10 +10,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import NoReturn
+
+from confluent_kafka import KafkaException
 
 from benchmarks import report, workloads
 from benchmarks.peers import promises, versions
@@ -23,6 +25,10 @@ from logqueue.errors import KafkaError
 
 SAVED_NAME = re.compile(r"[a-z0-9_-]+")
 RESULTS = Path(__file__).with_name("results")
+INTERRUPTED = 130
+
+Turn = tuple[report.Figures, report.Figures | None]
+"""What a run of ours gave, and that of the peer beside it."""
 
 
 def names() -> list[str]:
@@ -40,7 +46,7 @@ def question(module: ModuleType) -> str:
     return (module.__doc__ or "").splitlines()[0]
 
 
-def measure(
+def turns(
     module: ModuleType,
     settings: report.Settings,
     peer: str | None,
@@ -48,26 +54,27 @@ def measure(
     *,
     within_seconds: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[list[report.Figures], list[report.Figures]]:
+) -> Iterator[Turn]:
     """Run a workload and its peer in turns: `count` times, or fewer if a further turn would probably end too late.
 
     Raises Missing where this machine lacks what it takes.
     """
-    runs, peer_runs = [], []
     began = turn = clock()
     longest = 0.0
-    while len(runs) < count:
-        print(f"run {len(runs) + 1} of {count}", file=sys.stderr)
-        runs.append(module.run(settings))
-        if peer is not None:
-            peer_runs.append(module.run(settings, peer))
+    for number in range(1, count + 1):
+        print(f"run {number} of {count}", file=sys.stderr)
+        # The peer first: if this machine lacks it, that is told before anything was measured.
+        theirs = module.run(settings, peer) if peer is not None else None
+        yield module.run(settings), theirs
         longest, turn = max(longest, clock() - turn), clock()
         if turn - began + longest > within_seconds:
             break
-    return runs, peer_runs
 
 
-def _compared(peer: str, runs: list[report.Figures]) -> report.Compared:
+def _compared(peer: str | None, done: Sequence[Turn]) -> report.Compared | None:
+    if peer is None:
+        return None
+    runs = [theirs for _, theirs in done if theirs is not None]
     return report.Compared(name=peer, runs=runs, version=versions.of_peer(peer), promises=promises.told(peer))
 
 
@@ -102,6 +109,8 @@ def _check(options: argparse.Namespace) -> None:
         raise report.InvalidSetting(f"there is no workload {options.name!r}; there are: {', '.join(names())}")
     if options.runs < 1:
         raise report.InvalidSetting("--runs: at least one")
+    if not options.within > 0:
+        raise report.InvalidSetting(f"--within {options.within:g}: more than 0 s")
     if options.save and not SAVED_NAME.fullmatch(options.save):
         raise report.InvalidSetting(f"--save {options.save}: small letters, digits, - and _ only")
     peers = getattr(load(options.name), "PEERS", ())
@@ -124,27 +133,34 @@ def main() -> int:
         for name in names():
             print(f"{name:<10} {question(load(name))}")
         return 0
+    done: list[Turn] = []
+    code = 0
     try:
         _check(options)
         module = load(options.name)
         settings = changed(options.name, module.SETTINGS, options.set, seconds=options.seconds)
-        runs, peer_runs = measure(module, settings, options.vs, options.runs, within_seconds=options.within)
+        done.extend(turns(module, settings, options.vs, options.runs, within_seconds=options.within))
     except report.InvalidSetting as problem:
         parser.error(str(problem))
     except Missing as missing:
         print(f"{options.name} is skipped: {missing}", file=sys.stderr)
         return 0
-    except (RuntimeError, KafkaError) as problem:  # a limit that passed, a process that ended, a version nobody has
+    except (RuntimeError, OSError, KafkaError, KafkaException) as problem:
+        # A limit that passed, a process that ended, an address that answers no more, a version nobody has.
+        code = 1
         print(f"{options.name} came to no end: {problem}", file=sys.stderr)
-        return 1
-    peer = _compared(options.vs, peer_runs) if options.vs is not None else None
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if not done:
+        return code
+    runs, peer = [ours for ours, _ in done], _compared(options.vs, done)
     text = report.as_text(options.name, question(module), settings, runs, peer)
     print(report.as_json(options.name, settings, runs, peer) if options.json else text)
-    if options.save is not None:
+    if options.save is not None and not code:
         RESULTS.mkdir(exist_ok=True)
         name = options.save or options.name
         (RESULTS / f"{name if peer is None else f'{name}-vs-{options.vs}'}.txt").write_text(text + "\n")
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as Assigned
+from confluent_kafka.admin import AdminClient, NewTopic
 
 LINGER_MS = 5
 BATCH_BYTES = 1_000_000
@@ -18,9 +19,17 @@ CONSUMED_AT_ONCE = 10_000
 PENDING_BATCHES = 8
 """Batches of aiokafka's producer that wait for their acks at a time, for each partition at most one."""
 TIMEOUT_SECONDS = 120
+CREATE_SECONDS = 30
 GROUP = "bench"
 QUIET = 2
 """Log level: nobody needs to read that a broker has gone which was ended."""
+
+
+def create_topic(bootstrap: str, name: str, partitions: int) -> None:
+    """Make a topic with the log's own settings, and wait until it is there."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
+    for made in admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=1)]).values():
+        made.result(timeout=CREATE_SECONDS)
 
 
 class Client(Protocol):

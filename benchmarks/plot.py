@@ -41,7 +41,7 @@ def read_ratios(text: str) -> list[Ratio]:
     lines = iter(text.splitlines())
     if not any(RATIOS_HEAD in line for line in lines):
         raise ValueError("a result without a peer has no ratios")
-    found = []
+    found: list[Ratio] = []
     for line in lines:
         *words, low, median, high = line.replace(",", "").split()
         figure = " ".join(words)

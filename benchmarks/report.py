@@ -47,7 +47,12 @@ def _commit() -> str:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    """What git says; nothing outside of a repository, or without git."""
+    command = ["git", *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import stack
+from benchmarks.clients import QUIET, create_topic
 from benchmarks.jobs.app import QUEUE
 from benchmarks.jobs.worker import Worker
 from logqueue.jobs.topics import JOBS_PARTITIONS
@@ -41,15 +41,11 @@ class Ours:
                 "acks": "all",
                 "linger.ms": 5,
                 "partitioner": "murmur2_random",
-                "log_level": 2,
+                "log_level": QUIET,
             }
         )
-        if not is_new:
-            return
-        topic = NewTopic(f"jobs.{queue}", num_partitions=partitions, replication_factor=1)
-        admin = AdminClient({"bootstrap.servers": up.bootstrap})
-        for made in admin.create_topics([topic]).values():
-            made.result(timeout=30)
+        if is_new:
+            create_topic(up.bootstrap, f"jobs.{queue}", partitions)
 
     def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0, tenant: str | None = None) -> float:
         began = time.perf_counter()

@@ -107,6 +107,12 @@ class Drained:
         return self.cpu_seconds / self.jobs * 1e6
 
 
+def check_watched(before: int, jobs: int) -> None:
+    """RuntimeError if most jobs had ended before anybody watched: what is left says little."""
+    if before > jobs / 2:
+        raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more jobs")
+
+
 def drain(queue: Queue, jobs: int, *, concurrency: int, limit_seconds: float) -> Drained:
     """Start a worker and watch it from its being ready until all `jobs` have ended; then stop it.
 
@@ -115,8 +121,7 @@ def drain(queue: Queue, jobs: int, *, concurrency: int, limit_seconds: float) ->
     worker = queue.worker(concurrency=concurrency)
     try:
         began, before, cpu = time.perf_counter(), queue.finished(), worker.cpu_seconds()
-        if before > jobs / 2:
-            raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more jobs")
+        check_watched(before, jobs)
         if not wait_until(lambda: queue.finished() >= jobs, limit_seconds=limit_seconds):
             raise RuntimeError(f"{queue.finished()} of {jobs} jobs ended within {limit_seconds} s")
         return Drained(jobs - before, time.perf_counter() - began, worker.cpu_seconds() - cpu)

@@ -11,13 +11,14 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 from benchmarks import noop, stack
-from benchmarks.clients import QUIET
+from benchmarks.clients import QUIET, create_topic
+from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings
-from benchmarks.workloads.drain import create_topic, enqueue
+from benchmarks.workloads.drain import TOPIC, enqueue
 from logqueue.jobs.settings import DEFAULT_PROCESSING
+from logqueue.jobs.topics import JOBS_PARTITIONS
 
 SETTINGS: Settings = {"jobs": 300_000, "processing": DEFAULT_PROCESSING, "limit_seconds": 300}
-TOPIC = f"jobs.{noop.QUEUE}"
 POLL_SECONDS = 0.02
 
 
@@ -25,7 +26,7 @@ def run(settings: Settings) -> Figures:
     """Enqueue, then start the worker and ask the log for its commits."""
     jobs = int(settings["jobs"])
     with stack.broker() as (broker, bootstrap):
-        create_topic(bootstrap)
+        create_topic(bootstrap, TOPIC, JOBS_PARTITIONS)
         enqueue(bootstrap, jobs)
         admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
         worker = stack.worker(bootstrap, str(settings["processing"]))
@@ -33,8 +34,7 @@ def run(settings: Settings) -> Figures:
             worker.wait_for("ready")
             began, before, cpu = time.perf_counter(), _committed(admin), worker.cpu_seconds()
             broker_cpu = broker.cpu_seconds()
-            if before > jobs / 2:
-                raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more")
+            queues.check_watched(before, jobs)
             while (done := _committed(admin)) < jobs:
                 if time.perf_counter() - began > int(settings["limit_seconds"]):
                     raise RuntimeError(f"{done} of {jobs} jobs were committed within {settings['limit_seconds']} s")

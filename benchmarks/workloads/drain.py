@@ -9,17 +9,17 @@ from __future__ import annotations
 import time
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import noop, stack
-from benchmarks.clients import QUIET
+from benchmarks.clients import QUIET, create_topic
 from benchmarks.jobs import queues
-from benchmarks.report import Figures, Settings
+from benchmarks.report import Figures, InvalidSetting, Settings
 from logqueue.jobs.settings import DEFAULT_PROCESSING
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
 SETTINGS: Settings = {"jobs": 100_000, "workers": 1, "processing": DEFAULT_PROCESSING, "peer_concurrency": 100}
 PEERS = queues.PEERS
+TOPIC = f"jobs.{noop.QUEUE}"
 DRAINED = "drain jobs/s (view complete)"
 POLL_SECONDS = 0.02
 LIMIT_SECONDS = 300
@@ -29,9 +29,11 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     """Enqueue through the Kafka protocol as a foreign producer would, wait for the view, then start the workers."""
     jobs, count, processing = int(settings["jobs"]), int(settings["workers"]), str(settings["processing"])
     if queue != queues.OURS:
+        if count != 1:
+            raise InvalidSetting(f"workers={count}: a peer drains with one worker process, so ours has to")
         return _drain_peer(queue, jobs, concurrency=int(settings["peer_concurrency"]))
     with stack.everything() as running:
-        create_topic(running.bootstrap)
+        create_topic(running.bootstrap, TOPIC, JOBS_PARTITIONS)
         enqueue_seconds = enqueue(running.bootstrap, jobs)
         _wait_until(running, lambda counts: counts.get("queued", 0) == jobs)
         workers = [stack.worker(running.bootstrap, processing) for _ in range(count)]
@@ -40,6 +42,7 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
                 worker.wait_for("ready")
             began = time.perf_counter()
             done_before = running.counts(noop.QUEUE).get("succeeded", 0)
+            queues.check_watched(done_before, jobs)
             _wait_until(running, lambda counts: counts.get("succeeded", 0) == jobs)
             took = time.perf_counter() - began
             cpu = sum(worker.cpu_seconds() for worker in workers)
@@ -60,14 +63,6 @@ def _drain_peer(queue: str, jobs: int, *, concurrency: int) -> Figures:
         return {DRAINED: drained.jobs_per_second}
 
 
-def create_topic(bootstrap: str) -> None:
-    """The job topic of the no-op app."""
-    topic = NewTopic(f"jobs.{noop.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
-    for done in admin.create_topics([topic]).values():
-        done.result(timeout=30)
-
-
 def enqueue(bootstrap: str, jobs: int) -> float:
     """Put no-op jobs in as a foreign producer does, all durable; the seconds that it took."""
     producer = Producer(
@@ -84,7 +79,7 @@ def enqueue(bootstrap: str, jobs: int) -> float:
         tenant = f"tenant-{number % noop.TENANTS}"
         while True:
             try:
-                producer.produce(f"jobs.{noop.QUEUE}", key=tenant, value=b'{"number":%d}' % number)
+                producer.produce(TOPIC, key=tenant, value=b'{"number":%d}' % number)
                 break
             except BufferError:
                 producer.poll(0.01)

@@ -11,10 +11,8 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from confluent_kafka.admin import AdminClient, NewTopic
-
 from benchmarks import logs
-from benchmarks.clients import CLIENTS, QUIET, Client
+from benchmarks.clients import CLIENTS, Client, create_topic
 from benchmarks.report import Figures, InvalidSetting, Settings
 from benchmarks.stack import Watched
 
@@ -57,7 +55,7 @@ def cells_of(text: str) -> list[Cell]:
     for word in text.split():
         match word.split("/"):
             case [partitions, codec, "1" | "-1" as acks, size] if (
-                partitions.isdigit() and size.isdigit() and codec in CODECS
+                _is_count(partitions) and _is_count(size) and codec in CODECS
             ):
                 cells.append(Cell(int(partitions), codec, int(acks), int(size)))
             case _:
@@ -65,19 +63,22 @@ def cells_of(text: str) -> list[Cell]:
     return cells
 
 
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
+
+
 def run(settings: Settings, engine: str = logs.OURS) -> Figures:
     """Produce the records of a cell, then read them back; at most `records` and about `megabytes`."""
     client = CLIENTS.get(str(settings["client"]))
     if client is None:
         raise InvalidSetting(f"client={settings['client']}: there are {', '.join(CLIENTS)}")
+    cells = cells_of(str(settings["cells"]))
     fsync = bool(settings["fsync" if engine == logs.OURS else "peer_fsync"])
     figures: dict[str, float] = {}
     with logs.log(engine, fsync=fsync) as (broker, bootstrap):
-        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
-        for cell in cells_of(str(settings["cells"])):
+        for cell in cells:
             count = min(int(settings["records"]), int(settings["megabytes"]) * 1_000_000 // cell.record_bytes)
-            topic = NewTopic(cell.topic, num_partitions=cell.partitions, replication_factor=1)
-            admin.create_topics([topic])[cell.topic].result(timeout=30)
+            create_topic(bootstrap, cell.topic, cell.partitions)
             figures |= _measure(broker, bootstrap, client, cell, count)
         return {**figures, "RSS afterwards MiB": broker.rss_mib()}
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks import late, stack
+from benchmarks.clients import create_topic
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import JOBS_PARTITIONS, SCHEDULES_PARTITIONS
@@ -48,7 +48,7 @@ def _measure(jobs: int, due: int) -> Figures:
             "LOGQUEUE_BOOTSTRAP": bootstrap,
             "LOGQUEUE_CACHE_DIR": str(Path(folder) / "cache"),
         }
-        _create_topic(bootstrap)
+        create_topic(bootstrap, f"jobs.{late.QUEUE}", JOBS_PARTITIONS)
         worker = _worker(env)
         try:
             empty_mib = worker.rss_mib()
@@ -95,13 +95,6 @@ def _worker(env: dict[str, str]) -> stack.Process:
 
 def _count(file: Path) -> int:
     return file.read_text().count("\n") if file.exists() else 0
-
-
-def _create_topic(bootstrap: str) -> None:
-    topic = NewTopic(f"jobs.{late.QUEUE}", num_partitions=JOBS_PARTITIONS, replication_factor=1)
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    for done in admin.create_topics([topic]).values():
-        done.result(timeout=30)
 
 
 def _waiting(bootstrap: str) -> int:

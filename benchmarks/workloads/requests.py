@@ -61,6 +61,6 @@ def run(settings: Settings, engine: str = logs.OURS) -> Figures:
 def cell_of(text: str) -> tuple[int, int]:
     """Connections and depth of a cell like 16x4. Raises InvalidSetting for anything else."""
     connections, _, depth = text.partition("x")
-    if not (connections.isdigit() and depth.isdigit() and int(connections) and int(depth)):
+    if not (connections.isdecimal() and depth.isdecimal() and int(connections) and int(depth)):
         raise InvalidSetting(f"a cell is CONNECTIONSxDEPTH, for example 16x4, not {text!r}")
     return int(connections), int(depth)

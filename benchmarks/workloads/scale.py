@@ -41,7 +41,7 @@ def run(settings: Settings) -> Figures:
 def cell_of(text: str) -> tuple[int, int, int]:
     """Jobs, tenants, partitions. Raises InvalidSetting for anything else."""
     parts = text.split("/")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
         raise InvalidSetting(f"a cell is JOBS/TENANTS/PARTITIONS, for example 20000/100/16, not {text!r}")
     jobs, tenants, partitions = map(int, parts)
     return jobs, tenants, partitions

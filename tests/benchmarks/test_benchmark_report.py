@@ -73,7 +73,7 @@ def test_runs_of_a_peer_alternate_with_ours(only, capsys):
         return {"a": 1.0}
 
     assert only(workload(run, size=1), "tried", "--runs", "2", "--vs", "other", "--json") == 0
-    assert order == ["logqueue", "other", "logqueue", "other"]
+    assert order == ["other", "logqueue", "other", "logqueue"]
     result = json.loads(capsys.readouterr().out)
     assert result["ratios"]["a"]["median"] == 1.0
     assert {"commit", "load_before", "machine", "versions", "settings"} <= result.keys()
@@ -88,11 +88,8 @@ def test_no_further_turn_begins_that_would_end_too_late():
 
     def turns(within_seconds: float) -> int:
         now[0] = 0.0
-        runs, peer_runs = command.measure(
-            workload(run), {}, "other", 5, within_seconds=within_seconds, clock=lambda: now[0]
-        )
-        assert len(runs) == len(peer_runs)
-        return len(runs)
+        done = command.turns(workload(run), {}, "other", 5, within_seconds=within_seconds, clock=lambda: now[0])
+        return sum(ours is not None and theirs is not None for ours, theirs in done)
 
     assert [turns(limit) for limit in (1, 39, 60, 1_000)] == [1, 1, 3, 5]
 
@@ -105,12 +102,88 @@ def test_a_missing_peer_skips_the_workload_with_its_reason(only, capsys):
     assert "tried is skipped: no compiler" in capsys.readouterr().err
 
 
+def test_a_missing_peer_is_told_before_anything_is_measured(only, capsys):
+    def run(settings, engine="logqueue"):
+        assert engine == "other"
+        raise Missing("no such peer here")
+
+    assert only(workload(run, size=1), "tried", "--vs", "other") == 0
+    assert "tried is skipped: no such peer here" in capsys.readouterr().err
+
+
+def test_without_a_word_about_runs_there_are_five(only, capsys):
+    assert only(workload(lambda settings: {"a": 1.0}, size=1), "tried", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 5
+
+
+@pytest.mark.parametrize("words", [("--runs", "0"), ("--within", "0"), ("--within", "nan"), ("--vs", "nobody")])
+def test_words_that_cannot_be_are_refused_before_anything_runs(only, capsys, words):
+    with pytest.raises(SystemExit):
+        only(workload(None, size=1), "tried", *words)
+    assert f"{words[0]}" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("scale", "\u00b2/1/1"),
+        ("scale", "1/0/1"),
+        ("requests", "\u00b2x1"),
+        ("log", "\u00b2/none/1/1"),
+        ("log", "0/none/1/1"),
+    ],
+)
+def test_a_cell_that_is_none_is_refused_before_anything_starts(name, cells):
+    module = command.load(name)
+    with pytest.raises(report.InvalidSetting, match="a cell is"):
+        module.run({**module.SETTINGS, "cells": cells})
+
+
+def test_a_peer_is_not_compared_with_more_workers_than_it_has():
+    drain = command.load("drain")
+    with pytest.raises(report.InvalidSetting, match="one worker process"):
+        drain.run({**drain.SETTINGS, "workers": 2}, "arq")
+
+
+@pytest.mark.parametrize("problem", [TimeoutError("no answer"), ConnectionRefusedError("nobody there")])
+def test_a_workload_whose_log_is_gone_says_so_without_a_traceback(only, capsys, problem):
+    def run(settings):
+        raise problem
+
+    assert only(workload(run, size=1), "tried") == 1
+    assert capsys.readouterr().err.endswith(f"tried came to no end: {problem}\n")
+
+
 def test_a_workload_that_breaks_off_says_why_without_a_traceback(only, capsys):
     def run(settings):
         raise RuntimeError("5 of 9 jobs ended within 3 s")
 
     assert only(workload(run, size=1), "tried") == 1
     assert capsys.readouterr().err.endswith("tried came to no end: 5 of 9 jobs ended within 3 s\n")
+
+
+@pytest.mark.parametrize(("problem", "code"), [(RuntimeError("no worker"), 1), (KeyboardInterrupt(), 130)])
+def test_runs_before_one_that_breaks_off_are_shown_and_not_saved(only, capsys, tmp_path, problem, code):
+    left = [{"a": 7.0}, {"a": 9.0}]
+
+    def run(settings):
+        if not left:
+            raise problem
+        return left.pop()
+
+    assert only(workload(run, size=1), "tried", "--save") == code
+    said = capsys.readouterr().out
+    assert "runs=2" in said
+    assert "7.00          8.00          9.00" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_of_the_first_run_has_nothing_to_show_and_no_traceback(only, capsys):
+    def run(settings):
+        raise KeyboardInterrupt
+
+    assert only(workload(run, size=1), "tried") == 130
+    assert capsys.readouterr().out == ""
 
 
 def test_settings_are_changed_by_name(only):
@@ -135,6 +208,11 @@ def test_a_result_with_a_peer_tells_what_both_promise(only, capsys):
     said = capsys.readouterr().out
     assert "promise   logqueue: durable" in said
     assert "promise   other: what other promises" in said
+
+
+def test_a_result_without_git_has_no_commit_and_all_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "commit unknown," in report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}])
 
 
 def test_every_peer_of_every_workload_has_a_promise():
