@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.describe_groups import DescribeGroupsRequest
@@ -28,6 +29,8 @@ SETTLE_SECONDS = 60.0
 CLIENT_STOP_SECONDS = 90
 QUIET_SECONDS = (0.3, 2.0)
 """Between two troubles."""
+SLOW_SECONDS = 60.0
+"""How much longer than asked a run goes on where its clients have not come far: machines may be slow."""
 
 CLIENTS = (
     "confluent-producer",
@@ -75,13 +78,21 @@ class KillRun:
     """One run in `folder`, which keeps the history, the broker's log and its data."""
 
     def __init__(
-        self, folder: Path, *, seed: int, clients: tuple[str, ...] = CLIENTS, troubles: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        clients: tuple[str, ...] = CLIENTS,
+        troubles: tuple[str, ...] = (),
+        at_least: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """`at_least` is what there has to be to look at before the trouble ends, by the names of `Checker.counts`."""
         self.folder = folder
         self.outcome = Outcome()
         self._random = Random(seed)
         self._kinds = clients
         self._troubles = troubles or tuple(TROUBLES)
+        self._at_least = at_least
         self._numbers = count(1)
         self._cast: list[ClientProcess] = []
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,12 +145,19 @@ class KillRun:
     # Trouble
 
     def _make_trouble(self, until: float) -> None:
-        while time.monotonic() < until:
+        while time.monotonic() < until or (time.monotonic() < until + SLOW_SECONDS and not self._has_enough()):
             time.sleep(self._random.uniform(*QUIET_SECONDS))
             trouble = self._random.choice(self._troubles)
             self.outcome.troubles[trouble] += 1
             TROUBLES[trouble](self)
             self._replace_the_dead()
+
+    def _has_enough(self) -> bool:
+        counts = Checker(self._history()).counts
+        return all(counts[name] >= least for name, least in self._at_least.items())
+
+    def _history(self) -> Iterator[Event]:
+        return read_history(sorted(self.folder.glob("*.history")))
 
     def kill_broker(self) -> None:
         self.broker.kill()
@@ -288,8 +306,7 @@ class KillRun:
         )
 
     def _check(self, logs: list[FinalLog]) -> None:
-        events: list[Event] = [*read_history(sorted(self.folder.glob("*.history"))), *logs]
-        checker = Checker(events)
+        checker = Checker([*self._history(), *logs])
         self.outcome.counts |= {**checker.counts, "broker starts": self.broker.starts}
         self.outcome.anomalies = checker.anomalies()
         assert not self.outcome.anomalies, report(self.outcome.anomalies)
