@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.arguments import add_stack
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from logqueue_api.cli.kafka import Log
 
 DEAD = "Dead"  # what DescribeGroups answers for a group that is not there
+PATIENCE_S = (3.0, 10.0, 30.0)
+"""How long partitions are asked what they hold, time after time. aiokafka would ask for 40 s for a topic that was
+deleted a moment ago."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,20 +91,13 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     """Groups as JSON; for `lag` and `incomplete` see `commits.group_progress.Behind`."""
-    from aiokafka.errors import KafkaTimeoutError
-
     present = await log.topics()
     starts: dict[TopicPartition, int] = {}
     ends: dict[TopicPartition, int] = {}
     committed = {}
     for name in names:
         committed[name] = await log.offsets(name)
-        asked = {place for place in committed[name] if place not in ends}
-        try:
-            await _ask(log, asked, present, starts, ends)
-        except KafkaTimeoutError:  # for a topic that was deleted meanwhile
-            present = await log.topics()
-            await _ask(log, asked, present, starts, ends)
+        present = await _learn(log, committed[name].keys() - ends.keys(), present, starts, ends)
     items = []
     for name in names:  # one by one: aiokafka cannot read an answer about two
         described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
@@ -123,22 +120,33 @@ async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     return items
 
 
-async def _ask(
+async def _learn(
     log: Log,
     places: Iterable[TopicPartition],
-    present: Mapping[str, Sequence[int]],
+    present: dict[str, list[int]],
     starts: dict[TopicPartition, int],
     ends: dict[TopicPartition, int],
-) -> None:
-    """Learn what partitions hold; those that are not there, or have no leader, are left out."""
-    led = [
-        place
-        for place in sorted(places)
-        if place.partition < len(leaders := present.get(place.topic, ())) and leaders[place.partition] >= 0
-    ]
-    if led:
-        starts.update(await log.consumer.beginning_offsets(led))
-        ends.update(await log.consumer.end_offsets(led))
+) -> dict[str, list[int]]:
+    """Learn what partitions hold; those that are not there, or have no leader, are left out. The topics as of now."""
+    for patience_s in PATIENCE_S:
+        led = [
+            place
+            for place in sorted(places)
+            if place.partition < len(leaders := present.get(place.topic, ())) and leaders[place.partition] >= 0
+        ]
+        if not led:
+            return present
+        try:
+            async with asyncio.timeout(patience_s):
+                begins = await log.consumer.beginning_offsets(led)
+                ends.update(await log.consumer.end_offsets(led))
+                starts.update(begins)
+                return present
+        except TimeoutError:
+            present = await log.topics()
+    raise CommandError(
+        f"the log did not say within {PATIENCE_S[-1]:g} s what {led[0].topic} holds", code=ExitCode.UNREACHABLE
+    )
 
 
 def _partition(place: TopicPartition, committed: int, metadata: str | None, *, start: int, end: int) -> dict[str, Any]:
