@@ -1,7 +1,4 @@
-"""A worker's membership in its consumer group: assignment, fetching, commits, rebalances. Shell over one consumer.
-
-Fetching asks only for partitions whose records can be taken; the others keep what was fetched for them, so
-back-pressure costs no second fetch. The consumer is polled the whole time, however long a job runs.
+"""A worker's membership in its consumer group: assignment, commits, rebalances. Shell over one consumer.
 
 | event    | what happens                                                                                       |
 |----------|----------------------------------------------------------------------------------------------------|
@@ -34,6 +31,7 @@ from logqueue_consumers.crashes.watch import watch_for
 from logqueue_consumers.engine import JobEngine
 from logqueue_consumers.heartbeats.pulse import Identity
 from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.membership.fetching import Fetching
 from logqueue_consumers.partitions.partition import OwnedPartition, Standing
 from logqueue_consumers.partitions.window import PartitionWindow
 from logqueue_consumers.retrying.notes import taken_over
@@ -49,17 +47,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-POLL_ALL_MS = 200
-"""How long a fetch waits for records when every partition may give some."""
-POLL_SOME_MS = 10
-"""... when some partitions are full: they may get room at any time."""
-HAND_ON_TURNS = 3
-"""Turns of the loop in which jobs begin, end and go to the log before more is asked for: where there is more, getmany
-comes back without one."""
-FULL_WAIT_S = 0.5
-"""How long to wait for room when all are full; the consumer is polled in between."""
-MAX_ERRORS = 3
-"""Polls in a row that may fail before the consumer is replaced."""
 STOP_TIMEOUT_S = 5.0
 POSITION_S = 0.5
 """A position that is being looked up is not waited for longer."""
@@ -115,6 +102,13 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             owner_note=None if transactions is None else transactions.owner_note,
             pass_markers=self._pass_markers,
         )
+        self._fetching = Fetching(
+            engine,
+            group=group,
+            limits=limits,
+            partitions=lambda: self._partitions,
+            deliver=self._deliver,
+        )
         self._naming = JobNaming(
             engine,
             group=group,
@@ -135,7 +129,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self._join(stopping)
                 backoff_s = 0.1
-                await self._fetch(stopping)
+                assert self._consumer is not None, "just joined"
+                await self._fetching.run(self._consumer, stopping)
             except (KafkaError, OSError) as error:
                 log.warning("consumer is replaced", group=self._group, error=repr(error))
                 await self._give_up_consumer()
@@ -232,7 +227,7 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
             if position is not None and position > partition.window.high:
                 self._engine.records.passed(partition, position)
 
-    # --- fetching ---
+    # --- joining ---
 
     async def _join(self, stopping: asyncio.Event) -> None:
         self._consumer = consumer = self._make_consumer()
@@ -255,59 +250,8 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
     def _subscribe(self, consumer: AIOKafkaConsumer) -> None:
         consumer.subscribe(topics=list(self._topics), listener=self)
 
-    async def _fetch(self, stopping: asyncio.Event) -> None:
-        consumer, engine = self._consumer, self._engine
-        intake = engine.records
-        assert consumer is not None, "joined before"
-        errors = 0
-        while not stopping.is_set():
-            engine.changed.clear()
-            partitions = self._partitions
-            wanted = [tp for tp, p in partitions.items() if intake.wants(p)] if intake.has_room() else []
-            try:
-                if wanted:
-                    for tp in wanted:
-                        if partitions[tp].share is not None and (at := intake.turn(partitions[tp])) is not None:
-                            consumer.seek(tp, at)
-                    is_all = len(wanted) == len(partitions)
-                    fetched = await consumer.getmany(
-                        *(() if is_all else wanted),  # the consumer looks at each that is named
-                        timeout_ms=POLL_ALL_MS if is_all else POLL_SOME_MS,
-                        max_records=self._limits.max_fetched,
-                    )
-                    # A fetch may outlast a rebalance; then what it brings belongs to the partitions as they are now.
-                    # While they are away or being taken up it is of no use: the seek that ends this brings it again.
-                    for tp, records in fetched.items():
-                        partition = self._partitions.get(tp)
-                        if partition is not None and not partition.is_stopping:
-                            self._deliver(partition, records)
-                    for _ in range(HAND_ON_TURNS):
-                        await asyncio.sleep(0)
-                else:
-                    await self._wait_for_room(consumer)
-                errors = 0
-            except KafkaError as error:
-                errors += 1
-                log.warning("fetch failed", group=self._group, error=repr(error))
-                # Of other partitions it may have taken records before it came to the bad one: those are fetched again.
-                for tp in wanted:
-                    if partitions[tp] is self._partitions.get(tp):
-                        consumer.seek(tp, intake.fetch_again(partitions[tp]))
-                if errors >= MAX_ERRORS:
-                    raise
-                await asyncio.sleep(0.1 * errors)
-
     def _deliver(self, partition: OwnedPartition, records: Sequence[Any]) -> None:
         self._engine.deliver(partition, records)
-
-    async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
-        """Nothing may be taken: poll without taking (the group must see a live member), then wait for room."""
-        await consumer.getmany(NO_PARTITION, timeout_ms=0)
-        try:
-            async with asyncio.timeout(FULL_WAIT_S):
-                await self._engine.changed.wait()
-        except TimeoutError:
-            return
 
     async def _give_up_consumer(self) -> None:
         """The consumer is beyond repair: keep its partitions in hand until the next assignment."""
@@ -499,6 +443,3 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
 
         coordinator = consumer._coordinator
         return Membership(self._group, coordinator.member_id, coordinator.generation, consumer._group_instance_id)
-
-
-NO_PARTITION = TopicPartition("logqueue.no-such-topic", 0)
