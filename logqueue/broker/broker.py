@@ -381,7 +381,13 @@ class Broker:
         if config.metrics_port != METRICS_OFF:
             self._load_metrics()
         self._dispatcher = Dispatcher(self)
-        self._network = Network(self.loop, config, serve=self._dispatcher.serve, after_turn=self.commit.start_round)
+        self._network = Network(
+            self.loop,
+            config,
+            serve=self._dispatcher.serve,
+            before_sending=self._dispatcher.serve_held,
+            after_turn=self.commit.start_round,
+        )
         resources.callback(self._network.close)
         self._load_coordinators()
         self._open_doors()

@@ -52,8 +52,12 @@ class Dispatcher:
 
     def serve(self, session: Session, frame: memoryview) -> None:
         """Serve one request. Raises KafkaError when the connection has to end."""
-        if self._repeats is not None and self.control is None and self._repeats.serve(session, frame):
-            return
+        repeats = self._repeats
+        if repeats is not None:
+            if self.control is None and repeats.serve(session, frame):
+                return
+            if repeats.held:
+                repeats.write()
         header, position = read_request_header(frame)
         key, version, correlation_id, _ = header
         handler = self._handlers.get(key << 16 | version)
@@ -78,6 +82,11 @@ class Dispatcher:
 
             if not answer_failure(error, request, slot):
                 raise  # such a request has no answer (acks=0): the end of its connection says it
+
+    def serve_held(self) -> None:
+        """Serve what was kept to be served with others of its kind."""
+        if self._repeats is not None and self._repeats.held:
+            self._repeats.write()
 
     def _find(self, key: int, version: int) -> Handler | None:
         """The handler of a served version; None for a version of ApiVersions that is too new."""

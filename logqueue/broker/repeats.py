@@ -5,13 +5,19 @@ correlation id and the length of the batch is looked up as one piece: the reques
 means, and how the answer is laid out around its three numbers. That is half of the processor time of a small request.
 What the lookup does not cover is served as ever: several batches in one request, transactions, versions below 9, and
 everything where ACLs or quotas are on. The bytes that leave are the same either way.
+
+Small batches are held until the events that came with them are served too: no answer leaves before that. Those of one
+partition are then written with one call, which costs as much as one of them alone.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from struct import Struct
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from logqueue.broker.handlers.produce import ACKS_ALL, ATTRIBUTES, FIRST_WITH_TOPIC_IDS, failed
 from logqueue.broker.metrics.meters import Histogram, Late
@@ -32,10 +38,17 @@ from logqueue.records.batch import TRANSACTIONAL
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
     from logqueue.broker.network.session import Session
+    from logqueue.storage.results import AppendResult
+
+log = logging.getLogger("logqueue.broker.repeats")
 
 FIRST_FLEXIBLE = 9
 MAX_KNOWN = 4_096
 """Requests remembered, of all connections together; when there are more, all are forgotten."""
+MAX_HELD_BYTES = 4_096
+"""Of one batch: copying more costs as much as a call. Batches of one partition are indexed after so many bytes, too."""
+MAX_HELD = 512
+"""Batches."""
 _CORRELATION_END = 8
 _TAIL = b"\0\0\0"  # no tagged fields: of the partition, the topic, the request
 _LONGEST_VARINT = 5
@@ -104,13 +117,31 @@ class AwaitedAnswer(Place):
             self.fill(self._repeat.failure(self._correlation, problem, None))
 
 
+class Held(NamedTuple):
+    """A request whose batch is to be written with others; `started` is when it came (0.0 where nobody measures)."""
+
+    session: Session
+    repeat: Repeat
+    correlation: bytes
+    batch: bytearray | memoryview
+    started: float
+
+
+_held = partial(tuple.__new__, Held)  # a third of what calling the class costs
+
+
 class Repeats:
     """What the producers of one broker repeat."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, *, histogram: Histogram | None = None) -> None:
+        """Where there is a `histogram` of produce requests, these are counted with the others."""
         self._broker = broker
+        self._histogram = histogram
         self._known: dict[bytes, Repeat] = {}
         self._topics_version = broker.topics.version
+        self.held: list[Held] = []
+        """In the order of their arrival; all have the same acks. `write` serves them."""
+        self._is_mixed = False
 
     def learn(self, session: Session, header: RequestHeader, frame: memoryview, request: ProduceRequest) -> None:
         """Remember a request that is about to be served, if the next one can be served like it."""
@@ -147,7 +178,7 @@ class Repeats:
         return topic.partitions[index]
 
     def serve(self, session: Session, frame: memoryview) -> bool:
-        """Serve a request like the one it repeats; False: it has to be decoded, and nothing has happened."""
+        """Serve or hold a request like the one it repeats; False: it has to be decoded, and nothing has happened."""
         # The hottest path of the broker: a microsecond here is a tenth of a request.
         head = session.repeat_head
         if head is None or len(frame) < (start := head.size) + _LONGEST_VARINT:
@@ -156,71 +187,110 @@ class Repeats:
         repeat = self._known.get(body)
         if repeat is None or repeat.api != api:
             return False
-        broker = self._broker
-        if broker.topics.version != self._topics_version:
+        if self._broker.topics.version != self._topics_version:
             self._known.clear()
-            self._topics_version = broker.topics.version
+            self._topics_version = self._broker.topics.version
             return False
         length, begin = read_uvarint(frame, start)
         end = begin + length - 1
         records = frame[begin:end]
         if len(records) <= ATTRIBUTES or records[ATTRIBUTES] & TRANSACTIONAL or frame[end:] != _TAIL:
             return False
-        partition = repeat.partition
+        held = self.held
+        if held and repeat is not held[0].repeat:
+            self._is_mixed = True
+            if repeat.is_acks_all is not held[0].repeat.is_acks_all:
+                self.write()  # who waits for the disk and who does not are shown at different times
+                held = self.held
+        started = 0.0 if self._histogram is None else perf_counter()
+        if length <= MAX_HELD_BYTES and len(held) < MAX_HELD:
+            held.append(_held((session, repeat, correlation, bytearray(records), started)))
+            return True
+        self.write()
+        self._serve(_held((session, repeat, correlation, records, started)))
+        return True
+
+    def write(self) -> None:
+        """Serve what is held: before anything else is, and before answers leave."""
+        held, self.held = self.held, []
+        is_mixed, self._is_mixed = self._is_mixed, False
         try:
-            base_offset, last_offset, append_time_ms, log_start_offset, _ = partition.log.append(
-                records, leader_epoch=LEADER_EPOCH, now_ms=broker.clock.time_ms()
+            if len(held) == 1:
+                self._serve(held[0])
+            elif is_mixed:
+                self._answer(held, self._append_all(held))
+            elif held:
+                log_ = held[0].repeat.partition.log
+                now_ms = self._broker.clock.time_ms()
+                batches = [item.batch for item in held]
+                self._answer(held, log_.append_together(batches, leader_epoch=LEADER_EPOCH, now_ms=now_ms))
+        except Exception:
+            log.exception("closing those who sent %d batches together: please report this", len(held))
+            for item in held:
+                self._broker.hang_up(item.session, "bug")
+
+    def _append_all(self, held: list[Held]) -> list[AppendResult | KafkaError]:
+        """Append what is for several partitions."""
+        now_ms = self._broker.clock.time_ms()
+        places: dict[Partition, list[int]] = {}
+        for place, item in enumerate(held):
+            places.setdefault(item.repeat.partition, []).append(place)
+        found: list[Any] = [None] * len(held)
+        for partition, of_partition in places.items():
+            batches = [held[place].batch for place in of_partition]
+            results = partition.log.append_together(batches, leader_epoch=LEADER_EPOCH, now_ms=now_ms)
+            for place, result in zip(of_partition, results, strict=True):
+                found[place] = result
+        return found
+
+    def _serve(self, item: Held) -> None:
+        """Serve a request whose batch is written alone."""
+        result: AppendResult | KafkaError
+        try:
+            result = item.repeat.partition.log.append(
+                item.batch, leader_epoch=LEADER_EPOCH, now_ms=self._broker.clock.time_ms()
             )
         except KafkaError as error:
-            _fill(session, repeat.failure(correlation, error, partition))
-            return True
-        answer = repeat.success(correlation, base_offset, append_time_ms, log_start_offset)
-        durable = repeat.is_acks_all and broker.config.fsync_acks_all
-        if broker.commit.settle(partition, base_offset, last_offset + 1, length - 1, durable):
-            awaited = AwaitedAnswer(session, repeat, correlation, answer)
-            session.enter(awaited)
-            self._settle_later(awaited)
-        elif not session.answer(answer):
-            _fill(session, [answer])
-        return True
+            result = error
+        self._answer((item,), (result,))
 
-    def _settle_later(self, awaited: AwaitedAnswer) -> None:
-        self._broker.commit.on_durable(awaited.settle)
+    def _answer(self, served: Sequence[Held], found: Sequence[AppendResult | KafkaError]) -> None:
+        """Answer requests with the same acks, in the order in which they came."""
+        broker, histogram = self._broker, self._histogram
+        commit = broker.commit
+        settle = commit.settle
+        durable = served[0].repeat.is_acks_all and broker.config.fsync_acks_all
+        for (session, repeat, correlation, batch, started), result in zip(served, found, strict=True):
+            if isinstance(result, KafkaError):
+                _fill(session, repeat.failure(correlation, result, repeat.partition))
+            else:
+                base_offset, last_offset, append_time_ms, log_start_offset, _ = result
+                answer = repeat.success(correlation, base_offset, append_time_ms, log_start_offset)
+                if settle(repeat.partition, base_offset, last_offset + 1, len(batch), durable):
+                    awaited = AwaitedAnswer(session, repeat, correlation, answer)
+                    session.enter(awaited)
+                    commit.on_durable(awaited.settle if histogram is None else self._measured(awaited, started))
+                    continue
+                if not session.answer(answer):
+                    _fill(session, [answer])
+            if histogram is not None:
+                histogram.observe(perf_counter() - started)
 
-
-class MeasuredRepeats(Repeats):
-    """The same, counted with the other produce requests."""
-
-    def __init__(self, broker: Broker, histogram: Histogram) -> None:
-        super().__init__(broker)
-        self._histogram = histogram
-        self._started = 0.0
-        self._is_late = False
-
-    def serve(self, session: Session, frame: memoryview) -> bool:
-        self._started = perf_counter()
-        self._is_late = False
-        if not super().serve(session, frame):
-            return False
-        if not self._is_late:
-            self._histogram.observe(perf_counter() - self._started)
-        return True
-
-    def _settle_later(self, awaited: AwaitedAnswer) -> None:
-        self._is_late = True
-        late = Late(self._histogram, self._started)
+    def _measured(self, awaited: AwaitedAnswer, started: float) -> Callable[[KafkaError | None], None]:
+        assert self._histogram is not None
+        late = Late(self._histogram, started)
 
         def settle(problem: KafkaError | None) -> None:
             awaited.settle(problem)
             late.done()
 
-        self._broker.commit.on_durable(settle)
+        return settle
 
 
 def repeats_of(broker: Broker) -> Repeats:
     """What producers of a broker repeat, measured where its requests are."""
     meters = broker.request_meters
-    return Repeats(broker) if meters is None else MeasuredRepeats(broker, meters.of(ApiKey.PRODUCE))
+    return Repeats(broker, histogram=None if meters is None else meters.of(ApiKey.PRODUCE))
 
 
 def _fill(session: Session, answer: list[Segment]) -> None:

@@ -1,11 +1,11 @@
-"""The log of one partition: append, read, roll, delete. Knows batches as bytes with a header; no requests, no loop.
+"""The log of one partition: append, roll, delete. Knows batches as bytes with a header; no requests, no loop.
 
-Everything runs on the owner's thread, except what says that it may be called from any.
+Everything runs on the owner's thread, except what says that it may be called from any. `log_reads` has what is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
@@ -23,23 +23,24 @@ from logqueue.storage.errors import DiskFull, OffsetOutOfRange
 from logqueue.storage.file_system import DISK_FULL
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
+from logqueue.storage.log_reads import LogReads
 from logqueue.storage.markers import note_marker
 from logqueue.storage.names import PARTITION_METADATA
 from logqueue.storage.partition_metadata import format_metadata
 from logqueue.storage.producer_snapshot import format_snapshot
-from logqueue.storage.producer_state import NO_OFFSET, ProducerState
-from logqueue.storage.results import AppendResult, FetchSlice, Origin, append_result
+from logqueue.storage.producer_state import ProducerState
+from logqueue.storage.results import AppendResult, Origin, append_result
 from logqueue.storage.retired import RetiredSegments
+from logqueue.storage.run import NO_ROOM, Run
 from logqueue.storage.segment import Segment
-from logqueue.storage.segment_list import SegmentList, TimestampOffset
+from logqueue.storage.segment_list import SegmentList
 from logqueue.storage.snapshots import Snapshots
-from logqueue.storage.txn_index import AbortedTransaction
 
 if TYPE_CHECKING:
     from logqueue.storage.recovery import LoadedLog
 
 
-class PartitionLog:
+class PartitionLog(LogReads):
     """Record batches of one partition in offset order.
 
     `log_start_offset` is the first offset that may be read, `log_end_offset` the next one to be given,
@@ -182,6 +183,69 @@ class PartitionLog:
         append_time_ms = now_ms if rules.log_append_time else -1
         return append_result((base_offset, last_offset, append_time_ms, self.log_start_offset, False))
 
+    def append_together(
+        self, batches: Sequence[bytearray | memoryview], *, leader_epoch: int, now_ms: int
+    ) -> list[AppendResult | KafkaError]:
+        """As `append` of clients' batches one after the other, with one call for those that lie side by side.
+
+        Answers for each where it is, or why it is not in the log.
+        """
+        results: list[AppendResult | KafkaError] = []
+        run = self._begin_run(leader_epoch)
+        rules, log_start_offset = self._rules, self.log_start_offset
+        for batch in batches:
+            try:
+                header = validate_produced(memoryview(batch), rules, now_ms=now_ms)
+                if header.producer_id != NO_PRODUCER_ID:
+                    if header.producer_id in run.producers:
+                        self._write(run, results)  # its next batch may only come when this one is in the log
+                    duplicate = self._check_producer(header)
+                    if duplicate is not None:
+                        results.append(duplicate)
+                        continue
+                base_offset = run.end_offset
+                last_offset = run.add(batch, header)
+                if last_offset < 0:
+                    self._write(run, results)
+                    results.append(self.append(batch, leader_epoch=leader_epoch, now_ms=now_ms))
+                    run = self._begin_run(leader_epoch)
+                else:
+                    patch(batch, 0, base_offset, leader_epoch)
+                    results.append(append_result((base_offset, last_offset, -1, log_start_offset, False)))
+            except KafkaError as error:
+                results.append(error)
+        self._write(run, results)
+        return results
+
+    def _begin_run(self, leader_epoch: int) -> Run:
+        """A run of batches that are stored as they came."""
+        rules, segment = self._rules, self._active
+        is_possible = rules.codec is None and not rules.log_append_time and leader_epoch == self._epochs.latest
+        room = segment.room if segment is not None and is_possible and self._health.failure is None else NO_ROOM
+        return Run(self.log_end_offset, room)
+
+    def _write(self, run: Run, results: list[AppendResult | KafkaError]) -> None:
+        """Write what is in a run, which is empty then. Where that fails, its batches' answers are the error."""
+        if not run.batches:
+            return
+        segment, first_offset = self._active, self.log_end_offset
+        assert segment is not None, "a run goes on in a segment"
+        try:
+            try:
+                segment.append_run(run)
+            except OSError as error:
+                self._undo(error)
+        except KafkaError as error:
+            for place, result in enumerate(results):
+                if isinstance(result, AppendResult) and result.base_offset >= first_offset:
+                    results[place] = error
+        else:
+            for header, batch in run.producers.values():
+                self._note_producer(header, memoryview(batch), segment)
+            self.log_end_offset = run.end_offset
+            self._durability.end = (run.end_offset, segment, segment.size)
+        run.clear(self.log_end_offset, segment.room)
+
     def _undo(self, error: OSError) -> NoReturn:
         """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""
         action = f"writing to {self.folder}"
@@ -249,35 +313,6 @@ class PartitionLog:
                 segment.txn_index.append(entry)
         else:
             self.producer_state.update(header)
-
-    # Transactions
-
-    @property
-    def last_stable_offset(self) -> int:
-        """Every transaction below is decided; the log's end if none is open."""
-        first = self.producer_state.first_open_transaction
-        return self.log_end_offset if first is None else max(first, self.log_start_offset)
-
-    def first_unstable_offset(self, high_watermark: int) -> int | None:
-        """Where the first transaction begins that is open, or whose marker is not below `high_watermark`."""
-        first = self.producer_state.first_unstable(high_watermark)
-        return None if first is None else max(first, self.log_start_offset)
-
-    def open_transaction(self, producer_id: int) -> int | None:
-        """First offset of the transaction that a producer has open here."""
-        entry = self.producer_state.get(producer_id)
-        return None if entry is None or entry.transaction_start == NO_OFFSET else entry.transaction_start
-
-    def aborted_transactions(self, fetch_offset: int, upper_offset: int) -> list[AbortedTransaction]:
-        """The aborted transactions with records from `fetch_offset` up to, not including, `upper_offset`.
-
-        `upper_offset` is at most the last stable offset: of what is above it nobody knows. Raises OSError.
-        """
-        found: list[AbortedTransaction] = []
-        for segment in self._segments.from_offset(fetch_offset):
-            if segment.txn_index.collect(fetch_offset, upper_offset, found):
-                break
-        return found
 
     # Segments
 
@@ -388,76 +423,6 @@ class PartitionLog:
             except OSError as error:
                 raise self._health.fail(f"renaming files in {self.folder}", error) from error
         return retired.remove(now_ms=now_ms, goes_on=goes_on)
-
-    # Read
-
-    def read(
-        self, *, offset: int, max_bytes: int, max_offset: int | None = None, min_one_batch: bool = True
-    ) -> FetchSlice:
-        """Find whole batches from the one that holds `offset` on: at most `max_bytes`, all below `max_offset`.
-
-        With `min_one_batch` the first batch is answered even if it alone is larger. Nothing is read but headers.
-        Raises OffsetOutOfRange if `offset` is below the log's start or beyond its end.
-        """
-        end_offset = self.log_end_offset
-        if not self.log_start_offset <= offset <= end_offset:
-            raise OffsetOutOfRange(offset, start=self.log_start_offset, end=end_offset)
-        if max_offset is not None and max_offset < end_offset:
-            end_offset = max_offset
-        found = self._segments.locate(offset) if offset < end_offset else None
-        if found is None:
-            return FetchSlice(None, 0, 0, offset)
-        segment, position = found
-        limit, limit_offset = self._limit(segment, end_offset)
-        end = segment.cut(position, max_bytes=max_bytes, limit=limit)
-        if end <= position:
-            if not min_one_batch or limit <= position:
-                return FetchSlice(None, 0, 0, offset)
-            end = segment.batch_end(position)
-        if end == limit:
-            next_offset = limit_offset
-            following = self._segments.after(segment) if end == segment.size else None
-            self._segments.remember(next_offset, *((segment, end) if following is None else (following, 0)))
-        else:
-            next_offset = segment.offset_at(end)
-            self._segments.remember(next_offset, segment, end)
-        return FetchSlice(segment.open(), position, end - position, next_offset)
-
-    def _limit(self, segment: Segment, end_offset: int) -> tuple[int, int]:
-        """Where in a segment the readable part ends, and the offset there."""
-        durability = self._durability
-        for offset, known_segment, position in (durability.end, durability.durable):
-            if end_offset == offset and segment is known_segment:
-                return position, end_offset
-        following = self._segments.after(segment)
-        if following is not None and following.base_offset <= end_offset:
-            return segment.size, following.base_offset
-        found = segment.find(end_offset)
-        return (segment.size if found is None else found), end_offset
-
-    def read_bytes(self, part: FetchSlice) -> bytes:
-        """The bytes of a slice, in memory: for coordinators and tools, not for fetches."""
-        return self._fs.pread(part.fd, part.size, part.position) if part.size else b""
-
-    def iterate_batches(self, *, offset: int, chunk_bytes: int = 1024 * 1024) -> Iterator[bytes]:
-        """Runs of whole batches from `offset` to the end the log has now, about `chunk_bytes` at a time."""
-        end = self.log_end_offset
-        while offset < end:
-            part = self.read(offset=offset, max_bytes=chunk_bytes, max_offset=end)
-            if not part.size:
-                return
-            yield self.read_bytes(part)
-            offset = part.next_offset
-
-    def offset_for_timestamp(self, timestamp_ms: int, *, max_offset: int | None = None) -> TimestampOffset | None:
-        """The first record at or after a time; None if there is none."""
-        end = self.log_end_offset if max_offset is None else max_offset
-        return self._segments.find_time(timestamp_ms, from_offset=self.log_start_offset, end_offset=end)
-
-    def max_timestamp_offset(self, *, max_offset: int | None = None) -> TimestampOffset | None:
-        """The first record with the largest timestamp (ListOffsets -3); None if there is none."""
-        end = self.log_end_offset if max_offset is None else max_offset
-        return self._segments.find_max_time(from_offset=self.log_start_offset, end_offset=end)
 
     # Durability
 

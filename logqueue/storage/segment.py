@@ -16,6 +16,7 @@ from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, last_entry_offset, offset_entries_below
 from logqueue.storage.open_files import FileHolder, OpenFile
+from logqueue.storage.run import NO_ROOM, Room, Run
 from logqueue.storage.scan import Scan, stored_header
 from logqueue.storage.time_index import TimeIndex, time_entries_below
 from logqueue.storage.txn_index import TransactionIndex
@@ -152,6 +153,34 @@ class Segment:
         if written != size:
             write_all(self._fs, file.fd, memoryview(batch)[written:], position + written)
         self.account(position, size, last_offset, max_timestamp)
+
+    @property
+    def room(self) -> Room:
+        """What may be added so that `should_roll` is false of each batch, and no entry is due before the last one."""
+        if not self.size or self._is_index_full or self.first_timestamp == NO_TIMESTAMP:
+            return NO_ROOM
+        return Room(
+            self.index_interval_bytes - self._bytes_since_entry,
+            self._max_bytes - self.size,
+            self.first_timestamp + self.roll_after_ms,
+            self.base_offset + MAX_RELATIVE_OFFSET,
+        )
+
+    def append_run(self, run: Run) -> None:
+        """Write patched batches that there is room for. Raises OSError; the size then stays as it was."""
+        holder = self._file
+        file = holder.file or holder.open(create=True)
+        holder.touched = holder.dirty = True
+        position = self.size
+        data = b"".join(run.batches)
+        written = self._pwrite(file.fd, data, position)
+        if written != len(data):
+            write_all(self._fs, file.fd, memoryview(data)[written:], position + written)
+        if run.max_timestamp > self.max_timestamp:
+            self.max_timestamp = run.max_timestamp
+            self.offset_of_max_timestamp = run.offset_of_max_timestamp
+        self._bytes_since_entry += run.size
+        self.size = position + run.size
 
     def account(self, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         """Take a batch that lies at `position` into the indexes and the segment's figures."""

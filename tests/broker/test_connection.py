@@ -57,7 +57,8 @@ class Pair:
         )
 
     def send_ready(self) -> None:
-        self.events.append("others' answers")
+        if self.ready:
+            self.events.append("others' answers")
         while self.ready:
             self.ready.popleft().flush()
 

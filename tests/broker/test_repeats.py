@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import shutil
 import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,9 @@ from logqueue.broker.repeats import Repeats
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from logqueue.records.batch import iterate_batches
+from logqueue.records.builder import read_records
+from logqueue.storage.log import PartitionLog
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, produced
 
@@ -157,3 +165,115 @@ def test_answers_keep_their_order_behind_one_that_waits_for_the_disk(tmp_path: P
         assert [number for number, _ in answers] == numbers
         assert [answer.responses[0].partition_responses[0].base_offset for _, answer in answers] == [2, 3, 4, 5, 6, 7]
     assert served[-6:] == [True] * 6
+
+
+@contextmanager
+def busy(broker: EmbeddedBroker) -> Iterator[None]:
+    """The broker's loop does something else meanwhile: what arrives is there all at once when it is back."""
+    gate = threading.Event()
+    assert broker._loop is not None
+    broker._loop.call_soon_threadsafe(gate.wait)
+    try:
+        yield
+    finally:
+        gate.set()
+
+
+Asked = tuple[int, int, bytes | None]  # number, partition (-1: of another kind), value (None: to be refused)
+Stored = dict[tuple[int, int], bytes]  # by partition and offset
+
+
+def ask(wire: Wire, random: Random, numbers: Iterator[int]) -> Iterator[Asked]:
+    """Some requests of one client without waiting for answers."""
+    acks, at = random.choice((1, 1, -1)), random.randrange(PARTITIONS)
+    for _ in range(random.randint(0, 4)):
+        partition = random.choice((at, at, at, random.randrange(PARTITIONS)))
+        value = b"%d " % next(numbers) + bytes(random.choice((10, 300, 5_000)))
+        records = bytearray(batch(value))
+        is_whole = random.random() < 0.9
+        if not is_whole:
+            records[-1] ^= 1
+        request = produce_request("t", bytes(records), acks=acks, partition=partition)
+        yield wire.send(9, request), partition, value if is_whole else None
+        if random.random() < 0.1:
+            yield wire.send(12, MetadataRequest(topics=[])), -1, None
+
+
+def take_answers(wire: Wire, asked: list[Asked], stored: Stored) -> None:
+    for number, partition, value in asked:
+        answered, answer = wire.receive()
+        assert answered == number, "in the order of the requests"
+        if partition < 0:
+            continue
+        (told,) = answer.responses[0].partition_responses
+        assert (told.error_code == 0) == (value is not None)
+        if value is not None:
+            assert (partition, told.base_offset) not in stored
+            stored[partition, told.base_offset] = value
+
+
+def values_in(wire: Wire, partition: int) -> Stored:
+    log = wire.call(11, fetch_request("t", 0, partition=partition, max_bytes=1 << 24))
+    content = bytes(log.responses[0].partitions[0].records or b"")
+    return {
+        (partition, record.offset): record.value or b""
+        for position, header in iterate_batches(content)
+        for record in read_records(content, position, header)
+    }
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_batches_that_come_at_once_are_stored_and_answered_each_as_if_alone(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    append = PartitionLog.append_together
+
+    def watched(self: PartitionLog, batches: Sequence[bytearray | memoryview], **more: Any) -> Any:
+        together.append(len(batches))
+        return append(self, batches, **more)
+
+    monkeypatch.setattr(PartitionLog, "append_together", watched)
+    random, numbers = Random(seed), count()
+    stored: Stored = {}
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(tmp_path))
+        wires = [stack.enter_context(Wire(broker.bootstrap)) for _ in range(16)]
+        create(wires[0], "t", partitions=PARTITIONS)
+        for wire in wires:
+            first: list[Asked] = [
+                (
+                    wire.send(9, produce_request("t", batch(b"known"), acks=acks, partition=partition)),
+                    partition,
+                    b"known",
+                )
+                for partition in range(PARTITIONS)
+                for acks in (1, -1)
+            ]
+            take_answers(wire, first, stored)
+        for _ in range(6):
+            with busy(broker):
+                asked = {wire: list(ask(wire, random, numbers)) for wire in wires}
+            for wire, requests in asked.items():
+                take_answers(wire, requests, stored)
+        for partition in range(PARTITIONS):
+            assert values_in(wires[0], partition) == {at: value for at, value in stored.items() if at[0] == partition}
+    assert max(together) >= 3
+
+
+def test_a_bug_ends_the_connections_that_met_it_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(tmp_path))
+        one, two, other = (stack.enter_context(Wire(broker.bootstrap)) for _ in range(3))
+        create(one, "t")
+        for wire in (one, two):
+            assert produced(wire, "t", batch(b"known"), acks=1).error_code == 0
+        with monkeypatch.context() as patched:
+            for name in ("append", "append_together"):
+                patched.setattr(PartitionLog, name, None)
+            with busy(broker):
+                for wire in (one, two):
+                    wire.send(9, produce_request("t", batch(b"lost"), acks=1))
+            assert one.is_closed_by_broker()
+            assert two.is_closed_by_broker()
+        assert produced(other, "t", batch(b"goes on"), acks=1).base_offset == 2

@@ -118,7 +118,7 @@ class Connection:
                 self.close("closed by peer")
                 return
             room = len(target)
-            if self._ready and (count == room or room != limits.RECEIVE_BYTES):
+            if count == room or room != limits.RECEIVE_BYTES:
                 self._send_ready()  # a large request, or a part of one: nobody's answer waits for it
             session.received(count)
             if session.is_full:

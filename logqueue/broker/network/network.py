@@ -27,7 +27,8 @@ _FRAME_SWEEPS = 5  # sweeps that the time of one request is divided into
 class Network:
     """Sockets in, frames to `serve`, answers out.
 
-    `after_turn` is called with their number after every turn of events, short ones taken together.
+    `before_sending` has what was kept of them served, before answers leave. `after_turn` is called with their number
+    after every turn of events, short ones taken together.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Network:
         config: BrokerConfig,
         *,
         serve: Serve,
+        before_sending: Callable[[], None],
         after_turn: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._config = config
         self._serve = serve
+        self._before_sending = before_sending
         self._poller = Poller(loop, after_batch=self.flush, after_turn=after_turn)
         self._listeners: list[Listener] = []
         self._connections: dict[Session, Connection] = {}
@@ -81,13 +84,16 @@ class Network:
     def flush(self) -> None:
         """Send every answer that is ready, in order of readiness, one call per connection."""
         ready = self._ready
-        while ready:  # it grows where sending makes room for requests that were held back
+        self._before_sending()
+        while ready:
             connection = ready.popleft()
             try:
                 connection.flush()
             except Exception:  # a bug in one connection must not keep the answers of the others
                 log.exception("closing %s: sending failed; please report this", connection.session.peer)
                 connection.close("bug")
+            if not ready:
+                self._before_sending()  # sending has made room for requests that were left unread
 
     def serve_ready(self) -> None:
         """Serve what has arrived, without waiting for the loop to see it; ends as every turn does."""
