@@ -21,7 +21,6 @@ class LosingLog:
 
     def __init__(self, *, late: int = 1) -> None:
         self._late = late
-        self.consumer = self
         self.admin = self
 
     async def topics(self) -> dict[str, list[int]]:
@@ -31,13 +30,12 @@ class LosingLog:
     async def offsets(self, _group: str) -> dict[TopicPartition, OffsetAndMetadata]:
         return {KEPT: OffsetAndMetadata(3, ""), GONE: OffsetAndMetadata(3, "")}
 
-    async def beginning_offsets(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    async def bounds(
+        self, places: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         if GONE in places:
             await asyncio.get_running_loop().create_future()  # aiokafka asks again and again
-        return dict.fromkeys(places, 0)
-
-    async def end_offsets(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        return dict.fromkeys(places, 5)
+        return dict.fromkeys(places, 0), dict.fromkeys(places, 5)
 
     async def describe_consumer_groups(self, _names: list[str]) -> list[Any]:
         return [SimpleNamespace(groups=[(0, "g", "Empty", "consumer", "", [])])]

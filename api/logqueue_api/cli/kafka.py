@@ -118,12 +118,7 @@ class Log:
         ]
         if not partitions:
             return {topic: [] for topic in topics}
-        # Otherwise aiokafka learns the leaders topic by topic, one metadata request after the other.
-        self.consumer.assign(partitions)
-        self.consumer.pause(*partitions)
-        starts, ends = await asyncio.gather(
-            self.consumer.beginning_offsets(partitions), self.consumer.end_offsets(partitions)
-        )
+        starts, ends = await self.bounds(partitions)
         return {
             topic: [
                 PartitionRange(
@@ -147,6 +142,18 @@ class Log:
                 hint=_similar(name, known) or "`logqueue topic ls` lists them",
             )
         return (await self.ranges({name: known[name]}))[name]
+
+    async def bounds(
+        self, partitions: Sequence[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        """Where partitions begin and end, asked in two requests for all of them."""
+        # Otherwise aiokafka learns the leaders topic by topic, one metadata request and a tenth of a second for each.
+        self.consumer.assign(partitions)
+        self.consumer.pause(*partitions)
+        starts, ends = await asyncio.gather(
+            self.consumer.beginning_offsets(partitions), self.consumer.end_offsets(partitions)
+        )
+        return dict(starts), dict(ends)
 
     async def offsets_at(self, topic: str, parts: Sequence[PartitionRange], place: int | datetime) -> dict[int, int]:
         """The offset of a place in each partition, kept within what the partition holds."""

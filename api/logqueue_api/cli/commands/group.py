@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from logqueue_api.cli.arguments import add_stack
 from logqueue_api.cli.exits import CommandError, ExitCode
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from logqueue_api.cli.kafka import Log
 
+T = TypeVar("T")
+
 DEAD = "Dead"  # what DescribeGroups answers for a group that is not there
+AT_ONCE = 32
+"""Groups that are asked about at the same time."""
 PATIENCE_S = (3.0, 10.0, 30.0)
 """How long partitions are asked what they hold, time after time. aiokafka would ask for 40 s for a topic that was
 deleted a moment ago."""
@@ -91,17 +95,18 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     """Groups as JSON; for `lag` and `incomplete` see `commits.group_progress.Behind`."""
-    present = await log.topics()
+
+    async def describe(name: str) -> Any:
+        answers = await log.admin.describe_consumer_groups([name])  # aiokafka cannot read an answer about two
+        return answers[0].groups[0]
+
+    committed = dict(zip(names, await _each(log.offsets, names), strict=True))
+    described = await _each(describe, names)
     starts: dict[TopicPartition, int] = {}
     ends: dict[TopicPartition, int] = {}
-    committed = {}
-    for name in names:
-        committed[name] = await log.offsets(name)
-        present = await _learn(log, committed[name].keys() - ends.keys(), present, starts, ends)
+    await _learn(log, {place for places in committed.values() for place in places}, starts, ends)
     items = []
-    for name in names:  # one by one: aiokafka cannot read an answer about two
-        described = (await log.admin.describe_consumer_groups([name]))[0].groups[0]
-        _code, _name, state, _type, _protocol, members, *_ = described
+    for name, (_code, _name, state, _type, _protocol, members, *_) in zip(names, described, strict=True):
         partitions = [
             _partition(place, *committed[name][place], start=starts[place], end=ends[place])
             for place in sorted(committed[name])
@@ -120,30 +125,35 @@ async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     return items
 
 
+async def _each(ask: Callable[[str], Awaitable[T]], names: Sequence[str]) -> list[T]:
+    """What the log answers about each name, some asked at a time: there may be thousands."""
+    found: list[T] = []
+    for start in range(0, len(names), AT_ONCE):
+        found += await asyncio.gather(*map(ask, names[start : start + AT_ONCE]))
+    return found
+
+
 async def _learn(
-    log: Log,
-    places: Iterable[TopicPartition],
-    present: dict[str, list[int]],
-    starts: dict[TopicPartition, int],
-    ends: dict[TopicPartition, int],
-) -> dict[str, list[int]]:
-    """Learn what partitions hold; those that are not there, or have no leader, are left out. The topics as of now."""
+    log: Log, places: Iterable[TopicPartition], starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+) -> None:
+    """Learn what partitions hold; those that are not there, or have no leader, are left out."""
     for patience_s in PATIENCE_S:
+        present = await log.topics()
         led = [
             place
             for place in sorted(places)
             if place.partition < len(leaders := present.get(place.topic, ())) and leaders[place.partition] >= 0
         ]
         if not led:
-            return present
+            return
         try:
             async with asyncio.timeout(patience_s):
-                begins = await log.consumer.beginning_offsets(led)
-                ends.update(await log.consumer.end_offsets(led))
+                begins, known = await log.bounds(led)
                 starts.update(begins)
-                return present
+                ends.update(known)
+                return
         except TimeoutError:
-            present = await log.topics()
+            continue  # for a topic that was deleted meanwhile
     raise CommandError(
         f"the log did not say within {PATIENCE_S[-1]:g} s what {led[0].topic} holds", code=ExitCode.UNREACHABLE
     )
