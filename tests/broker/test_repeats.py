@@ -170,9 +170,15 @@ def test_answers_keep_their_order_behind_one_that_waits_for_the_disk(tmp_path: P
 @contextmanager
 def busy(broker: EmbeddedBroker) -> Iterator[None]:
     """The broker's loop does something else meanwhile: what arrives is there all at once when it is back."""
-    gate = threading.Event()
+    is_busy, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        is_busy.set()
+        gate.wait(TIMEOUT_SECONDS)
+
     assert broker._loop is not None
-    broker._loop.call_soon_threadsafe(gate.wait)
+    broker._loop.call_soon_threadsafe(work)
+    assert is_busy.wait(TIMEOUT_SECONDS)
     try:
         yield
     finally:
