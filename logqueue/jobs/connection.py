@@ -148,6 +148,14 @@ def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:
     )
 
 
+def read_nothing(reader: AIOKafkaConsumer) -> None:
+    """Let go of what a reader is assigned, until it is assigned anew.
+
+    Not by `unsubscribe`: aiokafka's fetcher, woken by an assignment that is gone by then, ends for good (0.14).
+    """
+    reader.assign([])
+
+
 def new_reader(
     settings: Settings,
     isolation: str = "read_committed",

@@ -192,11 +192,14 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
     async def fetched_records(
         self, partitions: Sequence[TopicPartition], timeout: float = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[Any]]:
-        """As aiokafka's, which makes a set, a task and two futures of each wait."""
+        """As aiokafka's, which makes a set, a task and two futures of each wait. KafkaError where it has ended."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout
         while True:
             found: dict[TopicPartition, list[Any]]
+            task = self._fetch_task
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error  # nothing is fetched any more, and aiokafka would never say so
             if self._records or self._subscriptions.reassignment_in_progress:
                 found = await super().fetched_records(partitions, 0, max_records)
                 if found:

@@ -21,7 +21,7 @@ from aiokafka.errors import (
 from logqueue_consumers.commits.group_progress import behind
 
 from logqueue.ids import TopicPartition
-from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
+from logqueue.jobs.connection import new_admin, new_reader, read_nothing, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.problems import not_found
 
@@ -209,7 +209,7 @@ class Cluster:
             except BaseException:
                 await stop_client(reader)
                 raise
-            reader.unsubscribe()
+            read_nothing(reader)
             self._idle.append(reader)
 
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
 from logqueue.ids import TopicPartition
-from logqueue.jobs.connection import new_admin, new_reader, start_client, stop_client
+from logqueue.jobs.connection import new_admin, new_reader, read_nothing, start_client, stop_client
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.topics.fetch_state import fetch_state, fetch_states
 from logqueue_consumers.view.records import Record
@@ -92,7 +92,7 @@ class Follower:
         self._positions = dict(positions)
         self._passed = {}
         self._passed_lately = {}
-        self._consumer.unsubscribe()
+        read_nothing(self._consumer)
         self._has_partitions.clear()
         self._has_looked = False
 
