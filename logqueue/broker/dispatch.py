@@ -52,12 +52,9 @@ class Dispatcher:
 
     def serve(self, session: Session, frame: memoryview) -> None:
         """Serve one request. Raises KafkaError when the connection has to end."""
-        repeats = self._repeats
-        if repeats is not None:
-            if self.control is None and repeats.serve(session, frame):
-                return
-            if repeats.held:
-                repeats.write()
+        if self._repeats is not None and self.control is None and self._repeats.serve(session, frame):
+            return
+        self.serve_held()
         header, position = read_request_header(frame)
         key, version, correlation_id, _ = header
         handler = self._handlers.get(key << 16 | version)

@@ -42,8 +42,7 @@ async def _readers(log: Log, folder: Path) -> list[Reader]:
         if not committed:
             continue
         partitions = list(committed)
-        starts = await log.consumer.beginning_offsets(partitions)
-        ends = await log.consumer.end_offsets(partitions)
+        starts, ends = await log.bounds(partitions)
         aged = await _aged_ends(log, partitions, limits, now_ms)
         for partition, offset in committed.items():
             retention_ms, retention_bytes = limits[partition.topic]

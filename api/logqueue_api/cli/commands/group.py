@@ -104,7 +104,7 @@ async def _groups(log: Log, names: Sequence[str]) -> list[dict[str, Any]]:
     described = await _each(describe, names)
     starts: dict[TopicPartition, int] = {}
     ends: dict[TopicPartition, int] = {}
-    await _learn(log, {place for places in committed.values() for place in places}, starts, ends)
+    await _learn(log, set().union(*committed.values()), starts, ends)
     items = []
     for name, (_code, _name, state, _type, _protocol, members, *_) in zip(names, described, strict=True):
         partitions = [
