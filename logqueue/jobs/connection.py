@@ -80,13 +80,12 @@ async def stop_client(client: object, *, timeout_s: float = STOP_TIMEOUT_S) -> N
     """Stop a client, waiting at most `timeout_s` for what is still on its way; then cut its connections."""
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop  # type: ignore[attr-defined]
     try:
-        is_stopped = await ended(stop(), timeout_s=timeout_s)
+        if await ended(stop(), timeout_s=timeout_s):
+            return
+        log.warning("Kafka client not stopped within %g s: its unconfirmed records are given up", timeout_s)
     except KafkaError as error:
         log.warning("Kafka client ended with %s", error)
-        return
-    if not is_stopped:
-        log.warning("Kafka client not stopped within %g s: its unconfirmed records are given up", timeout_s)
-        await _cut(client, timeout_s=CUT_TIMEOUT_S)
+    await _cut(client, timeout_s=CUT_TIMEOUT_S)
 
 
 async def ended(stopping: Coroutine[Any, Any, object], *, timeout_s: float) -> bool:
@@ -114,23 +113,30 @@ async def ended(stopping: Coroutine[Any, Any, object], *, timeout_s: float) -> b
 
 
 async def _cut(client: object, *, timeout_s: float) -> None:
-    """End a producer that cannot deliver: aiokafka's stop waits for delivery without a bound when idempotent.
+    """End a client that did not stop: aiokafka's producer waits for delivery without a bound when idempotent."""
+    if isinstance(client, AIOKafkaProducer):
+        await _give_up(client, timeout_s=timeout_s)
+        connections = client.client
+    else:
+        connections = client._client  # type: ignore[attr-defined]
+    await ended(connections.close(), timeout_s=timeout_s)
 
-    Whoever waits for one of its records is told: they would wait for ever, and hold the room that the records have.
+
+async def _give_up(producer: AIOKafkaProducer, *, timeout_s: float) -> None:
+    """Send no more records of it.
+
+    Whoever waits for one is told: they would wait for ever, and hold the room that the records have.
     """
-    if not isinstance(client, AIOKafkaProducer):
-        return
-    task = client._sender.sender_task
+    task = producer._sender.sender_task
     if task is not None:
         task.cancel()
         await asyncio.wait([task], timeout=timeout_s)
-    waiting = client._message_accumulator
+    waiting = producer._message_accumulator
     batches = [*waiting._pending_batches, *chain.from_iterable(waiting._batches.values())]
     waiting.fail_all(KafkaTimeoutError("The producer was ended before the log answered: it may have the record"))
     for batch in batches:
         if not batch._drain_waiter.cancelled():
             batch._drain_waiter.exception()  # of those who wait for room, if there are any: asyncio logs it else
-    await client.client.close()
 
 
 def new_producer(settings: Settings, *, linger_ms: int = 0) -> AIOKafkaProducer:

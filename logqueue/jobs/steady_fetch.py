@@ -99,6 +99,17 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
             del self._steady[node_id]
         return True
 
+    async def close(self) -> None:
+        """As aiokafka's, which ends nothing else where its task has ended with an error."""
+        if self._why_ended() is not None:  # whoever reads was told
+            self._fetch_task = asyncio.get_running_loop().create_future()
+        await super().close()
+
+    def _why_ended(self) -> BaseException | None:
+        """What nothing is fetched any more for: aiokafka would never say so."""
+        task = self._fetch_task
+        return task.exception() if task.done() and not task.cancelled() else None
+
     async def _goes_on(self, steady: _Steady) -> bool:
         """One more fetch; false where it is to be the last."""
         answer = await self._send_news(
@@ -197,9 +208,8 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
         deadline_s = loop.time() + timeout
         while True:
             found: dict[TopicPartition, list[Any]]
-            task = self._fetch_task
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                raise error  # nothing is fetched any more, and aiokafka would never say so
+            if (error := self._why_ended()) is not None:
+                raise error
             if self._records or self._subscriptions.reassignment_in_progress:
                 found = await super().fetched_records(partitions, 0, max_records)
                 if found:

@@ -62,6 +62,8 @@ def test_a_reader_whose_fetching_has_ended_is_an_error_and_not_silent_for_ever(t
                 await reader.getmany(timeout_ms=20_000)
         finally:
             await stop_client(reader)
+        assert not any(connection.connected() for connection in reader._client._conns.values())
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     with EmbeddedBroker(tmp_path) as broker, Wire(broker.bootstrap) as wire:
         create(wire, "t")
