@@ -14,12 +14,23 @@ from tests.loops import in_loop
 SOON_S, LONG_S = 0.05, 60.0
 
 
+class Connections:
+    """What a client has open."""
+
+    def __init__(self) -> None:
+        self.are_closed = False
+
+    async def close(self) -> None:
+        self.are_closed = True
+
+
 class Client:
     """Stops as aiokafka's clients do: it ends a task of its own, and takes every cancellation for that task's."""
 
     def __init__(self, *, slowness_s: float = 0.0, error: Exception | None = None) -> None:
         self._slowness_s = slowness_s
         self._error = error
+        self._client = Connections()
         self.stops = asyncio.Event()
         self.has_stopped = False
 
@@ -30,6 +41,7 @@ class Client:
         if self._error is not None:
             raise self._error
         self.has_stopped = True
+        await self._client.close()
 
 
 @pytest.mark.parametrize("error", [None, KafkaError("gone")])
@@ -48,10 +60,13 @@ async def test_a_client_that_does_not_stop_is_given_up() -> None:
     client = Client(slowness_s=LONG_S)
     async with asyncio.timeout(LONG_S / 2):
         await stop_client(client, timeout_s=SOON_S)
+    assert client._client.are_closed
 
 
 @in_loop
 async def test_an_error_while_a_client_stops_is_logged_if_it_is_kafkas_and_raised_if_not() -> None:
-    await stop_client(Client(error=KafkaError("gone")))
+    client = Client(error=KafkaError("gone"))
+    await stop_client(client)
+    assert client._client.are_closed
     with pytest.raises(ZeroDivisionError):
         await stop_client(Client(error=ZeroDivisionError()))

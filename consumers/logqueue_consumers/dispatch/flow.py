@@ -1,8 +1,8 @@
 """Flows: jobs of one tenant and class that the same buckets bound, in their order. No IO.
 
-There may be as many tenants as jobs in hand, so what each of them has is small: a tenant whose jobs have no buckets
-needs no table of flows, and a flow of one job no queue. A job sets a dozen of these fields, so they are slots: what is
-made in C (msgspec) is set at half the speed.
+There may be as many tenants as jobs in hand, so what each of them has is small: a tenant's jobs without buckets are a
+flow that is the tenant itself, and a flow of one job has no queue. A job sets a dozen of these fields, so they are
+slots: what is made in C (msgspec) is set at half the speed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ class Flow:
 NO_FLOWS: Final[Mapping[Any, Flow]] = MappingProxyType({})
 
 
-class TenantShare:
-    """A tenant in one class: its flows, and how much of the class it has had (`virtual_time`, in jobs by weight)."""
+class TenantShare(Flow):
+    """A tenant in one class: its flows, and how much of the class it has had (`virtual_time`, in jobs by weight).
+
+    It is itself the flow of its jobs that have no buckets.
+    """
 
     __slots__ = (
         "active",
@@ -71,22 +74,20 @@ class TenantShare:
         "name",
         "owner",
         "place",
-        "plain",
         "running",
         "virtual_time",
         "weight",
     )
 
-    def __init__(self, owner: PriorityClass, name: str, weight: float) -> None:
+    def __init__(self, owner: PriorityClass) -> None:
+        super().__init__(self, ())
         self.owner = owner
-        self.name = name
-        self.weight = weight
+        self.name = ""
+        self.weight = 1.0
         self.virtual_time = 0.0
         self.running = 0
-        self.plain: Flow | None = None
-        """The flow of its jobs that have no buckets."""
         self.bounded: Mapping[tuple[Bucket, ...], Flow] = NO_FLOWS
-        """The others, by their buckets."""
+        """The flows of jobs that have buckets, by these."""
         self.active: list[Flow] = []
         self.place = 0
         """The number of its valid entry in the class's heaps; 0 when it has none."""
@@ -96,35 +97,34 @@ class TenantShare:
     @property
     def is_idle(self) -> bool:
         """Whether it has no jobs."""
-        return self.plain is None and not self.bounded and not self.running
+        return self.first is None and not self.bounded and not self.running
 
     def flow(self, buckets: tuple[Bucket, ...]) -> Flow:
         """The flow of the jobs with these buckets, made if there is none."""
-        found = self.bounded.get(buckets) if buckets else self.plain
+        if not buckets:
+            return self
+        found = self.bounded.get(buckets)
         if found is None:
             found = Flow(self, buckets)
-            if not buckets:
-                self.plain = found
-            elif self.bounded:
+            if self.bounded:
                 self.bounded[buckets] = found  # type: ignore[index]
             else:
                 self.bounded = {buckets: found}
         return found
 
     def flows(self) -> Iterator[Flow]:
-        """All of its flows."""
-        if self.plain is not None:
-            yield self.plain
+        """All that have jobs."""
+        if self.first is not None:
+            yield self
         yield from self.bounded.values()
 
     def drop(self, flow: Flow) -> None:
         """The last job of a flow has gone."""
+        flow.first = flow.behind = None
         if flow.buckets:
             del self.bounded[flow.buckets]  # type: ignore[attr-defined]
-        else:
-            self.plain = None
 
     def clear(self) -> None:
         """Forget what waits."""
-        self.plain, self.bounded, self.place = None, NO_FLOWS, 0
+        self.first, self.behind, self.bounded, self.place = None, None, NO_FLOWS, 0
         self.active.clear()

@@ -46,12 +46,16 @@ class PriorityClass:
         self._places = count(1)
         self._idle: deque[TenantShare] = deque()
         """Tenants that had no job when they came here, the first one first."""
+        self._forgotten: list[TenantShare] = []
+        """To be used again: no more than there were tenants with jobs at once."""
 
     def share(self, tenant: str, weight: float) -> TenantShare:
         """What a tenant has of this class."""
         share = self.tenants.get(tenant)
         if share is None:
-            share = self.tenants[tenant] = TenantShare(self, tenant, weight)
+            forgotten = self._forgotten
+            share = self.tenants[tenant] = forgotten.pop() if forgotten else TenantShare(self)
+            share.name = tenant
         share.weight = weight
         return share
 
@@ -86,7 +90,6 @@ class PriorityClass:
                 if len(active) > 1:
                     active.append(active.pop(0))
             else:
-                flow.first = None
                 del active[0]
                 share.drop(flow)
             share.place = 0
@@ -100,7 +103,7 @@ class PriorityClass:
         share.running -= 1
         if share.place and share.running + 1 >= self._noisy_from * share.weight > share.running:
             self._enter(share)  # quiet again: its entry among the noisy ones is void
-        if share.plain is None and not share.running and not share.bounded and not share.is_listed:
+        if share.first is None and not share.running and not share.bounded and not share.is_listed:
             self._list_idle(share)
 
     def clear(self) -> Iterator[Flow]:
@@ -149,3 +152,5 @@ class PriorityClass:
             first.is_listed = False
             if first.is_idle:
                 del self.tenants[first.name]
+                first.virtual_time = 0.0
+                self._forgotten.append(first)

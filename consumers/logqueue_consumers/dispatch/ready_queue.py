@@ -71,7 +71,8 @@ class ReadyQueue:
     def add(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job could run from now on."""
         found = self._class(placed, now_s)
-        flow = found.share(job.tenant, placed.tenant_weight).flow(placed.buckets)
+        share = found.share(job.tenant, placed.tenant_weight)
+        flow = share.flow(placed.buckets) if placed.buckets else share
         self._count += 1
         if flow.first is None:
             flow.first = job
