@@ -69,3 +69,7 @@ class Ours:
 
     def finished(self) -> int:
         return self.up.counts(self._queue).get("succeeded", 0)
+
+    def known(self) -> int:
+        """Jobs in the view, whatever their state."""
+        return sum(self.up.counts(self._queue).values())
