@@ -279,12 +279,15 @@ class KeptPartition:
         return record.topic == self.at.topic and record.partition in (None, self.at.partition)
 
     async def _write(self, records: Sequence[Outgoing], offsets: dict[TopicPartition, int]) -> None:
-        """One transaction, then apply what of it is our own."""
+        """One transaction, then apply what of it is our own and was not read back before the commit was answered.
+
+        What was read back may have been followed by more of the same key: a job that is to wait once more.
+        """
         placed = await self._place_all(records)
         found = await self._writer.write(placed, offsets=offsets)
         with self._index.transaction():
             for record, offset in zip(placed, found, strict=True):
-                if self._is_own(record):
+                if self._is_own(record) and offset >= self.position:
                     assert record.key is not None, "records of a compacted topic have keys"
                     self._ahead[record.key] = offset
                     self._machine.apply(
