@@ -207,8 +207,10 @@ class PartitionLog(LogReads):
                 last_offset = run.add(batch, header)
                 if last_offset < 0:
                     self._write(run, results)
-                    results.append(self.append(batch, leader_epoch=leader_epoch, now_ms=now_ms))
-                    run = self._begin_run(leader_epoch)
+                    try:
+                        results.append(self.append(batch, leader_epoch=leader_epoch, now_ms=now_ms))
+                    finally:
+                        run = self._begin_run(leader_epoch)  # the segment may be another one even if that failed
                 else:
                     patch(batch, 0, base_offset, leader_epoch)
                     results.append(append_result((base_offset, last_offset, -1, log_start_offset, False)))

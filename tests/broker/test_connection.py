@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections import deque
@@ -12,8 +13,11 @@ import pytest
 
 from logqueue.broker.network import limits
 from logqueue.broker.network.connection import Connection
+from logqueue.broker.network.network import Network
 from logqueue.broker.network.poller import Poller
 from logqueue.broker.network.session import BufferPool, Session
+from logqueue.config import BrokerConfig
+from tests.loops import in_loop
 
 ANSWER = b"\0\0\0\4done"
 
@@ -68,8 +72,12 @@ class Pair:
 
     def receive(self, *sizes: int) -> None:
         """Requests of these sizes come in at once, then the event that tells of them."""
-        self.far.sendall(b"".join(struct.pack(">i", size) + bytes(size) for size in sizes))
+        self.far.sendall(b"".join(map(request, sizes)))
         self.connection.on_readable()
+
+
+def request(size: int) -> bytes:
+    return struct.pack(">i", size) + bytes(size)
 
 
 @pytest.fixture
@@ -99,3 +107,67 @@ def test_a_small_request_does_not_send_the_answers_of_others_early(pair: Pair) -
     pair.ready.append(pair.connection)
     pair.receive(100)
     assert pair.events == ["100 bytes"]
+
+
+def test_a_request_is_not_served_again_when_the_connection_ends_before_the_rest_of_the_next_one(pair: Pair) -> None:
+    """What is read then belongs to a large request, and lies in a buffer of its own; what lay in the shared one was
+    served before."""
+    pair.far.sendall(request(10) + request(3 * limits.RECEIVE_BYTES)[: limits.RECEIVE_BYTES + 1_000])
+    pair.far.close()  # so that sending the first answer fails
+    pair.connection.on_readable()
+    assert pair.connection.is_closed
+    assert pair.events == ["10 bytes", "others' answers"]
+
+
+def test_a_session_that_has_ended_serves_nothing_of_what_is_left(pair: Pair) -> None:
+    session = pair.connection.session
+    served = []
+
+    def serve(ending: Session, frame: memoryview) -> None:
+        served.append(len(frame))
+        ending.close()
+
+    session.serve_with(serve, max_request_bytes=1 << 30)
+    pair.receive(10, 20)
+    session.resume()
+    assert served == [10]
+
+
+class Unmuted:
+    """A session as the network looks at it."""
+
+    is_muted = False
+
+
+class Peer:
+    """A connection as the network mutes it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def mute(self) -> None:
+        self.calls.append("mute")
+
+    def unmute(self) -> None:
+        self.calls.append("unmute")
+
+
+@in_loop
+async def test_what_a_throttled_client_had_sent_is_served_in_a_turn_with_an_end() -> None:
+    """Where fsyncs begin and answers leave."""
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    network = Network(
+        asyncio.get_running_loop(),
+        BrokerConfig(),
+        serve=lambda session, frame: None,
+        before_sending=lambda: None,
+        after_turn=ended.set_result,
+    )
+    session, peer = cast(Session, Unmuted()), Peer()
+    network._connections[session] = cast(Connection, peer)
+    network.mute(session, 0.0)
+    async with asyncio.timeout(20):
+        assert await ended == 1
+    assert peer.calls == ["mute", "unmute"]
+    network._connections.clear()
+    network.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from logqueue.protocol.messages.create_topics import CreatableTopic, CreatableTo
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest
 from logqueue.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logqueue.storage.errors import StorageError
+from logqueue.storage.log import PartitionLog
 from logqueue.testing import EmbeddedBroker
 from tests.broker.disks import TIMEOUT_SECONDS, Disk
-from tests.broker.wire import Wire, batch, create_topic, fetch_request, produce_request, values_of
+from tests.broker.wire import Wire, batch, create_topic, fetch_request, produce_request, produced, values_of
 
 PRODUCERS = 12
 
@@ -92,6 +94,23 @@ def test_nobody_reads_a_record_before_it_is_durable(broker: EmbeddedBroker, disk
         assert values_of(reader.receive()[1]) == [b"not yet", b"acks=1 behind it"]
         assert latest(reader) == 3
     assert wire.receive()[1].responses[0].partition_responses[0].error_code == 0
+
+
+def test_what_a_checkpoint_has_flushed_before_its_round_is_shown_all_the_same(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = PartitionLog.append
+
+    def append_and_flush(log: PartitionLog, *arguments: Any, **options: Any) -> Any:
+        try:
+            return append(log, *arguments, **options)
+        finally:
+            log.flush()  # a checkpoint or the cleaner, in its thread, before the answer is decided
+
+    monkeypatch.setattr(PartitionLog, "append", append_and_flush)
+    for number in range(2):  # the second one takes the shortcut of what repeats itself
+        assert produced(wire, "t", batch(b"%d" % number)).base_offset == number
+    assert values_of(wire.call(11, fetch_request("t", 0))) == [b"0", b"1"]
 
 
 def test_acks_1_and_0_do_not_wait_for_the_disk(disk: Disk, wire: Wire) -> None:

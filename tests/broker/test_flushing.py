@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from logqueue.broker.partitions.flushing import FEWEST_THREADS, MEMORY, FlushThr
 from logqueue.broker.partitions.partition import Partition
 from logqueue.ids import TopicPartition
 from logqueue.storage.errors import DiskFull, StorageError, UnknownTopic
+from logqueue.testing import EmbeddedBroker
+from tests.broker.wire import Wire, batch, create, produced
 
 TIMEOUT_SECONDS = 20
 Reports = SimpleQueue[StorageFailed | None]
@@ -167,6 +170,37 @@ def test_a_failure_in_the_callers_thread_is_answered() -> None:
     assert failure is not None
     assert failure.detail == "gone"
     assert seconds > 0
+
+
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_a_thread_the_caller_flushes_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = FlushThreads(lambda _, __: None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert not threads.flush(partitions(fine, fine))
+    assert threads.flush_here(partitions(fine, fine))[0] is None
+    threads.close()
+
+
+def test_a_round_has_the_threads_that_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: Reports = SimpleQueue()
+    threads = FlushThreads(lambda failure, _: reports.put(failure))
+    assert threads_of_a_round(threads, reports, fine, count=1) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert threads_of_a_round(threads, reports, fine, count=4) == 1
+    together = threading.Barrier(4)
+    assert threads_of_a_round(threads, reports, lambda: cast(None, together.wait(TIMEOUT_SECONDS)), count=4) == 4
+    threads.close()
+
+
+def test_an_ack_does_not_wait_for_a_thread_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedBroker(tmp_path) as broker, Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert produced(wire, "t", batch(b"by the loop itself")).error_code == 0
 
 
 def test_rounds_are_told_in_order_and_closing_waits_for_them() -> None:

@@ -103,17 +103,18 @@ def test_answers_and_files_are_those_of_single_appends(
 
 
 class CountingDisk(HastyFileSystem):
-    """Counts writes; those from `fails_at` on fail once, or for ever."""
+    """Counts writes; with a fault those of at least `fails_from` bytes fail."""
 
     def __init__(self) -> None:
         super().__init__()
         self.writes = 0
         self.fault: Fault | None = None
+        self.fails_from = 0
 
     def pwrite(self, fd: int, data: Any, position: int, /) -> int:  # type: ignore[override]
         self.writes += 1
         fault = self.fault
-        if fault is None:
+        if fault is None or len(data) < self.fails_from:
             return super().pwrite(fd, data, position)
         if fault.short and len(data) > 1:
             return super().pwrite(fd, memoryview(data)[: len(data) // 2], position)
@@ -166,3 +167,19 @@ def test_after_a_failed_write_nothing_more_is_taken(tmp_path: Path) -> None:
     disk.fault = None
     assert all(isinstance(each, StorageError) for each in together(log, [batch_of(1), batch_of(2)]))
     assert log.log_end_offset == 1
+
+
+def test_after_a_roll_whose_first_write_failed_the_next_batch_begins_the_new_segment(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    with closing(open_directory(tmp_path, Environment(fs=disk))) as directory:
+        directory.create_topic("plain", partitions=1, properties={"segment.bytes": "700"})
+        log = directory.logs[PLAIN]
+        together(log, [batch_of(0)])
+        large = bytearray(build_batch([Record(timestamp_ms=NOW, value=bytes(550))]))
+        disk.fault, disk.fails_from = ENOSPC, len(large)
+        refused, stored = together(log, [large, batch_of(1)])
+        assert isinstance(refused, DiskFull)
+        assert isinstance(stored, AppendResult)
+        assert stored.base_offset == 1
+        assert log._active is not None
+        assert (log._active.base_offset, log._active.first_timestamp) == (1, NOW + 1)

@@ -120,6 +120,8 @@ class Connection:
             room = len(target)
             if count == room or room != limits.RECEIVE_BYTES:
                 self._send_ready()  # a large request, or a part of one: nobody's answer waits for it
+                if self._fd < 0:
+                    return  # sending has ended it, and what was read belongs to nobody
             session.received(count)
             if session.is_full:
                 self._watch()
@@ -162,6 +164,9 @@ class Connection:
             self._transmit(self._backlog)
         except OSError as error:
             self.close(f"write failed: {error.strerror}")
+        except Exception:
+            log.exception("closing %s: sending failed; please report this", self.session.peer)
+            self.close("bug")
 
     def _transmit(self, queue: deque[Segment]) -> None:
         budget = limits.WRITE_TURN_BYTES

@@ -136,11 +136,7 @@ class Network:
         connection = self._connections.get(session)
         if connection is not None and not session.is_muted:
             connection.mute()
-            self._loop.call_later(seconds, self._unmute, connection)
-
-    def _unmute(self, connection: Connection) -> None:
-        connection.unmute()
-        self.flush()
+            self._loop.call_later(seconds, self._poller.run, connection.unmute)
 
     def end(self, session: Session, reason: str) -> None:
         """Close a connection after what it has to send, as far as the socket takes it now."""
@@ -198,7 +194,8 @@ class Network:
         if door.gatekeeper is not None:
             gate = door.gatekeeper(session)
             session.serve_with(gate, max_request_bytes=self._config.sasl_server_max_receive_size)
-        self._loop.call_later(self._config.authentication_timeout_ms / 1000, self._expire, session)
+        expire = partial(self._expire, session)
+        self._loop.call_later(self._config.authentication_timeout_ms / 1000, self._poller.run, expire)
 
     def _expire(self, session: Session) -> None:
         if not session.is_authenticated:
@@ -210,7 +207,7 @@ class Network:
 
     def _on_room(self) -> None:
         """Frames that waited for memory may begin; not now, in the middle of another one."""
-        self._loop.call_soon(self._feed_starved)
+        self._poller.call_soon(self._feed_starved)
 
     def _feed_starved(self) -> None:
         starved, self._pool.starved = self._pool.starved, []
@@ -218,7 +215,6 @@ class Network:
             connection = self._connections.get(session)
             if connection is not None:
                 connection.resume()
-        self.flush()
 
     # ---- the listeners
 

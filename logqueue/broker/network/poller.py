@@ -58,9 +58,10 @@ class Poller:
 
     def call_soon(self, act: Callable[[], None]) -> None:
         """Run `act` in the next turn like an event: what a connection buffers itself, epoll cannot know of."""
-        self._loop.call_soon(self._run, act)
+        self._loop.call_soon(self.run, act)
 
-    def _run(self, act: Callable[[], None]) -> None:
+    def run(self, act: Callable[[], None]) -> None:
+        """Run `act` as a turn of its own: what it makes ready is sent, what waits for the end of a turn begins."""
         act()
         self._after_batch()
         self._after_turn(1)

@@ -211,7 +211,7 @@ class Session:
 
     def resume(self) -> None:
         """Serve what was held back while too much was unanswered or unsent; see `is_full`."""
-        if self.is_full and self._has_room and not self.is_muted:
+        if self.is_full and self._has_room and not self.is_muted and not self.is_closed:
             self.is_full = False
             if self._tail:
                 self._take_frames(memoryview(bytearray(self._tail)))
@@ -358,10 +358,10 @@ class Session:
         return output
 
     def close(self) -> None:
-        """Forget everything: requests still open are told that nobody waits for them."""
+        """Forget everything: requests still open are told that nobody waits for them. No more are served."""
         if self.is_closed:
             return
-        self.is_closed = True
+        self.is_closed = self.is_full = True
         for place in self._places:
             if place.abandon is not None:
                 place.abandon()

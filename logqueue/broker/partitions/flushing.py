@@ -62,11 +62,12 @@ class FlushThreads:
         self._shares: SimpleQueue[list[Partition] | None] = SimpleQueue()  # parts of a round, for the other threads
         self._results: SimpleQueue[StorageFailed | None] = SimpleQueue()
 
-    def flush(self, dirty: list[Partition]) -> None:
-        """Flush these partitions after those of the rounds before."""
-        if not self._threads:
-            self._start(self._serve_rounds)
+    def flush(self, dirty: list[Partition]) -> bool:
+        """Flush these partitions after those of the rounds before; False where no thread can be had for it."""
+        if not self._threads and not self._start(self._serve_rounds):
+            return False
         self._rounds.put(dirty)
+        return True
 
     @property
     def is_quick(self) -> bool:
@@ -91,10 +92,16 @@ class FlushThreads:
             thread.join()
         self._threads.clear()
 
-    def _start(self, target: Callable[[], None]) -> None:
+    def _start(self, target: Callable[[], None]) -> bool:
+        """Start one more thread; False if the system has none left, which may pass."""
         thread = threading.Thread(target=target, name=_NAME, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("fsyncs go on with %d threads: %s", len(self._threads), error)
+            return False
         self._threads.append(thread)
-        thread.start()
+        return True
 
     def _serve_rounds(self) -> None:
         while (dirty := self._rounds.get()) is not None:
@@ -109,12 +116,13 @@ class FlushThreads:
     def _flush_round(self, dirty: list[Partition], *, threads: int) -> StorageFailed | None:
         if not dirty:
             return None
+        while len(self._threads) < threads > 1 and self._start(self._serve_shares):
+            pass
+        threads = max(1, min(threads, len(self._threads)))
         if len(dirty) > threads:
             for partition in dirty:
                 partition.log.start_flush()
         for number in range(1, threads):
-            if number == len(self._threads):
-                self._start(self._serve_shares)
             self._shares.put(dirty[number::threads])
         started = perf_counter()
         failure = _flush(share := dirty[::threads])

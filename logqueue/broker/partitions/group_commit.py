@@ -73,8 +73,8 @@ class GroupCommit:
         """
         partition.bytes_in += size
         if durable:
-            if end_offset <= partition.log.durable_offset:
-                return False
+            if end_offset <= partition.log.durable_offset and end_offset <= partition.high_watermark:
+                return False  # a flush beside the rounds is not enough: the round shows what it has made durable
             partition.hold(base_offset, size)
             if self._collecting.held_from.get(partition) is None:
                 self._collecting.held_from[partition] = base_offset
@@ -129,14 +129,13 @@ class GroupCommit:
         self._flushing, self._collecting = collecting, Round()
         dirty = list(collecting.held_from)
         is_quick = self._threads.is_quick
-        if self._in_loop.allows(files=len(dirty), is_quick=is_quick, events=events, waiting=waiting):
+        is_for_loop = self._in_loop.allows(files=len(dirty), is_quick=is_quick, events=events, waiting=waiting)
+        # Only the partitions go over: whatever the thread held last it would free, the loop waiting for the GIL.
+        if is_for_loop or not self._threads.flush(dirty):
             failure, seconds = self._threads.flush_here(dirty)
             self._in_loop.after_round(seconds)
             self.fsync_times.observe(seconds)
             self._loop.call_soon(self._finish, failure, seconds)
-        else:
-            # Only the partitions go over: whatever the thread held last it would free, the loop waiting for the GIL.
-            self._threads.flush(dirty)
 
     def stop_gathering(self) -> None:
         """Begin with those who are there."""
