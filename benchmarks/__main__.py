@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import os
 import pkgutil
 import re
 import signal
@@ -15,17 +16,17 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from confluent_kafka import KafkaException
-
-from benchmarks import report, workloads
+from benchmarks import report, stack, workloads
 from benchmarks.peers import promises, versions
 from benchmarks.peers.missing import Missing
 from benchmarks.settings import changed
-from logqueue.errors import KafkaError
 
 SAVED_NAME = re.compile(r"[a-z0-9_-]+")
 RESULTS = Path(__file__).with_name("results")
 INTERRUPTED = 130
+IDLE_LOAD = 0.7
+"""The load of the last minute below which the machine counts as idle."""
+IDLE_WAIT_SECONDS = 120
 
 Turn = tuple[report.Figures, report.Figures | None]
 """What a run of ours gave, and that of the peer beside it."""
@@ -63,12 +64,37 @@ def turns(
     longest = 0.0
     for number in range(1, count + 1):
         print(f"run {number} of {count}", file=sys.stderr)
-        # The peer first: if this machine lacks it, that is told before anything was measured.
-        theirs = module.run(settings, peer) if peer is not None else None
-        yield module.run(settings), theirs
+        yield _turn(module, settings, peer, peer_first=number % 2 == 1)
         longest, turn = max(longest, clock() - turn), clock()
         if turn - began + longest > within_seconds:
             break
+
+
+def _turn(module: ModuleType, settings: report.Settings, peer: str | None, *, peer_first: bool) -> Turn:
+    """Who runs first changes from turn to turn: what one leaves behind may slow the other.
+
+    In the first turn it is the peer: if this machine lacks it, that is told before anything was measured.
+    """
+    if peer is None:
+        return module.run(settings), None
+    if peer_first:
+        theirs = module.run(settings, peer)
+        return module.run(settings), theirs
+    ours = module.run(settings)
+    return ours, module.run(settings, peer)
+
+
+def wait_until_idle(
+    *, load: Callable[[], float] = lambda: os.getloadavg()[0], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait IDLE_WAIT_SECONDS at most for what ran before to leave the load of the last minute."""
+    if (now := load()) < IDLE_LOAD:
+        return
+    print(f"load {now:.1f}: waiting until it is below {IDLE_LOAD}, {IDLE_WAIT_SECONDS} s at most", file=sys.stderr)
+    for _ in range(IDLE_WAIT_SECONDS):
+        sleep(1)
+        if load() < IDLE_LOAD:
+            return
 
 
 def _compared(peer: str | None, done: Sequence[Turn]) -> report.Compared | None:
@@ -98,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="",
         metavar="AS",
-        help="write the text to benchmarks/results as well, as NAME.txt or NAME-vs-PEER.txt, or with AS for NAME",
+        help="write the text to benchmarks/results as well, as NAME.txt or NAME-vs-PEER.txt, or with AS for NAME; "
+        "it goes after NAME, and waits for an idle machine first",
     )
     return parser
 
@@ -111,6 +138,8 @@ def _check(options: argparse.Namespace) -> None:
         raise report.InvalidSetting("--runs: at least one")
     if not options.within > 0:
         raise report.InvalidSetting(f"--within {options.within:g}: more than 0 s")
+    if options.save in names() and options.save != options.name:
+        raise report.InvalidSetting(f"--save {options.save}: a workload is saved under that name, so choose another")
     if options.save and not SAVED_NAME.fullmatch(options.save):
         raise report.InvalidSetting(f"--save {options.save}: small letters, digits, - and _ only")
     peers = getattr(load(options.name), "PEERS", ())
@@ -118,6 +147,13 @@ def _check(options: argparse.Namespace) -> None:
         raise report.InvalidSetting(
             f"--vs {options.vs}: {options.name} is compared with {', '.join(peers) or 'nobody'}"
         )
+
+
+def told(problem: Exception) -> str:
+    """Type and text of an exception; of a task group's its first."""
+    while isinstance(problem, ExceptionGroup):
+        problem = problem.exceptions[0]
+    return f"{type(problem).__name__}: {problem}"
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
@@ -129,33 +165,45 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     parser = _parser()
     options = parser.parse_args()
+    if options.name is None and options.save is not None:
+        taken = f"{options.save!r} was taken as AS; " if options.save else ""
+        parser.error(f"--save without a workload: {taken}write `NAME --save` or `NAME --save AS`")
     if options.name in (None, "LIST"):
         for name in names():
             print(f"{name:<10} {question(load(name))}")
         return 0
+    with stack.own_environment():
+        return _run(parser, options)
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Run a workload and tell its result; the exit code."""
     done: list[Turn] = []
     code = 0
     try:
         _check(options)
         module = load(options.name)
         settings = changed(options.name, module.SETTINGS, options.set, seconds=options.seconds)
+        if options.save is not None:
+            wait_until_idle()
+        facts = report.circumstances()
         done.extend(turns(module, settings, options.vs, options.runs, within_seconds=options.within))
     except report.InvalidSetting as problem:
         parser.error(str(problem))
     except Missing as missing:
         print(f"{options.name} is skipped: {missing}", file=sys.stderr)
         return 0
-    except (RuntimeError, OSError, KafkaError, KafkaException) as problem:
-        # A limit that passed, a process that ended, an address that answers no more, a version nobody has.
+    except Exception as problem:
+        # Whatever it is (a limit that passed, a process that ended, a client's error): runs that were done are shown.
         code = 1
-        print(f"{options.name} came to no end: {problem}", file=sys.stderr)
+        print(f"{options.name} came to no end: {told(problem)}", file=sys.stderr)
     except KeyboardInterrupt:
         code = INTERRUPTED
     if not done:
         return code
     runs, peer = [ours for ours, _ in done], _compared(options.vs, done)
-    text = report.as_text(options.name, question(module), settings, runs, peer)
-    print(report.as_json(options.name, settings, runs, peer) if options.json else text)
+    text = report.as_text(options.name, question(module), settings, runs, peer, facts=facts)
+    print(report.as_json(options.name, settings, runs, peer, facts=facts) if options.json else text)
     if options.save is not None and not code:
         RESULTS.mkdir(exist_ok=True)
         name = options.save or options.name

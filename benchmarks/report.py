@@ -3,40 +3,72 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.generator.slow_disk import fsync_times_us
+
 PACKAGES = ("logqueue-kafka", "aiokafka", "confluent-kafka", "fastapi", "uvloop")
 RATIOS_HEAD = ", pair by pair:"
 """What the line says that the ratios of a result follow."""
-LOAD_BEFORE = os.getloadavg()[0]
-"""The machine's load over the last minute before anything was measured: this module is imported first."""
+MOST_DECIMALS = 9
+IN_MEMORY = ("ramfs", "tmpfs")
+SYNCS = 200
+SYNCED_BYTES = 300
+SYNC_SECONDS = 0.5
+"""A slow disk is asked less often."""
 
 Figures = Mapping[str, float]
 Settings = Mapping[str, int | str]
+Circumstances = Mapping[str, Any]
 
 
 class InvalidSetting(ValueError):
     """A setting that a workload cannot run with; the text says which ones it can."""
 
 
-def circumstances() -> dict[str, Any]:
-    """Machine, its load over the minute before, versions and commit: what a figure means nothing without."""
+def circumstances() -> Circumstances:
+    """Machine, disk, load over the minute before, versions and commit: what a figure means nothing without.
+
+    Ask before anything is measured: the load is that of now.
+    """
     return {
         "cpus": os.cpu_count(),
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": _commit(),
-        "load_before": round(LOAD_BEFORE, 1),
+        "load_before": round(os.getloadavg()[0], 1),
+        "disk": _disk(),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _disk() -> dict[str, Any]:
+    """What the folders of what is measured are on, and how long it takes to make a small append durable."""
+    times = fsync_times_us(SYNCS, size=SYNCED_BYTES, limit_seconds=SYNC_SECONDS)
+    return {
+        "file_system": file_system(Path(tempfile.gettempdir())),
+        "fdatasync_p50_us": round(percentile(times, 0.5)),
+        "fdatasync_p99_us": round(percentile(times, 0.99)),
+    }
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder is on, as Linux names it."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    mounts = [(line.split()[1], line.split()[2]) for line in lines]
+    over = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
+    # Of two in one place the later hides the other; in a changed root there may be none.
+    return max(reversed(over), key=lambda mount: len(mount[0]), default=("", "unknown"))[1]
 
 
 def _commit() -> str:
@@ -89,13 +121,15 @@ def as_text(
     settings: Mapping[str, Any],
     runs: Sequence[Figures],
     peer: Compared | None = None,
+    *,
+    facts: Circumstances,
 ) -> str:
     """A result as lines that read well and diff well; with a peer's runs, the ratios pair by pair."""
-    facts = circumstances()
     lines = [
         f"{workload}: {question}",
         f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}, "
         f"load before {facts['load_before']}",
+        f"  disk      {_disk_text(facts['disk'])}",
         "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
         f"  settings  {settings_text(settings)}, runs={len(runs)}",
     ]
@@ -111,12 +145,25 @@ def as_text(
         lines.append(f"  {peer.name}:")
         lines += [_row(name, figure) for name, figure in summarise(peer.runs).items()]
         lines.append(f"  logqueue / {peer.name}{RATIOS_HEAD}")
-        lines += [_row(name, figure) for name, figure in summarise(ratios(runs, peer.runs)).items()]
+        lines += [_row(name, figure, _ratio) for name, figure in summarise(ratios(runs, peer.runs)).items()]
     return "\n".join(lines)
 
 
-def _row(name: str, figure: Mapping[str, float]) -> str:
-    return f"  {name:<40}{figure['min']:>14,.2f}{figure['median']:>14,.2f}{figure['max']:>14,.2f}"
+def _disk_text(disk: Mapping[str, Any]) -> str:
+    kind = disk["file_system"]
+    memory = " (memory: whatever waits for the disk here waits for nothing)" if kind in IN_MEMORY else ""
+    times = f"{disk['fdatasync_p50_us']} us (p50), {disk['fdatasync_p99_us']} us (p99)"
+    return f"{kind}{memory}, fdatasync of {SYNCED_BYTES} bytes {times}"
+
+
+def _row(name: str, figure: Mapping[str, float], shown: Callable[[float], str] = "{:,.2f}".format) -> str:
+    return f"  {name:<40}{shown(figure['min']):>14}{shown(figure['median']):>14}{shown(figure['max']):>14}"
+
+
+def _ratio(value: float) -> str:
+    """With three significant digits: 0.035 and 0.044 are not the same."""
+    decimals = 2 - math.floor(math.log10(abs(value))) if value else 2
+    return f"{value:,.{min(max(decimals, 0), MOST_DECIMALS)}f}"
 
 
 def ratios(runs: Sequence[Figures], peer_runs: Sequence[Figures]) -> list[Figures]:
@@ -132,9 +179,11 @@ def as_json(
     settings: Mapping[str, Any],
     runs: Sequence[Figures],
     peer: Compared | None = None,
+    *,
+    facts: Circumstances,
 ) -> str:
     """The same as one JSON object."""
-    result = {"workload": workload, "settings": settings, **circumstances(), "figures": summarise(runs), "runs": runs}
+    result = {"workload": workload, "settings": settings, **facts, "figures": summarise(runs), "runs": runs}
     if peer is not None:
         result["peer"] = {
             "name": peer.name,

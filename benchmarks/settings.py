@@ -43,6 +43,8 @@ def _problem(name: str, default: int | str, value: str) -> str | None:
     words = value.split() if isinstance(default, str) else [value]
     if not words:
         return f"nothing is no {name}; the default is {default}"
+    if len(words) > len(set(words)):
+        return "one of them comes twice"
     if name in CHOICES:
         return None if set(words) <= set(CHOICES[name]) else f"there are {', '.join(CHOICES[name])}"
     if isinstance(default, str) and not all(map(NUMBER.fullmatch, default.split())):

@@ -8,9 +8,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from benchmarks.peers.environment import CACHE
 from benchmarks.peers.missing import Missing
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
 COMPILER = "cc"
 TIMEOUT_SECONDS = 60
 

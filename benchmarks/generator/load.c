@@ -1,10 +1,11 @@
 /* Sends prepared request frames to a Kafka broker and times the answers. Knows no message: frames come from a file.
  *
- *   load closed HOST PORT FRAMES CHECK CONNECTIONS DEPTH WARM_UP REQUESTS SECONDS
- *   load parked HOST PORT FRAMES CHECK PRODUCE_CHECK OFFSET_POSITION OFFSET PARK_US WARM_UP REQUESTS
+ *   load closed HOST PORT FRAMES TIMEOUT CHECK CONNECTIONS DEPTH WARM_UP REQUESTS SECONDS
+ *   load parked HOST PORT FRAMES TIMEOUT CHECK PRODUCE_CHECK OFFSET_POSITION OFFSET PARK_US WARM_UP REQUESTS
  *
  * FRAMES is a file of frames, each with its 4-byte size. CHECK is the position of the 2-byte error code in an answer,
- * its size prefix counted; an answer with an error, or out of order, ends the program.
+ * its size prefix counted; an answer with an error, or out of order, ends the program, and so do TIMEOUT seconds in
+ * which nothing is answered.
  *
  * closed: connection number i sends frame number i (modulo their count), DEPTH of them unanswered at any time; it ends
  * after SECONDS, or after REQUESTS answers if that is not 0 and comes first.
@@ -61,6 +62,7 @@ static unsigned char scratch[READ_BYTES];
 static uint32_t *waits;         /* nanoseconds */
 static size_t wait_count, wait_room;
 static int is_measuring;
+static int timeout_seconds;
 
 static void fail(const char *format, ...) {
     va_list arguments;
@@ -128,6 +130,9 @@ static void open_connection(struct connection *connection, const char *host, int
         fail("connecting to %s:%d: %s", host, port, strerror(errno));
     int on = 1;
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    struct timeval timeout = {.tv_sec = timeout_seconds};
+    setsockopt(connection->fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(connection->fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     connection->frame = frame;
     connection->check = check;
     connection->head_size = check + 2;
@@ -147,6 +152,7 @@ static void send_requests(struct connection *connection, int depth, int count) {
     }
     while (left > 0) {
         ssize_t sent = send(connection->fd, from, left, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EAGAIN) fail("nothing could be sent for %d s", timeout_seconds);
         if (sent < 0) fail("sending: %s", strerror(errno));
         from += sent;
         left -= sent;
@@ -203,6 +209,7 @@ static int take(struct connection *connection, const unsigned char *bytes, size_
 
 static int receive(struct connection *connection, int depth) {
     ssize_t count = recv(connection->fd, scratch, sizeof scratch, 0);
+    if (count < 0 && errno == EAGAIN) fail("no answer within %d s", timeout_seconds);
     if (count <= 0) fail("receiving: %s", count ? strerror(errno) : "the broker closed the connection");
     return take(connection, scratch, count, depth);
 }
@@ -225,7 +232,8 @@ static uint64_t run_closed(struct connection *connections, int count, int depth,
     while (answered < sent) {
         int ready = 1;
         if (count == 1) events[0].data.ptr = connections; /* a blocking read is one call less */
-        else ready = epoll_wait(poller, events, CONNECTIONS_PER_POLL, -1);
+        else ready = epoll_wait(poller, events, CONNECTIONS_PER_POLL, timeout_seconds * 1000);
+        if (ready == 0) fail("no answer within %d s", timeout_seconds);
         if (ready < 0 && errno != EINTR) fail("epoll: %s", strerror(errno));
         for (int i = 0; i < ready; i++) {
             struct connection *connection = events[i].data.ptr;
@@ -250,7 +258,7 @@ static void receive_one(struct connection *connection) {
 static uint64_t run_parked(struct connection *fetch, struct connection *produce, int position, uint64_t *offset,
                            int park_us, uint64_t count) {
     uint64_t began = now_ns();
-    struct timespec park = {.tv_nsec = park_us * 1000L};
+    struct timespec park = {.tv_sec = park_us / 1000000, .tv_nsec = park_us % 1000000 * 1000L};
     for (uint64_t i = 0; i < count; i++) {
         write_u64(fetch->requests + position, (*offset)++);
         send_requests(fetch, 1, 1);
@@ -322,9 +330,10 @@ static void parked(const char *host, int port, int check, char **options) {
 }
 
 int main(int count, char **arguments) {
-    int is_parked = count == 12 && strcmp(arguments[1], "parked") == 0;
-    if (!is_parked && (count != 11 || strcmp(arguments[1], "closed") != 0)) fail("usage: see the head of load.c");
+    int is_parked = count == 13 && strcmp(arguments[1], "parked") == 0;
+    if (!is_parked && (count != 12 || strcmp(arguments[1], "closed") != 0)) fail("usage: see the head of load.c");
     read_frames(arguments[4]);
-    (is_parked ? parked : closed)(arguments[2], number(arguments[3]), number(arguments[5]), arguments + 6);
+    timeout_seconds = number(arguments[5]);
+    (is_parked ? parked : closed)(arguments[2], number(arguments[3]), number(arguments[6]), arguments + 7);
     return 0;
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks.generator.build import built
 
 SOURCE = Path(__file__).with_name("load.c")
-STOP_TIMEOUT_SECONDS = 60
+ANSWER_TIMEOUT_SECONDS = 120
+"""How long the broker may take to one answer, a fetch that waits for records too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def closed(
     """Keep `depth` requests open on every connection, for `seconds` or until `requests` answers came.
 
     `check` is where an answer has its error code, `cpu_seconds` tells the broker's processor time so far. Raises
-    RuntimeError if an answer is an error.
+    RuntimeError if an answer is an error, or does not come within ANSWER_TIMEOUT_SECONDS.
     """
     numbers = [connections, depth, warm_up, requests, seconds]
     return _run("closed", address, frames, [check, *numbers], cpu_seconds)
@@ -89,19 +90,22 @@ def _run(
     with tempfile.NamedTemporaryFile(prefix="logqueue-bench-") as file:
         file.write(b"".join(frames))
         file.flush()
-        command = [str(program()), mode, host, port, file.name, *map(str, numbers)]
+        command = [str(program()), mode, host, port, file.name, str(ANSWER_TIMEOUT_SECONDS), *map(str, numbers)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
             assert process.stdin is not None and process.stdout is not None and process.stderr is not None
             result = ""
-            if process.stdout.readline():
-                before = cpu_seconds()
-                process.stdin.write("\n")
-                process.stdin.flush()
-                result = process.stdout.readline()
-                used = cpu_seconds() - before
-            problem = process.stderr.read().strip()
-            code = process.wait(STOP_TIMEOUT_SECONDS)
+            try:
+                if process.stdout.readline():
+                    before = cpu_seconds()
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+                    result = process.stdout.readline()
+                    used = cpu_seconds() - before
+                problem = process.stderr.read().strip()
+                code = process.wait()
+            finally:
+                process.kill()  # where something here went wrong: its end is waited for
         if code or not result:
             raise RuntimeError(f"the load generator ended with {code}: {problem}")
     return Load(**json.loads(result), cpu_seconds=used)

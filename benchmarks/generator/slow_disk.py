@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -13,7 +14,7 @@ from benchmarks.generator.build import built
 
 SOURCE = Path(__file__).with_name("slow_disk.c")
 DELAY = "LOGQUEUE_BENCH_FSYNC_US"
-WRITTEN_BYTES = 4096
+PAGE_BYTES = 4096
 
 
 def slowed(delay_us: int) -> dict[str, str]:
@@ -42,12 +43,16 @@ def exported(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def fsync_times_us(count: int) -> list[float]:
-    """How long this machine's temporary folder takes to make 4 KiB durable, sorted; one at a time, appended."""
+def fsync_times_us(count: int, *, size: int = PAGE_BYTES, limit_seconds: float = math.inf) -> list[float]:
+    """How long this machine's temporary folder takes to make `size` bytes durable, sorted; one at a time, appended.
+
+    Fewer than `count` where the limit passes, but one at least.
+    """
+    until = time.perf_counter() + limit_seconds
+    times: list[float] = []
     with tempfile.TemporaryFile(prefix="logqueue-bench-") as file:
-        times = []
-        for number in range(count):
-            os.pwrite(file.fileno(), b"x" * WRITTEN_BYTES, number * WRITTEN_BYTES)
+        while len(times) < count and (not times or time.perf_counter() < until):
+            os.pwrite(file.fileno(), b"x" * size, len(times) * size)
             began = time.perf_counter()
             os.fdatasync(file.fileno())
             times.append((time.perf_counter() - began) * 1e6)

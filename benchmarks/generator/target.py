@@ -103,6 +103,19 @@ class Target:
         size = int.from_bytes(self._wire.read_exactly(4), "big")
         return read_response(key, version, memoryview(self._wire.read_exactly(size)))[1]
 
+    def acknowledged(self, frame: bytes, *, check: int) -> float:
+        """Send the frame of a produce and wait for its answer, in seconds; `check` is `produce_check`.
+
+        Raises RuntimeError if the broker refuses.
+        """
+        began = time.perf_counter()
+        self._wire.socket.sendall(frame)
+        answer = self._wire.read_exactly(int.from_bytes(self._wire.read_exactly(4), "big"))
+        took = time.perf_counter() - began
+        if code := int.from_bytes(answer[check : check + 2], "big", signed=True):
+            raise RuntimeError(f"the broker refused a record with error {code}")
+        return took
+
     def append(self, records: bytes) -> int:
         """Produce once: the base offset. Raises RuntimeError if the broker refuses."""
         part = self.send(self.produce(records)).responses[0].partition_responses[0]

@@ -1,1 +1,1 @@
-"""Jobs that every queue under comparison runs, and the queues. `work` imports nothing: it also runs beside peers."""
+"""Jobs that every queue under comparison runs, and the queues. `work` needs nothing installed: peers run it too."""

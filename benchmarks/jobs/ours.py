@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from confluent_kafka import Producer
-
 from benchmarks import stack
-from benchmarks.clients import QUIET, create_topic
+from benchmarks.clients import Sender, create_topic
 from benchmarks.jobs.app import QUEUE
 from benchmarks.jobs.worker import Worker
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
+APP = "benchmarks.jobs.app:app"
 TENANTS = 100
-FLUSH_SECONDS = 120
+
+
+def worker(bootstrap: str, env: Mapping[str, str], *, concurrency: int) -> Worker:
+    """Start a worker process of the comparisons' app on a log."""
+    command = [*stack.COMMAND, "worker", APP, "--concurrency", str(concurrency)]
+    return Worker(command, ready="ready", env={**env, "LOGQUEUE_BOOTSTRAP": bootstrap})
 
 
 class Ours:
@@ -34,38 +38,21 @@ class Ours:
         self.up = up
         self._queue = queue
         self._tenants = tenants
-        self._env = {**env, "LOGQUEUE_BOOTSTRAP": up.bootstrap}
-        self._producer = Producer(
-            {
-                "bootstrap.servers": up.bootstrap,
-                "acks": "all",
-                "linger.ms": 5,
-                "partitioner": "murmur2_random",
-                "log_level": QUIET,
-            }
-        )
+        self._env = env
+        self._sender = Sender(up.bootstrap)
         if is_new:
             create_topic(up.bootstrap, f"jobs.{queue}", partitions)
 
     def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0, tenant: str | None = None) -> float:
         began = time.perf_counter()
-        producer = self._producer
+        topic, put = f"jobs.{self._queue}", self._sender.put
         for number in range(first, first + jobs):
-            value = b'{"number":%d,"ms":%d}' % (number, ms)
-            while True:
-                try:
-                    key = tenant or f"tenant-{number % self._tenants}"
-                    producer.produce(f"jobs.{self._queue}", key=key, value=value)
-                    break
-                except BufferError:
-                    producer.poll(0.01)
-        if left := producer.flush(FLUSH_SECONDS):
-            raise RuntimeError(f"{left} jobs were not acknowledged")
+            put(topic, b'{"number":%d,"ms":%d}' % (number, ms), tenant or f"tenant-{number % self._tenants}")
+        self._sender.finish()
         return time.perf_counter() - began
 
     def worker(self, *, concurrency: int) -> Worker:
-        command = [*stack.COMMAND, "worker", "benchmarks.jobs.app:app", "--concurrency", str(concurrency)]
-        return Worker(command, ready="ready", env=self._env)
+        return worker(self.up.bootstrap, self._env, concurrency=concurrency)
 
     def finished(self) -> int:
         return self.up.counts(self._queue).get("succeeded", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,17 +29,24 @@ class Queue(Protocol):
         """Start one worker process; it is ready when this returns."""
         ...
 
+    def known(self) -> int:
+        """Jobs that were put in, as far as users can see them already."""
+        ...
+
     def finished(self) -> int:
         """Jobs whose end or result is stored where users look."""
         ...
 
 
 @contextmanager
-def running(name: str, *, notes: Path | None = None) -> Iterator[Queue]:
-    """Start a queue on an empty folder. Jobs note their begins and ends in `notes`. Raises Missing."""
+def running(name: str, *, notes: Path | None = None, env: Mapping[str, str] | None = None) -> Iterator[Queue]:
+    """Start a queue on an empty folder. Jobs note their begins and ends in `notes`; `env` is for workers.
+
+    Raises Missing.
+    """
     from benchmarks.jobs import work
 
-    env = {} if notes is None else {work.FILE: str(notes)}
+    env = {**(env or {}), **({} if notes is None else {work.FILE: str(notes)})}
     if name == OURS:
         from benchmarks.jobs.ours import Ours
 
@@ -57,13 +64,19 @@ class Peer:
     def __init__(self, driver: Driver, env: Mapping[str, str]) -> None:
         self._driver = driver
         self._env = {**driver.env, **env}
+        self._entered = 0
 
     def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0) -> float:
-        return float(self._driver.call("enqueue", first, jobs, ms))
+        took = float(self._driver.call("enqueue", first, jobs, ms))
+        self._entered += jobs
+        return took
 
     def worker(self, *, concurrency: int) -> Worker:
         command, ready = self._driver.call("worker", concurrency)
         return Worker(command, ready=ready, env=self._env)
+
+    def known(self) -> int:
+        return self._entered  # they were accepted where users look for them
 
     def finished(self) -> int:
         return int(self._driver.call("finished"))
@@ -113,17 +126,29 @@ def check_watched(before: int, jobs: int) -> None:
         raise RuntimeError(f"{before} of {jobs} jobs had ended before the worker was ready: take more jobs")
 
 
-def drain(queue: Queue, jobs: int, *, concurrency: int, limit_seconds: float) -> Drained:
-    """Start a worker and watch it from its being ready until all `jobs` have ended; then stop it.
+def wait_until_known(queue: Queue, jobs: int, *, limit_seconds: float) -> None:
+    """Wait until users can see so many jobs. Raises RuntimeError if they cannot within the limit."""
+    if not wait_until(lambda: queue.known() >= jobs, limit_seconds=limit_seconds):
+        raise RuntimeError(f"{queue.known()} of {jobs} jobs were to be seen after {limit_seconds:g} s")
 
-    Raises RuntimeError if it does not get there, or has done most of it before it says that it is ready.
+
+def drain(queue: Queue, jobs: int, *, concurrency: int, limit_seconds: float, workers: int = 1) -> Drained:
+    """Start workers once all `jobs` can be seen, and watch from their being ready until all have ended; stop them.
+
+    Raises RuntimeError if they do not get there, or have done most of it before the last one says that it is ready.
     """
-    worker = queue.worker(concurrency=concurrency)
-    try:
-        began, before, cpu = time.perf_counter(), queue.finished(), worker.cpu_seconds()
+    wait_until_known(queue, jobs, limit_seconds=limit_seconds)
+    with ExitStack() as ends:
+        started = []
+        for _ in range(workers):
+            started.append(worker := queue.worker(concurrency=concurrency))
+            ends.callback(worker.end)
+
+        def cpu() -> float:
+            return sum(worker.cpu_seconds() for worker in started)
+
+        began, before, used = time.perf_counter(), queue.finished(), cpu()
         check_watched(before, jobs)
         if not wait_until(lambda: queue.finished() >= jobs, limit_seconds=limit_seconds):
-            raise RuntimeError(f"{queue.finished()} of {jobs} jobs ended within {limit_seconds} s")
-        return Drained(jobs - before, time.perf_counter() - began, worker.cpu_seconds() - cpu)
-    finally:
-        worker.end()
+            raise RuntimeError(f"{queue.finished()} of {jobs} jobs ended within {limit_seconds:g} s")
+        return Drained(jobs - before, time.perf_counter() - began, cpu() - used)

@@ -1,4 +1,7 @@
-"""What the jobs of the comparisons do, the same for every queue. Only the standard library: peers import it too."""
+"""What the jobs of the comparisons do. Only the standard library: peers in Python import it too.
+
+BullMQ's driver has the same in JavaScript.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,15 @@ async def wait_async(number: int, ms: int) -> int:
 
 
 _open: list[int] = []
+_path = os.environ.get(FILE)  # once: a look at the environment costs as much as a job
 
 
 def note(what: str, number: int) -> None:
     """Add one line: begin `b` or end `e`, the job's number, and when."""
-    path = os.environ.get(FILE)
-    if path is None:
+    if _path is None:
         return
     if not _open:
-        _open.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+        _open.append(os.open(_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
     os.write(_open[0], f"{what} {number} {time.time():.6f}\n".encode())
 
 

@@ -29,7 +29,7 @@ class Worker(stack.Watched):
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **env},
+            env=stack.environment(env),
             start_new_session=True,
         )
         super().__init__(self._process.pid)
@@ -45,6 +45,10 @@ class Worker(stack.Watched):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} never said {ready!r}: {said[-1000:]}")
             time.sleep(POLL_SECONDS)
+
+    def cpu_seconds(self) -> float:
+        """That of its children, too: some peers run their jobs there."""
+        return super().cpu_seconds() + sum(child.cpu_seconds() for child in self.descendants())
 
     def kill(self) -> None:
         """kill -9, its children too; some may have ended already."""

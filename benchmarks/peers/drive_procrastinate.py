@@ -9,7 +9,7 @@ import procrastinate
 import psycopg
 
 from benchmarks.jobs import work
-from benchmarks.peers.driver import URL, batches, python_module, serve
+from benchmarks.peers.driver import URL, batches, python_module, seldom, serve
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(conninfo=os.environ[URL]),
@@ -44,7 +44,7 @@ def main() -> None:
         (count,) = connection.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'").fetchone()
         return int(count)
 
-    serve({"enqueue": enqueue, "worker": worker, "finished": finished})
+    serve({"enqueue": enqueue, "worker": worker, "finished": seldom(finished)})
 
 
 if __name__ == "__main__":

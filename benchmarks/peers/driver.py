@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+import math
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from benchmarks import stack
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "LOGQUEUE_BENCH_SERVER"
@@ -27,7 +31,9 @@ OPEN_REQUESTS = 500
 """Requests that are on their way at a time where a client has no bulk call."""
 AMQP = "amqp"
 """What the URL of a RabbitMQ begins with."""
-STOP_SECONDS = 20
+ANSWER_SECONDS = 600
+"""For one call, of which putting in all jobs one by one is the longest."""
+COUNT_SECONDS = 0.1
 
 
 class Driver:
@@ -41,18 +47,21 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **self.env},
+            env=stack.environment(self.env),
             cwd=ROOT,
         )
 
     def call(self, name: str, *arguments: object) -> Any:
-        """Ask for one thing. Raises RuntimeError if the driver ends instead of answering."""
+        """Ask for one thing. Raises RuntimeError if the driver ends instead of answering, or takes too long."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([name, *arguments]) + "\n")
         self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], ANSWER_SECONDS)[0]:
+            raise RuntimeError(f"the driver did not answer {name!r} within {ANSWER_SECONDS} s")
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the driver ended with {self._process.wait(STOP_SECONDS)} at {name!r}")
+            stack.wait_or_kill(self._process)
+            raise RuntimeError(f"the driver ended with {self._process.returncode} at {name!r}")
         return json.loads(answer)
 
     def __enter__(self) -> Self:
@@ -62,8 +71,9 @@ class Driver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(STOP_SECONDS)
+        with suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.close()
+        stack.wait_or_kill(self._process)
         self._process.stdout.close()
 
 
@@ -72,6 +82,23 @@ def serve(commands: Mapping[str, Callable[..., object]]) -> None:
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(commands[name](*arguments)), flush=True)
+
+
+def seldom(count: Callable[[], int], *, clock: Callable[[], float] = time.monotonic) -> Callable[[], int]:
+    """`count` for a driver whose server has to read a whole table for it: asked once in COUNT_SECONDS.
+
+    Else it would take processor time from the workers that are timed. An end is seen that much later at most.
+    """
+    known, at = 0, -math.inf
+
+    def known_count() -> int:
+        nonlocal known, at
+        if clock() - at >= COUNT_SECONDS:
+            known = count()
+            at = clock()
+        return known
+
+    return known_count
 
 
 def python_module(*words: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.peers.missing import Missing
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
+"""What is installed or compiled for benchmarks."""
 REQUIREMENTS = {
     "arq": ("arq>=0.28",),
     "saq": ("saq[redis]>=0.26", "hiredis", "typing-extensions"),

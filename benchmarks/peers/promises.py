@@ -35,7 +35,7 @@ JOB_PEERS = {
 PROMISES = {
     **LOG_PEERS,
     **JOB_PEERS,
-    AT_LEAST_ONCE: "the same log; after a crash a job whose end was stored may run again",
+    AT_LEAST_ONCE: "the same; no job whose end is stored runs again, but after a crash jobs it sent may be there twice",
 }
 
 

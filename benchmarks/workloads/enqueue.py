@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import islice
 
 from benchmarks.jobs import http, queues
 from benchmarks.jobs.app import JOB_TYPE, app, wait
 from benchmarks.jobs.http import request, send_all
-from benchmarks.jobs.ours import Ours
+from benchmarks.jobs.ours import TENANTS, Ours
 from benchmarks.report import Figures, Settings, percentile
-from logqueue.jobs.sending import PreparedJob
 from logqueue.jobs.settings import load_settings
 
 SETTINGS: Settings = {
@@ -34,6 +34,9 @@ SETTINGS: Settings = {
 PEERS = queues.PEERS
 BULK = "bulk jobs/s"
 VIEW_SECONDS = 60
+Numbers = dict[str, int]
+Found = tuple[Figures, int]
+"""Figures, and how many jobs were put in."""
 
 
 def run(settings: Settings, queue: str = queues.OURS) -> Figures:
@@ -43,76 +46,93 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
         if not isinstance(running, Ours):
             return {BULK: number["bulk"] / running.enqueue(number["bulk"])}
         running.worker(concurrency=1).end()  # has published its definitions: the API checks arguments against them
-        figures = {"confluent-kafka jobs/s": number["bulk"] / running.enqueue(number["bulk"])}
-        _wait_for_view(running, number["bulk"])
+        figures: dict[str, float] = {"confluent-kafka jobs/s": number["bulk"] / running.enqueue(number["bulk"])}
+        entered = number["bulk"]
         app.configure(load_settings(bootstrap=running.up.bootstrap))
-        figures[BULK] = number["bulk"] / asyncio.run(_bulk(number["bulk"]))
-        _wait_for_view(running, 2 * number["bulk"])
-        figures.update(asyncio.run(_sends(number)))
-        _wait_for_view(running, 2 * number["bulk"] + number["sends"] + number["singles"])
-        figures.update(http.run(_rest(running.up.api, number)))
+        ways = {_bulk: asyncio.run, _from_many: asyncio.run, _alone: asyncio.run, _posts: http.run, _batches: http.run}
+        for way, run_loop in ways.items():
+            queues.wait_until_known(running, entered, limit_seconds=VIEW_SECONDS)
+            found, jobs = run_loop(way(running.up.api, number))
+            figures |= found
+            entered += jobs
         return figures
 
 
-def _wait_for_view(running: Ours, jobs: int) -> None:
-    if not queues.wait_until(lambda: running.known() >= jobs, limit_seconds=VIEW_SECONDS):
-        raise RuntimeError(f"the view knows {running.known()} of {jobs} jobs after {VIEW_SECONDS} s")
-
-
-async def _bulk(jobs: int) -> float:
-    async with app:
-        await wait.send(number=0)
+async def _bulk(_api: str, number: Numbers) -> Found:
+    jobs = number["bulk"]
+    async with _warm_app():
         began = time.perf_counter()
-        await app.send_many(_prepared(jobs))
-        return time.perf_counter() - began
+        await app.send_many(wait.with_(tenant=_tenant(each)).prepare(number=each) for each in range(jobs))
+        return {BULK: jobs / (time.perf_counter() - began)}, jobs
 
 
-async def _sends(number: dict[str, int]) -> Figures:
-    async with app:
-        await wait.send(number=0)
-        numbers = iter(range(number["sends"]))
+async def _from_many(_api: str, number: Numbers) -> Found:
+    numbers = iter(range(number["sends"]))
+
+    async def send_each() -> None:
+        for each in numbers:
+            await wait.with_(tenant=_tenant(each)).send(number=each)
+
+    async with _warm_app():
         began = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(number["callers"]):
-                tasks.create_task(_send_each(numbers))
-        together = time.perf_counter() - began
-        alone = sorted([await _timed_send(each) for each in range(number["singles"])])
-    return {
-        f"send from {number['callers']} callers jobs/s": number["sends"] / together,
-        "send alone p50 ms": percentile(alone, 0.5) * 1000,
-        "send alone p99 ms": percentile(alone, 0.99) * 1000,
+                tasks.create_task(send_each())
+        took = time.perf_counter() - began
+    return {f"send from {number['callers']} callers jobs/s": number["sends"] / took}, number["sends"]
+
+
+async def _alone(_api: str, number: Numbers) -> Found:
+    waits = []
+    async with _warm_app():
+        for each in range(number["singles"]):
+            began = time.perf_counter()
+            await wait.send(number=each)
+            waits.append(time.perf_counter() - began)
+    waits.sort()
+    figures = {
+        "send alone p50 ms": percentile(waits, 0.5) * 1000,
+        "send alone p99 ms": percentile(waits, 0.99) * 1000,
     }
+    return figures, number["singles"]
 
 
-def _prepared(count: int) -> Iterator[PreparedJob]:
-    return (wait.with_(tenant=f"tenant-{each % 100}").prepare(number=each) for each in range(count))
+@asynccontextmanager
+async def _warm_app() -> AsyncIterator[None]:
+    """The app, connected and with one job sent."""
+    async with app:
+        await wait.send(number=0)
+        yield
 
 
-async def _send_each(numbers: Iterator[int]) -> None:
-    for each in numbers:
-        await wait.with_(tenant=f"tenant-{each % 100}").send(number=each)
+def _tenant(number: int) -> str:
+    return f"tenant-{number % TENANTS}"
 
 
-async def _timed_send(number: int) -> float:
-    began = time.perf_counter()
-    await wait.send(number=number)
-    return time.perf_counter() - began
+def _bodies(count: int) -> Iterator[dict[str, object]]:
+    return ({"type": JOB_TYPE, "tenant": _tenant(each), "args": {"number": each}} for each in range(count))
 
 
-async def _rest(api: str, number: dict[str, int]) -> Figures:
-    jobs = ({"type": JOB_TYPE, "tenant": f"tenant-{each % 100}", "args": {"number": each}} for each in range(1 << 30))
-    posts = [request("POST", "/v1/jobs", json.dumps(job).encode()) for job in islice(jobs, number["posts"])]
-    bodies = [{"jobs": list(islice(jobs, number["batch_jobs"]))} for _ in range(number["batches"])]
-    batches = [request("POST", "/v1/jobs:batch", json.dumps(body).encode()) for body in bodies]
+async def _posts(api: str, number: Numbers) -> Found:
+    jobs = number["posts"]
+    posts = [request("POST", "/v1/jobs", json.dumps(body).encode()) for body in _bodies(jobs)]
     began = time.perf_counter()
     waits = await send_all(api, posts, connections=number["connections"])
-    single = time.perf_counter() - began
-    began = time.perf_counter()
-    await send_all(api, batches, connections=2)
-    bulk = time.perf_counter() - began
-    return {
-        "POST jobs/s": number["posts"] / single,
+    figures = {
+        "POST jobs/s": jobs / (time.perf_counter() - began),
         "POST p50 ms": percentile(waits, 0.5) * 1000,
         "POST p99 ms": percentile(waits, 0.99) * 1000,
-        "POST batch jobs/s": number["batches"] * number["batch_jobs"] / bulk,
     }
+    return figures, jobs
+
+
+async def _batches(api: str, number: Numbers) -> Found:
+    jobs = number["batches"] * number["batch_jobs"]
+    bodies = _bodies(jobs)
+    batches = [
+        request("POST", "/v1/jobs:batch", json.dumps({"jobs": list(islice(bodies, number["batch_jobs"]))}).encode())
+        for _ in range(number["batches"])
+    ]
+    began = time.perf_counter()
+    await send_all(api, batches, connections=2)
+    return {"POST batch jobs/s": jobs / (time.perf_counter() - began)}, jobs

@@ -9,9 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from confluent_kafka import Producer
-
 from benchmarks import stack
+from benchmarks.clients import Sender
 from benchmarks.jobs import queues, work
 from benchmarks.jobs.app import QUEUE
 from benchmarks.jobs.ours import Ours
@@ -54,16 +53,16 @@ def run(settings: Settings) -> Figures:
 
 def _waits(bootstrap: str, notes: Path, first: int, number: dict[str, int]) -> list[float]:
     """Send the rounds of the nine: the milliseconds from each send to its begin, sorted."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "partitioner": "murmur2_random"})
+    sender = Sender(bootstrap, {"linger.ms": 0})
     sent: dict[int, float] = {}
-    for _ in range(number["rounds"]):
+    began = time.perf_counter()
+    for round_ in range(number["rounds"]):
+        time.sleep(max(0.0, began + round_ * number["every_ms"] / 1000 - time.perf_counter()))
         for tenant in range(OTHERS):
             job = first + len(sent)
             sent[job] = time.time()
-            value = b'{"number":%d,"ms":%d}' % (job, number["ms"])
-            producer.produce(f"jobs.{QUEUE}", key=f"tenant-{tenant}", value=value)
-        producer.poll(number["every_ms"] / 1000)
-    producer.flush(number["limit_seconds"])
+            sender.put(f"jobs.{QUEUE}", b'{"number":%d,"ms":%d}' % (job, number["ms"]), f"tenant-{tenant}")
+    sender.finish(number["limit_seconds"])
     begun: dict[int, float] = {}
 
     def has_begun() -> bool:

@@ -11,13 +11,15 @@ import json
 import time
 from collections.abc import Sequence
 
-from benchmarks import noop, stack
+from benchmarks import stack
 from benchmarks.jobs import http, queues
+from benchmarks.jobs.app import JOB_TYPE
 from benchmarks.jobs.http import Connection, request
+from benchmarks.jobs.ours import APP, TENANTS
 from benchmarks.report import Figures, Settings, percentile
 from logqueue.jobs.settings import DEFAULT_PROCESSING
 
-SETTINGS: Settings = {"rate": 100, "seconds": 10, "processing": DEFAULT_PROCESSING, "peer_concurrency": 10}
+SETTINGS: Settings = {"rate": 100, "seconds": 10, "processing": DEFAULT_PROCESSING, "concurrency": 10}
 PEERS = queues.WITH_RESULTS
 WARM_UP_JOBS = 50
 CONNECTIONS = 64
@@ -28,12 +30,14 @@ Times = list[tuple[float, float]]
 
 def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     """Submit at the rate, one job at a time in the warm-up; milliseconds."""
-    rate, jobs = int(settings["rate"]), int(settings["rate"]) * int(settings["seconds"])
+    rate, concurrency = int(settings["rate"]), int(settings["concurrency"])
+    jobs = rate * int(settings["seconds"])
     if queue == queues.OURS:
-        with stack.everything("benchmarks.noop:app", env=stack.processing_env(str(settings["processing"]))) as running:
+        env = stack.processing_env(str(settings["processing"]))
+        with stack.everything(APP, "--concurrency", str(concurrency), env=env) as running:
             times = http.run(_measure(running.api, jobs=jobs, rate=rate))
     else:
-        times = _measure_peer(queue, jobs, rate=rate, concurrency=int(settings["peer_concurrency"]))
+        times = _measure_peer(queue, jobs, rate=rate, concurrency=concurrency)
     accepted = sorted(time for time, _ in times)
     ended = sorted(time for _, time in times)
     return {
@@ -88,7 +92,7 @@ async def _steadily(connections: Sequence[Connection], *, jobs: int, rate: int) 
 
 
 async def _one(connection: Connection, number: int, began: float) -> tuple[float, float]:
-    body = {"type": noop.JOB_TYPE, "tenant": f"tenant-{number % noop.TENANTS}", "args": {"number": number}}
+    body = {"type": JOB_TYPE, "tenant": f"tenant-{number % TENANTS}", "args": {"number": number}}
     answer = json.loads(await connection.ask(request("POST", "/v1/jobs", json.dumps(body).encode())))
     accepted = time.perf_counter()
     job = json.loads(await connection.ask(request("GET", f"/v1/jobs/{answer['id']}?wait=20s")))

@@ -14,18 +14,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from confluent_kafka import Consumer, Producer, TopicPartition
-
 from benchmarks import late, stack
-from benchmarks.clients import create_topic
+from benchmarks.clients import Sender, committed, create_topic
+from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.times import format_time
-from logqueue.jobs.topics import JOBS_PARTITIONS, SCHEDULES_PARTITIONS
+from logqueue.jobs.topics import JOBS_PARTITIONS
 
 SETTINGS: Settings = {"cells": "10000 1000000", "due": 300}
 YEAR_MS = 365 * 86_400_000
 SPACING_MS = 100
 LIMIT_SECONDS = 900
+FLUSH_SECONDS = 300
+POLL_SECONDS = 0.1
+TOPIC = f"jobs.{late.QUEUE}"
 IDLE_SECONDS = 5
 TENANTS = 1_000
 
@@ -48,13 +50,13 @@ def _measure(jobs: int, due: int) -> Figures:
             "LOGQUEUE_BOOTSTRAP": bootstrap,
             "LOGQUEUE_CACHE_DIR": str(Path(folder) / "cache"),
         }
-        create_topic(bootstrap, f"jobs.{late.QUEUE}", JOBS_PARTITIONS)
+        create_topic(bootstrap, TOPIC, JOBS_PARTITIONS)
         worker = _worker(env)
         try:
             empty_mib = worker.rss_mib()
             began = time.perf_counter()
             _send(bootstrap, [int(time.time() * 1000) + YEAR_MS + number for number in range(jobs)])
-            _wait(lambda: _waiting(bootstrap) >= jobs)
+            _wait(lambda: committed(bootstrap, late.app.group, TOPIC) >= jobs)
             filled = time.perf_counter() - began
             time.sleep(5)  # what is read ahead is indexed, and the collector has had its turn
             full_mib = worker.rss_mib()
@@ -87,6 +89,11 @@ def _measure(jobs: int, due: int) -> Figures:
     }
 
 
+def _wait(is_reached: Callable[[], bool]) -> None:
+    if not queues.wait_until(is_reached, limit_seconds=LIMIT_SECONDS, poll_seconds=POLL_SECONDS):
+        raise RuntimeError(f"not reached within {LIMIT_SECONDS} s")
+
+
 def _worker(env: dict[str, str]) -> stack.Process:
     process = stack.Process("worker", "benchmarks.late:app", env=env)
     process.wait_for("ready")
@@ -97,34 +104,9 @@ def _count(file: Path) -> int:
     return file.read_text().count("\n") if file.exists() else 0
 
 
-def _waiting(bootstrap: str) -> int:
-    """Records in jobs.schedules, as far as they are committed."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench", "isolation.level": "read_committed"})
-    try:
-        partitions = [TopicPartition("jobs.schedules", number) for number in range(SCHEDULES_PARTITIONS)]
-        return sum(consumer.get_watermark_offsets(partition, timeout=30)[1] for partition in partitions)
-    finally:
-        consumer.close()
-
-
 def _send(bootstrap: str, times_ms: list[int]) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "partitioner": "murmur2_random"})
+    sender = Sender(bootstrap)
     for number, due_ms in enumerate(times_ms):
-        headers: list[tuple[str, str | bytes | None]] = [("job-not-before", format_time(due_ms).encode())]
-        while True:
-            try:
-                key = f"tenant-{number % TENANTS}"
-                producer.produce(f"jobs.{late.QUEUE}", key=key, value=b"{}", headers=headers)
-                break
-            except BufferError:
-                producer.poll(0.01)
-    if left := producer.flush(300):
-        raise RuntimeError(f"{left} jobs were not acknowledged")
-
-
-def _wait(is_reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not is_reached():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not reached within {LIMIT_SECONDS} s")
-        time.sleep(0.1)
+        headers = [("job-not-before", format_time(due_ms).encode())]
+        sender.put(TOPIC, b"{}", f"tenant-{number % TENANTS}", headers=headers)
+    sender.finish(FLUSH_SECONDS)

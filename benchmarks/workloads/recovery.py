@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks import stack
-from benchmarks.report import Figures, Settings
+from benchmarks.report import Figures, InvalidSetting, Settings
 
 SETTINGS: Settings = {
     "sizes_mib": "1024 4096",
@@ -31,8 +31,12 @@ SETTINGS: Settings = {
 def run(settings: Settings) -> Figures:
     """Every size."""
     number = {name: int(value) for name, value in settings.items() if name != "sizes_mib"}
+    sizes = str(settings["sizes_mib"]).split()
+    share_kib = (min(map(int, sizes)) << 10) // number["partitions"]
+    if number["tail_kib"] > share_kib:
+        raise InvalidSetting(f"tail_kib={number['tail_kib']}: a partition of the smallest size has {share_kib} KiB")
     figures: dict[str, float] = {}
-    for size in str(settings["sizes_mib"]).split():
+    for size in sizes:
         found = _measure({**number, "total_mib": int(size)})
         figures |= {f"{size} MiB: {name}": figure for name, figure in found.items()}
     return figures

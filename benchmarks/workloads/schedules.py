@@ -12,16 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from confluent_kafka import Producer
-
 from benchmarks import late, stack
+from benchmarks.clients import Sender
 from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings, percentile
 from logqueue.jobs.schedules import PARTITION, SCHEDULE, Override, encode, new_schedule
 
 SETTINGS: Settings = {"cells": "100 10000", "ticking": 10, "seconds": 20, "limit_seconds": 300}
 TOPIC = "jobs.schedules"
-FLUSH_SECONDS = 60
 
 
 def run(settings: Settings) -> Figures:
@@ -71,7 +69,7 @@ def _read(file: Path) -> list[float]:
 
 def _set(bootstrap: str, schedules: int, *, ticking: int) -> None:
     """Write the schedules as the API does."""
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 5})
+    sender = Sender(bootstrap)
     now_ms = int(time.time() * 1000)
     for number in range(schedules):
         schedule = new_schedule(
@@ -83,7 +81,5 @@ def _set(bootstrap: str, schedules: int, *, ticking: int) -> None:
             cron=None if number < ticking else "0 0 1 1 *",
         )
         value = encode(Override(schedule=schedule, by="bench", at=now_ms))
-        producer.produce(TOPIC, key=f"{SCHEDULE}schedule-{number}", value=value, partition=PARTITION)
-        producer.poll(0)
-    if left := producer.flush(FLUSH_SECONDS):
-        raise RuntimeError(f"{left} schedules were not acknowledged")
+        sender.put(TOPIC, value, f"{SCHEDULE}schedule-{number}", partition=PARTITION)
+    sender.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -76,6 +77,48 @@ def test_an_error_in_an_answer_ends_the_load(bootstrap):
 
 
 @needs_compiler
+@pytest.mark.parametrize("connections", [1, 2])
+def test_a_broker_that_answers_no_more_ends_the_load(bootstrap, monkeypatch, connections):
+    monkeypatch.setattr(load, "ANSWER_TIMEOUT_SECONDS", 1)
+    with Target(bootstrap) as target, socket.create_server(("127.0.0.1", 0)) as silent:
+        frame, check = target.produce(one_record(10)), target.produce_check
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(RuntimeError, match="no answer within 1 s"):
+            load.closed(address, [frame], check=check, cpu_seconds=no_cpu, connections=connections, requests=3)
+
+
+@needs_compiler
+def test_a_generator_is_not_waited_for_when_the_brokers_clock_cannot_be_read(bootstrap):
+    def gone() -> float:
+        raise ProcessLookupError("no such process")
+
+    with Target(bootstrap) as target, pytest.raises(ProcessLookupError):
+        load.closed(
+            bootstrap, [target.produce(one_record(10))], check=target.produce_check, cpu_seconds=gone, seconds=60
+        )
+
+
+@needs_compiler
+def test_a_fetch_may_be_parked_for_more_than_a_second(bootstrap):
+    with Target(bootstrap) as target:
+        offset = target.append(one_record(50)) + 1
+        done = load.parked(
+            bootstrap,
+            fetch=target.fetch(offset, max_wait_ms=5_000),
+            produce=target.produce(one_record(50)),
+            check=target.fetch_check,
+            produce_check=target.produce_check,
+            offset_position=target.fetch_offset_position,
+            offset=offset,
+            cpu_seconds=no_cpu,
+            park_us=1_100_000,
+            warm_up=0,
+            requests=1,
+        )
+        assert done.seconds > 1.1
+
+
+@needs_compiler
 def test_a_large_fetch_is_read_whole(bootstrap):
     with Target(bootstrap) as target:
         target.append(batch_of(500_000))
@@ -144,6 +187,11 @@ def test_on_a_slower_disk_both_kinds_of_fsync_take_that_much_longer(tmp_path):
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert all(float(word) >= 0.15 for word in done.stdout.split())
     assert not done.stderr
+
+
+def test_a_slow_disk_is_asked_less_often():
+    assert len(slow_disk.fsync_times_us(3)) == 3
+    assert len(slow_disk.fsync_times_us(3, size=300, limit_seconds=0)) == 1
 
 
 def test_no_delay_needs_no_library():

@@ -9,8 +9,9 @@ import pytest
 from benchmarks import plot, report
 
 
-def saved(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> str:
-    return report.as_text("tried", "How fast?", {"size": 1}, ours, report.Compared(name="other", runs=theirs))
+def saved(ours: list[dict[str, float]], theirs: list[dict[str, float]] | None = None) -> str:
+    peer = None if theirs is None else report.Compared(name="other", runs=theirs)
+    return report.as_text("tried", "How fast?", {"size": 1}, ours, peer, facts=report.circumstances())
 
 
 def test_ratios_are_read_in_our_favour():
@@ -32,7 +33,18 @@ def test_a_figure_that_says_the_same_in_another_unit_is_left_out():
 
 def test_a_result_without_a_peer_cannot_be_drawn():
     with pytest.raises(ValueError, match="without a peer"):
-        plot.read_ratios(report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}]))
+        plot.read_ratios(saved([{"a": 1.0}]))
+
+
+def test_ratios_of_a_thousandth_and_of_thousands_are_read_as_they_were():
+    large, small = plot.read_ratios(saved([{"a/s": 98_765.0, "b/s": 0.0351}], [{"a/s": 1.0, "b/s": 1.0}]))
+    assert (large.median, small.median) == (98_765.0, 0.0351)
+
+
+def test_ratios_with_two_decimals_in_older_results_are_read():
+    rate = f"  {'a/s':<40}{'1.50':>14}{'2,000.25':>14}{'3,000.00':>14}"
+    (ratio,) = plot.read_ratios(f"tried: How fast?\n  logqueue / other{report.RATIOS_HEAD}\n{rate}")
+    assert (ratio.figure, ratio.low, ratio.median, ratio.high) == ("a/s", 1.5, 2000.25, 3000.0)
 
 
 def test_the_picture_is_whole_and_bars_stay_within_it():

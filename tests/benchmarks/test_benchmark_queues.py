@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import logs
+from benchmarks import logs, stack
 from benchmarks.jobs import http, queues, work
 from benchmarks.jobs.http import Connection, content_length, request
 from benchmarks.jobs.worker import Worker
@@ -72,6 +72,44 @@ def test_a_driver_answers_line_by_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO('["double", 4]\n["double", 5]\n'))
     driver.serve({"double": lambda number: 2 * number})
     assert capsys.readouterr().out.split() == ["8", "10"]
+
+
+STUBBORN = """
+import os, time
+input()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_driver_that_answers_no_more_is_told_and_killed(monkeypatch):
+    monkeypatch.setattr(stack, "STOP_TIMEOUT_SECONDS", 0.2)
+    with (
+        pytest.raises(RuntimeError, match="did not answer 'finished' within"),
+        driver.Driver([sys.executable, "-c", STUBBORN], {}) as silent,
+    ):
+        pid = silent.call("enqueue")
+        monkeypatch.setattr(driver, "ANSWER_SECONDS", 0.2)
+        silent.call("finished")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_driver_that_has_ended_is_told():
+    with (
+        pytest.raises(RuntimeError, match="ended with 3 at 'enqueue'"),
+        driver.Driver([sys.executable, "-c", "input(); exit(3)"], {}) as ended,
+    ):
+        ended.call("enqueue")
+
+
+def test_a_count_that_reads_a_table_is_asked_for_seldom():
+    now, counts = [0.0], iter(range(10, 20))
+    count = driver.seldom(lambda: next(counts), clock=lambda: now[0])
+    seen = []
+    for at in (0.0, 0.05, 0.11, 0.15, 0.3):
+        now[0] = at
+        seen.append(count())
+    assert seen == [10, 10, 11, 11, 12]
 
 
 def test_numbers_of_jobs_come_in_batches():
@@ -188,6 +226,9 @@ class Scripted:
 
     def enqueue(self, jobs: int, *, ms: int = 0, first: int = 0) -> float:
         return 0.0
+
+    def known(self) -> int:
+        return 100
 
     def finished(self) -> int:
         return self.counts.pop(0) if len(self.counts) > 1 else self.counts[0]

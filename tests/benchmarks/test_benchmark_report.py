@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +16,7 @@ from benchmarks import logs, report
 from benchmarks.peers import promises
 from benchmarks.peers.missing import Missing
 from benchmarks.settings import changed
+from logqueue.jobs.settings import load_settings
 
 
 class Peers(dict):
@@ -37,6 +41,7 @@ def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(command, "load", lambda name: module)
         monkeypatch.setattr(promises, "PROMISES", Peers())
         monkeypatch.setattr(command, "RESULTS", tmp_path)
+        monkeypatch.setattr(command, "IDLE_WAIT_SECONDS", 0)
         monkeypatch.setattr("sys.argv", ["benchmarks", *words])
         return command.main()
 
@@ -65,18 +70,76 @@ def test_a_percentile_is_one_of_the_values():
     assert report.percentile(values, 1.0) == 99
 
 
-def test_runs_of_a_peer_alternate_with_ours(only, capsys):
+def test_runs_of_a_peer_alternate_with_ours_and_the_order_changes(only, capsys):
     order = []
 
     def run(settings, engine="logqueue"):
         order.append(engine)
         return {"a": 1.0}
 
-    assert only(workload(run, size=1), "tried", "--runs", "2", "--vs", "other", "--json") == 0
-    assert order == ["other", "logqueue", "other", "logqueue"]
+    assert only(workload(run, size=1), "tried", "--runs", "3", "--vs", "other", "--json") == 0
+    assert order == ["other", "logqueue", "logqueue", "other", "other", "logqueue"]
     result = json.loads(capsys.readouterr().out)
     assert result["ratios"]["a"]["median"] == 1.0
-    assert {"commit", "load_before", "machine", "versions", "settings"} <= result.keys()
+    assert {"commit", "load_before", "machine", "disk", "versions", "settings"} <= result.keys()
+
+
+def test_what_a_run_gave_stays_with_whom_it_was_of_when_the_order_changes(only, capsys):
+    def run(settings, engine="logqueue"):
+        return {"a": 1.0 if engine == "other" else 3.0}
+
+    assert only(workload(run, size=1), "tried", "--runs", "2", "--vs", "other", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ratios"]["a"] == {"min": 3.0, "median": 3.0, "max": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0351, "0.0351"), (0.5, "0.500"), (12.71, "12.7"), (98_765.0, "98,765"), (0.0, "0.00"), (1e-12, "0.000000000")],
+)
+def test_ratios_have_three_significant_digits(value, shown):
+    peer = report.Compared(name="other", runs=[{"a": 1.0}])
+    text = report.as_text("tried", "How fast?", {"size": 1}, [{"a": value}], peer, facts=report.circumstances())
+    assert text.splitlines()[-1].split() == ["a", shown, shown, shown]
+
+
+def test_a_result_tells_the_disk(only, capsys):
+    assert only(workload(lambda settings: {"a": 1.0}, size=1), "tried", "--runs", "1") == 0
+    assert re.search(
+        r"^  disk      \w+.*, fdatasync of 300 bytes \d+ us \(p50\), \d+ us", capsys.readouterr().out, re.M
+    )
+
+
+def test_a_file_system_in_memory_is_told_as_such():
+    facts = {**report.circumstances(), "disk": {"file_system": "tmpfs", "fdatasync_p50_us": 0, "fdatasync_p99_us": 1}}
+    assert "tmpfs (memory:" in report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}], facts=facts)
+    assert report.file_system(Path("/proc/self/fd")) == "proc"
+
+
+def test_users_settings_do_not_reach_a_workload_and_come_back(only, monkeypatch):
+    seen = []
+
+    def run(settings):
+        seen.append((load_settings(bootstrap="127.0.0.1:1").topic_prefix, "LOGQUEUE_API" in os.environ))
+        return {"a": 1.0}
+
+    monkeypatch.setenv("LOGQUEUE_TOPIC_PREFIX", "mine.")
+    monkeypatch.setenv("LOGQUEUE_API", "http://mine.example")
+    only(workload(run, size=1), "tried", "--runs", "1")
+    assert seen == [("", False)]
+    assert os.environ["LOGQUEUE_TOPIC_PREFIX"] == "mine."
+
+
+def test_before_a_result_is_saved_the_machine_is_idle_or_two_minutes_are_over(monkeypatch, capsys):
+    def slept(*loads: float) -> int:
+        left, seconds = list(loads), []
+        command.wait_until_idle(load=lambda: left.pop(0) if len(left) > 1 else left[0], sleep=seconds.append)
+        return len(seconds)
+
+    assert slept(0.69) == 0
+    assert capsys.readouterr().err == ""
+    assert slept(3.0, 2.0, 0.5) == 2
+    assert "load 3.0: waiting" in capsys.readouterr().err
+    assert slept(3.0) == 120
 
 
 def test_no_further_turn_begins_that_would_end_too_late():
@@ -139,19 +202,23 @@ def test_a_cell_that_is_none_is_refused_before_anything_starts(name, cells):
         module.run({**module.SETTINGS, "cells": cells})
 
 
-def test_a_peer_is_not_compared_with_more_workers_than_it_has():
-    drain = command.load("drain")
-    with pytest.raises(report.InvalidSetting, match="one worker process"):
-        drain.run({**drain.SETTINGS, "workers": 2}, "arq")
-
-
-@pytest.mark.parametrize("problem", [TimeoutError("no answer"), ConnectionRefusedError("nobody there")])
-def test_a_workload_whose_log_is_gone_says_so_without_a_traceback(only, capsys, problem):
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (TimeoutError("no answer"), "TimeoutError: no answer"),
+        (ConnectionRefusedError("nobody there"), "ConnectionRefusedError: nobody there"),
+        (EOFError("closed"), "EOFError: closed"),
+        (KeyError("items"), "KeyError: 'items'"),
+        (subprocess.TimeoutExpired("worker", 3), "TimeoutExpired: Command 'worker' timed out after 3 seconds"),
+        (ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("503")])]), "ValueError: 503"),
+    ],
+)
+def test_a_workload_whose_log_is_gone_says_so_without_a_traceback(only, capsys, problem, said):
     def run(settings):
         raise problem
 
     assert only(workload(run, size=1), "tried") == 1
-    assert capsys.readouterr().err.endswith(f"tried came to no end: {problem}\n")
+    assert capsys.readouterr().err.endswith(f"tried came to no end: {said}\n")
 
 
 def test_a_workload_that_breaks_off_says_why_without_a_traceback(only, capsys):
@@ -159,10 +226,10 @@ def test_a_workload_that_breaks_off_says_why_without_a_traceback(only, capsys):
         raise RuntimeError("5 of 9 jobs ended within 3 s")
 
     assert only(workload(run, size=1), "tried") == 1
-    assert capsys.readouterr().err.endswith("tried came to no end: 5 of 9 jobs ended within 3 s\n")
+    assert capsys.readouterr().err.endswith("tried came to no end: RuntimeError: 5 of 9 jobs ended within 3 s\n")
 
 
-@pytest.mark.parametrize(("problem", "code"), [(RuntimeError("no worker"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(("problem", "code"), [(IndexError("no worker"), 1), (KeyboardInterrupt(), 130)])
 def test_runs_before_one_that_breaks_off_are_shown_and_not_saved(only, capsys, tmp_path, problem, code):
     left = [{"a": 7.0}, {"a": 9.0}]
 
@@ -212,7 +279,8 @@ def test_a_result_with_a_peer_tells_what_both_promise(only, capsys):
 
 def test_a_result_without_git_has_no_commit_and_all_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "commit unknown," in report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}])
+    facts = report.circumstances()
+    assert "commit unknown," in report.as_text("tried", "How fast?", {"size": 1}, [{"a": 1.0}], facts=facts)
 
 
 def test_every_peer_of_every_workload_has_a_promise():
@@ -234,6 +302,20 @@ def test_a_result_is_saved_under_its_name(only, tmp_path, words, file):
     only(workload(lambda settings, engine="": {"a": 1.0}, size=1), "tried", "--runs", "1", *words)
     assert [path.name for path in tmp_path.iterdir()] == [file]
     assert "How fast is it?" in (tmp_path / file).read_text()
+
+
+@pytest.mark.parametrize(("words", "said"), [(("--save",), "NAME --save"), (("--save", "tried"), "'tried' was taken")])
+def test_save_before_the_name_of_a_workload_is_refused_with_what_to_write(only, capsys, words, said):
+    with pytest.raises(SystemExit):
+        only(workload(None, size=1), *words)
+    assert said in capsys.readouterr().err
+
+
+def test_a_result_is_not_saved_in_place_of_another_workloads(only, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "drain", "--save", "log"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "a workload is saved under that name" in capsys.readouterr().err
 
 
 def test_what_a_workload_says_of_a_wrong_setting_is_shown_without_a_traceback(only, capsys):
@@ -271,6 +353,7 @@ def test_what_a_workload_does_not_know_is_refused(only, capsys, words):
         ("cells=", "the default is 10 100"),
         ("cells=10 x", "whole numbers from 1 on"),
         ("cells=0", "whole numbers from 1 on"),
+        ("cells=10 10", "one of them comes twice"),
         ("delays_us=-1", "whole numbers from 0 on"),
         ("fsync=2", "there are 0, 1"),
         ("acks=0", "there are -1, 1"),
