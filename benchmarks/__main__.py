@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
-import os
 import pkgutil
 import re
 import signal
@@ -24,9 +23,9 @@ from benchmarks.settings import changed
 SAVED_NAME = re.compile(r"[a-z0-9_-]+")
 RESULTS = Path(__file__).with_name("results")
 INTERRUPTED = 130
-IDLE_LOAD = 0.7
-"""The load of the last minute below which the machine counts as idle."""
-IDLE_WAIT_SECONDS = 120
+IDLE_SHARE = 0.1
+"""Of the processors' time: with less in use the machine counts as idle."""
+IDLE_LOOKS = 120
 
 Turn = tuple[report.Figures, report.Figures | None]
 """What a run of ours gave, and that of the peer beside it."""
@@ -84,16 +83,15 @@ def _turn(module: ModuleType, settings: report.Settings, peer: str | None, *, pe
     return ours, module.run(settings, peer)
 
 
-def wait_until_idle(
-    *, load: Callable[[], float] = lambda: os.getloadavg()[0], sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Wait IDLE_WAIT_SECONDS at most for what ran before to leave the load of the last minute."""
-    if (now := load()) < IDLE_LOAD:
+def wait_until_idle(*, busy: Callable[[], float] = report.busy_share) -> None:
+    """Wait for what ran before, or IDLE_LOOKS looks at most of a second each."""
+    if (now := busy()) < IDLE_SHARE:
         return
-    print(f"load {now:.1f}: waiting until it is below {IDLE_LOAD}, {IDLE_WAIT_SECONDS} s at most", file=sys.stderr)
-    for _ in range(IDLE_WAIT_SECONDS):
-        sleep(1)
-        if load() < IDLE_LOAD:
+    print(
+        f"processors busy: {now:.0%}; waiting for less than {IDLE_SHARE:.0%}, {IDLE_LOOKS} s at most", file=sys.stderr
+    )
+    for _ in range(IDLE_LOOKS):
+        if busy() < IDLE_SHARE:
             return
 
 

@@ -9,6 +9,7 @@ import platform
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,6 +23,7 @@ RATIOS_HEAD = ", pair by pair:"
 """What the line says that the ratios of a result follow."""
 MOST_DECIMALS = 9
 IN_MEMORY = ("ramfs", "tmpfs")
+BUSY_SECONDS = 1.0
 SYNCS = 200
 SYNCED_BYTES = 300
 SYNC_SECONDS = 0.5
@@ -37,19 +39,34 @@ class InvalidSetting(ValueError):
 
 
 def circumstances() -> Circumstances:
-    """Machine, disk, load over the minute before, versions and commit: what a figure means nothing without.
+    """Machine, disk, what others use of it, versions and commit: what a figure means nothing without.
 
-    Ask before anything is measured: the load is that of now.
+    Ask before anything is measured: whatever the processors do then is others'.
     """
     return {
         "cpus": os.cpu_count(),
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": _commit(),
-        "load_before": round(os.getloadavg()[0], 1),
+        "busy_before": round(busy_share(), 2),
         "disk": _disk(),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def busy_share(seconds: float | None = None) -> float:
+    """The share of the processors' time in use during so many seconds; what the host keeps from us is in it."""
+    before = _processor_ticks()
+    time.sleep(BUSY_SECONDS if seconds is None else seconds)
+    used, total = (now - then for now, then in zip(_processor_ticks(), before, strict=True))
+    return used / total if total else 0.0
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Of all processors since they started: used, and all."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    total, idle, waiting = sum(ticks), ticks[3], ticks[4]
+    return total - idle - waiting, total
 
 
 def _disk() -> dict[str, Any]:
@@ -128,7 +145,7 @@ def as_text(
     lines = [
         f"{workload}: {question}",
         f"  machine   {facts['cpus']} CPUs, {facts['machine']}, Python {facts['python']}, commit {facts['commit']}, "
-        f"load before {facts['load_before']}",
+        f"processors busy before: {facts['busy_before']:.0%}",
         f"  disk      {_disk_text(facts['disk'])}",
         "  versions  " + ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
         f"  settings  {settings_text(settings)}, runs={len(runs)}",

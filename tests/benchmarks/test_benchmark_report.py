@@ -41,7 +41,8 @@ def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setattr(command, "load", lambda name: module)
         monkeypatch.setattr(promises, "PROMISES", Peers())
         monkeypatch.setattr(command, "RESULTS", tmp_path)
-        monkeypatch.setattr(command, "IDLE_WAIT_SECONDS", 0)
+        monkeypatch.setattr(command, "IDLE_LOOKS", 0)
+        monkeypatch.setattr(report, "BUSY_SECONDS", 0.0)
         monkeypatch.setattr("sys.argv", ["benchmarks", *words])
         return command.main()
 
@@ -81,7 +82,7 @@ def test_runs_of_a_peer_alternate_with_ours_and_the_order_changes(only, capsys):
     assert order == ["other", "logqueue", "logqueue", "other", "other", "logqueue"]
     result = json.loads(capsys.readouterr().out)
     assert result["ratios"]["a"]["median"] == 1.0
-    assert {"commit", "load_before", "machine", "disk", "versions", "settings"} <= result.keys()
+    assert {"commit", "busy_before", "machine", "disk", "versions", "settings"} <= result.keys()
 
 
 def test_what_a_run_gave_stays_with_whom_it_was_of_when_the_order_changes(only, capsys):
@@ -130,16 +131,25 @@ def test_users_settings_do_not_reach_a_workload_and_come_back(only, monkeypatch)
 
 
 def test_before_a_result_is_saved_the_machine_is_idle_or_two_minutes_are_over(monkeypatch, capsys):
-    def slept(*loads: float) -> int:
-        left, seconds = list(loads), []
-        command.wait_until_idle(load=lambda: left.pop(0) if len(left) > 1 else left[0], sleep=seconds.append)
-        return len(seconds)
+    def looks(*shares: float) -> int:
+        left, looked = list(shares), []
 
-    assert slept(0.69) == 0
+        def busy() -> float:
+            looked.append(share := left.pop(0) if len(left) > 1 else left[0])
+            return share
+
+        command.wait_until_idle(busy=busy)
+        return len(looked)
+
+    assert looks(0.09) == 1
     assert capsys.readouterr().err == ""
-    assert slept(3.0, 2.0, 0.5) == 2
-    assert "load 3.0: waiting" in capsys.readouterr().err
-    assert slept(3.0) == 120
+    assert looks(0.9, 0.5, 0.05) == 3
+    assert "processors busy: 90%; waiting" in capsys.readouterr().err
+    assert looks(0.9) == 121
+
+
+def test_what_others_use_of_the_processors_is_a_share():
+    assert 0.0 <= report.busy_share(0.05) <= 1.0
 
 
 def test_no_further_turn_begins_that_would_end_too_late():
