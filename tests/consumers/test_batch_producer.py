@@ -6,10 +6,12 @@ import asyncio
 from typing import Any, NamedTuple
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
 from logqueue_consumers.writing import batch_producer
 from logqueue_consumers.writing.batch_producer import BatchProducer
 from logqueue_consumers.writing.outgoing import Outgoing
 
+from logqueue.jobs.errors import BrokerUnreachable
 from logqueue.jobs.settings import Settings
 from tests.loops import in_loop
 
@@ -66,6 +68,60 @@ def test_where_a_write_ends_is_said_when_all_of_it_is_acknowledged(monkeypatch: 
         log.sent[1].set_result(Acknowledged(3))
         assert await writing == []
         assert (producer.end_of("t", 0), producer.end_of("t", 1)) == (8, 4)
+        await producer.stop()
+
+    scenario()
+
+
+class SmallLog(SlowLog):
+    """Takes one record at a time, and answers at once."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        super().__init__()
+        self.keys = keys
+        self.batch: list[bytes] = []
+
+    def create_batch(self) -> SmallLog:
+        self.batch = []
+        return self
+
+    def append(self, **record: Any) -> object:
+        self.batch.append(record["key"])
+        return record
+
+    async def send_batch(self, batch: object, topic: str, *, partition: int) -> asyncio.Future[Acknowledged]:
+        sent = asyncio.get_running_loop().create_future()
+        if len(self.batch) > 1:
+            sent.set_exception(MessageSizeTooLargeError())
+        else:
+            self.keys += self.batch
+            sent.set_result(Acknowledged(len(self.keys) - 1))
+        return sent
+
+
+@pytest.mark.parametrize("away_at", [1, 2, 3])
+def test_a_log_that_goes_away_while_records_go_alone_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, away_at: int
+) -> None:
+    keys: list[bytes] = []
+    connections = 0
+
+    async def connect(make: object, settings: Settings) -> SmallLog:
+        nonlocal connections
+        connections += 1
+        if connections == away_at + 1:  # the first one is that of the start
+            raise BrokerUnreachable("No Kafka broker answers")
+        return SmallLog(keys)
+
+    @in_loop
+    async def scenario() -> None:
+        monkeypatch.setattr(batch_producer, "start_client", connect)
+        monkeypatch.setattr(batch_producer, "FIRST_BACKOFF_S", 0.0)
+        producer = BatchProducer(Settings(bootstrap="nowhere:1"), batch_bytes=1000, max_backoff_s=0.0)
+        await producer.start()
+        records = [Outgoing("t", 0, key, b"", [], 0) for key in (b"a", b"b", b"c")]
+        assert await producer.send(records) == []
+        assert keys == [b"a", b"b", b"c"]
         await producer.stop()
 
     scenario()

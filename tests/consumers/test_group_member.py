@@ -15,6 +15,7 @@ from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.membership.group_member import GroupMember
 from logqueue_consumers.partitions.partition import OwnedPartition
+from logqueue_consumers.status.tail import Tail
 from logqueue_consumers.writing.outgoing import Outgoing, Refusal
 
 from logqueue.jobs.topics import TopicNames
@@ -224,7 +225,9 @@ class Committed:
         return dict.fromkeys(partitions, (0, ""))
 
 
-def taking_member(consumer: Assigned, engine: TakingEngine, on_ready: Callable[[], None]) -> GroupMember:
+def taking_member(
+    consumer: Assigned, engine: TakingEngine, on_ready: Callable[[], None], *, tail: Any = None
+) -> GroupMember:
     names = TopicNames()
     return GroupMember(
         engine,  # type: ignore[arg-type]
@@ -236,7 +239,7 @@ def taking_member(consumer: Assigned, engine: TakingEngine, on_ready: Callable[[
         limits=WorkerLimits(),
         hurry=asyncio.Event(),
         on_ready=on_ready,
-        tail=None,
+        tail=tail,
         status_ends=list,
         unwritten_since_ms=lambda: 0,
         write=never_written,
@@ -280,6 +283,35 @@ def test_a_fetch_that_fails_over_another_partition_loses_no_record() -> None:
                 assert member.lag() == END, "what is lost is not passed"
                 await asyncio.sleep(0)
         assert engine.taken == list(range(END))
+        stopping.set()
+        consumer.drain.set()
+        await running
+
+    asyncio.run(main())
+
+
+class StrangeTail:
+    """Finds what nobody has thought of, twice."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    async def read(self, _: Any) -> Tail:
+        if self.left:
+            self.left -= 1
+            raise ValueError("not enough values to unpack (expected 3, got 2)")
+        return Tail({}, {}, (), ())
+
+
+def test_partitions_are_taken_up_in_the_end_whatever_goes_wrong_first() -> None:
+    async def main() -> None:
+        consumer, engine, stopping, tail = Assigned(), TakingEngine(), asyncio.Event(), StrangeTail()
+        ready = asyncio.Event()
+        member = taking_member(consumer, engine, ready.set, tail=tail)
+        running = asyncio.ensure_future(member.run(stopping))
+        async with asyncio.timeout(5):
+            await ready.wait()
+        assert (tail.left, set(member.partitions)) == (0, {TP})
         stopping.set()
         consumer.drain.set()
         await running

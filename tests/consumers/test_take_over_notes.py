@@ -15,7 +15,7 @@ from logqueue_consumers.job import Job
 from logqueue_consumers.outcome import Outcome
 from logqueue_consumers.partitions.partition import OwnedPartition
 from logqueue_consumers.partitions.window import PartitionWindow
-from logqueue_consumers.status.headers import moved_from, read_move, read_waiting, waiting_header
+from logqueue_consumers.status.headers import moved_from, read_move, read_record, read_waiting, waiting_header
 from logqueue_consumers.status.moved import FoundMove, still_open
 from logqueue_consumers.status.tail import newest
 from logqueue_consumers.writing.outgoing import Outgoing
@@ -146,3 +146,10 @@ def test_a_waiting_job_is_read_as_it_was_written(first_failed_ms: int | None) ->
     waits = Retried(7, 2, 1_700_000_005_000, first_failed_ms)
     _, value = waiting_header(waits, "jobs.a/b", 3)
     assert read_waiting(value) == (TopicPartition("jobs.a/b", 3), waits)
+
+
+def test_a_header_that_names_no_record_says_nothing() -> None:
+    for value in (None, b"", b"\xff", b"jobs.q/0", b"jobs.q/0/7x", b"jobs.q/x/7"):
+        assert read_record(value) is None
+    for value in (None, b"", b"\xff", b"jobs.q/0/7", b"jobs.q/0/7/2/later/0"):
+        assert read_waiting(value) is None

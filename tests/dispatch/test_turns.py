@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import sys
+from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from logqueue_consumers.dispatch.priority_class import MAX_REMEMBERED, PriorityClass
+from logqueue_consumers.dispatch.priority_class import MAX_REMEMBERED, MAX_VOID, PriorityClass
 from logqueue_consumers.dispatch.turns import Turns
 
 
@@ -20,6 +23,37 @@ def test_the_smallest_is_always_next(steps: list[int | None]) -> None:
             heapq.heappush(model, (step, place))
         else:
             assert turns.pop() == (heapq.heappop(model) if model else None)
+
+
+@given(st.sets(st.integers()), st.sets(st.integers()))
+def test_what_replaces_them_comes_in_order(before: set[int], after: set[int]) -> None:
+    turns: Turns[int] = Turns()
+    for entry in before:
+        turns.push(entry)
+    assert (len(turns), set(turns)) == (len(before), before)
+    turns.replace(after)
+    assert [turns.pop() for _ in range(len(turns))] == sorted(after)
+
+
+def test_a_tenant_that_is_noisy_and_quiet_in_turn_leaves_no_more_than_is_bounded() -> None:
+    found = PriorityClass("q", "", 1.0, concurrency=1)  # noisy with the first job that runs
+    shares = [found.share(name, 1.0) for name in ("one", "other")]
+    jobs: list[Any] = [SimpleNamespace(number=number) for number in range(4 * MAX_VOID)]
+    for number, job in enumerate(jobs):
+        share = shares[number % 2]
+        if share.first is None:
+            share.first = job
+            found.activate(share)
+        else:
+            share.append(job)
+            found.active_count += 1
+    references = [sys.getrefcount(share) for share in shares]
+    for job in jobs:  # while one of them waits its turn, the other is always quiet
+        taken = found.take(0.0, [])
+        assert taken is not None and taken[0] is job
+        found.ended(taken[1].tenant)
+        entries = sum(sys.getrefcount(share) - before for share, before in zip(shares, references, strict=True))
+        assert entries <= MAX_VOID + 10
 
 
 def test_tenants_that_came_once_are_forgotten_and_those_with_jobs_are_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from logqueue.clock import SystemClock
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.topics import TopicSpec
 from tests.consumers.conftest import Log, until
-from tests.keeper.conftest import keeping
+from tests.keeper.conftest import QUICK, keeping
 
 COMPACT = {"cleanup.policy": "compact"}
 
@@ -122,6 +123,27 @@ def test_a_lost_or_foreign_index_comes_back_from_the_topic(log: Log, settings: S
         await log.produce(specs[0].topic, b"0", key=b"second", partition=0)
         async with keeping(settings, specs, topics):
             assert await rung_count(log, 2) == [b"first", b"second"]
+
+    asyncio.run(scenario())
+
+
+def test_a_record_that_a_machine_stumbles_over_does_not_end_the_keepers(log: Log, settings: Settings) -> None:
+    class Stumbling(Alarms):
+        stumbles = 0
+
+        def apply(self, record: Kept) -> None:
+            if Stumbling.stumbles < 2:
+                Stumbling.stumbles += 1
+                raise TypeError("int() argument must be a string, not 'NoneType'")
+            super().apply(record)
+
+    async def scenario() -> None:
+        (spec,), topics = alarms(settings)
+        spec = replace(spec, make=lambda index, place: Stumbling(index, place, topics[1].name))
+        async with keeping(settings, [spec], topics, limits=replace(QUICK, reopen_s=0.0)):
+            await log.produce(spec.topic, b"0", key=b"k", partition=0)
+            assert await rung_count(log, 1) == [b"k"]
+        assert Stumbling.stumbles == 2
 
     asyncio.run(scenario())
 

@@ -7,6 +7,7 @@ when a rate lets the next job start, the runners are woken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from typing import TYPE_CHECKING
 
 from logqueue_consumers.dispatch.ready_queue import ReadyQueue
@@ -29,7 +30,7 @@ class Dispatcher:
         self._wake = wake
         self._queue = ReadyQueue(concurrency=concurrency)
         self._timer: Timer | None = None
-        self._timer_at_s = 0.0
+        self._timer_at_s = inf
 
     # --- as a deque ---
 
@@ -59,7 +60,7 @@ class Dispatcher:
         """The job to start now; None when none may. It counts as running until `ended`."""
         now_s = self._clock.monotonic()
         job = self._queue.take(now_s)
-        if self._queue.waits_for_time and (job is None or self._timer is None):
+        if self._queue.fill_s < self._timer_at_s:
             self._set_timer(now_s)
         return job
 
@@ -76,7 +77,10 @@ class Dispatcher:
 
     def ended(self, job: Job) -> None:
         """The attempt of a job that was taken is over."""
-        self._queue.ended(job, self._clock.monotonic())
+        now_s = self._clock.monotonic()
+        self._queue.ended(job, now_s)
+        if self._queue.fill_s < self._timer_at_s:  # what waited for the end waits for a token now
+            self._set_timer(now_s)
 
     def adopt(self, jobs: Iterable[Job]) -> None:
         """These run already."""
@@ -112,19 +116,16 @@ class Dispatcher:
     # --- time ---
 
     def _set_timer(self, now_s: float) -> None:
-        at_s = self._queue.next_fill_s(now_s)
-        if at_s is None:
-            return
+        """The queue is to be filled earlier than the timer comes."""
         if self._timer is not None:
-            if self._timer_at_s <= at_s:
-                return
             self._timer.cancel()
-        self._timer_at_s = at_s
+        self._timer_at_s = at_s = self._queue.fill_s
         self._timer = self._clock.call_later(max(MIN_WAIT_S, at_s - now_s), self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at_s = None, inf
         now_s = self._clock.monotonic()
         self._queue.fill(now_s)
-        self._set_timer(now_s)
+        if self._queue.fill_s < inf:
+            self._set_timer(now_s)
         self._wake()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NOISY_RATIO = 0.10
 MAX_REMEMBERED = 1_024
 """Tenants without jobs whose share is remembered."""
+MAX_VOID = 1_024
+"""Entries of noisy tenants, beside two for each tenant, before those that are void are looked for."""
 
 _Entry = tuple[float, int, TenantShare]
 
@@ -103,6 +105,9 @@ class PriorityClass:
         share.running -= 1
         if share.place and share.running + 1 >= self._noisy_from * share.weight > share.running:
             self._enter(share)  # quiet again: its entry among the noisy ones is void
+            if len(self._noisy) > MAX_VOID + 2 * len(self.tenants):
+                # Nobody comes to them while a tenant is always quiet. Each has one entry at most that is not void.
+                self._noisy.replace([entry for entry in self._noisy if entry[2].place == entry[1]])
         if share.first is None and not share.running and not share.bounded and not share.is_listed:
             self._list_idle(share)
 

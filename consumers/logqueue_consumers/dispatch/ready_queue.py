@@ -12,6 +12,7 @@ A flow that a bucket blocks costs nothing until the bucket has room.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from logqueue_consumers.dispatch.flow import Flow, TenantShare
@@ -46,6 +47,8 @@ class ReadyQueue:
         self._count = 0
         self._timed: dict[Bucket, None] = {}
         """Buckets with waiting flows that time may fill."""
+        self.fill_s = inf
+        """When the earliest of them has a token, and `fill` is to be called. A field: it is read for every job."""
 
     def __len__(self) -> int:
         """Jobs that wait, blocked ones with them."""
@@ -127,20 +130,10 @@ class ReadyQueue:
                 bucket.end()
             self._wake(buckets, now_s)
 
-    @property
-    def waits_for_time(self) -> bool:
-        """Whether there may be flows that a bucket without tokens holds back."""
-        return bool(self._timed)
-
     def fill(self, now_s: float) -> None:
         """Time has passed: flows whose buckets have tokens again may go on."""
-        self._wake(tuple(self._timed), now_s)
-
-    def next_fill_s(self, now_s: float) -> float | None:
-        """When the earliest bucket that somebody waits for gets its token; None when time alone helps nobody."""
-        self._timed = {bucket: None for bucket in self._timed if bucket.waiting}
-        times = [at for bucket in self._timed if (at := bucket.filled_at(now_s)) is not None]
-        return min(times, default=None)
+        timed, self._timed, self.fill_s = self._timed, {}, inf
+        self._wake(timed, now_s)
 
     def blocked_count(self) -> int:
         """Jobs that a bucket is known to hold back."""
@@ -156,6 +149,7 @@ class ReadyQueue:
                 jobs += flow.jobs()
         self._count = 0
         self._timed.clear()
+        self.fill_s = inf
         return jobs
 
     def remove(self, is_gone: Callable[[Job], bool], place: Callable[[Job], Placed], now_s: float) -> list[Job]:
@@ -221,13 +215,15 @@ class ReadyQueue:
                 total += found.weight
         served.credit -= total
 
-    def _wake(self, buckets: tuple[Bucket, ...], now_s: float) -> None:
-        """Let the flow that waits longest for each of these go on if there is room."""
+    def _wake(self, buckets: Iterable[Bucket], now_s: float) -> None:
+        """Let the flow that waits longest for each of these go on if there is room; the others may wait for time."""
         for bucket in buckets:
             if not bucket.waiting:
                 continue
             if bucket.has_room(now_s):
                 flow, _ = bucket.waiting.popitem(last=False)
                 flow.tenant.owner.activate(flow)
-            if bucket.waiting:
+            if bucket.waiting and (at_s := bucket.filled_at(now_s)) is not None:
                 self._timed[bucket] = None
+                if at_s < self.fill_s:
+                    self.fill_s = at_s

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 E = TypeVar("E", bound=Any)
@@ -22,6 +24,13 @@ class Turns(Generic[E]):
         self._run: deque[E] = deque()
         self._heap: list[E] = []
 
+    def __len__(self) -> int:
+        return len(self._run) + len(self._heap)
+
+    def __iter__(self) -> Iterator[E]:
+        """All of them, in no order."""
+        return chain(self._run, self._heap)
+
     def push(self, entry: E) -> None:
         """One more entry."""
         if not self._run or entry > self._run[-1]:
@@ -35,6 +44,11 @@ class Turns(Generic[E]):
         if heap and (not run or heap[0] < run[0]):
             return heapq.heappop(heap)
         return run.popleft() if run else None
+
+    def replace(self, entries: Iterable[E]) -> None:
+        """From now on these, in whatever order they come here."""
+        self._run = deque(sorted(entries))
+        self._heap.clear()
 
     def clear(self) -> None:
         """Forget them all."""

@@ -138,5 +138,5 @@ def read_entry(key: bytes, value: bytes, headers: Headers) -> WaitingJob | None:
             read_origin(kept),
             int(own.get(RANK, b"1")),
         )
-    except (ValueError, InvalidHeader):
+    except (TypeError, ValueError, InvalidHeader):  # a header may be null
         return None

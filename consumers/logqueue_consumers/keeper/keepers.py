@@ -112,6 +112,9 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self._read()
                 except (KafkaError, LogqueueError, OSError, TimeoutError) as error:
                     log.warning("keepers join again", group=self._group, reason=str(error) or repr(error))
+                except Exception:
+                    # Their thread would end, and the worker go on without: nothing that waits would come due.
+                    log.exception("keepers join again", group=self._group)
                 await self._leave()
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
@@ -149,7 +152,7 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
                 if kept is not None and records:
                     try:
                         kept.take(records)
-                    except sqlite3.Error as error:
+                    except Exception as error:
                         await self._reopen(at, error)
                     await asyncio.sleep(0)
             for at, kept in list(self._owned.items()):

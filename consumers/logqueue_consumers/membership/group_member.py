@@ -310,12 +310,15 @@ class GroupMember(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._take_up_all(consumer, assigned)
             except (KafkaError, BrokerUnreachable, TimeoutError) as error:
                 log.warning("partitions not taken up yet", group=self._group, error=repr(error))
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
+            except Exception:
+                # Nobody waits for this task: without it the worker would hold its partitions and run nothing.
+                log.exception("partitions not taken up, trying again", group=self._group)
             else:
                 self._engine.changed.set()
                 self._on_ready()
                 return
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(self._limits.max_backoff_s, backoff_s * 2)
 
     async def _take_up_all(self, consumer: AIOKafkaConsumer, assigned: set[TopicPartition]) -> None:
         committed = await self._commits.read(assigned)

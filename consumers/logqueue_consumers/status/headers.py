@@ -36,10 +36,15 @@ def record_header(topic: str, partition: int, offset: int) -> tuple[str, bytes]:
     return RECORD, f"{topic}/{partition}/{offset}".encode()
 
 
-def read_record(value: bytes) -> tuple[TopicPartition, int]:
-    """The record that a status finishes."""
-    topic, partition, offset = value.decode().rsplit("/", 2)
-    return TopicPartition(topic, int(partition)), int(offset)
+def read_record(value: bytes | None) -> tuple[TopicPartition, int] | None:
+    """The record that a status finishes; None where that is not what the header says."""
+    if value is None:
+        return None
+    try:
+        topic, partition, offset = value.decode().rsplit("/", 2)
+        return TopicPartition(topic, int(partition)), int(offset)
+    except ValueError:
+        return None  # not ours
 
 
 def waiting_header(waits: Retried, topic: str, partition: int) -> tuple[str, bytes]:
@@ -48,10 +53,15 @@ def waiting_header(waits: Retried, topic: str, partition: int) -> tuple[str, byt
     return WAITS, f"{topic}/{partition}/{waits.offset}/{waits.attempt}/{waits.due_ms}/{first}".encode()
 
 
-def read_waiting(value: bytes) -> tuple[TopicPartition, Retried]:
-    """The record whose job waits, and how."""
-    topic, *numbers = value.decode().rsplit("/", 5)
-    partition, offset, attempt, due_ms, first_failed_ms = map(int, numbers)
+def read_waiting(value: bytes | None) -> tuple[TopicPartition, Retried] | None:
+    """The record whose job waits, and how; None where that is not what the header says."""
+    if value is None:
+        return None
+    try:
+        topic, *numbers = value.decode().rsplit("/", 5)
+        partition, offset, attempt, due_ms, first_failed_ms = map(int, numbers)
+    except ValueError:
+        return None  # not ours
     return TopicPartition(topic, partition), Retried(offset, attempt, due_ms, first_failed_ms or None)
 
 

@@ -148,14 +148,18 @@ class StatusTail:
         if status.shadow or status.group != self._group:
             return
         for name, value in record.headers:
-            if name == RECORD:
-                at, offset = read_record(value)
+            if name not in (RECORD, WAITS):
+                continue
+            # Where the header says nothing it is not known which record this is about: none is finished then.
+            if name == RECORD and (found := read_record(value)) is not None:
+                at, offset = found
                 finished[at].append(offset)
-                return
-            if name == WAITS:
-                at, waits = read_waiting(value)
+            elif name == WAITS and (waiting := read_waiting(value)) is not None:
+                at, waits = waiting
                 retried[at].append(waits)
-                return
+            else:
+                log.warning("status not understood", partition=record.partition, offset=record.offset, header=name)
+            return
         if status.is_terminal:
             finished[TopicPartition(status.topic, status.partition)].append(status.offset)
 

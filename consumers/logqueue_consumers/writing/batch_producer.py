@@ -167,8 +167,12 @@ class BatchProducer:
             refusals.extend(Refusal(index, error) for index in failed)
             return queue[len(failed) :]
         # One record too many: each goes alone, with a session of its own because the refused batch broke its order.
-        for index in failed:
-            alone = await start_client(self._make, self._settings)
+        for place, index in enumerate(failed):
+            try:
+                alone = await start_client(self._make, self._settings)
+            except BrokerUnreachable as unreachable:
+                log.warning("log not reachable", error=str(unreachable))
+                return queue[place:]
             try:
                 record = records[index]
                 batch = alone.create_batch()
@@ -177,7 +181,7 @@ class BatchProducer:
             except _REFUSED as refused:
                 refusals.append(Refusal(index, refused))
             except KafkaError:
-                return queue[list(queue).index(index) :]
+                return queue[place:]
             finally:
                 await stop_client(alone, timeout_s=STOP_TIMEOUT_S)
         return queue[len(failed) :]
