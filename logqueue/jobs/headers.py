@@ -230,8 +230,8 @@ def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
 
 
 def read_failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
-    """The failure that a retry, dead-letter or parked record tells of, or None."""
-    found = dict(headers)
+    """The failure that a retry, dead-letter or parked record tells of, or None. A null header says nothing."""
+    found = {name: value for name, value in headers if value is not None}
     if ERROR_TYPE not in found:
         return None
     first = found.get(FIRST_FAILED_AT)
