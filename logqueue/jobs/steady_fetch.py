@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
@@ -31,6 +31,10 @@ _NO_ERROR: Final = 0
 News = Sequence[tuple[str, Sequence[Wanted]]]
 # Sends a fetch to a node when its turn has come; `Steady.news` is asked then, and no answer means that it was not sent.
 SendNews = Callable[[int, FetchRequest, Callable[[], News | None]], Awaitable[Any]]
+
+
+class FetchingEnded(KafkaError):  # type: ignore[misc]
+    """The consumer fetches nothing any more, and never will: another one has to take its place."""
 
 
 class _Place(NamedTuple):
@@ -81,6 +85,7 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
     _send_news: SendNews
     _sessions: Mapping[int, FetchSession]
     _steady: dict[int, _Steady]
+    _fetch_task: asyncio.Future[Any]
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: FetchRequest) -> bool:
         has_news: bool = await super()._proc_fetch_request(assignment, node_id, request)
@@ -100,15 +105,23 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
         return True
 
     async def close(self) -> None:
-        """As aiokafka's, which ends nothing else where its task has ended with an error."""
-        if self._why_ended() is not None:  # whoever reads was told
+        """As aiokafka's, which ends nothing else where one of its tasks has ended with an error."""
+        if self._fetch_task.done():  # whoever reads was told
             self._fetch_task = asyncio.get_running_loop().create_future()
+            for task in self._pending_tasks:
+                task.cancel()
+            await asyncio.gather(*self._pending_tasks, return_exceptions=True)
+            self._pending_tasks.clear()
         await super().close()
 
-    def _why_ended(self) -> BaseException | None:
-        """What nothing is fetched any more for: aiokafka would never say so."""
+    def _check_fetching(self) -> None:
+        """FetchingEnded where nothing is fetched any more: aiokafka would never say so."""
         task = self._fetch_task
-        return task.exception() if task.done() and not task.cancelled() else None
+        if not task.done() or self._closed:
+            return
+        error = None if task.cancelled() else task.exception()
+        reason = "its task was cancelled" if error is None else repr(error.__cause__ or error)
+        raise FetchingEnded(f"aiokafka fetches nothing any more: {reason}") from error
 
     async def _goes_on(self, steady: _Steady) -> bool:
         """One more fetch; false where it is to be the last."""
@@ -203,17 +216,15 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
     async def fetched_records(
         self, partitions: Sequence[TopicPartition], timeout: float = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[Any]]:
-        """As aiokafka's, which makes a set, a task and two futures of each wait. KafkaError where it has ended."""
+        """As aiokafka's, which makes a set, a task and two futures of each wait. FetchingEnded where it has ended."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout
         while True:
-            found: dict[TopicPartition, list[Any]]
-            if (error := self._why_ended()) is not None:
-                raise error
-            if self._records or self._subscriptions.reassignment_in_progress:
-                found = await super().fetched_records(partitions, 0, max_records)
-                if found:
-                    return found
+            self._check_fetching()
+            if self._subscriptions.reassignment_in_progress:
+                await self._subscriptions.wait_for_assignment()
+            if self._records and (found := self._drain(partitions, max_records)):
+                return found
             if not timeout or loop.time() >= deadline_s or self._closed:
                 return {}
             waiter = self._create_fetch_waiter()
@@ -222,6 +233,47 @@ class SteadyFetcher(Fetcher):  # type: ignore[misc]
                 await waiter
             finally:
                 timer.cancel()
+
+    def _drain(self, partitions: Sequence[TopicPartition], max_records: int | None) -> dict[TopicPartition, list[Any]]:
+        """What was fetched. Where a partition cannot be read, the others come first and the error with the next call.
+
+        As with aiokafka's errors of fetches; but where a record is damaged it raises in the midst, and what it has
+        taken of other partitions until then would be passed over.
+        """
+        found: dict[TopicPartition, list[Any]] = {}
+        for tp in list(self._records):
+            if partitions and tp not in partitions:
+                if not self._subscriptions.is_assigned(tp):
+                    del self._records[tp]
+                continue
+            fetched = self._records[tp]
+            if type(fetched) is not FetchResult:
+                if found:
+                    break
+                self._let_go(tp)
+                fetched.check_raise()
+            try:
+                records = fetched.getall(max_records)
+            except Exception as error:
+                if found:
+                    self._records[tp] = FetchError(error=error, backoff=self._prefetch_backoff)
+                    break
+                self._let_go(tp)
+                raise
+            if not fetched.has_more():
+                self._let_go(tp)
+            if records:
+                found[tp] = records
+                if max_records is not None:
+                    max_records -= len(records)
+                    if max_records <= 0:
+                        break
+        return found
+
+    def _let_go(self, tp: TopicPartition) -> None:
+        """Fetch the partition again."""
+        del self._records[tp]
+        self._notify(self._wait_consume_future)
 
 
 def fetch_steadily(consumer: AIOKafkaConsumer, send_news: SendNews, sessions: Mapping[int, FetchSession]) -> None:

@@ -26,6 +26,7 @@ from logqueue.jobs.handle import JobHandle, JobState
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.schema_source import open_registry
 from logqueue.jobs.settings import Settings
+from logqueue.jobs.steady_fetch import FetchingEnded
 from logqueue.jobs.unique import KEY_WINDOW_S
 
 MAX_REMEMBERED = 10_000  # latest statuses kept while the tail is open, so that a second wait need not read again
@@ -210,15 +211,18 @@ class StatusWatcher:
         tail = self._tails.get(partition)
         if tail is None:
             tail = self._tails[partition] = _Tail(floor_ms=since_ms, position=offset)
-            positions = {TopicPartition(self._topic, p): t.position for p, t in self._tails.items()}
-            reader.assign(list(positions))
-            for assigned, position in positions.items():
-                reader.seek(assigned, position)
+            self._read_tails(reader)
         else:
             tail.floor_ms, tail.forgotten_ms, tail.position = since_ms, 0, offset
             tail.latest.clear()
             reader.seek(place, offset)
         return tail
+
+    def _read_tails(self, reader: AIOKafkaConsumer) -> None:
+        positions = {TopicPartition(self._topic, p): t.position for p, t in self._tails.items()}
+        reader.assign(list(positions))
+        for assigned, position in positions.items():
+            reader.seek(assigned, position)
 
     async def _catch_up(self, tail: _Tail, partition: int) -> None:
         reader = self._reader
@@ -231,7 +235,10 @@ class StatusWatcher:
             await barrier
 
     async def _run(self, reader: AIOKafkaConsumer) -> None:
-        """Read until nobody has waited for LINGER_S. A broker that is away is waited for: waits have their own end."""
+        """Read until nobody has waited for LINGER_S. A broker that is away is waited for: waits have their own end.
+
+        They go on with another reader where the fetching of this one has ended.
+        """
         loop = asyncio.get_running_loop()
         try:
             while self._users > 0 or loop.time() - self._idle_since < LINGER_S:
@@ -244,6 +251,10 @@ class StatusWatcher:
                 except (KafkaError, LogqueueError) as error:
                     log.warning("Reading %s at %s: %r", self._topic, self._settings.bootstrap, error)
                     await asyncio.sleep(ERROR_BACKOFF_S)
+                    if isinstance(error, FetchingEnded):
+                        reader = await self._renew(reader)
+        except BrokerUnreachable as error:
+            self._fail(error)
         except Exception as error:
             self._fail(error)
             raise
@@ -253,7 +264,18 @@ class StatusWatcher:
             self._tails = {}
             await stop_client(reader, timeout_s=2.0)
 
+    async def _renew(self, reader: AIOKafkaConsumer) -> AIOKafkaConsumer:
+        """A reader in the place of this one, which reads on from where it was. BrokerUnreachable."""
+        async with self._lock:  # nobody asks the old one where to begin
+            await stop_client(reader, timeout_s=2.0)
+            renewed: AIOKafkaConsumer = await start_client(lambda: new_reader(self._settings), self._settings)
+            self._read_tails(renewed)
+            self._reader = renewed
+        return renewed
+
     async def _take(self, batches: dict[TopicPartition, list[Any]]) -> None:
+        for place, records in batches.items():
+            self._tails[place.partition].position = records[-1].offset + 1
         for place, records in batches.items():
             for record in records:
                 status = await self._decode(record)

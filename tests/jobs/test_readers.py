@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from logqueue.jobs.connection import new_reader, read_nothing, start_client, stop_client
 from logqueue.jobs.settings import load_settings
+from logqueue.jobs.steady_fetch import FetchingEnded
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, produced
 
@@ -58,7 +58,7 @@ def test_a_reader_whose_fetching_has_ended_is_an_error_and_not_silent_for_ever(t
             await turns()
             reader.assign([AT])
             reader.seek(AT, 0)
-            with pytest.raises(KafkaError):
+            with pytest.raises(FetchingEnded):
                 await reader.getmany(timeout_ms=20_000)
         finally:
             await stop_client(reader)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +12,13 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from logqueue.jobs.own_request import Answer
-from logqueue.jobs.steady_fetch import News, fetch_steadily
+from logqueue.jobs.steady_fetch import FetchingEnded, News, fetch_steadily
 from tests.loops import in_loop
 
 TOPIC = "t"
@@ -40,6 +40,7 @@ class Cluster:
         self.ends = dict.fromkeys(range(len(PARTITIONS)), 0)
         self.grown = asyncio.Event()
         self.is_broken = False
+        self.damaged: set[int] = set()
         self.plain: list[tuple[int, dict[int, int]]] = []
         """Fetches in aiokafka's way: node, and offsets by partition."""
         self.steady: list[tuple[int, dict[int, int]]] = []
@@ -80,7 +81,9 @@ class Cluster:
         for _ in range(2):
             if self.is_broken:
                 raise KafkaConnectionError("cut")
-            if found := [part for number, offset in wanted.items() if (part := self._read(node, number, offset))]:
+            if found := [
+                part for number, offset in sorted(wanted.items()) if (part := self._read(node, number, offset))
+            ]:
                 return Answer(11, [(TOPIC, found)])
             try:
                 async with asyncio.timeout(request._max_wait_ms / 1000):
@@ -95,7 +98,10 @@ class Cluster:
             return None
         if not self.starts[number] <= offset <= end:
             return (number, OUT_OF_RANGE, -1, -1, -1, None, -1, b"")
-        return (number, 0, end, end, 0, [], -1, _batch(offset, end))
+        records = _batch(offset, end)
+        if number in self.damaged:
+            records = records[:-1] + bytes([records[-1] ^ 1])
+        return (number, 0, end, end, 0, [], -1, records)
 
 
 def _offsets(request: FetchRequest) -> dict[int, int]:
@@ -269,3 +275,38 @@ async def test_who_waits_for_records_is_told_what_the_coordinator_cannot_mend() 
         with pytest.raises(KafkaConnectionError, match="for good"):
             await waiting
         assert await made.fetcher.fetched_records((), 0.01) == {}
+
+
+@in_loop
+async def test_of_a_partition_that_can_be_read_nothing_is_passed_over_while_another_cannot() -> None:
+    async with bench() as made:
+        made.cluster.damaged.add(2)
+        made.cluster.append(2)
+
+        async def read_on() -> dict[int, list[int]]:
+            async with asyncio.timeout(WAIT_S):
+                while True:
+                    with suppress(CorruptRecordException):
+                        return await made.read(1)
+
+        for offset in range(10):
+            made.cluster.append(0)
+            assert await read_on() == {0: [offset]}
+        with pytest.raises(CorruptRecordException):  # and all the same it is told
+            await made.read(1)
+        made.cluster.damaged.clear()
+        assert await read_on() == {2: [0]}
+
+
+@pytest.mark.parametrize("reason", ["KeyError", "cancelled"])
+@in_loop
+async def test_who_waits_for_records_is_told_when_fetching_has_ended(reason: str) -> None:
+    async with bench() as made:
+        await made.until(lambda: bool(made.cluster.plain))
+        if reason == "cancelled":
+            made.fetcher.error_future.cancel()
+        else:
+            made.cluster.lead({})  # what aiokafka's fetcher does not foresee
+            made.fetcher.seek_to(PARTITIONS[0], 0)
+        with pytest.raises(FetchingEnded, match=reason):
+            await made.read(1)

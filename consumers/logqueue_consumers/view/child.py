@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from logqueue_consumers.view.reports import Report, ReportReader
 
 _log = structlog.get_logger("logqueue.view")
 
-_ERROR_LINES: Final = 20  # of the child's last words
+_LINE_BYTES: Final = 64 * 1024  # longer lines of the child are passed on in pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +82,10 @@ class FoldChild:
         pause = self._limits.first_pause
         while True:
             started = loop.time()
-            last_words = await self._run_once()
+            try:
+                last_words = await self._run_once()
+            except Exception as error:  # whatever it is: with nobody here the view would stand still for ever
+                last_words = _reason(error)
             if loop.time() - started >= self._limits.stable_after:
                 pause = self._limits.first_pause
             self.problem = last_words or "the fold process ended without a word"
@@ -94,46 +96,42 @@ class FoldChild:
 
     async def _run_once(self) -> str:
         """One life of the child: its last words on stderr."""
-        reading, writing = os.pipe()
-        try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "logqueue_consumers.view",
-                "--path",
-                str(self._path),
-                "--report-fd",
-                str(writing),
-                stdin=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(writing,),
-                env=self._environment,
-            )
-        except BaseException:
-            os.close(reading)
-            raise
-        finally:
-            os.close(writing)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._hear_reports(reading))
-                words = tasks.create_task(_hear_words(process))
-            await process.wait()
-            return words.result()
-        finally:
-            await self._end(process)
-            self._process = None
-
-    async def _hear_reports(self, fd: int) -> None:
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: _ReportPipe(self._take_report, ended), os.fdopen(fd, "rb", buffering=0)
+        reports_ended: asyncio.Future[None] = loop.create_future()
+        reading, writing = os.pipe()
+        with os.fdopen(writing, "wb", buffering=0) as reports:
+            transport, _ = await loop.connect_read_pipe(
+                lambda: _ReportPipe(self._take_report, reports_ended), os.fdopen(reading, "rb", buffering=0)
+            )
+            try:
+                self._process = process = await self._start(report_fd=writing)
+                reports.close()  # the child's alone from now on: it ends with it
+                async with asyncio.TaskGroup() as tasks:
+                    words = tasks.create_task(_hear_words(process))
+                    try:
+                        await reports_ended
+                    finally:
+                        await self._end(process)
+                        await words  # to the end: asyncio knows of none before the pipe is empty
+                return words.result()
+            finally:
+                transport.close()
+                self._process = None
+
+    async def _start(self, *, report_fd: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "logqueue_consumers.view",
+            "--path",
+            str(self._path),
+            "--report-fd",
+            str(report_fd),
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(report_fd,),
+            env=self._environment,
         )
-        try:
-            await ended
-        finally:
-            transport.close()
 
     def _take_report(self, report: Report) -> None:
         self.problem = None
@@ -177,19 +175,39 @@ class _ReportPipe(asyncio.Protocol):
 
 
 async def _hear_words(process: asyncio.subprocess.Process) -> str:
-    """Pass the child's log lines on, and keep the last ones."""
+    """Pass the child's log lines on: the last one."""
     assert process.stderr is not None
-    lines: deque[str] = deque(maxlen=_ERROR_LINES)
-    async for line in process.stderr:
+    last = ""
+    async for line in _lines(process.stderr):
         text = line.decode("utf-8", "replace")
-        lines.append(text.strip())
-        sys.stderr.write(text)
-    return lines[-1] if lines else ""
+        last = text.strip() or last
+        with suppress(OSError):  # our own standard error may be gone
+            sys.stderr.write(f"{text}\n")
+    return last
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    rest = b""
+    while chunk := await stream.read(_LINE_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) >= _LINE_BYTES:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
+
+
+def _reason(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """For a child process: our environment with the settings spelled out, whatever file or argument they came from."""
-    environment = {name: text for name, text in os.environ.items() if name != CONFIG_VARIABLE}
+    environment = {**os.environ, CONFIG_VARIABLE: os.devnull}  # not the file of the folder, which may be another one
     for field in fields(Settings):
         value = getattr(settings, field.name)
         if value is None:

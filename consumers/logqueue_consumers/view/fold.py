@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError as ClientError
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.schema_source import Registry
+from logqueue.jobs.steady_fetch import FetchingEnded
 from logqueue_consumers.view.alignment import Alignment, Read
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.follower import Follower
@@ -66,11 +67,14 @@ class Fold:
         self._must_discover.set()
 
     async def run(self) -> NoReturn:
-        """Fold until cancelled."""
+        """Fold until cancelled. FetchingEnded where the follower can read no more; a log that is away is waited for."""
         self._follower.start_at(self._store.positions())
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._discover_forever())
-            tasks.create_task(self._fold_forever())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._discover_forever())
+                tasks.create_task(self._fold_forever())
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # the other one was cancelled for it; the parent reads the last line
         raise AssertionError("the fold ends by cancellation only")
 
     async def _discover_forever(self) -> NoReturn:
@@ -103,12 +107,13 @@ class Fold:
             records: Read = []
             try:
                 await self._read(records)
+            except FetchingEnded:
+                raise  # no trying again would help; we are started anew
             except ClientError as error:
                 _log.warning("records cannot be read; trying again", reason=str(error))
                 self._progress.is_log_in_doubt = True
                 if not records:
                     await asyncio.sleep(_RETRY_SECONDS)
-                    continue
             if self._store.generation != generation:
                 # The view was started again meanwhile, and some of this may be of the log before.
                 self._start_again()
