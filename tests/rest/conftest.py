@@ -14,9 +14,11 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from logqueue_schemas.avro import content_id
 from logqueue_schemas.job_status import SCHEMA, JobStatus, StatusCodec
 
+from logqueue.jobs.topics import JOBS_PARTITIONS
 from tests.conftest import Engine
 
 READY_SECONDS = 60
@@ -99,6 +101,12 @@ class Kafka:
         self.prefix = prefix
         self._producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0})
         self._codec = StatusCodec(content_id(SCHEMA))
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Make a topic before a record of ours does, with as many partitions as the log's own setting says."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        for made in admin.create_topics([NewTopic(self.prefix + topic, partitions, 1)]).values():
+            made.result(timeout=30)
 
     def send(
         self,
@@ -187,6 +195,7 @@ def kafka(engine: Engine, request: pytest.FixtureRequest) -> Kafka:
 @pytest.fixture(scope="module")
 def api(engine: Engine, kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     """An API that knows two job types: mail.send (default of queue mail) and push.send (queue push)."""
+    kafka.create("jobs.mail", JOBS_PARTITIONS)  # whichever test of the module comes first
     kafka.publish("mail.send", "mail", MAIL_SCHEMA, is_default=True)
     kafka.publish("push.send", "push", {"type": "object"})
     process = ApiProcess(
