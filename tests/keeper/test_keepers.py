@@ -22,6 +22,7 @@ from tests.consumers.conftest import Log, until
 from tests.keeper.conftest import QUICK, keeping
 
 COMPACT = {"cleanup.policy": "compact"}
+PAUSE_MS = 100
 
 
 class Alarms:
@@ -46,6 +47,11 @@ class Alarms:
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         return [record for row in self.index.due(now_ms, limit) for record in self._ring(row.key)]
+
+    def put_off(self, now_ms: int) -> None:
+        for row in self.index.due(now_ms, 1):
+            with self.index.transaction():
+                self.index.put_off(row.key, now_ms + PAUSE_MS)
 
     def events_since(self) -> int | None:
         return 0 if self.index.next_due() is not None else None

@@ -22,6 +22,7 @@ import msgspec
 import structlog
 from logqueue_schemas.job_status import RANKS, JobStatus, State, status_key
 
+from logqueue.errors import LogqueueError
 from logqueue.jobs.control import cancel_command
 from logqueue.jobs.flow_records import (
     ADD,
@@ -64,8 +65,9 @@ from logqueue_consumers.flows.graph import (
     is_end,
 )
 from logqueue_consumers.flows.results import results_header
-from logqueue_consumers.keeper.index import Index
+from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.machine import KeeperSpec, Kept, Place
+from logqueue_consumers.keeper.put_off import Pauses
 from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,8 @@ MAX_FORGOTTEN: Final = 2_000
 MAX_BLOCKED_ON: Final = 20
 """Names of nodes that a blocked job's status tells."""
 SYSTEM: Final = "workflow"
+DERIVED: Final = b"~"
+"""How keys in the index begin that no record has (see `graph`)."""
 
 
 class FlowMachine:
@@ -97,6 +101,7 @@ class FlowMachine:
         self._sequence = 0
         self._now_ms = 0
         self._out: list[Outgoing] = []
+        self._pauses = Pauses()
         self._handlers: dict[bytes, Callable[[str, str, bytes], None]] = {
             SUBMIT: self._begin,
             EVENT: self._note_end,
@@ -127,6 +132,7 @@ class FlowMachine:
         """What is to be written now."""
         self._now_ms, self._out = now_ms, []
         handled = 0
+        bad: Row | None = None
         with self._index.trial():  # each decision sees what those before it will have changed
             while handled < limit and (rows := self._index.due(now_ms, 1)):
                 row = rows[0]
@@ -134,12 +140,33 @@ class FlowMachine:
                 before = len(self._out)
                 try:
                     self._handlers[kind](flow, node, row.value)
-                except msgspec.MsgspecError as error:
-                    log.warning("no record of a workflow", key=row.key[:200], error=str(error))
+                except (msgspec.MsgspecError, LogqueueError) as error:
+                    log.error("nothing can be made of this record of a workflow", key=row.key[:200], error=str(error))
                     del self._out[before:]
-                    self._own(row.key, None)
+                    bad = row
+                    break  # the trial has seen half of what it asks for
                 handled += max(1, (len(self._out) - before) // 8)
+        if bad is not None:
+            self._set_aside(bad)
         return self._out
+
+    def put_off(self, now_ms: int) -> None:
+        """The first that is due waits a while longer."""
+        for row in self._index.due(now_ms, 1):
+            self._put_off(row, now_ms)
+
+    def _set_aside(self, row: Row) -> None:
+        """A record is taken back; what only follows from records is put off, for it cannot be."""
+        if row.key.startswith(DERIVED):
+            self._put_off(row, self._now_ms)
+        else:
+            self._out.append(
+                Outgoing(self._place.topic, self._place.partition, row.key, None, timestamp_ms=self._now_ms)
+            )
+
+    def _put_off(self, row: Row, now_ms: int) -> None:
+        with self._index.transaction():
+            self._index.put_off(row.key, self._pauses.until(row.key, now_ms))
 
     def events_since(self) -> int | None:
         """Workers tell in this topic itself what has ended: no other topic is read."""
@@ -291,7 +318,13 @@ class FlowMachine:
         self.apply(Kept(key, value, timestamp_ms=self._now_ms))
 
     def _release(self, flow: str, node: str, spec: NodeSpec, begun: Flow, *, was_blocked: bool) -> None:
-        """Put the node's job on the log."""
+        """Put the node's job on the log; one whose queue cannot be will not run."""
+        try:
+            topic = self._names.jobs(spec.queue, spec.priority)
+        except LogqueueError as error:
+            log.error("node of a workflow cannot run", workflow=flow, node=node, reason=str(error))
+            self._drop(flow, node, spec, begun, cause="", reason=str(error))
+            return
         headers = [pair for pair in spec.headers if pair[0] not in _REPLACED]
         headers += [
             (CE_ID, node_job_id(flow, node).encode()),
@@ -300,15 +333,16 @@ class FlowMachine:
         ]
         if (results := results_header(self._graph, flow, spec)) is not None:
             headers.append((WORKFLOW_RESULTS, results))
-        topic = self._names.jobs(spec.queue, spec.priority)
         self._out.append(Outgoing(topic, None, begun.tenant.encode(), spec.value, headers, timestamp_ms=self._now_ms))
         if was_blocked:
             self._tell(flow, node, spec, begun, State.QUEUED, {})
         self._own(key_of(NODE, flow, node), encode(Node(state=QUEUED)))
 
-    def _drop(self, flow: str, node: str, spec: NodeSpec, begun: Flow, *, cause: str) -> None:
-        """The node will not run."""
+    def _drop(self, flow: str, node: str, spec: NodeSpec, begun: Flow, *, cause: str, reason: str = "") -> None:
+        """The node will not run: because of the node `cause`, or somebody's will, or for a reason of its own."""
         details = {"failed_before": cause} if cause else {"cancelled_by": begun.by or SYSTEM}
+        if reason:
+            details["reason"] = reason
         self._tell(flow, node, spec, begun, State.CANCELLED, details)
         self._own(key_of(NODE, flow, node), encode(Node(state=CANCELLED)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from logqueue.jobs.headers import HOLDS, IDEMPOTENCY_KEY, SCHEDULE, SCHEDULED_AT, job_headers
 from logqueue.jobs.payload import encode_result
@@ -20,6 +21,7 @@ from logqueue.jobs.schedules import (
     STATE,
     Mark,
     Schedule,
+    State,
     basis_of,
     decode_mark,
     encode,
@@ -29,6 +31,7 @@ from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.keeper.cron_plan import Run, plan, wake_of
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import Kept, Place
+from logqueue_consumers.keeper.put_off import Pauses
 from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -53,6 +56,7 @@ class CronSchedules:
         self._ended: dict[str, dict[str, Mark]] = {}
         self._wakes: dict[str, int] = {}
         """When each schedule wants to be looked at; 0: at once."""
+        self._pauses = Pauses()
         for prefix in _PREFIXES:
             for row in index.scan(prefix):
                 self._fold(row.key, row.value)
@@ -73,9 +77,19 @@ class CronSchedules:
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         """The jobs and states of schedules that want to be looked at."""
         records: list[Outgoing] = []
-        for name in [name for name, wake in self._wakes.items() if wake <= now_ms][:limit]:
+        for name in self._awake(now_ms)[:limit]:
             records += self._look(name, now_ms)
         return records
+
+    def put_off(self, now_ms: int) -> bool:
+        """Look at the first schedule that is due later; false if none is."""
+        names = self._awake(now_ms)[:1]
+        for name in names:
+            self._wakes[name] = self._pauses.until(name, now_ms)
+        return bool(names)
+
+    def _awake(self, now_ms: int) -> list[str]:
+        return [name for name, wake in self._wakes.items() if wake <= now_ms]
 
     def _look(self, name: str, now_ms: int) -> list[Outgoing]:
         runs, ended = self._runs.get(name, {}), self._ended.get(name, {})
@@ -89,9 +103,17 @@ class CronSchedules:
                 gone.append(self._tombstone(STATE + name, now_ms))
             return gone
         is_paused, known = name in self._book.pauses, self._book.states.get(name)
-        planned = plan(schedule, known, now_ms, is_paused=is_paused, ended=ended, run_now=runs)
-        state = self._own((STATE + name).encode(), encode(planned.state), now_ms)
-        return [*(self._job(schedule, run, now_ms) for run in planned.runs), state, *gone]
+        jobs: list[Outgoing] = []
+        try:
+            state, begun = plan(schedule, known, now_ms, is_paused=is_paused, ended=ended, run_now=runs)
+            jobs = [self._job(schedule, run, now_ms) for run in begun]
+        except Exception as error:
+            # Written by another version, or with a time zone that this machine does not have: whatever it is, the
+            # schedules and jobs beside it go on.
+            log.error("schedule rests: mend it and set it again", schedule=name, reason=str(error) or repr(error))
+            basis = basis_of(schedule, is_paused=is_paused)
+            state = replace(known or State(), basis=basis, rhythm="", next=None, buffered=None)
+        return [*jobs, self._own((STATE + name).encode(), encode(state), now_ms), *gone]
 
     def _job(self, schedule: Schedule, run: Run, now_ms: int) -> Outgoing:
         extra = [

@@ -145,6 +145,10 @@ class Index:
         """Set an entry, replacing the one of this key."""
         self._db.execute(_PUT, (key, due_ms, tag, value))
 
+    def put_off(self, key: bytes, until_ms: int) -> None:
+        """Let an entry be due at another time; nothing if there is none."""
+        self._db.execute("UPDATE entries SET due = ? WHERE key = ?", (until_ms, key))
+
     def delete(self, key: bytes) -> None:
         """Remove an entry; nothing if there is none."""
         self._db.execute("DELETE FROM entries WHERE key = ?", (key,))

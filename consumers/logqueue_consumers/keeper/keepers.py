@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -147,20 +148,31 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
         assert self._consumer is not None
         while True:
             found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=self._limits.fetch_records)
-            for at, records in found.items():
-                kept = self._owned.get(at)
-                if kept is not None and records:
-                    try:
-                        kept.take(records)
-                    except Exception as error:
-                        await self._reopen(at, error)
-                    await asyncio.sleep(0)
+            for kept, error in self._hand_over(found):
+                await self._reopen(kept, error)
+            await asyncio.sleep(0)
             for at, kept in list(self._owned.items()):
                 if kept.is_reading:
                     await self._tell_position(at, kept)
                 # A rebalance may have come between: look at what is owned now.
-                if (task := self._tasks.get(at)) is not None and task.done():
-                    await self._reopen(at, task.exception())
+                if self._owned.get(at) is kept and (task := self._tasks.get(at)) is not None and task.done():
+                    await self._reopen(kept, task.exception())
+
+    def _hand_over(self, found: Mapping[TopicPartition, Sequence[Any]]) -> list[tuple[KeptPartition, Exception]]:
+        """Give every partition its records; returns those that failed.
+
+        Nothing is awaited here, and nothing may be between the fetch and this: a rebalance that seeks meanwhile would
+        make these records stale, and they would be fetched a second time.
+        """
+        failed = []
+        for at, records in found.items():
+            kept = self._owned.get(at)
+            if kept is not None and records:
+                try:
+                    kept.take(records)
+                except Exception as error:
+                    failed.append((kept, error))
+        return failed
 
     async def _tell_position(self, at: TopicPartition, kept: KeptPartition) -> None:
         assert self._consumer is not None
@@ -186,6 +198,10 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Give up what is gone, open what is new, read on everywhere from where the index stands."""
         wanted = set(assigned)
+        # aiokafka has forgotten where it read and begins at the oldest record, for this group commits nothing. Before
+        # anything is awaited: closing others may take seconds.
+        for at in wanted & self._owned.keys():
+            self._seek(at)
         async with self._changing:
             if self._consumer is None:
                 return  # a rebalance that overlaps with leaving
@@ -195,13 +211,13 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             for at in wanted:
                 if at not in self._owned:
                     self._open(at)
-                self._seek(at)
+                    self._seek(at)
         self.has_joined.set()
         log.debug("keepers assigned", partitions=[f"{at.topic}-{at.partition}" for at in sorted(wanted)])
 
     def _seek(self, at: TopicPartition) -> None:
-        assert self._consumer is not None
-        self._consumer.seek(at, self._owned[at].position)
+        if self._consumer is not None:  # else a rebalance overlaps with leaving
+            self._consumer.seek(at, self._owned[at].position)
 
     def _open(self, at: TopicPartition) -> None:
         spec = self._specs[at.topic]
@@ -242,13 +258,17 @@ class Keepers(ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning("index is not kept: every start reads the whole topic", folder=str(folder), reason=str(error))
             return Index.temporary()
 
-    async def _reopen(self, at: TopicPartition, error: BaseException | None) -> None:
-        """The index is of no use, or a machine has a bug: begin anew from the topic."""
+    async def _reopen(self, kept: KeptPartition, error: BaseException | None) -> None:
+        """The index is of no use, or a machine has a bug: begin anew from the topic.
+
+        The new index begins at 0, before which no record stands: a log that starts over is read once from there.
+        """
+        at = kept.at
         log.error("keeper begins anew", topic=at.topic, partition=at.partition, error=repr(error), exc_info=error)
         async with self._changing:
-            if at not in self._owned:
+            if self._owned.get(at) is not kept:
                 return  # it was given up meanwhile
-            path = self._owned[at].index_path
+            path = kept.index_path
             await self._close([at])
             if path is not None:
                 path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@
 | take over | only when there is something to do: fence the former owner, then read to the end once more          |
 | act       | the machine's records go into one transaction; what of them is its own is applied at once           |
 | failed    | the transaction's fate is unknown: take over anew, which settles it, and read what it was           |
+| recover   | one thing at a time, each put off before it is tried; then batches that double again                |
 
 A partition without anything to wait for costs no transactional id and no connection.
 """
@@ -37,6 +38,9 @@ from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
+MAX_TOLD = 5
+"""Keys that a message names."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeeperLimits:
@@ -61,7 +65,7 @@ class KeeperLimits:
 
 
 class IndexAhead(Exception):
-    """The index knows more than the log has: it belongs to another one."""
+    """The index knows more than the log has: it belongs to another one, or the log was made anew."""
 
 
 class KeptPartition:
@@ -103,6 +107,10 @@ class KeptPartition:
         self._ahead: dict[bytes, int] = {}
         """Keys that were written here and not read back yet, with the offsets of their records."""
         self._changed = asyncio.Event()
+        self._batch = limits.batch
+        """Things for the next transaction: one after a failure, twice as many after each that went well."""
+        self._is_ahead = False
+        """It was seen that the log starts over: nothing is decided any more from what the index has."""
         self.is_reading = False
         """Somebody waits for the position to reach an end: `passed` is to be told."""
 
@@ -123,12 +131,15 @@ class KeptPartition:
     # --- records in; called by whoever fetches ---
 
     def take(self, records: Sequence[Any]) -> None:
-        """Apply records that were read, in the order of the log."""
+        """Apply records that were read, in the order of the log.
+
+        Raises IndexAhead for records that stand before the position: the index is of no use then. It is not cleared
+        here, for it must not be acted on before the whole topic was read: what is due may have a tombstone further on.
+        """
+        if records[0].offset < self.position:
+            raise self._starts_over(records[0].offset)
         now_ms = self._clock.time_ms()
         with self._index.transaction():
-            if records[0].offset < self.position:
-                log.warning("log starts over", topic=self.at.topic, partition=self.at.partition)
-                self._forget()
             for record in records:
                 if record.key is not None and self._ahead.get(record.key, -1) < record.offset:
                     self._machine.apply(Kept(record.key, record.value, record.headers, record.offset, record.timestamp))
@@ -149,10 +160,11 @@ class KeptPartition:
         """Look again at what is due."""
         self._changed.set()
 
-    def _forget(self) -> None:
-        self._index.clear()
-        self._ahead.clear()
-        self._machine = self._spec.make(self._index, self._place)
+    def _starts_over(self, offset: int) -> IndexAhead:
+        self._is_ahead = True
+        return IndexAhead(
+            f"{self.at.topic}-{self.at.partition} has offset {offset} again, its index is at {self.position}"
+        )
 
     # --- life ---
 
@@ -241,17 +253,41 @@ class KeptPartition:
 
     async def _act(self) -> bool:
         """Write what is due and what events ask for; false when there was nothing."""
-        now_ms = self._clock.time_ms()
+        if self._is_ahead:
+            raise IndexAhead(f"{self.at.topic}-{self.at.partition} starts over")
         due_ms = self._machine.next_due()
-        has_acted = False
-        if due_ms is not None and due_ms <= now_ms:
-            records = self._machine.due(now_ms, self._limits.batch)
-            assert records, "a machine that is due has something to write"
-            await self._write(records, {})
-            has_acted = True
+        has_acted = due_ms is not None and due_ms <= self._clock.time_ms() and await self._act_on_due()
         if self._events is not None:
             has_acted = await self._act_on_events(self._events) or has_acted
         return has_acted
+
+    async def _act_on_due(self) -> bool:
+        """One batch; after a failure one thing, which is put off before it is tried.
+
+        Should it be the bad one, the others go on. If it is written, its own records say when it is due again.
+        """
+        now_ms, size = self._clock.time_ms(), self._batch
+        records = self._machine.due(now_ms, size)
+        if not records:
+            return False  # all that was due has been put off
+        if size == 1:
+            self._machine.put_off(now_ms)
+        try:
+            await self._write(records, {})
+        except NotOwner:
+            raise
+        except (KafkaError, LogqueueError, OSError, TimeoutError) as error:
+            self._batch = 1
+            if size == 1:
+                log.error(
+                    "put off: it cannot be written. Look at the rights and the record sizes of these topics",
+                    topics=sorted({record.topic for record in records}),
+                    keys=[repr(record.key) for record in records if self._is_own(record)][:MAX_TOLD],
+                    reason=str(error) or repr(error),
+                )
+            raise
+        self._batch = min(self._limits.batch, size * 2)
+        return True
 
     async def _act_on_events(self, reader: EventReader) -> bool:
         since_ms = self._machine.events_since()
@@ -284,7 +320,11 @@ class KeptPartition:
         What was read back may have been followed by more of the same key: a job that is to wait once more.
         """
         placed = await self._place_all(records)
+        position = self.position
         found = await self._writer.write(placed, offsets=offsets)
+        for record, offset in zip(placed, found, strict=True):
+            if self._is_own(record) and offset < position:
+                raise self._starts_over(offset)
         with self._index.transaction():
             for record, offset in zip(placed, found, strict=True):
                 if self._is_own(record) and offset >= self.position:

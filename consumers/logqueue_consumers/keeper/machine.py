@@ -44,10 +44,17 @@ class KeeperMachine(Protocol):
         ...
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
-        """What is to be written now; at least one record if `next_due() <= now_ms`.
+        """What is to be written now; at least one record if `next_due() <= now_ms`, unless what was due is put off.
 
         About `limit` things are handled; whoever calls asks again. Nothing changes here: the records do, in `apply`.
         They must therefore include one to the own topic for each thing handled, so that it is not due again.
+        """
+        ...
+
+    def put_off(self, now_ms: int) -> None:
+        """What `due(now_ms, 1)` gives may not be writable: let it be due later, each time longer, so that others go on.
+
+        A record about it, in `apply`, may make it due earlier. Memory is enough: the next owner tries at once.
         """
         ...
 

@@ -43,8 +43,15 @@ class Scheduler:
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         """What is to be written now."""
-        records = self._jobs.due(now_ms, limit)
-        return records if self._schedules is None else [*self._schedules.due(now_ms, limit), *records]
+        schedules = self._schedules.due(now_ms, limit) if self._schedules is not None else []
+        if schedules and limit == 1:
+            return schedules
+        return [*schedules, *self._jobs.due(now_ms, limit)]
+
+    def put_off(self, now_ms: int) -> None:
+        """The first schedule that is due, else the first job."""
+        if self._schedules is None or not self._schedules.put_off(now_ms):
+            self._jobs.put_off(now_ms)
 
     def events_since(self) -> int | None:
         """It needs no events."""

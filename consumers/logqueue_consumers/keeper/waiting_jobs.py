@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from logqueue_schemas.job_status import JobStatus, State
 
+from logqueue.errors import LogqueueError
 from logqueue.jobs.control import CANCEL, Cancel
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.topics import TopicNames
@@ -25,6 +26,7 @@ from logqueue_consumers.keeper.command_board import CommandBoard, Commands
 from logqueue_consumers.keeper.index import Index, Row
 from logqueue_consumers.keeper.job_entries import PREFIX, WaitingJob, read_entry
 from logqueue_consumers.keeper.machine import Headers, Kept, Place
+from logqueue_consumers.keeper.put_off import Pauses
 from logqueue_consumers.outcome import ended_record
 from logqueue_consumers.writing.outgoing import Outgoing
 
@@ -56,10 +58,13 @@ class WaitingJobs:
         """The version of the board that was looked at."""
         self._commanded: dict[bytes, None] = {}
         """Keys of jobs that wait here and that a command concerns."""
+        self._pauses = Pauses()
+        """Of jobs that were put off: no command hurries them."""
 
     def apply(self, record: Kept) -> None:
         """A job begins to wait, or ends to."""
         self._commanded.pop(record.key, None)
+        self._pauses.forget(record.key)
         if record.value is None:
             self._index.delete(record.key)
             return
@@ -79,19 +84,26 @@ class WaitingJobs:
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         """What to write for the jobs that are due, and for those that commands concern."""
+        return [record for row in self._rows(now_ms, limit) for record in self._settle(row, now_ms)]
+
+    def put_off(self, now_ms: int) -> None:
+        """The first of the jobs that are due or commanded waits a while longer."""
+        for row in self._rows(now_ms, 1):
+            self._commanded.pop(row.key, None)
+            with self._index.transaction():
+                self._index.put_off(row.key, self._pauses.until(row.key, now_ms))
+
+    def _rows(self, now_ms: int, limit: int) -> list[Row]:
+        """Jobs that commands concern, then those that are due."""
         self._look()
-        records: list[Outgoing] = []
-        commands = self._board.commands
-        commanded = list(self._commanded)[:limit]
-        for key in commanded:
+        rows = {}
+        for key in list(self._commanded)[:limit]:
             row = self._index.get(key)
             assert row is not None, "what is deleted is no longer commanded"
-            records += self._obey(row, commands, now_ms)
-        done = set(commanded)
-        for row in self._index.due(now_ms, limit):
-            if row.key not in done:
-                records += self._release(row, now_ms)
-        return records
+            rows[key] = row
+        if len(rows) < limit:
+            rows.update((row.key, row) for row in self._index.due(now_ms, limit))
+        return list(rows.values())
 
     def _look(self) -> None:
         """Which of the jobs that wait here the commands concern that stand now."""
@@ -104,12 +116,25 @@ class WaitingJobs:
         for job_id in (*commands.cancels, *commands.run_nows):
             for row in self._index.tagged(job_id.encode()):
                 job, since_ms = self._read(row)
-                if job is not None and _concerns(commands, job, since_ms):
+                if job is not None and row.key not in self._pauses and _concerns(commands, job, since_ms):
                     self._commanded[row.key] = None
 
-    def _obey(self, row: Row, commands: Commands, now_ms: int) -> list[Outgoing]:
-        job, _ = self._read(row)
-        assert job is not None, "what is commanded was read"
+    def _settle(self, row: Row, now_ms: int) -> list[Outgoing]:
+        """What is written for a job whose time has come, or that a command concerns."""
+        job, since_ms = self._read(row)
+        if job is None:
+            return [self._tombstone(row, now_ms)]
+        commands = self._board.commands
+        try:
+            if self._board.stands and _concerns(commands, job, since_ms):
+                return self._obey(row, job, commands, now_ms)
+            return self._release(row, job, now_ms)
+        except LogqueueError as error:
+            # A queue or a group with an impossible name: no worker of ours has written it, and none could read it.
+            log.error("waiting job removed: send it anew under a valid name", key=repr(row.key), reason=str(error))
+            return [self._tombstone(row, now_ms)]
+
+    def _obey(self, row: Row, job: WaitingJob, commands: Commands, now_ms: int) -> list[Outgoing]:
         cancel = commands.cancel_of(job.id, job.read.replay)
         return (
             self._cancel(row, job, cancel, now_ms)
@@ -117,10 +142,7 @@ class WaitingJobs:
             else self._send_on(row, job, job.hurried_headers(now_ms=now_ms), now_ms)
         )
 
-    def _release(self, row: Row, now_ms: int) -> list[Outgoing]:
-        job, _ = self._read(row)
-        if job is None:
-            return [self._tombstone(row, now_ms)]
+    def _release(self, row: Row, job: WaitingJob, now_ms: int) -> list[Outgoing]:
         expires_ms = job.read.expires_ms
         if expires_ms is not None and expires_ms <= now_ms:
             status = job.status(State.EXPIRED, now_us=now_ms * 1000)
