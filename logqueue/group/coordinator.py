@@ -28,7 +28,7 @@ from logqueue.group.classic.group import ClassicGroup
 from logqueue.group.classic.joining import Joining
 from logqueue.group.classic.membership import Membership
 from logqueue.group.classic.rebalance import Rebalance
-from logqueue.group.consumer.turns import Turns
+from logqueue.group.consumer.turns import OnBug, Turns, raise_bug
 from logqueue.group.errors import UnknownMember, reply_code_for_failed_append
 from logqueue.group.ledger import Ledger
 from logqueue.group.listing import Listing
@@ -61,7 +61,7 @@ class GroupCoordinator:
     """All groups of the broker; `partition_for` says where in `__consumer_offsets` each one lives.
 
     An id names a classic group or a consumer group (KIP-848), never both. `group_config` tells the settings that a
-    group has of its own.
+    group has of its own; `on_bug` is told what a request failed with that had waited behind others of its group.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class GroupCoordinator:
         *,
         group_config: Callable[[str], GroupConfig] | None = None,
         random_id: Callable[[], str] = lambda: str(uuid4()),
+        on_bug: OnBug = raise_bug,
     ) -> None:
         self._config = config
         self._topics = topics
@@ -84,10 +85,10 @@ class GroupCoordinator:
         self._offsets = Offsets()
         self._timers = Timers()
         self._ledger = ledger = Ledger(self._partitions)
-        self._turns = turns = Turns(ledger)
+        self._turns = turns = Turns(ledger, on_bug=on_bug)
         groups, consumer_groups = self._groups, self._consumer_groups
         offsets, timers = self._offsets, self._timers
-        self._rebalance = rebalance = Rebalance(groups, config=config, timers=timers, ledger=ledger)
+        self._rebalance = rebalance = Rebalance(groups, config=config, timers=timers, ledger=ledger, turns=turns)
         self._joining = Joining(groups, config=config, ledger=ledger, rebalance=rebalance, random_id=random_id)
         self._membership = Membership(groups, ledger=ledger, rebalance=rebalance)
         self._commits = Commits(

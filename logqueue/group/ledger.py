@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import NamedTuple, TypeAlias
 
@@ -58,9 +58,9 @@ class Ledger:
         """Whether an append of the group is under way."""
         return group_id in self._under_way
 
-    def busy_groups(self) -> list[str]:
-        """Groups with an append under way."""
-        return list(self._under_way)
+    def changes_under_way(self) -> Iterator[Change]:
+        """What the appends under way change, oldest first."""
+        return (change for pending in self._pending.values() for change in pending.changes)
 
     def when_idle(self, group_id: str, now: Now, action: Callable[[Now], None]) -> None:
         """Run `action` as soon as the group has no append under way; at once when it has none."""

@@ -1,7 +1,8 @@
 """How groups and offsets end: DeleteGroups, OffsetDelete, expiry (KIP-211), and topics that are deleted.
 
-Tombstones are written only while nothing of the group is under way, so that no commit slips behind them. Classic groups
-and consumer groups (KIP-848) end alike; they differ in their tombstones and in when their offsets expire.
+Tombstones are written only while nothing of the group is under way, so that no commit slips behind them. Those of
+deleted topics are written at once: a commit behind them is for a topic that has been created again. Classic groups and
+consumer groups (KIP-848) end alike; they differ in their tombstones and in when their offsets expire.
 """
 
 from __future__ import annotations
@@ -177,15 +178,18 @@ class Removal:
     # Deleted topics
 
     def on_topics_deleted(self, topics: Collection[str], now: Now) -> None:
-        """Forget what groups committed for topics that are gone, commits under way included."""
-        for group_id in {*self._offsets.groups(), *self._ledger.busy_groups()}:
-            self._ledger.when_idle(group_id, now, partial(self._forget_topics, group_id, topics))
-
-    def _forget_topics(self, group_id: str, topics: Collection[str], _: Now) -> None:
-        doomed = [position for position in self._offsets.positions_of(group_id) if position.topic in topics]
-        if doomed:
+        """Forget what groups committed for topics that are gone, commits under way included: they stand before this."""
+        doomed: dict[str, dict[TopicPartition, None]] = {}
+        for group_id in self._offsets.groups():
+            stored = [position for position in self._offsets.positions_of(group_id) if position.topic in topics]
+            if stored:
+                doomed[group_id] = dict.fromkeys(stored)
+        for change in self._ledger.changes_under_way():
+            if isinstance(change, OffsetChange) and change.committed is not None and change.position.topic in topics:
+                doomed.setdefault(change.group_id, {})[change.position] = None
+        for group_id, positions in doomed.items():
             # A failure leaves offsets that nobody can use; expiry takes them later.
-            self._forget(group_id, doomed, _whatever)
+            self._forget(group_id, positions, _whatever)
 
     # Expiry
 

@@ -31,7 +31,8 @@ class RetiredSegments:
     def __init__(self, fs: FileSystem, folder: Path) -> None:
         self._fs = fs
         self._folder = folder
-        self._lock = Lock()
+        self._lock = Lock()  # held while files are renamed: the owner's thread does not take it for `add_file`
+        self._queue = Lock()  # of `_doomed`; held for no longer than a look takes
         self._is_closed = False
         self._knows_leftovers = False  # whether they have been looked for
         self._unnamed: deque[Segment] = deque()
@@ -43,7 +44,7 @@ class RetiredSegments:
 
     def add_file(self, path: Path) -> None:
         """A small file that nobody needs any more: it goes at the next `remove`."""
-        self._doomed.append(_Doomed(path, 0, None))
+        self._doom(_Doomed(path, 0, None))
 
     @property
     def has_unnamed(self) -> bool:
@@ -76,7 +77,8 @@ class RetiredSegments:
         with self._lock:
             self._is_closed = True
             self._unnamed.clear()
-            self._doomed.clear()
+            with self._queue:
+                self._doomed.clear()
 
     def rename_files(self, segment: Segment, *, now_ms: int, delay_ms: int, log_last: bool = False) -> None:
         """Give a segment's files their last names, `holding` the folder. The .log goes first, since without it the rest
@@ -94,7 +96,11 @@ class RetiredSegments:
                 self._fs.rename(path, doomed)
             except FileNotFoundError:
                 continue  # not every segment has a transaction index, and an earlier try may have come this far
-            self._doomed.append(_Doomed(doomed, now_ms + delay_ms, reader if suffix == LOG else None))
+            self._doom(_Doomed(doomed, now_ms + delay_ms, reader if suffix == LOG else None))
+
+    def _doom(self, doomed: _Doomed) -> None:
+        with self._queue:
+            self._doomed.append(doomed)
 
     def remove(self, *, now_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove the files whose time has come, but none from which an answer is still being sent. Answers how many.
@@ -105,17 +111,20 @@ class RetiredSegments:
             self._find_leftovers()
         count = 0
         for _ in range(len(self._doomed)):
-            if self._is_closed or not goes_on():
+            if not goes_on():
                 break
-            doomed = self._doomed[0]
-            if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
-                self._doomed.rotate(-1)
-                continue
+            with self._queue:
+                if self._is_closed or not self._doomed:
+                    break
+                doomed = self._doomed[0]
+                if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
+                    self._doomed.rotate(-1)
+                    continue
             try:
                 remove_gently(self._fs, doomed.path)
             except FileNotFoundError:
                 pass  # removed together with its topic
-            with self._lock:
+            with self._queue:
                 if self._doomed:
                     self._doomed.popleft()
             count += 1
@@ -127,7 +136,9 @@ class RetiredSegments:
             names = self._fs.list_dir(self._folder)
         except FileNotFoundError:
             return  # nothing has been written yet
-        known = {doomed.path.name for doomed in self._doomed}
+        with self._queue:
+            waiting = tuple(self._doomed)
+        known = {doomed.path.name for doomed in waiting}
         for name in names:
             if name.endswith(DELETED) and name not in known:
                 self.add_file(self._folder / name)

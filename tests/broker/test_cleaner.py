@@ -22,6 +22,7 @@ from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch, iterate_batches, read_records
 from logqueue.storage import Environment, PartitionLog
 from logqueue.storage.file_system import RealFileSystem
+from tests.broker.threads import Threads
 
 KEYED = TopicPartition("keyed", 0)
 COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "file.delete.delay.ms": "0"}
@@ -123,6 +124,63 @@ def test_old_segments_go_at_the_interval(tmp_path: Path, policy: str) -> None:
         await until(lambda: [path.name for path in (tmp_path / "keyed-0").glob("*.log*")] == [f"{300:020d}.log"])
 
     play(scene, tmp_path, log_retention_check_interval_ms=50, log_flush_offset_checkpoint_interval_ms=50)
+
+
+def test_passes_that_get_no_thread_are_made_good_later_and_a_stop_stops(tmp_path: Path) -> None:
+    async def scene(broker: Broker) -> None:
+        threads = Threads()
+        broker.loop.set_default_executor(threads)
+        threads.is_exhausted = True
+        await until(lambda: threads.refused >= 6)
+        threads.is_exhausted = False
+        config = {"cleanup.policy": "delete", "retention.bytes": "0", "file.delete.delay.ms": "0"}
+        log = fill(broker, "old", config=config)
+        await until(lambda: log.log_start_offset == 300)
+        await until(lambda: [path.name for path in (tmp_path / "old-0").glob("*.log*")] == [f"{300:020d}.log"])
+        await until(lambda: "old 0 300" in (tmp_path / "log-start-offset-checkpoint").read_text())
+        threads.is_exhausted = True
+        await until(lambda: threads.refused >= 8)
+        threads.is_exhausted = False
+        await broker.stop()
+        assert (tmp_path / ".kafka_cleanshutdown").exists()
+
+    settings = {"log_retention_check_interval_ms": 50, "log_flush_offset_checkpoint_interval_ms": 50}
+    play(scene, tmp_path, log_cleaner_enable=False, **settings)
+
+
+def test_a_cleaner_that_gets_no_thread_goes_on_after_the_backoff(tmp_path: Path) -> None:
+    async def scene(broker: Broker) -> None:
+        threads = Threads()
+        broker.loop.set_default_executor(threads)
+        threads.is_exhausted = True
+        log = fill(broker, "keyed")
+        await until(lambda: threads.refused >= 5)
+        threads.is_exhausted = False
+        await until(lambda: is_compacted(broker))
+        assert len(records(log)) == 10
+        cleaner = cleaner_of(broker)
+        assert cleaner is not None and not cleaner.uncleanable
+
+    play(scene, tmp_path)
+
+
+def test_a_log_is_not_taken_for_damaged_because_there_was_no_thread_for_it(tmp_path: Path) -> None:
+    async def scene(broker: Broker) -> None:
+        threads = Threads()
+        broker.loop.set_default_executor(threads)
+        fill(broker, "keyed", config={**COMPACT, "min.cleanable.dirty.ratio": "1"})
+        await until(lambda: (cleaner := cleaner_of(broker)) is not None and cleaner.looks > 0)
+        cleaner = cleaner_of(broker)
+        assert cleaner is not None
+        threads.is_exhausted = True
+        log = fill(broker, "due")
+        await until(lambda: threads.refused >= 4)
+        assert not cleaner.uncleanable
+        threads.is_exhausted = False
+        await until(lambda: is_compacted(broker))
+        assert len(records(log)) == 10
+
+    play(scene, tmp_path)
 
 
 class OneUnreadable(RealFileSystem):

@@ -426,6 +426,61 @@ def test_an_eviction_that_could_not_be_written_is_tried_again(shell: Shell) -> N
     assert describe(shell).group_state == "Empty"
 
 
+def test_a_member_whose_heartbeats_wait_for_a_slow_disk_stays(shell: Shell) -> None:
+    member, other = ConsumerClient(shell, "a", "t"), ConsumerClient(shell, "b", "t")
+    member.join()
+    shell.holds_appends = True
+    joining = {"member_epoch": 0, "topic_partitions": [], "rebalance_timeout_ms": 1000, "subscribed_topic_names": ["t"]}
+    other.send(**joining)
+    waiting = [_beat_after(shell, member, 10.0) for _ in range(4)]
+    shell.advance(10.0)  # its session ends behind them
+    assert all(map(shell.is_parked, waiting))
+    shell.holds_appends = False
+    shell.settle()
+    assert [shell.error_of(token) for token in waiting] == [ErrorCode.NONE] * 4
+    assert member.beat().error_code == ErrorCode.NONE
+    shell.advance(44.0)
+    assert {m.member_id for m in describe(shell).members} == {"a", "b"}
+    shell.advance(2.0)
+    assert describe(shell).members == []
+
+
+def test_a_member_that_gives_up_behind_a_slow_disk_in_time_stays(shell: Shell) -> None:
+    member = ConsumerClient(shell, "a", "t", rebalance_timeout_ms=5_000)
+    member.join()
+    ConsumerClient(shell, "b", "t").join()
+    member.revokes_at_once = False
+    member.beat()
+    member.revoke()
+    shell.holds_appends = True
+    ConsumerClient(shell, "c", "u").send(
+        member_epoch=0, topic_partitions=[], rebalance_timeout_ms=1000, subscribed_topic_names=["u"]
+    )
+    token = member.send(topic_partitions=member.owned())
+    shell.advance(6.0)
+    shell.holds_appends = False
+    shell.settle()
+    assert shell.error_of(token) is ErrorCode.NONE
+    assert {m.member_id for m in describe(shell).members} == {"a", "b", "c"}
+
+
+def test_a_member_that_is_heard_of_after_its_eviction_could_not_be_written_stays(shell: Shell) -> None:
+    member = ConsumerClient(shell, "a", "t")
+    member.join()
+    shell.holds_appends = True
+    shell.advance(45.1)
+    shell.fail()
+    shell.holds_appends = False
+    member.beat()
+    shell.advance(40.0)
+    assert len(describe(shell).members) == 1
+
+
+def _beat_after(shell: Shell, member: ConsumerClient, seconds: float) -> int:
+    shell.advance(seconds)
+    return member.send()
+
+
 def _joining(**fields: Any) -> Any:
     from logqueue.protocol.messages.consumer_group_heartbeat import ConsumerGroupHeartbeatRequest
 

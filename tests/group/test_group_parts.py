@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logqueue.coordination.effects import Now
+from logqueue.coordination.effects import Append, Now
 from logqueue.coordination.partitioning import java_hash, partition_of
 from logqueue.coordination.timers import Timers
+from logqueue.errors import ErrorCode
 from logqueue.group.classic.states import MOVES, GroupState
 from logqueue.group.classic.subscription import subscribed_topics
+from logqueue.group.consumer.turns import Turn, Turns
+from logqueue.group.ledger import Ledger
 from tests.group.shell import subscription
 
 
@@ -83,3 +86,34 @@ def test_random_bytes_never_break_the_reading_of_a_subscription() -> None:
 def test_every_state_can_be_left_and_reached() -> None:
     assert set(MOVES) == set(GroupState)
     assert set().union(*MOVES.values()) == set(GroupState)
+
+
+def test_a_turn_that_fails_takes_none_along_that_wait_behind_it() -> None:
+    now = Now(0.0, 0)
+    ran: list[int] = []
+    ledger = Ledger(1)
+    bugs: list[Exception] = []
+    turns = Turns(ledger, on_bug=bugs.append)
+
+    def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    def end_append() -> None:
+        (append,) = (effect for effect in ledger.drain() if isinstance(effect, Append))
+        ledger.take(append.ticket).then(ErrorCode.NONE, now)
+
+    turns.append("g", (), fail)
+    waiting: list[Turn] = [
+        lambda _: ran.append(1),
+        fail,
+        lambda _: turns.append("g", (), fail),
+        lambda _: ran.append(2),
+    ]
+    for turn in waiting:
+        turns.take("g", now, turn)
+    end_append()
+    assert ran == [1]
+    end_append()
+    assert ran == [1, 2]
+    assert not turns.is_taken("g")
+    assert [str(bug) for bug in bugs] == ["a bug"] * 3

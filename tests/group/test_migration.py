@@ -172,6 +172,56 @@ def test_members_that_wait_for_a_classic_rebalance_are_sent_into_the_new_group(s
     assert sorted(p for held in owned for p in held) == [0, 1, 2, 3]
 
 
+def _join_of_the_consumer_protocol(shell: Shell) -> int:
+    return ConsumerClient(shell, "b", "t").send(
+        member_epoch=0, topic_partitions=[], rebalance_timeout_ms=60_000, subscribed_topic_names=["t"]
+    )
+
+
+def test_a_classic_session_that_ends_while_the_upgrade_is_written_leaves_no_classic_group_behind(shell: Shell) -> None:
+    classic_group(shell)
+    shell.holds_appends = True
+    _join_of_the_consumer_protocol(shell)
+    shell.advance(11.0)
+    shell.holds_appends = False
+    shell.settle()
+    for observed in (shell, shell.restarted()):
+        assert observed.listed(types=("consumer",)) == [GROUP]
+        assert observed.listed(types=("classic",)) == []
+
+
+def test_classic_deadlines_of_joins_and_syncs_wait_for_the_upgrade_too() -> None:
+    for state in ("join", "sync"):
+        shell = Shell(properties={"group.initial.rebalance.delay.ms": "5000"})
+        shell.join(version=0, rebalance_ms=-1, session_ms=7_000)
+        if state == "sync":
+            shell.advance(6.0)
+        shell.holds_appends = True
+        joining = _join_of_the_consumer_protocol(shell)
+        written = list(shell.held)
+        shell.advance(20.0)
+        assert shell.held == written
+        shell.holds_appends = False
+        shell.settle()
+        assert shell.replies[joining].error_code == ErrorCode.NONE
+        assert shell.restarted().listed(types=("consumer",)) == [GROUP]
+
+
+def test_a_classic_member_that_is_heard_of_behind_a_failed_upgrade_stays(shell: Shell) -> None:
+    classic = classic_group(shell)
+    shell.holds_appends = True
+    _join_of_the_consumer_protocol(shell)
+    shell.advance(5.0)
+    token = shell.heartbeat(classic.member_id, classic.generation)
+    shell.advance(6.0)
+    shell.fail()
+    shell.holds_appends = False
+    assert shell.error_of(token) is ErrorCode.NONE
+    assert classic.heartbeat() is ErrorCode.NONE
+    shell.advance(11.0)
+    assert classic.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
+
+
 @pytest.mark.parametrize("policy", ["disabled", "downgrade"])
 def test_the_policy_may_forbid_the_upgrade(policy: str) -> None:
     shell = Shell(
@@ -247,6 +297,51 @@ def test_a_classic_member_that_joins_and_does_not_sync_is_out_after_the_rebalanc
         shell.advance(7.6)
         classic.heartbeat()
     assert len(describe(shell).members) == 0
+
+
+def test_a_classic_member_that_syncs_behind_a_slow_disk_in_time_stays(shell: Shell) -> None:
+    consumer = ConsumerClient(shell, "a", "t")
+    settle(consumer)
+    classic = ClassicClient(shell, "t")
+    classic.join()
+    consumer.revokes_at_once = False
+    for _ in range(7):
+        shell.advance(8.0)
+        consumer.beat()
+        classic.heartbeat()
+    consumer.revoke()
+    shell.holds_appends = True
+    consumer.send(topic_partitions=consumer.owned())
+    token = shell.sync(classic.member_id, classic.generation)
+    shell.advance(5.0)  # the time to sync is over behind it
+    shell.holds_appends = False
+    shell.settle()
+    assert shell.error_of(token) is ErrorCode.NONE
+    assert {m.member_id for m in describe(shell).members} == {"a", classic.member_id}
+
+
+def test_a_classic_member_that_only_sends_heartbeats_cannot_put_off_its_eviction(shell: Shell) -> None:
+    consumer = ConsumerClient(shell, "a", "t")
+    settle(consumer)
+    classic = ClassicClient(shell, "t")
+    classic.join()
+    classic.sync()
+    work([classic], [consumer])
+    consumer.subscribe("t", "u")
+    for _ in range(11):
+        classic.heartbeat()
+        shell.advance(5.0)
+        consumer.beat()
+    shell.holds_appends = True
+    ConsumerClient(shell, "c", "u").send(
+        member_epoch=0, topic_partitions=[], rebalance_timeout_ms=1000, subscribed_topic_names=["u"]
+    )
+    token = shell.heartbeat(classic.member_id, classic.generation)
+    shell.advance(6.0)  # the time to join again is over behind the heartbeat
+    shell.holds_appends = False
+    shell.settle()
+    assert shell.error_of(token) is ErrorCode.REBALANCE_IN_PROGRESS
+    assert classic.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
 
 
 def test_classic_and_consumer_members_do_not_answer_to_the_others_requests(shell: Shell) -> None:

@@ -93,6 +93,30 @@ def test_a_deleted_topic_takes_its_offsets_along_those_under_way_included(shell:
         assert (observed.offsets(), observed.offsets("other")) == ({("u", 0): 2}, {})
 
 
+def test_a_commit_for_a_topic_that_is_created_again_stays_however_busy_the_group_is(shell: Shell) -> None:
+    shell.commit({("t", 0): 500})
+    shell.holds_appends = True
+    shell.commit({("t", 1): 501, ("u", 0): 1})
+    shell.topics.delete("t")
+    shell.carry_out(shell.coordinator.on_topics_deleted({"t"}, now=shell.now))
+    shell.topics.create("t", 4)
+    token = shell.commit({("t", 0): 7})
+    shell.holds_appends = False
+    shell.settle()
+    assert shell.commit_errors(token) == {("t", 0): ErrorCode.NONE}
+    for observed in (shell, shell.restarted()):
+        assert observed.offsets() == {("t", 0): 7, ("u", 0): 1}
+
+
+def test_a_deleted_topic_writes_nothing_for_groups_that_have_no_offset_of_it(shell: Shell) -> None:
+    shell.commit({("u", 0): 1})
+    shell.holds_appends = True
+    shell.commit({("u", 1): 1}, group="other")
+    written = list(shell.held)
+    shell.carry_out(shell.coordinator.on_topics_deleted({"t"}, now=shell.now))
+    assert shell.held == written
+
+
 def test_a_simple_groups_offset_expires_its_retention_after_the_commit(shell: Shell) -> None:
     shell.commit({("t", 0): 1})
     shell.advance(HOUR / 2)

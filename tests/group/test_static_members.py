@@ -109,6 +109,22 @@ def test_coming_back_is_answered_when_it_is_durable_and_undone_when_it_is_not(sh
     assert shell.error_of(shell.heartbeat(two, generation, instance="two")) is ErrorCode.NONE
 
 
+def test_one_that_came_back_over_a_slow_disk_and_then_vanishes_is_lost_when_its_session_ends(shell: Shell) -> None:
+    one, _, generation = static_pair(shell)
+    shell.holds_appends = True
+    back = shell.join(instance="two")
+    for _ in range(3):
+        shell.advance(SESSION_MS / 2000)
+        shell.heartbeat(one, generation, instance="one")
+    shell.holds_appends = False
+    shell.settle()
+    assert shell.error_of(back) is ErrorCode.NONE
+    for _ in range(3):
+        shell.heartbeat(one, generation, instance="one")
+        shell.advance(SESSION_MS / 2000)
+    assert [m.member_id for m in shell.describe().members] == [one]
+
+
 def test_an_absent_static_member_keeps_its_place_in_a_rebalance(shell: Shell) -> None:
     one, two, generation = static_pair(shell)
     waiting = shell.join(one, instance="one", session_ms=REBALANCE_MS * 3)

@@ -12,6 +12,7 @@ from logqueue.records import Record, build_batch
 from logqueue.storage import Environment, LogDirectory, PartitionLog
 from logqueue.storage.file_system import CHUNK_BYTES
 from logqueue.storage.retention import Expiry, find_expired
+from logqueue.storage.retired import RetiredSegments
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, read_all
 
@@ -232,3 +233,37 @@ def test_large_files_of_an_earlier_process_are_removed_after_the_start_and_until
     directory.purge()
     assert not large.exists()
     directory.close()
+
+
+def test_a_removal_ends_when_the_folder_is_given_up_in_the_middle_of_it(tmp_path: Path) -> None:
+    retired = RetiredSegments(HastyFileSystem(), tmp_path)
+    retired.add_file(tmp_path / "a.deleted")
+
+    def is_given_up() -> bool:
+        retired.close()
+        return True
+
+    assert retired.remove(now_ms=NOW, goes_on=is_given_up) == 0
+
+
+class _AddsMore(type(Path())):  # type: ignore[misc]
+    """A path whose log retires another file just when its name is read, as the owner's thread may at any time."""
+
+    retired: RetiredSegments
+
+    @property
+    def name(self) -> str:
+        self.retired.add_file(Path(self.parent) / "b.deleted")
+        return str(super().name)
+
+
+def test_files_may_be_retired_while_leftovers_are_looked_for(tmp_path: Path) -> None:
+    retired = RetiredSegments(HastyFileSystem(), tmp_path)
+    for name in ("a.deleted", "b.deleted", "c.deleted"):
+        (tmp_path / name).touch()
+    first = _AddsMore(tmp_path / "a.deleted")
+    first.retired = retired
+    retired.add_file(first)
+    retired.add_file(tmp_path / "c.deleted")
+    while list(tmp_path.iterdir()):
+        assert retired.remove(now_ms=NOW)

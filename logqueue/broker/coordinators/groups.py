@@ -35,7 +35,7 @@ class Groups(CoordinatorShell[GroupCoordinator]):
         count = broker.config.offsets_topic_num_partitions if present is None else len(present.partitions)
         # The number of partitions is fixed when the topic is created: a group must be found where it was stored.
         config = broker.config.with_(offsets_topic_num_partitions=count)
-        coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=self._config_of)
+        coordinator = GroupCoordinator(config, TopicNames(broker.topics), group_config=self._config_of, on_bug=_report)
         super().__init__(broker, coordinator, topic=broker.topics.ensure_offsets_topic)
         self._defaults = GroupConfig.defaults(broker.config)
         broker.on_reconfigured.append(self._follow_settings)
@@ -85,3 +85,7 @@ class Groups(CoordinatorShell[GroupCoordinator]):
                 self.coordinator.replay(record.key or b"", record.value, now=now, producer=producer)
             except KafkaError as error:
                 log.error("%s, offset %d holds no group record: %s", partition.id, record.offset, error)
+
+
+def _report(error: Exception) -> None:
+    log.error("a request to a group failed in an unforeseen way; please report this", exc_info=error)

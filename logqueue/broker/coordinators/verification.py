@@ -47,7 +47,7 @@ class Verification:
     def __init__(self, broker: Broker, transactions: Transactions) -> None:
         self._broker = broker
         self._transactions = transactions
-        self._parked: dict[str, deque[Callable[[], None]]] = {}
+        self._parked: dict[str, deque[tuple[ProduceRequest, Slot]]] = {}
 
     # Produce
 
@@ -59,8 +59,7 @@ class Verification:
         if parked is not None:
             if len(parked) >= PARKED_MAX:
                 return self._all_refused(request, slot, ErrorCode.NOT_ENOUGH_REPLICAS)
-            kept = _kept(request)
-            parked.append(lambda: self._serve(kept, slot))
+            parked.append((_kept(request), slot))
             return None
         return self._judge(request, slot)
 
@@ -119,30 +118,42 @@ class Verification:
         assert transactional_id is not None
 
         def then(error: ErrorCode) -> None:
+            if self._parked.get(transactional_id) is not waiting:
+                return  # given up, below
             refused = fenced
             if error:
                 refused = fenced | dict.fromkeys(asked, _produce_error(error, slot.api_version))
-            self._finish(request, slot, refused)
-            self._unpark(transactional_id)
+            try:
+                self._finish(request, slot, refused)
+            except Exception as unforeseen:
+                self._fail(request, slot, unforeseen)
+            finally:
+                self._unpark(transactional_id)
 
-        self._parked[transactional_id] = waiting = deque[Callable[[], None]]()
-        self._transactions.verify_or_add(transactional_id, producer, asked, then)
+        self._parked[transactional_id] = waiting = deque[tuple[ProduceRequest, Slot]]()
+        try:
+            self._transactions.verify_or_add(transactional_id, producer, asked, then)
+        except Exception:
+            if self._parked.get(transactional_id) is waiting:
+                self._unpark(transactional_id)
+            raise
         if self._parked.get(transactional_id) is waiting:
             _kept(request)
 
     def _unpark(self, transactional_id: str) -> None:
-        """Serve those that waited behind, until one of them has to wait itself."""
+        """Serve those that waited behind, until one of them has to wait itself; a failure is its own affair only."""
         waiting = self._parked.pop(transactional_id)
         while waiting:
             if transactional_id in self._parked:  # the one just served waits: the others stay behind it
                 self._parked[transactional_id].extend(waiting)
                 return
-            waiting.popleft()()
-
-    def _serve(self, request: ProduceRequest, slot: Slot) -> None:
-        refused = self._judge(request, slot)
-        if refused is not None:
-            self._finish(request, slot, refused)
+            request, slot = waiting.popleft()
+            try:
+                refused = self._judge(request, slot)
+                if refused is not None:
+                    self._finish(request, slot, refused)
+            except Exception as error:
+                self._fail(request, slot, error)
 
     def _finish(self, request: ProduceRequest, slot: Slot, refused: Refused) -> None:
         try:
@@ -153,6 +164,15 @@ class Verification:
             return
         if response is not None:
             self._broker.answer(slot, response)
+
+    def _fail(self, request: ProduceRequest, slot: Slot, error: Exception) -> None:
+        """Answer what failed in an unforeseen way: the handler of a request that has waited is long gone."""
+        from logqueue.broker.failures import answer_failure
+
+        if not answer_failure(error, request, slot):
+            log.error("a produce request failed in an unforeseen way; please report this", exc_info=error)
+            if slot.segments is None:
+                slot.fill([])
 
     def _all_refused(self, request: ProduceRequest, slot: Slot, code: ErrorCode) -> Refused:
         error = KafkaError("this transactional producer cannot be served like this", code=code)

@@ -67,12 +67,10 @@ class Cleaner:
         await self._tell_uncleanable()  # nothing is known to be damaged yet, whatever the last run has found
         try:
             while not stopping.is_set():
-                room = min(self._broker.config.log_cleaner_threads, MAX_COMPACTIONS) - len(running)
-                for partition in await self._find_due(room):
-                    self.in_progress.add(partition.id)
-                    running.add(asyncio.create_task(self._compact(partition), name=f"logqueue-compact-{partition.id}"))
-                if not running:
-                    await asyncio.to_thread(self._end_idle)
+                try:
+                    await self._start_due(running)
+                except Exception:  # there may be no thread to be had for a while, among others
+                    log.exception("looking for logs to compact failed, it will be tried again")
                 done, _ = await asyncio.wait(
                     {stop, *running}, timeout=self._backoff, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -81,7 +79,7 @@ class Cleaner:
             self._is_stopping = True
             for process in self._busy:
                 process.kill()
-            await asyncio.gather(*running)
+            await asyncio.gather(*running, return_exceptions=True)
             stop.cancel()
             self._end_idle()
 
@@ -95,6 +93,14 @@ class Cleaner:
         return max(self._broker.config.log_cleaner_backoff_ms / 1000, MIN_BACKOFF_SECONDS)
 
     # What is to be done
+
+    async def _start_due(self, running: set[asyncio.Task[None]]) -> None:
+        room = min(self._broker.config.log_cleaner_threads, MAX_COMPACTIONS) - len(running)
+        for partition in await self._find_due(room):
+            self.in_progress.add(partition.id)
+            running.add(asyncio.create_task(self._compact(partition), name=f"logqueue-compact-{partition.id}"))
+        if not running:
+            await asyncio.to_thread(self._end_idle)
 
     async def _find_due(self, room: int) -> list[Partition]:
         """The dirtiest logs that are due, at most `room`. Old segments of compacted logs go here too, as in Kafka."""
@@ -157,6 +163,8 @@ class Cleaner:
         except (OSError, KafkaError) as error:
             if self._is_there(partition):
                 log.error("compacting %s failed, it will be tried again: %s", partition.id, error)
+        except (RuntimeError, MemoryError):  # no thread for it, as a rule: that says nothing of the log
+            log.exception("compacting %s failed, it will be tried again", partition.id)
         except Exception as error:
             log.exception("compacting %s failed in an unforeseen way; please report this", partition.id)
             await self._give_up(partition, repr(error))
@@ -264,5 +272,5 @@ class Cleaner:
         reasons = {str(partition): reason for partition, reason in self.uncleanable.items()}
         try:
             await asyncio.to_thread(write_uncleanable, self._environment.fs, self._directory.folder, reasons)
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:
             log.warning("which logs are not compacted could not be noted: %s", error)

@@ -66,7 +66,9 @@ class Upkeep:
     async def stop(self) -> None:
         """Let the passes that are running end, start no other, and break off what is being compacted."""
         self._stopping.set()
-        await asyncio.gather(*self._tasks)
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, BaseException):  # the stop goes on: the rest of the broker has to be closed
+                log.error("upkeep of %s had ended", self._directory.folder, exc_info=ended)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], interval_ms: Callable[[], int]) -> None:
         while not await self._is_stopped_within(max(interval_ms() / 1000, MIN_INTERVAL_SECONDS)):
@@ -75,6 +77,8 @@ class Upkeep:
                 await asyncio.to_thread(self._remove)
             except (OSError, KafkaError) as error:
                 log.error("upkeep of %s failed: %s", self._directory.folder, error)
+            except Exception:  # there may be no thread to be had for a while: the next pass tries again
+                log.exception("upkeep of %s failed, it will be tried again", self._directory.folder)
 
     async def _checkpoint(self) -> None:
         self._directory.expire_producers(after_ms=self._broker.config.producer_id_expiration_ms)
@@ -119,10 +123,10 @@ class Upkeep:
                 break
         else:
             return
-        from logqueue.broker.upkeep.cleaner import Cleaner
-
-        self.cleaner = Cleaner(self._broker, self._directory, self._environment)
         try:
+            from logqueue.broker.upkeep.cleaner import Cleaner
+
+            self.cleaner = Cleaner(self._broker, self._directory, self._environment)
             await self.cleaner.run(self._stopping)
         except Exception:  # everything else goes on without it
             log.exception("the cleaner ended in an unforeseen way, nothing is compacted any more; please report this")

@@ -204,7 +204,9 @@ class Joining:
             response = failed_join(error, version=caller.version)
             response.generation_id = group.generation
         self._rebalance.answer_join(group, member, response)
-        if error is not ErrorCode.NONE:
+        if error is ErrorCode.NONE:
+            self._rebalance.keep_session(group, member, now)  # it may have run out unnoticed while the join waited
+        else:
             group.update_protocols(member, before.protocols)
             member.rebalance_timeout_ms = before.rebalance_timeout_ms
             member.session_timeout_ms = before.session_timeout_ms

@@ -2,7 +2,10 @@
 
     prepare --(all joined, or rebalance timeout)--> complete_join --(leader's SyncGroup, durable)--> Stable
 
-Requests park in the members; this file answers them. Source: Apache Kafka's GroupMetadataManager, classic half.
+Requests park in the members; this file answers them. A deadline that comes while the group is being upgraded (KIP-848)
+waits for the group's turn: its records must not stand behind the upgrade's.
+
+Source: Apache Kafka's GroupMetadataManager, classic half.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from logqueue.errors import ErrorCode
 from logqueue.group.classic.group import ClassicGroup
 from logqueue.group.classic.member import Member
 from logqueue.group.classic.states import COMPLETING_REBALANCE, EMPTY, PREPARING_REBALANCE, STABLE
+from logqueue.group.consumer.turns import Turns
 from logqueue.group.ledger import Ledger
 from logqueue.group.records import GroupChange, group_value
 from logqueue.protocol.messages.join_group import JoinGroupResponse, JoinGroupResponseMember
@@ -32,12 +36,13 @@ class Rebalance:
     """The moves of every classic group, with their deadlines."""
 
     def __init__(
-        self, groups: dict[str, ClassicGroup], *, config: BrokerConfig, timers: Timers, ledger: Ledger
+        self, groups: dict[str, ClassicGroup], *, config: BrokerConfig, timers: Timers, ledger: Ledger, turns: Turns
     ) -> None:
         self._groups = groups
         self._initial_delay_ms = config.group_initial_rebalance_delay_ms
         self._timers = timers
         self._ledger = ledger
+        self._turns = turns
 
     # Towards a new generation
 
@@ -160,7 +165,7 @@ class Rebalance:
     def expect_member(self, group: ClassicGroup, member_id: str, timeout_ms: int, now: Now) -> None:
         """Remove the member, or the id given out, unless there is a sign of it within the timeout."""
         action = partial(self._on_session_timeout, group, member_id)
-        self._timers.set(("session", group.group_id, member_id), now.monotonic + timeout_ms / 1000, action)
+        self._set(("session", group.group_id, member_id), timeout_ms, now, action)
 
     def _on_session_timeout(self, group: ClassicGroup, member_id: str, now: Now) -> None:
         if not self._is_current(group):
@@ -260,7 +265,19 @@ class Rebalance:
     # Deadlines
 
     def _at(self, kind: str, group: ClassicGroup, delay_ms: int, now: Now, action: partial[None]) -> None:
-        self._timers.set((kind, group.group_id), now.monotonic + delay_ms / 1000, action)
+        self._set((kind, group.group_id), delay_ms, now, action)
+
+    def _set(self, key: tuple[str, ...], delay_ms: int, now: Now, action: partial[None]) -> None:
+        self._timers.set(key, now.monotonic + delay_ms / 1000, partial(self._on_deadline, key, action))
+
+    def _on_deadline(self, key: tuple[str, ...], action: partial[None], now: Now) -> None:
+        group_id = key[1]
+
+        def act(later: Now) -> None:
+            if not self._timers.has(key):  # set anew by a request that stood before this in the line
+                action(later)
+
+        self._turns.take(group_id, now, act)
 
     def _is_current(self, group: ClassicGroup) -> bool:
         """Whether the group still exists: a deadline outlives a deleted group."""

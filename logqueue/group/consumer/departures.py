@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from logqueue.coordination.effects import Now
 from logqueue.errors import ErrorCode
@@ -12,7 +12,7 @@ from logqueue.group.consumer.draft import Draft
 from logqueue.group.consumer.group import ConsumerGroup
 from logqueue.group.consumer.migration import Migration
 from logqueue.group.consumer.rebalance import ConsumerRebalance
-from logqueue.group.consumer.timers import ConsumerTimers
+from logqueue.group.consumer.timers import ConsumerTimers, Eviction
 from logqueue.group.consumer.turns import Turns
 from logqueue.group.ledger import Outcome
 from logqueue.group.records import GroupChange, group_value
@@ -81,21 +81,22 @@ class Departures:
 
     # Time
 
-    def evict(self, group_id: str, member_id: str, epoch: int | None, now: Now) -> None:
+    def evict(self, eviction: Eviction, now: Now) -> None:
         """A member's time is up. With an epoch: only if it still is at that one."""
-        self._turns.take(group_id, now, self._eviction(group_id, member_id, epoch))
+        self._turns.take(eviction.group_id, now, lambda later: self._evict(eviction, later))
 
-    def _eviction(self, group_id: str, member_id: str, epoch: int | None) -> Callable[[Now], None]:
-        def evict(now: Now) -> None:
-            group = self._groups.get(group_id)
-            member = None if group is None else group.member(member_id)
-            if group is None or member is None or (epoch is not None and member.standing.epoch != epoch):
-                return
+    def _evict(self, eviction: Eviction, now: Now) -> None:
+        _, group_id, member_id, epoch = eviction
+        group = self._groups.get(group_id)
+        member = None if group is None else group.member(member_id)
+        if group is None or member is None:
+            self.timers.forget(group_id, member_id)
+            return
+        if not self.timers.is_overdue(eviction) or (epoch is not None and member.standing.epoch != epoch):
+            return  # it was heard of after all, by a request that stood before this in the line
 
-            def settle(error: ErrorCode, later: Now) -> None:
-                if error is not ErrorCode.NONE:  # the member is still there, and still silent: try again later
-                    self.timers.retry_eviction(group_id, member_id, epoch, later)
+        def settle(error: ErrorCode, later: Now) -> None:
+            if error is not ErrorCode.NONE:  # the member is still there, and still silent: try again later
+                self.timers.retry_eviction(eviction, later)
 
-            self.take_out(Draft(group), [member_id], now, settle)
-
-        return evict
+        self.take_out(Draft(group), [member_id], now, settle)

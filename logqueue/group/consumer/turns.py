@@ -17,15 +17,22 @@ from logqueue.group.ledger import Ledger, Outcome
 from logqueue.group.records import Change
 
 Turn: TypeAlias = Callable[[Now], None]
+OnBug: TypeAlias = Callable[[Exception], None]
+
+
+def raise_bug(error: Exception) -> None:
+    """What a machine does with a bug where nobody else wants to hear of it."""
+    raise error
 
 
 class Turns:
-    """The turns of all groups."""
+    """The turns of all groups. An exception that nobody foresaw goes to `on_bug`: others wait behind its turn."""
 
-    __slots__ = ("_ledger", "_waiting")
+    __slots__ = ("_ledger", "_on_bug", "_waiting")
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, on_bug: OnBug = raise_bug) -> None:
         self._ledger = ledger
+        self._on_bug = on_bug
         self._waiting: dict[str, deque[Turn]] = {}  # groups with a change under way, and who waits for its end
 
     def is_taken(self, group_id: str) -> bool:
@@ -47,11 +54,18 @@ class Turns:
 
         def settle(error: ErrorCode, now: Now) -> None:
             waiting = self._waiting.pop(group_id)
-            then(error, now)
+            try:
+                then(error, now)
+            except Exception as bug:
+                self._on_bug(bug)
             while waiting:
                 if group_id in self._waiting:  # a turn writes again: the others keep their order before newcomers
                     self._waiting[group_id].extendleft(reversed(waiting))
                     return
-                waiting.popleft()(now)
+                turn = waiting.popleft()
+                try:
+                    turn(now)
+                except Exception as bug:
+                    self._on_bug(bug)
 
         self._ledger.append(group_id, changes, settle)
