@@ -8,7 +8,7 @@ concurrency allows; each takes the next ready job when it is free.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +262,7 @@ class JobEngine:
     def _reject(self, job: Job, problem: Exception) -> None:
         """The job cannot run here."""
         if isinstance(problem, SchemaNotRead):
-            self._schemas.add(job, problem.schema_id)
+            self._schemas.add(job)
         elif not isinstance(problem, UnknownJobType):
             self._end(self._rules.dead(job, problem, classify(problem), now_us=self._now_us()))
         elif job.partition.kind is TopicKind.PARKED and not self._is_shadow:
@@ -345,7 +345,7 @@ class JobEngine:
         self._write(outcome)
 
     def _write(self, outcome: Outcome) -> None:
-        if outcome.job.headers.holds is not None and outcome.state in TERMINAL:
+        if outcome.job.headers.holds is not None and outcome.state in TERMINAL and not outcome.is_silent:
             self._rules.release_schedule(outcome)
         self.outbox.add(outcome)
         if self.ended_hooks:
@@ -403,6 +403,8 @@ class JobEngine:
         self.crash_watch.drop_stopping()
         self._waiting.records.remove(lambda job: job.partition.is_stopping)
         self._gatekeeper.drop_stopping()
+        self._schemas.drop_stopping()
+        self._parked.drop_stopping()
         for job in self._waiting.retries.remove(lambda job: job.partition.is_stopping):
             outcome = self._rules.hand_on(job, now_us=self._now_us())
             if outcome is not None:
@@ -439,7 +441,7 @@ class JobEngine:
         """Wait until the job's attempt has ended; false when time is up. Its partition may be gone by then."""
         return await self.runners.wait_over(job, timeout_s)
 
-    def start_at_once(self, jobs: Iterable[Job]) -> None:
+    def start_at_once(self, jobs: Collection[Job]) -> None:
         """Jobs that a commit has named may start."""
         self.crash_watch.release(jobs)
         self.runners.wake()
@@ -469,7 +471,7 @@ class JobEngine:
         self.records.partitions.discard(partition)
         self.shards.leave(partition)
         self.crash_watch.discard(partition)
-        self._parked.drop(partition)
+        self._parked.drop_stopping()
         self.interrupt([partition], Interrupted.LOST)
 
     async def run(self) -> None:

@@ -34,6 +34,7 @@ from logqueue.jobs.headers import (
     Failure,
     Origin,
     failed_headers,
+    headers_but,
 )
 from logqueue.jobs.schedules import PARTITION, Mark, encode, ended_key
 from logqueue.jobs.times import format_time
@@ -243,8 +244,8 @@ def moved_headers(
     headers: Sequence[tuple[str, bytes]], origin: Origin, *, attempt: int, due_ms: int
 ) -> list[tuple[str, bytes]]:
     """Headers of a record that only waits: attempt as it is, due time, and where the job began (set once)."""
-    names = {name for name, _ in headers}
-    moved = [pair for pair in headers if pair[0] not in (ATTEMPT, NOT_BEFORE, MOVED_FROM)]
+    moved = headers_but(headers, (ATTEMPT, NOT_BEFORE, MOVED_FROM))
+    names = {name for name, _ in moved}
     moved += [(ATTEMPT, b"%d" % attempt), (NOT_BEFORE, format_time(due_ms).encode())]
     if ORIGIN_TOPIC not in names:
         moved += [

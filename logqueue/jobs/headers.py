@@ -1,7 +1,8 @@
 """Headers of job records: what makes a Kafka record a job. Bytes <-> values; knows no client.
 
 Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type`), W3C Trace Context
-(`traceparent`), and `job-*` for what neither has. All values are UTF-8 text.
+(`traceparent`), and `job-*` for what neither has. All values are UTF-8 text. Kafka allows null values: a null header of
+ours says nothing, as if it were not there, and does not go on with the record.
 
 | header | meaning |
 |---|---|
@@ -30,7 +31,7 @@ Names follow the CloudEvents Kafka binding in binary mode (`ce_*`, `content-type
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -138,7 +139,7 @@ def read_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
         except _NotRepeatedError:
             return _read_job_headers(pairs)
         id_ = JobId(_text(CE_ID, pairs[0][1], MAX_ID_CHARS))
-        return msgspec.structs.replace(same, id=id_, created_ms=_time_if_any(pairs[1][1]))
+        return msgspec.structs.replace(same, id=id_, created_ms=_time_if_any(pairs[1][1] or b""))
     return _read_job_headers(pairs)
 
 
@@ -210,8 +211,8 @@ def _read_repeated(headers: tuple[tuple[str, bytes], ...]) -> JobHeaders:
 def salvage_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
     """Id and type where `read_job_headers` raises: a job has one name wherever it is spoken of."""
     found = dict(headers)
-    id_ = found.get(CE_ID, b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
-    type_ = found.get(CE_TYPE, b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
+    id_ = (found.get(CE_ID) or b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
+    type_ = (found.get(CE_TYPE) or b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
     return JobHeaders(JobId(id_) if id_ else None, type_ or None)
 
 
@@ -223,10 +224,20 @@ def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:
         return None
     return Origin(
         topic=_text(ORIGIN_TOPIC, topic, 249),
-        partition=_number(ORIGIN_PARTITION, found.get(ORIGIN_PARTITION, b"")),
-        offset=_number(ORIGIN_OFFSET, found.get(ORIGIN_OFFSET, b""), maximum=2**63 - 1),
-        group=_text(ORIGIN_GROUP, found.get(ORIGIN_GROUP, b""), 249),
+        partition=_number(ORIGIN_PARTITION, found.get(ORIGIN_PARTITION) or b""),
+        offset=_number(ORIGIN_OFFSET, found.get(ORIGIN_OFFSET) or b"", maximum=2**63 - 1),
+        group=_text(ORIGIN_GROUP, found.get(ORIGIN_GROUP) or b"", 249),
     )
+
+
+def has_origin(headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Whether a record says where its job began: it is not the first."""
+    return any(name == ORIGIN_TOPIC and value is not None for name, value in headers)
+
+
+def headers_but(headers: Headers, dropped: Container[str]) -> list[tuple[str, bytes]]:
+    """The headers with which a record goes on: without these, and without those of ours that are null."""
+    return [pair for pair in headers if pair[0] not in dropped and (pair[0] not in OWN_HEADERS or pair[1] is not None)]
 
 
 def read_failure(headers: Iterable[tuple[str, bytes]]) -> Failure | None:
@@ -314,7 +325,7 @@ def failed_headers(
     (the one that failed, on a dead letter). Origin and the time of the first failure are kept if they are there.
     """
     replaced = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, MOVED_FROM}
-    kept = [pair for pair in headers if pair[0] not in replaced]
+    kept = headers_but(headers, replaced)
     names = {name for name, _ in kept}
     kept += [
         (ATTEMPT, b"%d" % attempt),
@@ -340,7 +351,7 @@ def failed_headers(
 def replayed_headers(headers: Headers, *, replay: int) -> list[tuple[str, bytes]]:
     """Headers of a dead letter that an operator sends round again: attempt 1, `job-replay` raised, origin kept."""
     dropped = _FAILURE_HEADERS | {ATTEMPT, NOT_BEFORE, EXPIRES, REPLAY, FIRST_FAILED_AT, DETAILS, MOVED_FROM}
-    kept = [pair for pair in headers if pair[0] not in dropped]
+    kept = headers_but(headers, dropped)
     kept.append((REPLAY, b"%d" % replay))
     return kept
 

@@ -101,6 +101,46 @@ def test_a_commit_that_fails_leaves_the_jobs_waiting_in_their_order() -> None:
     assert bench.crash_watch.admit() == jobs
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_job_whose_naming_failed_after_the_watch_had_ended_starts(is_paused: bool) -> None:
+    bench = Bench(read_notes(CRASHED, base=0), end=1)
+    bench.arrive(0, 1, 2)
+    named = bench.crash_watch.admit()
+    if is_paused:
+        bench.crash_watch.pause()
+    bench.finish(0)
+    assert bench.partition.watch is None, "all that the dead worker had is finished"
+    bench.crash_watch.take_back(named[1:])
+    if is_paused:
+        assert not bench.ready
+        bench.crash_watch.resume()
+    assert list(bench.ready) == named[1:]
+
+
+def test_a_suspect_whose_naming_failed_after_the_watch_had_ended_starts_when_the_others_do() -> None:
+    bench = Bench(CommitNotes(map_text="", bookmark=(1,), named=(Named(3, 0, Mark.NAMED),), is_handover=False))
+    (job,) = bench.arrive(3)
+    bench.crash_watch.pause()
+    assert bench.crash_watch.next_suspect(is_alone=True) is job
+    bench.partition.watch = None  # its log began anew
+    bench.crash_watch.suspect_again(job)
+    assert not bench.ready
+    bench.crash_watch.resume()
+    assert list(bench.ready) == [job]
+
+
+@pytest.mark.parametrize("is_in_the_log", [False, True])
+def test_a_job_that_a_rebalance_took_while_it_was_named_is_not_started_beside_itself(is_in_the_log: bool) -> None:
+    bench = after(CRASHED)
+    bench.arrive(3)
+    named = bench.crash_watch.admit()
+    bench.partition.is_stopping = True
+    bench.crash_watch.drop_stopping()
+    bench.partition.reopen(0, [], running=[], ended=[])  # it came back: the record is read again
+    (bench.crash_watch.release if is_in_the_log else bench.crash_watch.take_back)(named)
+    assert not bench.ready
+
+
 def test_as_many_jobs_are_named_as_fit_into_a_commit_and_more_when_some_are_finished() -> None:
     bench = after(CRASHED)
     bench.arrive(*range(MAX_NAMED + 5))

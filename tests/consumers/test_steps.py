@@ -6,17 +6,23 @@ import asyncio
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaConsumer
+from logqueue_consumers.control import step_store
 from logqueue_consumers.control.step_store import MAX_RESULT_BYTES, StepStore
 from logqueue_consumers.limits import WorkerLimits
 from logqueue_consumers.running.context_services import encode_step
 from logqueue_consumers.writing.batch_producer import BatchProducer
 
 from logqueue import Retry
+from logqueue.jobs.connection import new_reader, stop_client
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.errors import StepRefused
+from logqueue.jobs.settings import Settings
+from logqueue.jobs.steady_fetch import FetchingEnded
 from tests.consumers.conftest import FAST, Log, until, working
 from tests.loops import in_loop
 
@@ -153,6 +159,41 @@ async def test_without_a_worker_steps_just_run() -> None:
 def test_results_that_have_no_bounded_json_are_refused(result: object) -> None:
     with pytest.raises(StepRefused):
         encode_step("s", result)
+
+
+@pytest.mark.parametrize("error", [FetchingEnded("for good"), TimeoutError()], ids=["ended", "too slow"])
+@in_loop
+async def test_a_reader_that_has_failed_is_not_asked_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    readers: list[AIOKafkaConsumer] = []
+    stopped: list[AIOKafkaConsumer] = []
+
+    def reader(settings: Settings) -> AIOKafkaConsumer:
+        readers.append(made := new_reader(settings))
+        if len(readers) == 1:
+            monkeypatch.setattr(made, "getmany", AsyncMock(side_effect=error))
+        return made
+
+    async def stop(client: AIOKafkaConsumer, **options: Any) -> None:
+        stopped.append(client)
+        await stop_client(client, **options)
+
+    monkeypatch.setattr(step_store, "new_reader", reader)
+    monkeypatch.setattr(step_store, "stop_client", stop)
+    producer = BatchProducer(log.settings, batch_bytes=WorkerLimits().batch_bytes, max_backoff_s=1.0)
+    await producer.start()
+    store = StepStore(log.settings, producer, group="g")
+    try:
+        await store.keep(job_of("a"), "s", b"1")
+        with pytest.raises(type(error)):
+            await store.find(job_of("a"), "s", is_first=True)
+        assert stopped == readers[:1]
+        assert await store.find(job_of("a"), "s", is_first=True) == b"1"
+        assert len(readers) == 2
+    finally:
+        await store.stop()
+        await producer.stop()
 
 
 @pytest.mark.parametrize("seed", range(3))

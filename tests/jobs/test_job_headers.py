@@ -61,6 +61,39 @@ def test_whatever_a_producer_wrote_is_read_or_refused_by_name(pairs: dict[str, A
             read(pairs.items())
         except InvalidHeader as error:
             assert error.name in h.OWN_HEADERS
+    h.salvage_job_headers(pairs.items())
+    h.first_failed_ms(pairs.items(), default=0)
+
+
+@given(st.dictionaries(st.sampled_from([h.CE_ID, h.CE_TIME, h.CE_TYPE, h.ATTEMPT]), st.none() | st.just(b"7")))
+def test_a_null_header_is_as_none(pairs: dict[str, Any]) -> None:
+    said = [(name, value) for name, value in pairs.items() if value is not None]
+    assert h.read_job_headers(pairs.items()) == h.read_job_headers(said)
+    assert h.salvage_job_headers(pairs.items()) == h.salvage_job_headers(said)
+
+
+@pytest.mark.parametrize("absent", [h.CE_TIME, h.CE_TYPE])
+def test_a_null_header_is_as_none_where_headers_begin_as_ours(absent: str) -> None:
+    pairs = [("ce_id", b"a"), ("ce_time", b"2026-01-31T12:00:00Z"), ("ce_type", b"t")]
+    null = [(name, None if name == absent else value) for name, value in pairs]
+    assert h.read_job_headers(null) == h.read_job_headers([pair for pair in pairs if pair[0] != absent])
+
+
+@pytest.mark.parametrize("absent", [h.ORIGIN_PARTITION, h.ORIGIN_OFFSET])
+def test_an_origin_of_which_a_part_is_null_is_refused_by_its_name(absent: str) -> None:
+    pairs = {h.ORIGIN_TOPIC: b"t", h.ORIGIN_PARTITION: b"0", h.ORIGIN_OFFSET: b"1", h.ORIGIN_GROUP: b"g", absent: None}
+    with pytest.raises(InvalidHeader, match=f"Header {absent}: "):
+        h.read_origin(pairs.items())
+
+
+def test_null_headers_of_ours_do_not_go_on_and_those_of_others_do() -> None:
+    null = [(name, None) for name in sorted(h.OWN_HEADERS)]
+    moved = h.failed_headers([*null, ("theirs", None)], failure=FAILURE, origin=ORIGIN, now_ms=5, attempt=2)
+    assert [name for name, value in moved if value is None] == ["theirs"]
+    assert h.read_origin(moved) == ORIGIN
+    assert h.first_failed_ms(moved, default=0) == 5
+    again = h.replayed_headers([*null, ("theirs", None)], replay=1)
+    assert again == [("theirs", None), ("job-replay", b"1")]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from logqueue_schemas.job_status import JobStatus, State
 
 from logqueue import Retry
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
+from logqueue.jobs.schedules import ENDED, ended_key
 from logqueue.jobs.unique import KeyConflict, Unique, argument_digest, keyed_job_id
 from tests.consumers.conftest import Log, until, working
 
@@ -182,6 +183,38 @@ def test_a_record_that_its_producer_wrote_twice_runs_once(log: Log) -> None:
         (letter,) = letters_of(await log.read(log.settings.topics.dlq("default", app.group)))
         assert letter["job-error-class"] == "conflict"
         assert [str(status.state) for status in await of_job(log, "twice") if status.is_terminal] == ["succeeded"]
+
+    asyncio.run(main())
+
+
+def test_a_second_record_of_a_schedules_run_does_not_free_the_schedule(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+        began, may_end = asyncio.Event(), asyncio.Event()
+
+        @app.job("slow")
+        async def slow(*, is_first: bool) -> None:
+            if is_first:
+                began.set()
+                await may_end.wait()
+
+        async def told() -> list[bytes]:
+            records = await log.read(log.settings.topics.schedules)
+            return [record.key for record in records if record.key.startswith(ENDED.encode())]
+
+        async with working(app):
+            topic = log.settings.topics.jobs("default")
+            headers = [("ce_type", b"slow"), ("ce_id", b"run"), ("job-holds", b"nightly")]
+            await log.produce(topic, b'{"is_first":true}', key=b"acme", headers=headers, partition=0)
+            await began.wait()
+            await log.produce(topic, b'{"is_first":true}', key=b"acme", headers=headers, partition=0)
+            # Later in the same partition: when it has ended, the record before has.
+            await log.produce(topic, b'{"is_first":false}', key=b"b", headers=headers[:1], partition=0)
+            await log.terminal(count=1)
+            assert await told() == [], "the run goes on"
+            may_end.set()
+            await log.terminal(count=2)
+            assert await told() == [ended_key("nightly", "run")]
 
     asyncio.run(main())
 

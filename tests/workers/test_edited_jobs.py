@@ -19,7 +19,7 @@ from tests.loops import in_loop
 from tests.workers.test_parked_commands import serving
 from tests.workers.test_replay_commands import Shell
 
-WRONG = [("ce_id", b"odd"), ("ce_type", b"sum")]
+WRONG: list[tuple[str, Any]] = [("ce_id", b"odd"), ("ce_type", b"sum"), ("x", None)]  # a null header is no trouble
 
 
 def make(log: Log, broken: set[int]) -> App:

@@ -42,7 +42,7 @@ def told_job(record: Any) -> Told:
         type=headers.type or "",
         content_type=headers.content_type or JSON_TYPE,
         body=record.value or b"",
-        headers={name: value.decode("utf-8", "replace") for name, value in record.headers}
+        headers={name: value.decode("utf-8", "replace") for name, value in record.headers if value is not None}
         | {"job-tenant": headers.tenant or (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")},
     )
 

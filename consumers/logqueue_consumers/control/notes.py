@@ -66,7 +66,7 @@ def with_header(headers: Iterable[tuple[str, bytes]], details: Mapping[str, Any]
 def read_details(headers: Iterable[tuple[str, bytes]]) -> Details | None:
     """The details that a record carries; None where it has none, or something else under that name."""
     for name, value in headers:
-        if name == DETAILS:
+        if name == DETAILS and value is not None:
             try:
                 found = msgspec.json.decode(value)
             except (msgspec.DecodeError, RecursionError):

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.connection import new_reader, start_client, stop_client
@@ -113,11 +114,9 @@ class StepStore:
     async def _open(self) -> sqlite3.Connection:
         """The local table, made (and the topic with it) when the first step of this worker comes."""
         async with self._lock:
-            if self._reader is None:
+            if self._table is None:
                 counts = await ensure_topics(self._settings, [self._settings.topics.steps_spec()])
                 self._partitions = counts[self._topic]
-                self._reader = await start_client(lambda: new_reader(self._settings), self._settings)
-            if self._table is None:
                 self._table = table = sqlite3.connect("", isolation_level=None)
                 table.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
                 table.execute("PRAGMA journal_mode = OFF")
@@ -125,9 +124,19 @@ class StepStore:
             return self._table
 
     async def _catch_up(self, partition: int, table: sqlite3.Connection) -> None:
-        """Read a partition up to its present end."""
-        reader, tp = self._reader, TopicPartition(self._topic, partition)
-        assert reader is not None, "opened"
+        """Read a partition up to its present end. A reader that fails is given up: it may have ended for good."""
+        if self._reader is None:
+            self._reader = await start_client(lambda: new_reader(self._settings), self._settings)
+        try:
+            await self._read(self._reader, partition, table)
+        except (KafkaError, TimeoutError):
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                await stop_client(reader, timeout_s=1.0)
+            raise
+
+    async def _read(self, reader: AIOKafkaConsumer, partition: int, table: sqlite3.Connection) -> None:
+        tp = TopicPartition(self._topic, partition)
         async with asyncio.timeout(READ_TIMEOUT_S):
             end = (await reader.end_offsets([tp]))[tp]
             position = self._positions.get(partition, 0)

@@ -88,6 +88,8 @@ class CrashWatch:
         self._partitions: set[OwnedPartition] = set()
         self._is_paused = False
         self._paused: deque[Job] = deque()
+        self._named: set[Job] = set()
+        """A commit that names them is on its way. Those that a rebalance takes are read again, and not given out."""
 
     def add(self, partition: OwnedPartition) -> None:
         """Work on a partition begins; does nothing unless it is to be watched."""
@@ -107,6 +109,7 @@ class CrashWatch:
                 partition.watch.waiting.clear()
                 partition.watch.suspects.clear()
         self._paused = deque(job for job in self._paused if not job.partition.is_stopping)
+        self._named = {job for job in self._named if not job.partition.is_stopping}
 
     def withdraw(self, is_gone: Callable[[Job], bool]) -> list[Job]:
         """Remove and return the waiting jobs for which `is_gone` holds: cancelled ones need not be run alone first."""
@@ -143,7 +146,7 @@ class CrashWatch:
         """A job is ready: it starts, or waits to be named."""
         watch = job.partition.watch
         if watch is None:
-            (self._paused if self._is_paused else self.ready).append(job)
+            self._hand_on([job])
             return
         known = watch.known.get(job.offset)
         is_suspect = known is not None and known.mark in (Mark.SUSPECT, Mark.PROVEN)
@@ -161,20 +164,28 @@ class CrashWatch:
                 job = watch.waiting.popleft()
                 watch.name(job)
                 jobs.append(job)
+        self._named.update(jobs)
         return jobs
 
-    def release(self, jobs: Iterable[Job]) -> None:
+    def release(self, jobs: Collection[Job]) -> None:
         """The commit that names these jobs is in the log."""
-        self.ready.extend(job for job in jobs if not job.partition.is_stopping)
+        self.ready.extend(self._still(jobs))
 
     def take_back(self, jobs: Collection[Job]) -> None:
-        """The commit that names these jobs failed: they wait for the next."""
-        for job in reversed(list(jobs)):
-            watch = job.partition.watch
-            if watch is not None and not job.partition.is_stopping:
+        """The commit that names these jobs failed: they wait for the next, or go on where nothing is watched by now."""
+        still = self._still(jobs)
+        for job in reversed(still):
+            if (watch := job.partition.watch) is not None:
                 watch.known.pop(job.offset, None)
                 watch.waiting.appendleft(job)
+        self._hand_on(job for job in still if job.partition.watch is None)
         self.wanted.set()
+
+    def _still(self, jobs: Collection[Job]) -> list[Job]:
+        """The commit that names these jobs is over: those that are still to be given out."""
+        still = [job for job in jobs if job in self._named and not job.partition.is_stopping]
+        self._named.difference_update(jobs)
+        return still
 
     # --- suspects ---
 
@@ -206,6 +217,7 @@ class CrashWatch:
                 job = watch.suspects.popleft()
                 crashes = watch.known[job.offset].crashes
                 watch.known[job.offset] = Named(job.offset, crashes, Mark.ALONE if is_alone else Mark.NAMED)
+                self._named.add(job)
                 return job
         return None
 
@@ -222,9 +234,13 @@ class CrashWatch:
             watch.name(job)
 
     def suspect_again(self, job: Job) -> None:
-        """The commit that names a suspect failed: it waits for the next."""
+        """The commit that names a suspect failed: it waits for the next, or goes on where nothing is watched by now."""
+        if not self._still([job]):
+            return
         watch = job.partition.watch
-        if watch is not None and not job.partition.is_stopping:
+        if watch is None:
+            self._hand_on([job])
+        else:
             known = watch.known[job.offset]
             watch.known[job.offset] = Named(job.offset, known.crashes, Mark.SUSPECT)
             watch.suspects.appendleft(job)
@@ -261,8 +277,12 @@ class CrashWatch:
             return
         partition.watch = None
         self._partitions.discard(partition)
-        (self._paused if self._is_paused else self.ready).extend(watch.waiting)
+        self._hand_on(watch.waiting)
         self._update()
+
+    def _hand_on(self, jobs: Iterable[Job]) -> None:
+        """These jobs need no naming (any more)."""
+        (self._paused if self._is_paused else self.ready).extend(jobs)
 
     def _update(self) -> None:
         self.is_on = bool(self._partitions) or self._is_paused

@@ -1,13 +1,18 @@
-"""Reads records into jobs: headers, handler, arguments. What is wrong with a record becomes its problem. No IO."""
+"""Reads records into jobs: headers, handler, arguments. What is wrong with a record becomes its problem. No IO.
+
+That goes for what nobody has foreseen, too: a worker that a record ends would end at the same one after each restart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from logqueue.jobs.cloudevents import FAMILY, read_event
 from logqueue.jobs.errors import InvalidArguments, InvalidHeader, Undecodable, UnknownJobType
-from logqueue.jobs.headers import NO_HEADERS, ORIGIN_TOPIC, Origin, read_job_headers, read_origin
+from logqueue.jobs.headers import NO_HEADERS, Origin, read_job_headers, read_origin, salvage_job_headers
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
@@ -20,13 +25,14 @@ if TYPE_CHECKING:
     from logqueue.jobs.app import App
     from logqueue.jobs.payload import AvroLookup
 
+log = structlog.get_logger(__name__)
+
 
 class SchemaNotRead(Exception):
     """The value's schema id is not known here yet: whoever reads the schema topic again may ask once more."""
 
     def __init__(self, schema_id: int) -> None:
         super().__init__(f"schema id {schema_id} was not read yet")
-        self.schema_id = schema_id
 
 
 class JobReader:
@@ -50,6 +56,14 @@ class JobReader:
 
     def read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool = False) -> Job:
         """The job of a record; its `problem` is Undecodable, InvalidArguments or UnknownJobType where it cannot run."""
+        try:
+            return self._read(record, partition, is_last_try=is_last_try)
+        except Exception as error:
+            log.exception("record not read", topic=partition.topic, partition=partition.partition, offset=record.offset)
+            unforeseen = Undecodable(f"The record could not be read: {type(error).__name__}: {error}")
+            return self._unreadable(record, partition, unforeseen)
+
+    def _read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool) -> Job:
         headers, key, value = record.headers, record.key, record.value
         position = Origin(partition.topic, partition.partition, record.offset, self._group)
         origin, details = None, None
@@ -59,7 +73,7 @@ class JobReader:
             if partition.may_have_origin:
                 origin, details = read_origin(headers), read_details(headers)
         except (InvalidHeader, Undecodable) as error:
-            return self._unreadable(record, partition, position, error)
+            return self._unreadable(record, partition, error)
         first = position if origin is None else origin
         if read.tenant is not None:
             tenant = read.tenant
@@ -114,20 +128,21 @@ class JobReader:
         self._tenants[key] = tenant
         return tenant
 
-    def _unreadable(self, record: Any, partition: OwnedPartition, position: Origin, error: Exception) -> Job:
+    def _unreadable(self, record: Any, partition: OwnedPartition, error: Exception) -> Job:
         """A job of which only the position is certain; its id is the one in the headers where that much can be read."""
-        known = {name: value for name, value in record.headers if name in ("ce_id", "ce_type")}
-        id_ = known.get("ce_id", b"").decode("utf-8", "replace")[:512]
-        origin = position
-        if any(name == ORIGIN_TOPIC for name, _ in record.headers):
-            try:
-                origin = read_origin(record.headers) or position
-            except InvalidHeader:
-                origin = position
+        known = NO_HEADERS
+        origin = Origin(partition.topic, partition.partition, record.offset, self._group)
+        try:
+            known = salvage_job_headers(record.headers)
+            origin = read_origin(record.headers) or origin
+        except InvalidHeader:
+            pass
+        except Exception:
+            log.exception("headers not read", topic=origin.topic, partition=origin.partition, offset=origin.offset)
         tenant = (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")[:MAX_TENANT_CHARS]
-        id_ = id_ or id_of_position(origin.topic, origin.partition, origin.offset)
+        id_ = known.id or id_of_position(origin.topic, origin.partition, origin.offset)
         job = Job.of(record, partition, id=id_, tenant=tenant, origin=origin)
-        job.type = known.get("ce_type", b"").decode("utf-8", "replace")[:255] or None
+        job.type = known.type
         job.problem = error if isinstance(error, Undecodable) else Undecodable(str(error))
         return job
 

@@ -16,7 +16,6 @@ from logqueue_consumers.partitions.partition import Standing
 if TYPE_CHECKING:
     from logqueue_consumers.job import Job
     from logqueue_consumers.outcome import Outcome
-    from logqueue_consumers.partitions.partition import OwnedPartition
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +52,6 @@ class ParkedJobs:
         self._jobs.difference_update(ended)
         return list(ended.values())
 
-    def drop(self, partition: OwnedPartition) -> None:
-        """The partition is gone."""
-        self._jobs = {job for job in self._jobs if job.partition is not partition}
+    def drop_stopping(self) -> None:
+        """Forget the jobs of partitions where none starts any more: should one come back, it is read again."""
+        self._jobs = {job for job in self._jobs if not job.partition.is_stopping}

@@ -18,23 +18,30 @@ class SchemaWaits:
         self._reader = reader
         self._refresh = refresh
         self._route = route
-        self._waits: dict[int, list[Job]] = {}
+        self._waits: list[Job] = []
+        self._in_hand: list[Job] = []
+        """For these the schema topic is being read."""
         self._has_any = asyncio.Event()
 
-    def add(self, job: Job, schema_id: int) -> None:
-        """The job's schema has this id."""
-        self._waits.setdefault(schema_id, []).append(job)
+    def add(self, job: Job) -> None:
+        """The job's schema is not known."""
+        self._waits.append(job)
         self._has_any.set()
+
+    def drop_stopping(self) -> None:
+        """Forget the jobs of partitions where none starts any more: should one come back, it is read again."""
+        self._waits = [job for job in self._waits if not job.partition.is_stopping]
+        self._in_hand = [job for job in self._in_hand if not job.partition.is_stopping]
 
     async def run(self, wake: Callable[[], None]) -> None:
         """Read the schema topic again whenever jobs wait for it, until cancelled."""
         while True:
             await self._has_any.wait()
             self._has_any.clear()
-            waits, self._waits = self._waits, {}
+            self._in_hand, self._waits = self._waits, []
             await self._refresh()
-            for jobs in waits.values():
-                for job in jobs:
-                    if not job.partition.is_stopping:
-                        self._route(self._reader.read(job.record, job.partition, is_last_try=True))
+            jobs, self._in_hand = self._in_hand, []
+            for job in jobs:
+                if not job.partition.is_stopping:
+                    self._route(self._reader.read(job.record, job.partition, is_last_try=True))
             wake()

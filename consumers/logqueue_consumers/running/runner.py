@@ -369,7 +369,7 @@ class RunnerPool:
             topic=origin.topic,
             partition=origin.partition,
             offset=origin.offset,
-            headers=dict(job.record.headers),
+            headers={name: value for name, value in job.record.headers if value is not None},
             _services=None if self.make_services is None else self.make_services(job),
         )
 

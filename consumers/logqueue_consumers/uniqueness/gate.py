@@ -23,7 +23,7 @@ from logqueue_schemas.job_status import State
 
 from logqueue.clock import Clock
 from logqueue.jobs.errors import ErrorClass, InvalidHeader
-from logqueue.jobs.headers import ORIGIN_TOPIC, read_origin
+from logqueue.jobs.headers import has_origin, read_origin
 from logqueue.jobs.topics import TopicKind, TopicNames
 from logqueue.jobs.unique import KEY_WINDOW_S, KeyConflict, argument_digest, key_place
 from logqueue_consumers.gates import Finish, Hold, Verdict
@@ -175,7 +175,7 @@ class UniqueGate:
 
     def _check_double(self, job: Job, found: tuple[int, int], now_ms: int) -> Verdict | None:
         """The id came before in this topic, with another record."""
-        if any(name == ORIGIN_TOPIC for name, _ in job.record.headers):
+        if has_origin(job.record.headers):
             return None  # the job was away and comes back
         if found[1] != hash(job.record.value):
             return self._conflict(job, f"the id {job.id!r} came before at offset {found[0]}", now_ms, is_silent=True)
@@ -320,7 +320,7 @@ def _policy(job: Job, verdict: Judgement) -> dict[str, Any]:
 
 def _claimant(job: Job, now_ms: int) -> Claimant:
     origin = job.origin
-    if job.partition.kind is TopicKind.JOBS and any(name == ORIGIN_TOPIC for name, _ in job.record.headers):
+    if job.partition.kind is TopicKind.JOBS and has_origin(job.record.headers):
         try:
             origin = read_origin(job.record.headers) or origin
         except InvalidHeader:

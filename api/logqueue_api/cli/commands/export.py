@@ -125,7 +125,7 @@ def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord |
         attempt=item["attempt"],
         group=item.get("group"),
     )
-    args, value, headers = _arguments(record, registry), record.value, list(record.headers)
+    args, value, headers = _arguments(record, registry), record.value, _headers(record.headers)
     edited = (item.get("details") or {}).get("edited") or {}
     if "args" in edited:
         if edited["args"] is None:
@@ -149,6 +149,11 @@ def _case(record: Any, item: dict[str, Any], registry: Registry) -> CaseRecord |
         headers=headers,
         recorded=recorded,
     )
+
+
+def _headers(headers: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes]]:
+    """Those that say something: a null header has no place in a case."""
+    return [(name, value) for name, value in headers if value is not None]
 
 
 def _with_header(headers: Iterable[tuple[str, bytes]], name: str, text: str) -> list[tuple[str, bytes]]:
