@@ -103,6 +103,7 @@ class Broker:
         self._metrics: MetricsServer | None = None
         self.certificates: Certificates | None = None  # where a listener has TLS
         self._dispatcher: Dispatcher
+        self._is_open = False  # whether the start has come through
         self._resources = ExitStack()  # what has been opened, to be closed in reverse
 
     @property
@@ -358,6 +359,14 @@ class Broker:
             except InvalidConfig as error:
                 log.error("settings stored in %s are passed over: %s", self.config.data_dir, error.detail)
 
+    def _close_directory(self) -> None:
+        """After a crash the folder counts as unclean until a start has come through all that is left to do."""
+        assert self._directory is not None
+        if self._is_open or self._directory.was_clean:
+            self._directory.close()
+        else:
+            self._directory.release()
+
     def _open(self) -> None:
         self._read_dynamic()
         config, resources = self.config, self._resources
@@ -368,7 +377,7 @@ class Broker:
             node_id=config.node_id,
             environment=self._environment,
         )
-        resources.callback(self._directory.close)
+        resources.callback(self._close_directory)
         self.features = Features(self._environment.fs, self._directory.folder)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)
@@ -394,6 +403,7 @@ class Broker:
         self._network.listen(self.doors)
         self.port = self.doors[0].port
         self._upkeep = Upkeep(self, self._directory, self._environment)
+        self._is_open = True
 
     async def stop(self) -> None:
         """Answer what is parked, flush, write checkpoints and the clean-shutdown marker. Bounded, and idempotent."""

@@ -45,7 +45,9 @@ def read_offsets(fs: FileSystem, path: Path) -> dict[TopicPartition, int] | None
         return None
 
 
-def write_offsets(fs: FileSystem, path: Path, offsets: Mapping[TopicPartition, int]) -> None:
-    """Replace a checkpoint of offsets durably. Raises OSError."""
+def write_offsets(
+    fs: FileSystem, path: Path, offsets: Mapping[TopicPartition, int], *, sync_folder: bool = True
+) -> None:
+    """Replace a checkpoint of offsets; durable at once, or with the next sync of the folder. Raises OSError."""
     lines = (f"{partition.topic} {partition.partition} {offset}" for partition, offset in sorted(offsets.items()))
-    write_atomically(fs, path, format_lines(lines))
+    write_atomically(fs, path, format_lines(lines), sync_folder=sync_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from threading import Lock
 
@@ -25,23 +26,31 @@ class CleanerOffsets:
         """Below this offset a log was compacted; None if never."""
         return self._read().get(partition)
 
-    def set(self, partition: TopicPartition, offset: int) -> None:
-        """A log was compacted up to `offset`; durable when this returns. Any thread. Raises OSError."""
-        with self._lock:
-            self._write({**self._read(), partition: offset})
+    def set(self, partition: TopicPartition, offset: int, *, is_there: Callable[[], bool] = lambda: True) -> None:
+        """A log was compacted up to `offset`; durable when this returns. Any thread. Raises OSError.
 
-    def forget(self, topic: str) -> None:
-        """A topic is gone; one of that name that comes later has never been compacted. Raises OSError."""
+        Nothing is noted if the log is no longer there by then: another may have its name.
+        """
         with self._lock:
-            kept = {partition: offset for partition, offset in self._read().items() if partition.topic != topic}
-            if len(kept) < len(self._read()):
-                self._write(kept)
+            if is_there():
+                self._write({**self._read(), partition: offset})
+
+    def forget(self, topics: Collection[str]) -> None:
+        """Topics are gone; those of their names that come later have never been compacted.
+
+        Durable with the next sync of the folder. Raises OSError.
+        """
+        with self._lock:
+            before = self._read()
+            kept = {partition: offset for partition, offset in before.items() if partition.topic not in topics}
+            if len(kept) < len(before):
+                self._write(kept, sync_folder=False)
 
     def _read(self) -> dict[TopicPartition, int]:
         if self._offsets is None:
             self._offsets = read_offsets(self._fs, self._path) or {}
         return self._offsets
 
-    def _write(self, offsets: dict[TopicPartition, int]) -> None:
-        write_offsets(self._fs, self._path, offsets)
+    def _write(self, offsets: dict[TopicPartition, int], *, sync_folder: bool = True) -> None:
+        write_offsets(self._fs, self._path, offsets, sync_folder=sync_folder)
         self._offsets = offsets

@@ -19,12 +19,12 @@ from logqueue.clock import Clock
 from logqueue.config import LogConfig
 from logqueue.errors import KafkaError
 from logqueue.ids import TopicPartition
-from logqueue.storage.checkpoint import read_offsets, write_offsets
 from logqueue.storage.cleaner_offsets import CleanerOffsets
 from logqueue.storage.directory_lock import DirectoryLock
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import (
     DataFolderError,
+    DiskFull,
     InvalidPartitions,
     InvalidTopic,
     StorageError,
@@ -35,6 +35,7 @@ from logqueue.storage.file_system import NoSpace, remove_gently, write_atomicall
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
 from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
+from logqueue.storage.offset_checkpoints import OffsetCheckpoints, Offsets
 from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("logqueue.storage")
 
-RECOVERY_POINTS = "recovery-point-offset-checkpoint"
-LOG_STARTS = "log-start-offset-checkpoint"
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 MAX_PARTITIONS = 100_000
 """Most partitions of one topic."""
@@ -86,9 +85,10 @@ class LogDirectory:
         self._defaults = defaults
         self._producer_ids = ProducerIds(self._fs, folder)
         self.cleaned = CleanerOffsets(self._fs, folder)
+        self._deleting: dict[str, Topic] = {}
+        """Durably deleted, but something of theirs is still in the way: their names are not free."""
+        self._offsets = OffsetCheckpoints(self._fs, folder)
         self._checkpointing = Lock()
-        self._written_points: Mapping[TopicPartition, int] | None = None
-        self._written_starts: Mapping[TopicPartition, int] | None = None
 
     @classmethod
     def open(
@@ -143,11 +143,13 @@ class LogDirectory:
         if self.was_clean:
             self._fs.unlink(self.folder / CLEAN_SHUTDOWN)
             self._fs.fsync_dir(self.folder)
-        self.topics = read_topics(self._fs, self.folder, self._defaults)
-        for name in [topic.name for topic in self.topics.values() if topic.is_deleting]:
-            self._finish_delete(name)
-        points = read_offsets(self._fs, self.folder / RECOVERY_POINTS)
-        starts = read_offsets(self._fs, self.folder / LOG_STARTS) or {}
+        stored = read_topics(self._fs, self.folder, self._defaults)
+        self.topics = {name: topic for name, topic in stored.items() if not topic.is_deleting}
+        self._deleting = {name: topic for name, topic in stored.items() if topic.is_deleting}
+        self._offsets.read()
+        if self._deleting:
+            self._take_out_deleted()
+        points, starts = self._offsets.points, self._offsets.starts
         present = self._fs.list_dir(self.folder)
         recovered = run_all(
             [
@@ -167,7 +169,11 @@ class LogDirectory:
         self.checkpoint()
 
     def _recover(
-        self, topic: Topic, partition: TopicPartition, points: dict[TopicPartition, int] | None, log_start_offset: int
+        self,
+        topic: Topic,
+        partition: TopicPartition,
+        points: Offsets | None,
+        log_start_offset: int,
     ) -> tuple[TopicPartition, LoadedLog | None]:
         from logqueue.storage.recovery import load_log  # a new folder does without
 
@@ -229,6 +235,9 @@ class LogDirectory:
         """
         self._environment.health.check()
         self._check_name(name)
+        self._finish_deletions()
+        if name in self._deleting:
+            raise DiskFull(f"Topic '{name}' is still being deleted, for which the disk is too full; free some space")
         self._check_partitions(partitions, more_than=0)
         properties = dict(properties or {})
         topic = Topic(
@@ -261,13 +270,15 @@ class LogDirectory:
                 f"Number of partitions must be larger than {more_than} and at most {MAX_PARTITIONS}, not {count}."
             )
 
-    def _store_topics(self, topics: dict[str, Topic]) -> None:
+    def _store_topics(self, topics: dict[str, Topic], *, deleting: dict[str, Topic] | None = None) -> None:
+        deleting = self._deleting if deleting is None else deleting
         try:
-            write_topics(self._fs, self.folder, topics)
+            write_topics(self._fs, self.folder, {**topics, **deleting})
         except OSError as error:
             # After a failed fsync or rename nobody knows which content a restart will find.
             raise self._environment.health.fail(f"writing the topics of {self.folder}", error) from error
         self.topics = topics
+        self._deleting = deleting
 
     def topic(self, name: str) -> Topic:
         """A topic by name. Raises UnknownTopic."""
@@ -315,29 +326,44 @@ class LogDirectory:
         self._environment.health.check()
         topic = self.topic(name)
         reason = UnknownTopic(f"Topic '{name}' was deleted.")
-        self._store_topics({**self.topics, name: topic._replace(is_deleting=True)})
+        others = {key: each for key, each in self.topics.items() if key != name}
+        self._store_topics(others, deleting={**self._deleting, name: topic._replace(is_deleting=True)})
         for partition in self._partitions(topic):
             self.logs.pop(partition).abandon(reason)
-        try:
-            self.cleaned.forget(name)
-            self._finish_delete(name)
-        except NoSpace:
-            # Durably gone all the same; the next change of topics, or the next start, takes it off the list.
-            self.topics = {key: each for key, each in self.topics.items() if key != name}
-        except OSError as error:
-            raise self._environment.health.fail(f"deleting topic {name}", error) from error
+        self._finish_deletions()
 
-    def _finish_delete(self, name: str) -> None:
-        for partition in self._partitions(self.topics[name]):
-            target = self.folder / deleted_folder(partition, uuid4())
-            try:
-                self._fs.rename(self.folder / str(partition), target)
-            except FileNotFoundError:
-                continue  # never written to, or moved before a crash
+    def _finish_deletions(self) -> None:
+        """Free the names of deleted topics; where the disk is too full for it, a later call or start does. The topics
+        are durably gone all the same. Raises StorageError.
+        """
+        if not self._deleting:
+            return
+        try:
+            self._take_out_deleted()
+        except NoSpace as error:
+            log.warning("the names of deleted topics are not free yet, the disk is full: %s", error)
+        except OSError as error:
+            raise self._environment.health.fail(f"deleting {', '.join(self._deleting)}", error) from error
+
+    def _take_out_deleted(self) -> None:
+        """Take everything that goes by the names of deleted topics out of the way, and free them last.
+
+        While they are in the list of topics, a start does all of this once more, so a crash may come between any two
+        steps. The list itself is not waited for: a start that finds the old one finds nothing left to do, and a topic
+        that takes a name stores the list again before its folders appear. Raises OSError.
+        """
+        for topic in self._deleting.values():
+            for partition in self._partitions(topic):
+                try:
+                    self._fs.rename(self.folder / str(partition), self.folder / deleted_folder(partition, uuid4()))
+                except FileNotFoundError:
+                    continue  # never written to, or moved before
+        self.cleaned.forget(self._deleting)
+        with self._offsets.lock:  # a checkpoint under way has seen the logs, or does not find them any more
+            self._offsets.forget(self._deleting)
         self._fs.fsync_dir(self.folder)
-        topics = {key: topic for key, topic in self.topics.items() if key != name}
-        write_topics(self._fs, self.folder, topics)
-        self.topics = topics
+        write_topics(self._fs, self.folder, self.topics, sync_folder=False)
+        self._deleting = {}
 
     def take_producer_id(self) -> int:
         """A producer id that was never given before. Raises StorageError."""
@@ -374,29 +400,25 @@ class LogDirectory:
 
         Raises StorageError.
         """
-        with self._checkpointing:
-            self._checkpoint()
+        with self._checkpointing:  # points of two at once could go backwards
+            found: list[tuple[TopicPartition, PartitionLog, int]] = []
+            for partition, each in list(self.logs.items()):
+                try:
+                    found.append((partition, each, each.advance_recovery_point()))
+                except UnknownTopic:
+                    continue  # deleted meanwhile
+            with self._offsets.lock:
+                self._write_offsets([entry for entry in found if self.logs.get(entry[0]) is entry[1]])
 
     def written_recovery_point(self, partition: TopicPartition) -> int:
         """Where a recovery would start checking a log if the power went now. Any thread."""
-        return (self._written_points or {}).get(partition, 0)
+        return (self._offsets.points or {}).get(partition, 0)
 
-    def _checkpoint(self) -> None:
-        logs = list(self.logs.items())
-        points: dict[TopicPartition, int] = {}
-        for partition, each in logs:
-            try:
-                points[partition] = each.advance_recovery_point()
-            except UnknownTopic:
-                continue  # deleted meanwhile
-        starts = {partition: each.log_start_offset for partition, each in logs if each.log_start_offset > 0}
+    def _write_offsets(self, found: list[tuple[TopicPartition, PartitionLog, int]]) -> None:
+        points = {partition: point for partition, _, point in found if point > 0}
+        starts = {partition: start for partition, each, _ in found if (start := each.log_start_offset) > 0}
         try:
-            if points != self._written_points:
-                write_offsets(self._fs, self.folder / RECOVERY_POINTS, {p: o for p, o in points.items() if o > 0})
-                self._written_points = points
-            if starts != self._written_starts:
-                write_offsets(self._fs, self.folder / LOG_STARTS, starts)
-                self._written_starts = starts
+            self._offsets.write(points, starts)
         except OSError as error:
             raise self._environment.health.fail(f"writing the checkpoints of {self.folder}", error) from error
 
@@ -443,6 +465,10 @@ class LogDirectory:
             except OSError as error:
                 raise self._environment.health.fail("marking the clean shutdown", error) from error
         finally:
-            for each in self.logs.values():
-                each.release()
-            self._lock.release()
+            self.release()
+
+    def release(self) -> None:
+        """Release the folder as it is, as the end of the process would: the next start recovers it."""
+        for each in self.logs.values():
+            each.release()
+        self._lock.release()

@@ -8,6 +8,7 @@ consumer and then vanish with the power.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,8 @@ from logqueue.storage.producer_snapshot import snapshots_to_keep
 from logqueue.storage.producer_state import ProducerState
 from logqueue.storage.scan import Scan
 from logqueue.storage.segment import Segment
+
+log = logging.getLogger("logqueue.storage.recovery")
 
 
 class Cut(NamedTuple):
@@ -331,7 +334,21 @@ class _Loader:
                 remove_gently(self._fs, self._folder / name)
 
     def _restart_at(self, offset: int) -> None:
-        """The log was cut below its start (records were deleted up to there): go on at the start, empty."""
+        """The log ends below its start (records were deleted up to there, and the tail is lost): go on there, empty.
+
+        As Apache Kafka does, which says it too: whoever finds the start to be wrong has to learn what went by it.
+        """
+        log.warning(
+            "%s: records were deleted up to offset %d, but the log ends at %d; "
+            "%d segment(s) with %d bytes from offset %d on are removed, the log goes on at %d",
+            self._folder,
+            offset,
+            self._next_offset,
+            len(self._segments),
+            sum(segment.size for segment in self._segments),
+            self._segments[0].base_offset,
+            offset,
+        )
         for segment in self._segments:
             self._remove(segment)
         self._segments = [self._segment(offset)]

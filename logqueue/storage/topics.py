@@ -65,8 +65,8 @@ def _parse_topic(entry: dict[str, object], defaults: LogConfig) -> Topic:
     )
 
 
-def write_topics(fs: FileSystem, folder: Path, topics: Mapping[str, Topic]) -> None:
-    """Replace the file durably. Raises OSError."""
+def write_topics(fs: FileSystem, folder: Path, topics: Mapping[str, Topic], *, sync_folder: bool = True) -> None:
+    """Replace the file; durable at once, or with the next sync of the folder. Raises OSError."""
     entries = [
         {
             "name": topic.name,
@@ -78,4 +78,4 @@ def write_topics(fs: FileSystem, folder: Path, topics: Mapping[str, Topic]) -> N
         for topic in topics.values()
     ]
     content = json.dumps({"version": VERSION, "topics": entries}, indent=1)
-    write_atomically(fs, folder / FILE_NAME, content.encode() + b"\n")
+    write_atomically(fs, folder / FILE_NAME, content.encode() + b"\n", sync_folder=sync_folder)

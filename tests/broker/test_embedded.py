@@ -75,6 +75,21 @@ def test_what_keeps_it_from_starting_is_raised(tmp_path: Path) -> None:
             EmbeddedBroker(port=first.port).start()
 
 
+@pytest.mark.parametrize("was_clean", [True, False])
+def test_a_start_that_fails_after_a_crash_leaves_no_sign_of_a_clean_stop(tmp_path: Path, was_clean: bool) -> None:
+    with EmbeddedBroker(tmp_path / "data") as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        wire.call(9, produce_request("t", batch(b"kept")))
+    marker = tmp_path / "data" / ".kafka_cleanshutdown"
+    if not was_clean:
+        marker.unlink()
+    with EmbeddedBroker(tmp_path / "other") as other, pytest.raises(CannotListen):
+        EmbeddedBroker(tmp_path / "data", port=other.port).start()
+    assert marker.exists() == was_clean
+    with EmbeddedBroker(tmp_path / "data") as broker, Wire(broker.bootstrap) as wire:
+        assert values_of(wire.call(11, fetch_request("t", 0))) == [b"kept"]
+
+
 def test_the_fixture_serves_synchronous_tests(logqueue_broker: EmbeddedBroker) -> None:
     with Wire(logqueue_broker.bootstrap) as wire:
         create_topic(wire, "t")

@@ -9,9 +9,11 @@ import pytest
 from logqueue.records.batch import DELETE_HORIZON
 from logqueue.records.errors import CorruptMessage
 from logqueue.storage.compaction.cleaning import CompactionLimits
-from logqueue.storage.compaction.compactor import NothingToRead, Throttle
+from logqueue.storage.compaction.compactor import Compactor, NothingToRead, Throttle
+from logqueue.storage.compaction.job import CleanedSegment, CompactionDone
 from logqueue.storage.compaction.plan import CompactionPlan
 from tests.storage.compacted import RETENTION, Compacted, latest
+from tests.storage.disks import HastyFileSystem
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -483,6 +485,51 @@ def test_a_topic_of_the_same_name_has_never_been_compacted(tmp_path: Path) -> No
     kept.close()
     kept.open()
     assert kept.directory.cleaned.get(partition) is None
+    kept.close()
+
+
+def test_a_compaction_that_ends_after_its_topic_came_again_says_nothing_of_the_new_one(tmp_path: Path) -> None:
+    kept = Compacted(tmp_path)
+    kept.put(("a", "1"))
+    kept.roll()
+    kept.put(("filler", "x"))
+    old = kept.log
+    stable_offset = kept.cleaning.prepare(old)
+    job = kept.cleaning.job(old, plan(kept, stable_offset=stable_offset), CompactionLimits(), now_ms=kept.now)
+    *_, done = Compactor(HastyFileSystem(), job).run()
+    assert isinstance(done, CompactionDone)
+    kept.directory.delete_topic("plain")
+    kept.directory.create_topic("plain", partitions=1)
+    kept.cleaning.finish(old.partition, done)
+    assert kept.directory.cleaned.get(old.partition) is None
+    kept.close()
+
+
+def test_a_swap_that_comes_too_late_leaves_nothing_that_a_start_would_complete(tmp_path: Path) -> None:
+    kept = Compacted(tmp_path)
+    for number in range(10):
+        kept.put(("k", f"v{number}"), pid=1, sequence=number, txn=1)
+        kept.end(1, commit=number % 2 == 0)
+    kept.roll()
+    kept.put(("filler", "x"))
+    log, cleaning = kept.log, kept.cleaning
+    stable_offset = cleaning.prepare(log)
+    job = cleaning.job(log, plan(kept, stable_offset=stable_offset), CompactionLimits(), now_ms=kept.now)
+    segments = {segment.base_offset: segment for segment in log.segments}
+    cleaned, *_ = Compactor(HastyFileSystem(), job).run()
+    assert isinstance(cleaned, CleanedSegment)
+    replacement = cleaning.stage(log, cleaned, segments)
+    end = log.segments[-1].base_offset
+    log.delete_records_before(end)
+    assert log.retire_before(end) == 1  # retention was faster
+    assert kept.files("*.swap") != []
+    assert not cleaning.swap(replacement)
+    cleaning.discard(log)
+    assert kept.files("*.swap") == kept.files("*.cleaned") == []
+    kept.directory.purge()
+    kept.close()
+    kept.open()
+    assert [segment.base_offset for segment in kept.log.segments] == [end]
     kept.close()
 
 

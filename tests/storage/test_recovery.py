@@ -254,13 +254,18 @@ def test_recovery_starts_at_the_recovery_point(closed: Path, monkeypatch: pytest
     directory.close()
 
 
-def test_a_log_that_lost_its_tail_below_its_start_goes_on_at_the_start(crashed: Path) -> None:
+def test_a_log_that_lost_its_tail_below_its_start_goes_on_at_the_start_and_says_so(
+    crashed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (crashed / "log-start-offset-checkpoint").write_text("0\n1\nplain 0 30\n")
     path = crashed / f"{FIRST}.log"
-    path.write_bytes(path.read_bytes()[: batch_ends(path.read_bytes())[10]])
+    size = batch_ends(path.read_bytes())[10]
+    path.write_bytes(path.read_bytes()[:size])
     directory = opened(crashed)
     log: PartitionLog = directory.logs[PLAIN]
     assert (log.log_start_offset, log.log_end_offset) == (30, 30)
+    said = [line for line in caplog.messages if "deleted up to offset 30" in line]
+    assert len(said) == 1 and f"1 segment(s) with {size} bytes from offset 0 on are removed" in said[0]
     assert log.append(batch_of(1), leader_epoch=0, now_ms=NOW).base_offset == 30
     log.flush()
     directory.close()

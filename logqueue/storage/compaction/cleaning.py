@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from logqueue.ids import TopicPartition
 from logqueue.storage.compaction.job import LOAD_FACTOR, CleanedSegment, CompactionDone, CompactionJob, SourceSegment
@@ -60,6 +61,8 @@ class Cleaning:
         self._directory = directory
         self._environment = environment
         self._fs = environment.fs
+        self._at_work: WeakValueDictionary[TopicPartition, PartitionLog] = WeakValueDictionary()
+        self._refused: WeakKeyDictionary[PartitionLog, Segment] = WeakKeyDictionary()
 
     def plan(self, log: PartitionLog, *, stable_offset: int, now_ms: int) -> CompactionPlan:
         """What could be compacted below `stable_offset`. Owner's thread. Raises OSError."""
@@ -78,6 +81,7 @@ class Cleaning:
 
         A recovery takes gaps in the offsets above its recovery point for damage, and cuts. Raises StorageError.
         """
+        self._take_back_refused(log)  # if the one before did not come to it
         log.flush()
         log.advance_recovery_point(force=True)
         self._directory.checkpoint()
@@ -85,6 +89,7 @@ class Cleaning:
 
     def job(self, log: PartitionLog, plan: CompactionPlan, limits: CompactionLimits, *, now_ms: int) -> CompactionJob:
         """The plan as work for a Compactor. Owner's thread. Raises OSError."""
+        self._at_work[log.partition] = log
         segments = log.segments
         return CompactionJob(
             folder=log.folder,
@@ -148,8 +153,14 @@ class Cleaning:
         return Replacement(log=log, old=tuple(segments[base] for base in cleaned.replaces), new=new)
 
     def swap(self, replacement: Replacement) -> bool:
-        """Let the log read from the new segment. Owner's thread. False if it has lost the old ones meanwhile."""
-        return replacement.log.replace(replacement.old, replacement.new)
+        """Let the log read from the new segment. Owner's thread. False if it has lost the old ones meanwhile.
+
+        Then `discard` is to follow: a start would still complete the swap.
+        """
+        is_swapped = replacement.log.replace(replacement.old, replacement.new)
+        if not is_swapped:
+            self._refused[replacement.log] = replacement.new
+        return is_swapped
 
     def settle(self, replacement: Replacement, *, now_ms: int) -> None:
         """Give old and new files their last names, in an order that a start can read.
@@ -179,14 +190,46 @@ class Cleaning:
         self._fs.fsync_dir(log.folder)
 
     def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
-        """Note how far the log is compacted. Raises OSError."""
-        self._directory.cleaned.set(partition, done.clean_offset)
+        """Note how far the log is compacted, unless its topic was deleted meanwhile. Raises OSError."""
+        log = self._at_work.get(partition)
+        self._directory.cleaned.set(
+            partition,
+            done.clean_offset,
+            is_there=lambda: log is not None and self._directory.logs.get(partition) is log,
+        )
 
     def discard(self, log: PartitionLog) -> None:
-        """Remove the outputs of a compaction that was broken off. Any thread. Raises OSError."""
+        """Remove the outputs of a compaction that was broken off. Any thread. Raises OSError or StorageError."""
+        self._take_back_refused(log)
         for name in self._fs.list_dir(log.folder):
             if name.endswith(CLEANED):
                 remove_gently(self._fs, log.folder / name)
+
+    def _take_back_refused(self, log: PartitionLog) -> None:
+        refused = self._refused.pop(log, None)
+        if refused is None:
+            return
+        with log.retired.holding() as is_ours:
+            if is_ours:  # otherwise the topic was deleted
+                try:
+                    self._take_back(log, refused)
+                except OSError as error:
+                    raise self._environment.health.fail(f"swapping segments in {log.folder}", error) from error
+
+    def _take_back(self, log: PartitionLog, refused: Segment) -> None:
+        """Declare a staged output incomplete again. The .log goes first: without it the others count nothing.
+
+        It is renamed before anything removes it, since that may shrink it in steps, and a start would believe the rest.
+        """
+        refused.release()
+        for suffix in SEGMENT_SUFFIXES:
+            name = segment_file(refused.base_offset, suffix)
+            try:
+                self._fs.rename(log.folder / (name + SWAP), log.folder / (name + CLEANED))
+            except FileNotFoundError:
+                continue  # not every segment has a transaction index
+            if suffix == LOG:
+                self._fs.fsync_dir(log.folder)
 
     def compact(
         self,
@@ -211,6 +254,8 @@ class Cleaning:
                 self.finish(log.partition, result)
                 return result
             replacement = self.stage(log, result, segments)
-            self.swap(replacement)
+            if not self.swap(replacement):
+                self.discard(log)
+                return None
             self.settle(replacement, now_ms=now_ms)
         return None
