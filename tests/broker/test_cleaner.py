@@ -21,6 +21,7 @@ from logqueue.config import BrokerConfig
 from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch, iterate_batches, read_records
 from logqueue.storage import Environment, PartitionLog
+from logqueue.storage.compaction.cleaning import Cleaning
 from logqueue.storage.file_system import RealFileSystem
 from tests.broker.threads import Threads
 
@@ -177,6 +178,29 @@ def test_a_log_is_not_taken_for_damaged_because_there_was_no_thread_for_it(tmp_p
         await until(lambda: threads.refused >= 4)
         assert not cleaner.uncleanable
         threads.is_exhausted = False
+        await until(lambda: is_compacted(broker))
+        assert len(records(log)) == 10
+
+    play(scene, tmp_path)
+
+
+def test_what_was_swapped_in_is_settled_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(broker: Broker) -> None:
+        threads = Threads()
+        broker.loop.set_default_executor(threads)
+        swap = Cleaning.swap
+
+        def swap_and_use_up(cleaning: Cleaning, replacement: Any) -> bool:
+            is_swapped = swap(cleaning, replacement)
+            threads.is_exhausted = is_swapped
+            return is_swapped
+
+        monkeypatch.setattr(Cleaning, "swap", swap_and_use_up)
+        log = fill(broker, "keyed")
+        await until(lambda: threads.refused > 0)
+        assert not list((tmp_path / "keyed-0").glob("*.swap"))
+        threads.is_exhausted = False
+        monkeypatch.undo()
         await until(lambda: is_compacted(broker))
         assert len(records(log)) == 10
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from logqueue.broker.partitions.partition import Partition
@@ -196,9 +198,9 @@ class Cleaner:
                 self._idle.append(process)
             else:
                 process.kill()
-                await asyncio.to_thread(process.close)
+                await self._surely(process.close)
                 if self._is_there(partition):
-                    await asyncio.to_thread(self._cleaning.discard, partition.log)
+                    await self._surely(partial(self._cleaning.discard, partition.log))
         return is_done
 
     async def _take_results(self, partition: Partition, process: CompactionProcess) -> bool:
@@ -218,7 +220,17 @@ class Cleaner:
             replacement = await asyncio.to_thread(self._cleaning.stage, stored, result, segments)
             if not self._cleaning.swap(replacement):
                 return False
-            await asyncio.to_thread(self._cleaning.settle, replacement, now_ms=self._broker.clock.time_ms())
+            settle = partial(self._cleaning.settle, replacement, now_ms=self._broker.clock.time_ms())
+            await self._surely(settle)  # before anything else is staged
+
+    async def _surely(self, act: Callable[[], None]) -> None:
+        """Do in a thread what must not be left out; the loop does it where no thread can be had."""
+        try:
+            done = self._broker.loop.run_in_executor(None, act)
+        except RuntimeError:
+            act()
+        else:
+            await done
 
     def _take_process(self) -> CompactionProcess:
         if self._idle:
