@@ -200,7 +200,8 @@ def test_a_second_record_of_a_schedules_run_does_not_free_the_schedule(log: Log)
 
         async def told() -> list[bytes]:
             records = await log.read(log.settings.topics.schedules)
-            return [record.key for record in records if record.key.startswith(ENDED.encode())]
+            # Without the tombstones: a keeper knows no such schedule.
+            return [record.key for record in records if record.key.startswith(ENDED.encode()) and record.value]
 
         async with working(app):
             topic = log.settings.topics.jobs("default")
