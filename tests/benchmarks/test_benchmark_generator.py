@@ -98,23 +98,25 @@ def test_a_generator_is_not_waited_for_when_the_brokers_clock_cannot_be_read(boo
         )
 
 
+def parked(bootstrap, target, offset, **bounds):
+    return load.parked(
+        bootstrap,
+        fetch=target.fetch(offset, max_wait_ms=5_000),
+        produce=target.produce(one_record(50)),
+        check=target.fetch_check,
+        produce_check=target.produce_check,
+        offset_position=target.fetch_offset_position,
+        offset=offset,
+        cpu_seconds=no_cpu,
+        **bounds,
+    )
+
+
 @needs_compiler
 def test_a_fetch_may_be_parked_for_more_than_a_second(bootstrap):
     with Target(bootstrap) as target:
         offset = target.append(one_record(50)) + 1
-        done = load.parked(
-            bootstrap,
-            fetch=target.fetch(offset, max_wait_ms=5_000),
-            produce=target.produce(one_record(50)),
-            check=target.fetch_check,
-            produce_check=target.produce_check,
-            offset_position=target.fetch_offset_position,
-            offset=offset,
-            cpu_seconds=no_cpu,
-            park_us=1_100_000,
-            warm_up=0,
-            requests=1,
-        )
+        done = parked(bootstrap, target, offset, park_us=1_100_000, warm_up=0, requests=1)
         assert done.seconds > 1.1
 
 
@@ -131,19 +133,7 @@ def test_a_large_fetch_is_read_whole(bootstrap):
 def test_parked_fetches_get_each_record_in_turn(bootstrap):
     with Target(bootstrap) as target:
         offset = target.append(one_record(50)) + 1
-        done = load.parked(
-            bootstrap,
-            fetch=target.fetch(offset, max_wait_ms=5_000),
-            produce=target.produce(one_record(50)),
-            check=target.fetch_check,
-            produce_check=target.produce_check,
-            offset_position=target.fetch_offset_position,
-            offset=offset,
-            cpu_seconds=no_cpu,
-            park_us=100,
-            warm_up=5,
-            requests=20,
-        )
+        done = parked(bootstrap, target, offset, park_us=100, warm_up=5, requests=20)
         assert done.requests == 20
         assert end_of(bootstrap) == offset + 25
 

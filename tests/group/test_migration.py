@@ -272,7 +272,8 @@ def test_a_classic_client_of_another_protocol_type_is_kept_out_of_a_consumer_gro
     assert shell.error_of(token) is ErrorCode.INCONSISTENT_GROUP_PROTOCOL
 
 
-def test_a_classic_member_that_is_told_to_rejoin_has_its_rebalance_timeout_for_it(shell: Shell) -> None:
+def told_to_rejoin(shell: Shell, *, beats: int) -> tuple[ConsumerClient, ClassicClient]:
+    """A classic member that is to join again and only sends heartbeats, one every 5 s, beside one of the new kind."""
     consumer = ConsumerClient(shell, "a", "t")
     settle(consumer)
     classic = ClassicClient(shell, "t")
@@ -280,10 +281,15 @@ def test_a_classic_member_that_is_told_to_rejoin_has_its_rebalance_timeout_for_i
     classic.sync()
     work([classic], [consumer])
     consumer.subscribe("t", "u")
-    for _ in range(13):
+    for _ in range(beats):
         classic.heartbeat()
         shell.advance(5.0)
         consumer.beat()
+    return consumer, classic
+
+
+def test_a_classic_member_that_is_told_to_rejoin_has_its_rebalance_timeout_for_it(shell: Shell) -> None:
+    consumer, classic = told_to_rejoin(shell, beats=13)
     assert classic.heartbeat() is ErrorCode.UNKNOWN_MEMBER_ID
     settle(consumer)
     assert consumer.owns["t"] == {0, 1, 2, 3}
@@ -321,17 +327,7 @@ def test_a_classic_member_that_syncs_behind_a_slow_disk_in_time_stays(shell: She
 
 
 def test_a_classic_member_that_only_sends_heartbeats_cannot_put_off_its_eviction(shell: Shell) -> None:
-    consumer = ConsumerClient(shell, "a", "t")
-    settle(consumer)
-    classic = ClassicClient(shell, "t")
-    classic.join()
-    classic.sync()
-    work([classic], [consumer])
-    consumer.subscribe("t", "u")
-    for _ in range(11):
-        classic.heartbeat()
-        shell.advance(5.0)
-        consumer.beat()
+    _, classic = told_to_rejoin(shell, beats=11)
     shell.holds_appends = True
     ConsumerClient(shell, "c", "u").send(
         member_epoch=0, topic_partitions=[], rebalance_timeout_ms=1000, subscribed_topic_names=["u"]

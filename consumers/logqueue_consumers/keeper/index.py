@@ -136,11 +136,6 @@ class Index:
         """Everything below `offset` is in the index, as of now."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?), ('as_of_ms', ?)", (offset, now_ms))
 
-    def clear(self) -> None:
-        """Forget everything; only inside a transaction."""
-        self._db.execute("DELETE FROM entries")
-        self._db.execute("DELETE FROM meta WHERE key = 'position'")
-
     def put(self, key: bytes, value: bytes, *, due_ms: int | None = None, tag: bytes | None = None) -> None:
         """Set an entry, replacing the one of this key."""
         self._db.execute(_PUT, (key, due_ms, tag, value))

@@ -87,8 +87,6 @@ class KeptPartition:
     ) -> None:
         """`end_of` asks the log for the last stable offset of a partition; `on_fenced`: transactions begin."""
         self.at = TopicPartition(place.topic, place.partition)
-        self._spec = spec
-        self._place = place
         self._index = index
         self._settings = settings
         self._partitions = partitions
