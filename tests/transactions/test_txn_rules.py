@@ -284,6 +284,17 @@ def test_with_the_second_protocol_an_ongoing_transaction_is_ended_by_its_epoch_o
 # Produce
 
 
+def refusals(engine: Engine, code: ErrorCode) -> set[ErrorCode]:
+    """What may be told a producer whose partition was not added, where its version says `code`.
+
+    Apache Kafka asks its coordinator for all transactions that wait at the moment, and translates the answer for each
+    of them as the version of the first demands (AddPartitionsToTxnManager of 4.x): beside other tests' transactions,
+    either code may come for either version. Ours answers each by its own version.
+    """
+    translated = {ErrorCode.INVALID_TXN_STATE, ErrorCode.TRANSACTION_ABORTABLE}
+    return translated if engine.name == "apache" and code in translated else {code}
+
+
 @pytest.mark.parametrize(
     ("version", "code"),
     [
@@ -294,10 +305,10 @@ def test_with_the_second_protocol_an_ongoing_transaction_is_ended_by_its_epoch_o
     ],
 )
 def test_a_partition_that_was_not_added_is_added_from_version_12_on_and_refused_before(
-    wire: Wire, producer: TransactionalProducer, topic: str, version: int, code: ErrorCode
+    engine: Engine, wire: Wire, producer: TransactionalProducer, topic: str, version: int, code: ErrorCode
 ) -> None:
     assert producer.add(topic, 1) is OK
-    assert producer.produce(topic, b"v", version=version) is code
+    assert producer.produce(topic, b"v", version=version) in refusals(engine, code)
     assert producer.end(version=3) is OK
     until(lambda: producer.state() == "CompleteCommit")
     assert read(wire, topic, committed=True) == ([b"v"] if code is OK else [])
@@ -389,10 +400,10 @@ def test_offsets_count_once_their_transaction_is_committed(
     [(2, ErrorCode.INVALID_TXN_STATE), (3, ErrorCode.INVALID_TXN_STATE), (4, ErrorCode.TRANSACTION_ABORTABLE), (5, OK)],
 )
 def test_a_group_that_was_not_added_is_added_from_version_5_on_and_refused_before(
-    producer: TransactionalProducer, topic: str, version: int, code: ErrorCode
+    engine: Engine, producer: TransactionalProducer, topic: str, version: int, code: ErrorCode
 ) -> None:
     assert producer.add(topic) is OK
-    assert producer.commit_offset(topic, topic, 1, version=version) is code
+    assert producer.commit_offset(topic, topic, 1, version=version) in refusals(engine, code)
 
 
 @pytest.mark.parametrize("version", [3, 5])
