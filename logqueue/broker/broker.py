@@ -382,7 +382,11 @@ class Broker:
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
         resources.callback(self.deadlines.close)
         self.commit = GroupCommit(
-            self.loop, self.deadlines, after_round=self.end_round, is_steady=self._environment.is_steady
+            self.loop,
+            self.deadlines,
+            self._directory.journal,
+            after_round=self.end_round,
+            is_steady=self._environment.is_steady,
         )
         resources.callback(self.commit.close)
         self.topics = Topics(self._directory, config, self.log_defaults)

@@ -28,8 +28,32 @@ Position = tuple[int, Segment | None, int]
 """A place in the log: an offset, its segment and the byte position there. A plain tuple: one is made per append."""
 
 
+class Claim:
+    """Bytes of a log that somebody else makes durable; until `end` nothing of this log is synced.
+
+    `data` lies at `position` of the segment with that `base_offset`.
+    """
+
+    __slots__ = ("_durability", "_end", "base_offset", "data", "position")
+
+    def __init__(self, durability: Durability, end: Position, base_offset: int, position: int, data: bytes) -> None:
+        self._durability = durability
+        self._end = end
+        self.base_offset = base_offset
+        self.position = position
+        self.data = data
+
+    def end(self, *, is_durable: bool) -> None:
+        """It has been done, or not."""
+        self._durability.end_claim(self._end if is_durable else None)
+
+
 class Durability:
-    """The durable end of one log, its unsynced files, and its recovery point."""
+    """The durable end of one log, its unsynced files, and its recovery point.
+
+    `durable` is the end of what a power cut leaves, `synced` of what it leaves in the log's own files; in between is
+    what a journal holds.
+    """
 
     def __init__(
         self, environment: Environment, folder: Path, epochs: LeaderEpochs, *, end: Position, is_closed: bool
@@ -47,6 +71,7 @@ class Durability:
         self._closed_at = end[0] if is_closed else None
         self.end = end
         self.durable = end
+        self.synced = end
 
     @property
     def recovery_point(self) -> int:
@@ -66,7 +91,7 @@ class Durability:
         """Leave a segment that is no longer written to alone from now on; False while it is not synced, or being so."""
         if segment not in self._unsynced_segments:
             return True
-        offset, last, _ = self.durable
+        offset, last, _ = self.synced
         is_synced = offset == self.end[0] or (last is not None and segment.base_offset < last.base_offset)
         if not is_synced or not self._lock.acquire(blocking=False):
             return False
@@ -91,7 +116,7 @@ class Durability:
     def is_flush_due(self) -> bool:
         """Whether recovery would take long if nobody flushed: segments are complete, or the last one has grown."""
         _, segment, size = self.end
-        _, synced_segment, synced_size = self.durable
+        _, synced_segment, synced_size = self.synced
         return len(self._unsynced_segments) > 1 or (
             segment is synced_segment and size - synced_size >= RECOVERY_STEP_BYTES
         )
@@ -106,11 +131,7 @@ class Durability:
             end = self.end
             if end[1] is None or (end[1].has_durable_name and end[0] == self.durable[0]):
                 return
-            try:
-                self._sync(end[1])
-            except OSError as error:
-                raise self._health.fail(f"fsync in {self._folder}", error) from error
-            self.durable = end
+            self._sync_files_up_to(end)
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a small file that the next flush makes durable. Raises OSError."""
@@ -142,12 +163,62 @@ class Durability:
             self._health.check()
             end = self.end  # before anything is synced: later batches are not claimed
             if end[0] > self.durable[0]:
-                try:
-                    self._sync(end[1])
-                except OSError as error:
-                    raise self._health.fail(f"fsync in {self._folder}", error) from error
-                self.durable = end
+                self._sync_files_up_to(end)
             return end[0]
+
+    def sync(self) -> None:
+        """As `flush`, but into the log's own files, whatever a journal holds. Raises StorageError."""
+        if self.synced[0] == self.end[0]:
+            return
+        with self._lock:
+            self._health.check()
+            end = self.end
+            if end[0] > self.synced[0]:
+                self._sync_files_up_to(end)
+
+    def _sync_files_up_to(self, end: Position) -> None:
+        try:
+            self._sync(end[1])
+        except OSError as error:
+            raise self._health.fail(f"fsync in {self._folder}", error) from error
+        self.durable = self.synced = end
+
+    def claim(self, most_bytes: int) -> Claim | None:
+        """What was appended since the last flush, for a journal: at most so many bytes of one segment, whose name, and
+        all before it, is on the disk. None if there is nothing, it is otherwise, or a sync is under way.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        claim: Claim | None = None
+        try:
+            claim = self._claim(most_bytes)
+        except OSError:
+            return None  # the flush meets it again, and tells
+        finally:
+            if claim is None:
+                self._lock.release()
+        return claim
+
+    def _claim(self, most_bytes: int) -> Claim | None:
+        end = self.end
+        _, segment, size = end
+        offset, durable_segment, position = self.durable
+        if segment is None or segment is not durable_segment or not segment.has_durable_name:
+            return None  # its first sync tells the folder, and ends the segment before
+        if end[0] == offset or not 0 < size - position <= most_bytes or self._health.failure is not None:
+            return None
+        if self._unsynced_files or self._folder_number is not None or not self._epochs.is_written:
+            return None
+        data = segment.read_at(size - position, position)
+        if len(data) < size - position:
+            return None
+        return Claim(self, end, segment.base_offset, position, data)
+
+    def end_claim(self, durable: Position | None) -> None:
+        """A claim was made durable up to here, or not."""
+        if durable is not None:
+            self.durable = durable
+        self._lock.release()
 
     def start_flush(self) -> None:
         """Get what `flush` would wait for on its way to the disk. Any thread; what goes wrong `flush` raises."""
@@ -234,7 +305,7 @@ class Durability:
                     raise NoSpace(errno.ENOSPC, "no space for the indexes")
                 segment.note_max_timestamp()
                 segment.write_indexes()
-            self._recovery_position = self.end
+            self.synced = self._recovery_position = self.end
             self._closed_at = self.end[0]
 
     def advance_recovery_point(self, *, force: bool = False) -> int:
@@ -244,7 +315,7 @@ class Durability:
         """
         with self._lock:
             self._health.check()
-            offset, segment, position = durable = self.durable
+            offset, segment, position = synced = self.synced
             old_offset, old_segment, old_position = self._recovery_position
             if segment is None or offset == old_offset:
                 return old_offset
@@ -258,5 +329,5 @@ class Durability:
                 if error.errno in DISK_FULL:
                     return old_offset
                 raise self._health.fail(f"writing the indexes in {self._folder}", error) from error
-            self._recovery_position = durable
+            self._recovery_position = synced
             return offset

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Thread
 
 from logqueue.storage.file_system import FileSystem, RealFileSystem
 from logqueue.storage.health import Health
 from logqueue.storage.index_file import DEFAULT_CACHE_BYTES, IndexCache
+from logqueue.storage.journal import MAX_BYTES
 from logqueue.storage.new_folders import NewFolders
 from logqueue.storage.open_files import DEFAULT_MAX_OPEN_FILES, FilePool
 
@@ -17,10 +19,29 @@ def _random_below(limit: int) -> int:
     return randrange(limit)
 
 
+def _in_thread(work: Callable[[], None]) -> bool:
+    """Run something beside; False if the system has no thread for it."""
+    try:
+        Thread(target=work, name="logqueue-journal", daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Environment:
     """The disk, its health, the bounded stores of descriptors and index entries, and randomness for roll jitter."""
 
-    __slots__ = ("fs", "health", "indexes", "is_steady", "new_folders", "pool", "random_below")
+    __slots__ = (
+        "fs",
+        "health",
+        "in_background",
+        "indexes",
+        "is_steady",
+        "journal_bytes",
+        "new_folders",
+        "pool",
+        "random_below",
+    )
 
     def __init__(
         self,
@@ -30,13 +51,19 @@ class Environment:
         index_cache_bytes: int = DEFAULT_CACHE_BYTES,
         random_below: Callable[[int], int] = _random_below,
         is_steady: bool = True,
+        journal_bytes: int = MAX_BYTES,
+        in_background: Callable[[Callable[[], None]], bool] = _in_thread,
     ) -> None:
         """`random_below` answers a random number from 0 up to, but not including, its argument.
 
         Unless the disk `is_steady`, what an fsync took says nothing about the next: each is waited for by itself.
+        Each of the journal's two files has `journal_bytes` at most; with 0 there is none. `in_background` runs what
+        makes room in them, or answers False.
         """
         self.fs: FileSystem = fs or RealFileSystem()
         self.is_steady = is_steady
+        self.journal_bytes = journal_bytes
+        self.in_background = in_background
         self.health = Health()
         self.random_below = random_below
         self.pool = FilePool(self.fs, self.health, limit=max_open_files)

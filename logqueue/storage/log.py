@@ -17,7 +17,7 @@ from logqueue.records.batch import CONTROL, NO_PRODUCER_ID, BatchHeader, parse_h
 from logqueue.records.control import ControlType, EndTransactionMarker, marker_batch
 from logqueue.records.errors import MessageTooLarge
 from logqueue.records.validation import BatchRules, recompress, stamp, validate_produced
-from logqueue.storage.durability import Durability
+from logqueue.storage.durability import Claim, Durability
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DiskFull, OffsetOutOfRange
 from logqueue.storage.file_system import DISK_FULL
@@ -44,7 +44,7 @@ class PartitionLog(LogReads):
     """Record batches of one partition in offset order.
 
     `log_start_offset` is the first offset that may be read, `log_end_offset` the next one to be given,
-    `durable_offset` the end of what an fsync has covered. The folder and its files appear with the first append.
+    `durable_offset` the end of what a power cut would leave. The folder and its files appear with the first append.
     """
 
     def __init__(
@@ -434,6 +434,14 @@ class PartitionLog(LogReads):
         Raises StorageError when the disk fails; the whole data folder then takes no more writes.
         """
         return self._durability.flush()
+
+    def sync(self) -> None:
+        """As `flush`, but into the log's own files, whatever the journal holds. Any thread. Raises StorageError."""
+        self._durability.sync()
+
+    def claim(self, most_bytes: int) -> Claim | None:
+        """What was appended since the last flush, for a journal; see `Durability.claim`. Any thread."""
+        return self._durability.claim(most_bytes)
 
     def start_flush(self) -> None:
         """Get what `flush` would wait for on its way to the disk, without waiting. Any thread."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -32,10 +32,12 @@ from logqueue.storage.errors import (
     UnknownTopic,
 )
 from logqueue.storage.file_system import NoSpace, remove_gently, write_atomically
+from logqueue.storage.journal import SyncJournal
+from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
 from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
-from logqueue.storage.offset_checkpoints import OffsetCheckpoints, Offsets
+from logqueue.storage.offset_checkpoints import OffsetCheckpoints
 from logqueue.storage.parallel import run_all
 from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
@@ -88,6 +90,7 @@ class LogDirectory:
         self._deleting: dict[str, Topic] = {}
         """Durably deleted, but something of theirs is still in the way: their names are not free."""
         self._offsets = OffsetCheckpoints(self._fs, folder)
+        self.journal = SyncJournal(environment, folder)
         self._checkpointing = Lock()
 
     @classmethod
@@ -149,16 +152,18 @@ class LogDirectory:
         self._offsets.read()
         if self._deleting:
             self._take_out_deleted()
-        points, starts = self._offsets.points, self._offsets.starts
+        starts = self._offsets.starts
+        pieces = {} if self.was_clean else read_journals(self._fs, self.folder)
         present = self._fs.list_dir(self.folder)
         recovered = run_all(
             [
-                partial(self._recover, topic, partition, points, starts.get(partition, 0))
+                partial(self._recover, topic, partition, starts.get(partition, 0), pieces.get(str(partition), ()))
                 for topic in self.topics.values()
                 for partition in self._partitions(topic)
                 if str(partition) in present
             ]
         )
+        remove_journals(self._fs, self.folder)  # for certain with the checkpoint below
         loaded = dict(recovered)
         for topic in self.topics.values():
             for partition in self._partitions(topic):
@@ -172,18 +177,21 @@ class LogDirectory:
         self,
         topic: Topic,
         partition: TopicPartition,
-        points: Offsets | None,
         log_start_offset: int,
+        pieces: Sequence[Piece],
     ) -> tuple[TopicPartition, LoadedLog | None]:
         from logqueue.storage.recovery import load_log  # a new folder does without
 
         folder = self.folder / str(partition)
         self._check_owner(topic, folder)
+        points = self._offsets.points
+        point = None if points is None else points.get(partition, 0)
+        put_back(self._fs, folder, pieces, topic_id=topic.topic_id, recovery_point=point)
         loaded = load_log(
             self._environment,
             topic.config,
             folder,
-            recovery_point=None if points is None else points.get(partition, 0),
+            recovery_point=point,
             log_start_offset=log_start_offset,
             was_clean=self.was_clean,
             now_ms=self._clock.time_ms(),
@@ -460,6 +468,7 @@ class LogDirectory:
             run_all([each.close for each in self.logs.values() if not each.is_closed])
             self.checkpoint()
             try:
+                self.journal.remove()
                 content = json.dumps({"version": 0, "brokerEpoch": -1})
                 write_atomically(self._fs, self.folder / CLEAN_SHUTDOWN, content.encode())
             except OSError as error:
@@ -469,6 +478,7 @@ class LogDirectory:
 
     def release(self) -> None:
         """Release the folder as it is, as the end of the process would: the next start recovers it."""
+        self.journal.close()
         for each in self.logs.values():
             each.release()
         self._lock.release()

@@ -41,9 +41,12 @@ BROKER: dict[str, Any] = {
 MAX_OPEN_FILES = 4
 """Few, so that files are closed and opened again on the way."""
 
+JOURNAL_BYTES = 1500
+"""Little, so that the two files take turns."""
+
 
 def start_broker(folder: Path, fs: FileSystem) -> EmbeddedBroker:
-    environment = Environment(fs=fs, max_open_files=MAX_OPEN_FILES)
+    environment = Environment(fs=fs, max_open_files=MAX_OPEN_FILES, journal_bytes=JOURNAL_BYTES)
     return EmbeddedBroker(folder, environment=environment, **BROKER).start()
 
 

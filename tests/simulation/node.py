@@ -37,6 +37,7 @@ from logqueue.protocol.frames import (
 from logqueue.protocol.schema import Message
 from logqueue.protocol.wire import FileSlice
 from logqueue.storage import Environment
+from logqueue.storage.journal import SyncJournal
 from logqueue.storage.log_directory import LogDirectory
 from tests.crash.disk_states import Disk, write_image
 from tests.crash.recording import RecordingFileSystem
@@ -51,17 +52,28 @@ SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
 }
 DISK_SECONDS = (0.0, 0.05)
+JOURNAL_BYTES = 2000
+"""Little, so that the two files take turns."""
 Answered = Callable[[Message], None]
+
+
+def at_once(work: Callable[[], None]) -> bool:
+    """The background, where the seed alone decides."""
+    work()
+    return True
 
 
 class Commit(GroupCommit):
     """Group commit whose thread is waited for, and whose report comes when the world says so."""
 
-    def __init__(self, world: World, loop: Loop, deadlines: Deadlines, *, after_round: Callable[[], None]) -> None:
+    def __init__(
+        self, world: World, loop: Loop, deadlines: Deadlines, journal: SyncJournal, *, after_round: Callable[[], None]
+    ) -> None:
         # One thread, and rounds that do not depend on how long the real disk took: the seed alone decides.
         super().__init__(
             loop.as_loop,
             deadlines,
+            journal,
             after_round=after_round,
             gathering=Gathering(worthwhile_seconds=inf),
             is_steady=False,
@@ -120,7 +132,8 @@ class SimulatedBroker(Broker):
         )
         self.features = Features(environment.fs, config.data_dir)
         self.deadlines = Deadlines(self.loop, after_wake=self.end_turn)
-        self.commit = Commit(world, self.simulated_loop, self.deadlines, after_round=self.end_turn)
+        journal = self._directory.journal
+        self.commit = Commit(world, self.simulated_loop, self.deadlines, journal, after_round=self.end_turn)
         self.topics = Topics(self._directory, config, self.log_defaults)
         self._load_coordinators()
 
@@ -170,7 +183,8 @@ class Node:
 
     def start(self) -> None:
         config = BrokerConfig.from_properties({**SETTINGS, "log.dir": str(self._data)})
-        self.broker = SimulatedBroker(self._world, config, Environment(fs=self._fs, max_open_files=8))
+        environment = Environment(fs=self._fs, max_open_files=8, journal_bytes=JOURNAL_BYTES, in_background=at_once)
+        self.broker = SimulatedBroker(self._world, config, environment)
 
     def crash(self) -> None:
         """The power goes. What was synced is there afterwards, and of the rest what the dice leave."""

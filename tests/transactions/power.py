@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from logqueue.storage.environment import Environment
 from tests.crash.disk_states import Disk, File, Folder, write_image
 from tests.crash.recording import RecordingFileSystem
 
@@ -19,6 +20,11 @@ class HeldDisk(RecordingFileSystem):
         self._held: tuple[str, ...] = ()
         self._waiting: list[str] = []
         self._changed = threading.Condition()
+
+    @property
+    def environment(self) -> Environment:
+        """Every log is synced in its own file, by a thread of its own."""
+        return Environment(fs=self, is_steady=False, journal_bytes=0)
 
     def hold(self, *folders: str) -> None:
         """Let go who waits; from now on fsyncs of these wait, those of others do not."""

@@ -37,7 +37,7 @@ def disk() -> HeldDisk:
 @pytest.fixture
 def broker(disk: HeldDisk, tmp_path: Path) -> Iterator[EmbeddedBroker]:
     (tmp_path / "data").mkdir()
-    with EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk, is_steady=False)) as running:
+    with EmbeddedBroker(tmp_path / "data", environment=disk.environment) as running:
         yield running
         disk.hold()
 

@@ -27,6 +27,8 @@ PLACES = (("t", 0), ("t", 1), ("u", 0))
 EVERY = 97
 """States apart that are tried."""
 TRANSACTIONS = 3
+JOURNAL_BYTES = 2000
+"""Little, so that the two files take turns."""
 SEED = 5
 OVER = object()
 
@@ -135,7 +137,8 @@ def play(folder: Path, fs: RecordingFileSystem, *, every: int) -> int:
     """Sessions beside each other, step by step, then the states that cuts may have left; answers how many."""
     data = folder / "data"
     data.mkdir()
-    with EmbeddedBroker(data, environment=Environment(fs=fs)) as broker, Wire(broker.bootstrap) as wire:
+    environment = Environment(fs=fs, journal_bytes=JOURNAL_BYTES)
+    with EmbeddedBroker(data, environment=environment) as broker, Wire(broker.bootstrap) as wire:
         create_topics(wire, "t", "u")
         sessions = [Session(wire, name) for name in ("a", "b")]
         under_way = [session.steps() for session in sessions]
@@ -172,7 +175,7 @@ def test_the_record_of_a_transaction_is_lost_and_its_data_is_not(tmp_path: Path,
     disk = HeldDisk()
     (tmp_path / "data").mkdir()
     with (
-        EmbeddedBroker(tmp_path / "data", environment=Environment(fs=disk, is_steady=False)) as broker,
+        EmbeddedBroker(tmp_path / "data", environment=disk.environment) as broker,
         Wire(broker.bootstrap) as wire,
     ):
         create_topics(wire, "t")

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import perf_counter
+from typing import Protocol
 
 from logqueue.broker.partitions.partition import Partition
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.storage.errors import DiskFull, UnknownTopic
+from logqueue.storage.journal import SyncJournal
 
 log = logging.getLogger("logqueue.broker.partitions.flushing")
 
@@ -44,6 +46,7 @@ class FlushThreads:
     def __init__(
         self,
         on_flushed: Callable[[StorageFailed | None, float], None],
+        journal: SyncJournal | None = None,
         *,
         limit: int = MAX_THREADS,
         is_steady: bool = True,
@@ -54,12 +57,13 @@ class FlushThreads:
         """
         assert limit >= 1
         self._on_flushed = on_flushed
+        self._journal = journal
         self._limit = limit
         self._is_steady = is_steady
         self._file_seconds = 2 * QUICK_SECONDS  # of one fsync, lately
         self._threads: list[threading.Thread] = []
         self._rounds: SimpleQueue[list[Partition] | None] = SimpleQueue()
-        self._shares: SimpleQueue[list[Partition] | None] = SimpleQueue()  # parts of a round, for the other threads
+        self._shares: SimpleQueue[list[Flushable] | None] = SimpleQueue()  # parts of a round, for the other threads
         self._results: SimpleQueue[StorageFailed | None] = SimpleQueue()
 
     def flush(self, dirty: list[Partition]) -> bool:
@@ -73,6 +77,10 @@ class FlushThreads:
     def is_quick(self) -> bool:
         """Whether the next fsync should take less than QUICK_SECONDS, by what one took lately."""
         return self._is_steady and self._file_seconds < QUICK_SECONDS
+
+    def syncs_of(self, files: int) -> int:
+        """How many fsyncs a round of small appends to so many files will take."""
+        return 1 if self._journal is not None and self._journal.is_ready else files
 
     def flush_here(self, dirty: list[Partition]) -> tuple[StorageFailed | None, float]:
         """Flush in the caller's thread, while no round is under way: why nothing is promised, seconds it took."""
@@ -116,16 +124,22 @@ class FlushThreads:
     def _flush_round(self, dirty: list[Partition], *, threads: int) -> StorageFailed | None:
         if not dirty:
             return None
+        logs = [partition.log for partition in dirty]
+        frame = None if self._journal is None else self._journal.take(logs)
+        if frame is not None:
+            logs = [log for log in logs if log not in frame.claims]
+        parts: list[Flushable] = [*logs] if frame is None else [frame, *logs]
+        threads = min(threads, len(parts))
         while len(self._threads) < threads > 1 and self._start(self._serve_shares):
             pass
         threads = max(1, min(threads, len(self._threads)))
-        if len(dirty) > threads:
-            for partition in dirty:
-                partition.log.start_flush()
+        if len(parts) > threads:
+            for each in logs:
+                each.start_flush()
         for number in range(1, threads):
-            self._shares.put(dirty[number::threads])
+            self._shares.put(parts[number::threads])
         started = perf_counter()
-        failure = _flush(share := dirty[::threads])
+        failure = _flush(share := parts[::threads])
         self._note_time((perf_counter() - started) / len(share))
         for _ in range(1, threads):
             other = self._results.get()
@@ -141,12 +155,18 @@ class FlushThreads:
             self._results.put(_flush(share))
 
 
-def _flush(partitions: list[Partition]) -> StorageFailed | None:
+class Flushable(Protocol):
+    """A log, or what a journal has of several."""
+
+    def flush(self) -> object: ...
+
+
+def _flush(parts: list[Flushable]) -> StorageFailed | None:
     """Flush one after the other; the worst of what went wrong."""
     failure: StorageFailed | None = None
-    for partition in partitions:
+    for part in parts:
         try:
-            partition.log.flush()
+            part.flush()
         except UnknownTopic:
             continue  # deleted meanwhile: there is nothing left to promise
         except DiskFull as error:
@@ -156,5 +176,5 @@ def _flush(partitions: list[Partition]) -> StorageFailed | None:
             return StorageFailed(error.detail)
         except Exception:  # a bug: whoever waits is told, instead of waiting for a thread that is gone
             log.exception("a flush failed in an unforeseen way; please report this")
-            return StorageFailed(f"flushing {partition.id} failed in an unforeseen way; the broker's log says more")
+            return StorageFailed("flushing failed in an unforeseen way; the broker's log says more")
     return failure

@@ -18,6 +18,7 @@ from logqueue.broker.partitions.in_loop import InLoop
 from logqueue.broker.partitions.partition import Partition
 from logqueue.config import LONG_MAX
 from logqueue.errors import KafkaError
+from logqueue.storage.journal import SyncJournal
 
 log = logging.getLogger("logqueue.broker.partitions.group_commit")
 
@@ -42,6 +43,7 @@ class GroupCommit:
         self,
         loop: asyncio.AbstractEventLoop,
         deadlines: Deadlines,
+        journal: SyncJournal | None = None,
         *,
         after_round: Callable[[], None],
         gathering: Gathering | None = None,
@@ -63,7 +65,7 @@ class GroupCommit:
         self._gathering = gathering or Gathering()
         self._gather_due: GatherDue | None = None
         self._in_loop = InLoop()
-        self._threads = FlushThreads(self._report, limit=threads, is_steady=is_steady)
+        self._threads = FlushThreads(self._report, journal, limit=threads, is_steady=is_steady)
 
     def settle(self, partition: Partition, base_offset: int, end_offset: int, size: int, durable: bool) -> bool:
         """Decide what becomes of a batch just appended: True if its answer has to wait for the collecting round.
@@ -129,7 +131,8 @@ class GroupCommit:
         self._flushing, self._collecting = collecting, Round()
         dirty = list(collecting.held_from)
         is_quick = self._threads.is_quick
-        is_for_loop = self._in_loop.allows(files=len(dirty), is_quick=is_quick, events=events, waiting=waiting)
+        syncs = self._threads.syncs_of(len(dirty))
+        is_for_loop = self._in_loop.allows(files=syncs, is_quick=is_quick, events=events, waiting=waiting)
         # Only the partitions go over: whatever the thread held last it would free, the loop waiting for the GIL.
         if is_for_loop or not self._threads.flush(dirty):
             failure, seconds = self._threads.flush_here(dirty)

@@ -95,7 +95,7 @@ class Upkeep:
                 return  # the stop flushes everything
             if each.is_flush_due:
                 try:
-                    each.flush()
+                    each.sync()
                 except UnknownTopic:
                     continue  # deleted meanwhile
         self._directory.checkpoint()

@@ -82,7 +82,7 @@ class Cleaning:
         A recovery takes gaps in the offsets above its recovery point for damage, and cuts. Raises StorageError.
         """
         self._take_back_refused(log)  # if the one before did not come to it
-        log.flush()
+        log.sync()
         log.advance_recovery_point(force=True)
         self._directory.checkpoint()
         return self._directory.written_recovery_point(log.partition)
