@@ -153,7 +153,7 @@ class Durability:
             self._health = Health(reason)
 
     def flush(self) -> int:
-        """Sync everything appended before this call and answer the offset where it ends.
+        """Make everything appended before this call durable, and answer the offset where it ends.
 
         Raises StorageError when an fsync fails; from then on the data folder takes no more writes.
         """
@@ -192,7 +192,7 @@ class Durability:
         claim: Claim | None = None
         try:
             claim = self._claim(most_bytes)
-        except OSError:
+        except (OSError, KafkaError):
             return None  # the flush meets it again, and tells
         finally:
             if claim is None:

@@ -1,7 +1,7 @@
 """A journal in which small appends to many logs become durable with one sync. Knows no records, only bytes and places.
 
-The bytes are in their segments already, as everybody reads them; only the sync of those is put off. Two files of a
-fixed size take turns: when one is full, what it speaks of is synced in the background, and it begins anew. After a
+The bytes are in their segments already, as everybody reads them; only the sync of those is put off. Two files take
+turns: when one is full, what it speaks of is synced in the background, and it begins anew, larger. After a
 crash `journal_file` writes back what a segment may have lost; a clean shutdown leaves no journal.
 
 Whatever a journal cannot take is synced in its own file, as without one: large appends, new files, a journal whose
@@ -45,13 +45,14 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_FRAME_BYTES = 128 * 1024
 """What one round may write: all of it is written a second time, when its segments are synced."""
 
-MAX_LOGS = 256
-"""Logs of which one file speaks, but for those of its last round: so many syncs it takes until it is free again."""
+MIN_LOGS = 8
+SHARE_OF_OPEN_FILES = 4
+"""One file speaks of as many logs as a fourth of the files that may be open: whoever opens one more than those has to
+sync another first if that is not."""
 
 REST_ROUNDS = 1000
 """Rounds without a try after one that failed to make or to free a file, as on a full disk."""
 
-_HEAD_BYTES = len(MAGIC) + OVERHEAD
 _ZEROS = bytes(64 * 1024)
 
 
@@ -83,8 +84,10 @@ class _Half:
         self.generation = 0
         self.logs: dict[JournaledLog, None] = {}  # whose segments' syncs were put off
 
-    def has_room(self, size: int) -> bool:
-        return self.position + size <= self.capacity and len(self.logs) < MAX_LOGS
+    @property
+    def room(self) -> int:
+        """Bytes that are left."""
+        return self.capacity - self.position
 
 
 class Frame:
@@ -104,9 +107,13 @@ class Frame:
         finally:
             for claim in self.claims.values():
                 claim.end(is_durable=is_durable)
-        if not is_durable:
-            for each in self.claims:
+        if is_durable:
+            return
+        for each in self.claims:
+            try:
                 each.flush()
+            except UnknownTopic:
+                continue  # deleted meanwhile
 
 
 class SyncJournal:
@@ -118,6 +125,7 @@ class SyncJournal:
         self._folder = folder
         self._in_background = environment.in_background
         self._max_bytes = environment.journal_bytes
+        self._max_logs = max(environment.pool.limit // SHARE_OF_OPEN_FILES, MIN_LOGS)
         self._is_off = self._max_bytes == 0
         self._current: _Half | None = None
         self._spare: _Half | None = None
@@ -129,49 +137,61 @@ class SyncJournal:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a round of small appends will be one sync."""
+        """Whether there is a file that frames go to."""
         return self._current is not None and not self._is_off
 
     def take(self, logs: Sequence[JournaledLog]) -> Frame | None:
-        """Claim what can be made durable together; None if there is nothing, or no room."""
+        """Claim what can be made durable together; None if there is nothing, or no room. Raises nothing but bugs."""
         if self._is_off:
             return None
         if self._spare is None:
             self._make_room()  # not with claims, for which it may wait
-        if self._current is None:
-            self._current, self._spare = self._spare, None
         half = self._current
+        if half is None or (self._spare is not None and len(half.logs) >= self._max_logs):
+            half = self._go_on()
         if half is None:
             return None
-        most = min(MAX_FRAME_BYTES, half.capacity - _HEAD_BYTES)
         claims: dict[JournaledLog, Claim] = {}
         frame: Frame | None = None
         try:
-            size = OVERHEAD
-            pieces: list[Piece] = []
-            for each in logs:
-                overhead = PIECE_OVERHEAD + len(name := each.folder.name.encode())
-                claim = each.claim(most - size - overhead)
-                if claim is not None:
-                    claims[each] = claim
-                    pieces.append(Piece(name, each.topic_id, claim.base_offset, claim.position, claim.data))
-                    size += overhead + len(claim.data)
-            if claims and (room := self._room_for(half, size)) is not None:
-                frame = Frame(self, room, frame_of(room.generation, pieces), claims)
+            pieces, size = self._claim(logs, half, claims)
+            if size > half.room:
+                half = self._go_on()
+            if claims and half is not None:
+                frame = Frame(self, half, frame_of(half.generation, pieces), claims)
         finally:
             if frame is None:
                 for claim in claims.values():
                     claim.end(is_durable=False)
         return frame
 
-    def _room_for(self, half: _Half, size: int) -> _Half | None:
-        """The file that a frame goes to."""
-        if half.has_room(size):
-            return half
-        following, self._spare = self._spare, None
+    def _claim(
+        self, logs: Sequence[JournaledLog], half: _Half, claims: dict[JournaledLog, Claim]
+    ) -> tuple[list[Piece], int]:
+        """Put into `claims` what this file or the one after it has room for; answers its pieces and a frame's size."""
+        pieces: list[Piece] = []
+        size = OVERHEAD
+        most = min(MAX_FRAME_BYTES, half.room if self._spare is None else max(half.room, self._spare.room))
+        free = self._max_logs - len(half.logs)
+        for each in logs:
+            overhead = PIECE_OVERHEAD + len(name := each.folder.name.encode())
+            if size + overhead >= most or (len(claims) >= free and each not in half.logs):
+                continue
+            claim = each.claim(most - size - overhead)
+            if claim is not None:
+                claims[each] = claim
+                pieces.append(Piece(name, each.topic_id, claim.base_offset, claim.position, claim.data))
+                size += overhead + len(claim.data)
+        return pieces, size
+
+    def _go_on(self) -> _Half | None:
+        """Have the other file take its turn, if it is free."""
+        following, before = self._spare, self._current
         if following is not None:
+            self._spare = None  # the background sets it only where there is none
             self._current = following
-            self._waiting.append(half)
+            if before is not None:
+                self._waiting.append(before)
         return following
 
     def write(self, half: _Half, data: bytes, logs: Iterable[JournaledLog]) -> bool:
@@ -209,42 +229,62 @@ class SyncJournal:
         """Sync what a file speaks of, and begin it anew. What fails is tried again later."""
         with self._background:
             try:
-                if self._is_closed:
-                    return
                 for each in half.logs:
+                    if self._is_closed:
+                        return
                     try:
                         each.sync()
                     except UnknownTopic:
                         continue  # deleted meanwhile
+                if self._is_closed:
+                    return
                 self._begin(half)
                 self._waiting.remove(half)
                 self._spare = half
             except (KafkaError, OSError) as error:
                 log.warning("the journal %s is not free yet: %s", half.path, error)
                 self._rest = REST_ROUNDS
+            except Exception:  # a bug: logs are synced in their own files, as without a journal
+                log.exception("the journal %s failed in an unforeseen way; please report this", half.path)
+                self._is_off = True
             finally:
                 self._is_busy = False
 
     def _begin(self, half: _Half) -> None:
-        """Make what a file holds void, and it as large as it should be. Raises OSError."""
-        fs, before = self._fs, half.capacity
+        """Make what a file holds void, and it larger where the disk has room.
+
+        Raises OSError, or StorageError after a failed sync.
+        """
         if half.fd < 0:
-            half.fd = fs.open(half.path, create=True)
-        capacity = min(max(FIRST_BYTES, 2 * before), self._max_bytes)
-        try:
-            for position in range(before, capacity, len(_ZEROS)):  # a size that grows would be synced with each frame
-                write_all(fs, half.fd, _ZEROS[: capacity - position], position)
-        except OSError:
-            fs.truncate(half.fd, before)  # the room is needed for something else
-            raise
+            half.fd = self._fs.open(half.path, create=True)
+        capacity = self._enlarged(half)
         half.generation = int.from_bytes(os.urandom(8))  # nobody who writes records can know it
-        write_all(fs, half.fd, head := MAGIC + frame_of(half.generation, ()), 0)
-        fs.fsync(half.fd)
-        if not before:
-            fs.fsync_dir(self._folder)
+        write_all(self._fs, half.fd, head := MAGIC + frame_of(half.generation, ()), 0)
+        try:
+            self._fs.fsync(half.fd)
+            if not half.capacity:
+                self._fs.fsync_dir(self._folder)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            raise self._health.fail(f"making {half.path}", error) from error
         half.capacity = capacity
         half.position = len(head)
         half.logs.clear()
+
+    def _enlarged(self, half: _Half) -> int:
+        """Write zeros up to a file's next size: a size that grew would be synced with each frame."""
+        before = half.capacity
+        capacity = min(max(FIRST_BYTES, 2 * before), self._max_bytes)
+        try:
+            for position in range(before, capacity, len(_ZEROS)):
+                write_all(self._fs, half.fd, _ZEROS[: capacity - position], position)
+        except OSError as error:
+            self._fs.truncate(half.fd, before)  # the room is needed for something else
+            if not before or error.errno not in DISK_FULL:
+                raise
+            return before
+        return capacity
 
     # The end
 

@@ -12,16 +12,20 @@ not count. The first frame has no pieces: it begins the generation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
 
+from logqueue.records.batch import iterate_batches
 from logqueue.records.crc import crc32c
 from logqueue.storage.errors import DataFolderError
 from logqueue.storage.file_system import FileSystem, write_all
 from logqueue.storage.names import LOG, segment_file
+from logqueue.storage.open_files import OpenFile
+from logqueue.storage.scan import Scan
 
 log = logging.getLogger("logqueue.storage.journal")
 
@@ -112,35 +116,40 @@ def remove_journals(fs: FileSystem, folder: Path) -> None:
 
 def put_back(
     fs: FileSystem, folder: Path, pieces: Sequence[Piece], *, topic_id: UUID, recovery_point: int | None
-) -> int:
-    """Write the pieces of one partition where they belong, and answer how many bytes; the caller syncs them.
+) -> None:
+    """Write the pieces of one partition where they belong; the caller checks what is there then, and syncs it.
 
     What lies below the recovery point is in its file for certain, and may have been compacted since. If that point is
-    lost (None), only what is in nobody's way is written. Raises OSError.
+    lost (None), only what goes on where the whole batches of a file end is written. Raises OSError.
     """
-    written = 0
-    for piece in pieces:
-        if piece.topic_id != topic_id:
-            continue  # of a topic of this name before
-        if recovery_point is not None and _OFFSET.unpack_from(piece.data)[0] < recovery_point:
-            continue
-        path = folder / segment_file(piece.base_offset, LOG)
+    ours = (piece for piece in pieces if piece.topic_id == topic_id)  # others are of a topic of this name before
+    for base_offset, group in groupby(ours, lambda piece: piece.base_offset):
+        path = folder / segment_file(base_offset, LOG)
         try:
-            fd = fs.open(path)
+            file = OpenFile(fs.open(path), fs.close)
         except FileNotFoundError:
             continue  # deleted since, by retention
-        try:
-            if piece.position > fs.size(fd):
+        if recovery_point is None:
+            _go_on(fs, file, base_offset, group)
+            continue
+        for piece in group:
+            if _OFFSET.unpack_from(piece.data)[0] < recovery_point:
+                continue
+            if piece.position > fs.size(file.fd):
                 log.warning("%s was cut before position %d, whose bytes the journal has", path, piece.position)
-            elif recovery_point is not None or _is_free(fs, fd, piece):
-                write_all(fs, fd, piece.data, piece.position)
-                written += len(piece.data)
-        finally:
-            fs.close(fd)
-    return written
+                break
+            write_all(fs, file.fd, piece.data, piece.position)
 
 
-def _is_free(fs: FileSystem, fd: int, piece: Piece) -> bool:
-    """Whether nothing but this piece, or what is left of it, is where it belongs: its batch begins there."""
-    there = fs.pread(fd, _OFFSET.size, piece.position)
-    return all(found in (wanted, 0) for found, wanted in zip(there, piece.data, strict=False))
+def _go_on(fs: FileSystem, file: OpenFile, base_offset: int, pieces: Iterable[Piece]) -> None:
+    """Write pieces behind the last whole batch, as far as they follow each other there by position and offset."""
+    scan = Scan(fs, file, position=0, size=fs.size(file.fd), next_offset=base_offset, verify=True)
+    for _ in scan:
+        pass
+    end, next_offset = scan.end, scan.next_offset
+    for piece in pieces:
+        for position, header in iterate_batches(piece.data):
+            if piece.position + position == end and header.base_offset == next_offset:
+                write_all(fs, file.fd, piece.data[position : position + header.size], end)
+                end += header.size
+                next_offset = header.next_offset

@@ -429,7 +429,7 @@ class PartitionLog(LogReads):
     # Durability
 
     def flush(self) -> int:
-        """Sync everything appended before this call; answers the durable offset. Any thread, appends may go on.
+        """Make everything appended before this call durable; answers the durable offset. Any thread, appends may go on.
 
         Raises StorageError when the disk fails; the whole data folder then takes no more writes.
         """

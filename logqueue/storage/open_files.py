@@ -70,7 +70,7 @@ class FilePool:
         assert limit >= 1
         self.fs = fs
         self._health = health
-        self._limit = limit
+        self.limit = limit
         self._lock = Lock()
         self._holders: deque[FileHolder] = deque()
 
@@ -79,7 +79,7 @@ class FilePool:
         with self._lock:
             if holder.file is not None:
                 return holder.file  # another thread was faster
-            while len(self._holders) >= self._limit:
+            while len(self._holders) >= self.limit:
                 self._evict_one()
             file = holder.file = OpenFile(self.fs.open(holder.path, create=create), self.fs.close)
             self._holders.append(holder)

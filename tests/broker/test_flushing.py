@@ -11,9 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from logqueue.broker.partitions.flushing import FEWEST_THREADS, MEMORY, FlushThreads, StorageFailed
-from logqueue.broker.partitions.partition import Partition
-from logqueue.ids import TopicPartition
+from logqueue.broker.partitions.flushing import FEWEST_THREADS, MEMORY, FlushThreads, Part, StorageFailed
 from logqueue.storage.errors import DiskFull, StorageError, UnknownTopic
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, produced
@@ -23,11 +21,9 @@ Reports = SimpleQueue[StorageFailed | None]
 
 
 class Dirty:
-    """A partition with something to flush, and its log."""
+    """A log with something to flush."""
 
     def __init__(self, flush: Callable[[], object]) -> None:
-        self.id = TopicPartition("t", 0)
-        self.log = self
         self.flush = flush
         self.is_on_its_way = False
 
@@ -35,8 +31,8 @@ class Dirty:
         self.is_on_its_way = True
 
 
-def partitions(*flushes: Callable[[], object]) -> list[Partition]:
-    return [cast(Partition, Dirty(flush)) for flush in flushes]
+def parts(*flushes: Callable[[], object]) -> list[Part]:
+    return [cast(Part, Dirty(flush)) for flush in flushes]
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -54,7 +50,7 @@ def run(flushes: list[Callable[[], Any]], *, limit: int = 4) -> StorageFailed | 
     """What is told of one round."""
     reports: Reports = SimpleQueue()
     threads = FlushThreads(lambda failure, _: reports.put(failure), limit=limit)
-    threads.flush(partitions(*flushes))
+    threads.flush(parts(*flushes))
     failure = reports.get(timeout=TIMEOUT_SECONDS)
     threads.close()
     return failure
@@ -118,9 +114,9 @@ def test_a_bug_in_a_flush_is_told_to_those_who_wait(place: int, caplog: pytest.L
 
 
 def test_all_bytes_of_a_round_are_on_their_way_before_the_first_fsync() -> None:
-    round_: list[Partition] = []
+    round_: list[Part] = []
     seen: list[bool] = []
-    round_ += partitions(*[lambda: seen.extend(cast(Dirty, each).is_on_its_way for each in round_)] * 3)
+    round_ += parts(*[lambda: seen.extend(cast(Dirty, each).is_on_its_way for each in round_)] * 3)
     threads = FlushThreads(lambda _, __: None)
     assert threads.flush_here(round_)[0] is None
     assert seen == [True] * 9
@@ -133,7 +129,7 @@ def threads_of_a_round(threads: FlushThreads, reports: Reports, flush: Callable[
         flush()
         seen.add(threading.get_ident())
 
-    threads.flush(partitions(*[noted] * count))
+    threads.flush(parts(*[noted] * count))
     reports.get(timeout=TIMEOUT_SECONDS)
     return len(seen)
 
@@ -166,7 +162,7 @@ def test_where_nothing_is_learnt_from_one_fsync_for_the_next_each_has_its_thread
 
 def test_a_failure_in_the_callers_thread_is_answered() -> None:
     threads = FlushThreads(lambda _, __: None)
-    failure, seconds = threads.flush_here(partitions(fine, raising(StorageError("gone")), fine))
+    failure, seconds = threads.flush_here(parts(fine, raising(StorageError("gone")), fine))
     assert failure is not None
     assert failure.detail == "gone"
     assert seconds > 0
@@ -179,8 +175,8 @@ def refuse(_: threading.Thread) -> None:
 def test_without_a_thread_the_caller_flushes_himself(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = FlushThreads(lambda _, __: None)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert not threads.flush(partitions(fine, fine))
-    assert threads.flush_here(partitions(fine, fine))[0] is None
+    assert not threads.flush(parts(fine, fine))
+    assert threads.flush_here(parts(fine, fine))[0] is None
     threads.close()
 
 
@@ -207,8 +203,8 @@ def test_rounds_are_told_in_order_and_closing_waits_for_them() -> None:
     order: list[int] = []
     gate = threading.Event()
     threads = FlushThreads(lambda _, __: order.append(-1))
-    threads.flush(partitions(lambda: gate.wait(TIMEOUT_SECONDS), lambda: gate.wait(TIMEOUT_SECONDS)))
-    threads.flush(partitions(lambda: order.append(2)))
+    threads.flush(parts(lambda: gate.wait(TIMEOUT_SECONDS), lambda: gate.wait(TIMEOUT_SECONDS)))
+    threads.flush(parts(lambda: order.append(2)))
     gate.set()
     threads.close()
     assert order == [-1, 2, -1]

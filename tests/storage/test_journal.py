@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from logqueue.ids import TopicPartition
+from logqueue.records.batch import patch
 from logqueue.storage import DataFolderError, Environment, LogDirectory, PartitionLog, StorageError
-from logqueue.storage.file_system import RealFileSystem
-from logqueue.storage.journal import MAX_FRAME_BYTES, REST_ROUNDS, Frame
+from logqueue.storage.errors import UnknownTopic
+from logqueue.storage.file_system import Buffer, RealFileSystem
+from logqueue.storage.journal import FIRST_BYTES, MAX_FRAME_BYTES, REST_ROUNDS, Frame
 from logqueue.storage.journal_file import FILE_NAMES, MAGIC, Piece, frame_of, put_back, read_journals, read_pieces
 from logqueue.storage.names import LOG, segment_file
 from tests.crash.disk_states import Disk, write_image
@@ -149,15 +151,21 @@ def piece(position: int, data: bytes, *, topic_id: UUID = TOPIC_ID, base_offset:
     return Piece(b"t-0", topic_id, base_offset, position, data)
 
 
-BATCH = (5).to_bytes(8, "big") + b"batch"
-OTHER = (4).to_bytes(8, "big") + b"other"
+def stored(offset: int, number: int = 0) -> bytes:
+    """A batch as a log holds it."""
+    batch = batch_of(number)
+    patch(batch, 0, offset, 0)
+    return bytes(batch)
 
 
-@pytest.mark.parametrize("there", [b"", bytes(3), bytes(20), BATCH[:9], BATCH[:8] + bytes(30), BATCH])
+BEFORE, BATCH, OTHER = stored(4), stored(5), stored(5, number=1)
+
+
+@pytest.mark.parametrize("there", [b"", bytes(3), bytes(200), BATCH[:9], BATCH[:8] + bytes(300), BATCH])
 @pytest.mark.parametrize("recovery_point", [None, 0, 5])
 def test_what_a_segment_has_lost_is_written_again(folder: Path, there: bytes, recovery_point: int | None) -> None:
-    content = write_back(folder, b"before" + there, piece(6, BATCH), recovery_point=recovery_point)
-    assert content.startswith(b"before" + BATCH)
+    content = write_back(folder, BEFORE + there, piece(len(BEFORE), BATCH), recovery_point=recovery_point)
+    assert content.startswith(BEFORE + BATCH)
 
 
 def test_bytes_of_another_topic_of_that_name_are_not(folder: Path) -> None:
@@ -168,12 +176,28 @@ def test_what_lies_below_the_recovery_point_may_have_been_compacted(folder: Path
     assert write_back(folder, b"compacted", piece(0, BATCH), recovery_point=6) == b"compacted"
 
 
-def test_without_a_recovery_point_nothing_is_written_over(folder: Path) -> None:
-    assert write_back(folder, OTHER, piece(0, BATCH), recovery_point=None) == OTHER
+@pytest.mark.parametrize(
+    ("there", "position"),
+    [
+        (BEFORE + OTHER, len(BEFORE)),  # another batch is there
+        (stored(4) + stored(7), len(BEFORE) * 2),  # a compacted segment ends where the batch had been
+        (BEFORE, len(BEFORE) + 1),
+        (BEFORE, len(BEFORE) - 1),
+    ],
+)
+def test_without_a_recovery_point_only_what_goes_on_there_is_written(folder: Path, there: bytes, position: int) -> None:
+    assert write_back(folder, there, piece(position, BATCH), recovery_point=None) == there
+
+
+def test_without_a_recovery_point_a_torn_piece_is_completed(folder: Path) -> None:
+    both = BATCH + stored(6)
+    torn = BEFORE + BATCH + both[len(BATCH) :][:70]
+    pieces = [piece(len(BEFORE), both), piece(len(BEFORE + both), stored(7))]
+    assert write_back(folder, torn, *pieces, recovery_point=None) == BEFORE + both + stored(7)
 
 
 def test_nothing_is_written_behind_a_gap(folder: Path) -> None:
-    assert write_back(folder, b"cut", piece(4, BATCH)) == b"cut"
+    assert write_back(folder, b"cut", piece(4, BATCH), piece(3, BATCH)) == b"cut"
 
 
 def test_a_segment_that_retention_has_removed_does_not_come_back(folder: Path) -> None:
@@ -292,6 +316,7 @@ class Refusing(HastyFileSystem):
 
     def __init__(self) -> None:
         self.number = 0
+        self.is_full = False
         self.journals: set[int] = set()
 
     def open(self, path: Path, *, create: bool = False) -> int:
@@ -300,6 +325,11 @@ class Refusing(HastyFileSystem):
         if path.name in FILE_NAMES:
             self.journals.add(fd)
         return fd
+
+    def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:  # type: ignore[override]
+        if self.is_full and fd in self.journals and position + len(data) > self.size(fd):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.pwrite(fd, data, position)
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         self._refuse(fd)
@@ -339,6 +369,33 @@ def test_a_disk_without_room_for_it_is_written_to_without(folder: Path, caplog: 
     directory.close()
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_deleted_topic_takes_nobody_along_where_there_is_no_room(folder: Path, tmp_path: Path, number: int) -> None:
+    fs = RecordingFileSystem()
+    directory = new_directory(folder, fs)
+    for log in logs_of(directory):
+        append(log)
+    frame = directory.journal.take(logs_of(directory))
+    assert frame is not None
+    fs.pwrite = refusing(number)  # type: ignore[method-assign]
+    gone = logs_of(directory)[0]
+    gone.flush = deleted  # type: ignore[method-assign]
+    frame.flush()
+    assert [log.durable_offset for log in logs_of(directory)] == [1, 2, 2]
+    directory.release()
+
+
+def refusing(number: int) -> Callable[..., int]:
+    def pwrite(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return pwrite
+
+
+def deleted() -> int:
+    raise UnknownTopic("deleted meanwhile")
+
+
 def test_a_journal_that_cannot_be_made_is_tried_again_now_and_then(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -354,6 +411,78 @@ def test_a_journal_that_cannot_be_made_is_tried_again_now_and_then(
         rounds += 1
     assert rounds == REST_ROUNDS
     assert caplog.text.count("is not free yet") == 1
+    directory.close()
+
+
+def test_a_failed_sync_of_its_name_ends_writing(folder: Path) -> None:
+    fs = Refusing()
+    fs.number = errno.EIO
+    directory = new_directory(folder, fs)
+    assert directory.failure is not None
+    directory.release()
+
+
+def test_a_file_that_cannot_grow_is_used_as_it_is(folder: Path) -> None:
+    fs = Refusing()
+    directory = new_directory(folder, fs, journal_bytes=4 * FIRST_BYTES)
+    log = logs_of(directory)[0]
+    fs.is_full = True
+    frames = 0
+    for _ in range(200):
+        append(log, size=10_000)
+        frames += commit(directory, log) is not None
+    assert frames > 180
+    assert not directory.failure
+    assert all((folder / name).stat().st_size == FIRST_BYTES for name in FILE_NAMES)
+    directory.close()
+
+
+def test_an_error_that_a_claim_meets_is_left_to_the_flush(directory: LogDirectory) -> None:
+    first, second, _ = logs_of(directory)
+    append(first)
+    append(second)
+
+    def read_at(*_: object) -> bytes:
+        raise StorageError("an evicted file could not be synced")
+
+    segment = first.segments[-1]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(type(segment), "read_at", read_at)
+        assert directory.journal.take([first, second]) is None
+    assert commit(directory, first, second) is not None, "no lock was kept"
+
+
+def test_a_bug_while_it_is_freed_ends_the_journal_alone(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = new_directory(folder, journal_bytes=1_000)
+    log = logs_of(directory)[0]
+    monkeypatch.setattr(log, "sync", lambda: 1 // 0)
+    for _ in range(30):
+        append(log)
+        commit(directory, log)
+        assert log.durable_offset == log.log_end_offset
+    assert caplog.text.count("failed in an unforeseen way") == 1
+    directory.release()
+
+
+def test_one_file_speaks_of_a_share_of_the_open_files(folder: Path) -> None:
+    environment = Environment(fs=HastyFileSystem(), max_open_files=40, in_background=at_once)
+    directory = open_directory(folder, environment)
+    directory.create_topic("t", partitions=30)
+    logs = list(directory.logs.values())
+    for each in logs:
+        append(each)
+    commit(directory, *logs)
+    commit(directory)
+    spoken_of = []
+    for _ in range(3):
+        for each in logs:
+            append(each)
+        frame = commit(directory, *logs)
+        spoken_of.append(len(frame.claims) if frame is not None else 0)
+        assert all(each.durable_offset == each.log_end_offset for each in logs)
+    assert spoken_of == [10, 10, 10]
     directory.close()
 
 

@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Protocol
 
 from logqueue.broker.partitions.partition import Partition
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.storage.errors import DiskFull, UnknownTopic
-from logqueue.storage.journal import SyncJournal
+from logqueue.storage.journal import Frame, SyncJournal
+from logqueue.storage.log import PartitionLog
 
 log = logging.getLogger("logqueue.broker.partitions.flushing")
 
@@ -31,6 +31,8 @@ MEMORY = 8
 """What an fsync takes is a mean of about as many rounds."""
 
 _NAME = "logqueue-fsync"
+
+Part = Frame | PartitionLog
 
 
 class StorageFailed(KafkaError):
@@ -62,15 +64,27 @@ class FlushThreads:
         self._is_steady = is_steady
         self._file_seconds = 2 * QUICK_SECONDS  # of one fsync, lately
         self._threads: list[threading.Thread] = []
-        self._rounds: SimpleQueue[list[Partition] | None] = SimpleQueue()
-        self._shares: SimpleQueue[list[Flushable] | None] = SimpleQueue()  # parts of a round, for the other threads
+        self._rounds: SimpleQueue[list[Part] | None] = SimpleQueue()
+        self._shares: SimpleQueue[list[Part] | None] = SimpleQueue()  # parts of a round, for the other threads
         self._results: SimpleQueue[StorageFailed | None] = SimpleQueue()
 
-    def flush(self, dirty: list[Partition]) -> bool:
-        """Flush these partitions after those of the rounds before; False where no thread can be had for it."""
+    def parts_of(self, dirty: list[Partition]) -> list[Part]:
+        """What has to be made durable, each part by one sync or so: what the journal takes, then the other logs."""
+        logs = [partition.log for partition in dirty]
+        if self._journal is None:
+            return [*logs]
+        try:
+            frame = self._journal.take(logs)
+        except Exception:  # a bug must not take the round along
+            log.exception("the journal failed in an unforeseen way; please report this")
+            frame = None
+        return [*logs] if frame is None else [frame, *(each for each in logs if each not in frame.claims)]
+
+    def flush(self, parts: list[Part]) -> bool:
+        """Flush these after those of the rounds before; False where no thread can be had for it."""
         if not self._threads and not self._start(self._serve_rounds):
             return False
-        self._rounds.put(dirty)
+        self._rounds.put(parts)
         return True
 
     @property
@@ -78,14 +92,10 @@ class FlushThreads:
         """Whether the next fsync should take less than QUICK_SECONDS, by what one took lately."""
         return self._is_steady and self._file_seconds < QUICK_SECONDS
 
-    def syncs_of(self, files: int) -> int:
-        """How many fsyncs a round of small appends to so many files will take."""
-        return 1 if self._journal is not None and self._journal.is_ready else files
-
-    def flush_here(self, dirty: list[Partition]) -> tuple[StorageFailed | None, float]:
+    def flush_here(self, parts: list[Part]) -> tuple[StorageFailed | None, float]:
         """Flush in the caller's thread, while no round is under way: why nothing is promised, seconds it took."""
         started = perf_counter()
-        failure = self._flush_round(dirty, threads=1)
+        failure = self._flush_round(parts, threads=1)
         return failure, perf_counter() - started
 
     def close(self) -> None:
@@ -112,30 +122,25 @@ class FlushThreads:
         return True
 
     def _serve_rounds(self) -> None:
-        while (dirty := self._rounds.get()) is not None:
+        while (parts := self._rounds.get()) is not None:
             started = perf_counter()
-            failure = self._flush_round(dirty, threads=self._threads_for(len(dirty)))
+            failure = self._flush_round(parts, threads=self._threads_for(len(parts)))
             self._on_flushed(failure, perf_counter() - started)
 
     def _threads_for(self, count: int) -> int:
         most = min(count, self._limit)
         return min(most, max(FEWEST_THREADS, count // 2)) if self.is_quick else most
 
-    def _flush_round(self, dirty: list[Partition], *, threads: int) -> StorageFailed | None:
-        if not dirty:
+    def _flush_round(self, parts: list[Part], *, threads: int) -> StorageFailed | None:
+        if not parts:
             return None
-        logs = [partition.log for partition in dirty]
-        frame = None if self._journal is None else self._journal.take(logs)
-        if frame is not None:
-            logs = [log for log in logs if log not in frame.claims]
-        parts: list[Flushable] = [*logs] if frame is None else [frame, *logs]
-        threads = min(threads, len(parts))
         while len(self._threads) < threads > 1 and self._start(self._serve_shares):
             pass
         threads = max(1, min(threads, len(self._threads)))
         if len(parts) > threads:
-            for each in logs:
-                each.start_flush()
+            for part in parts:
+                if not isinstance(part, Frame):
+                    part.start_flush()
         for number in range(1, threads):
             self._shares.put(parts[number::threads])
         started = perf_counter()
@@ -155,13 +160,7 @@ class FlushThreads:
             self._results.put(_flush(share))
 
 
-class Flushable(Protocol):
-    """A log, or what a journal has of several."""
-
-    def flush(self) -> object: ...
-
-
-def _flush(parts: list[Flushable]) -> StorageFailed | None:
+def _flush(parts: list[Part]) -> StorageFailed | None:
     """Flush one after the other; the worst of what went wrong."""
     failure: StorageFailed | None = None
     for part in parts:

@@ -129,13 +129,12 @@ class GroupCommit:
             due.is_done = True
             self._gather_due = None
         self._flushing, self._collecting = collecting, Round()
-        dirty = list(collecting.held_from)
+        parts = self._threads.parts_of(list(collecting.held_from))
         is_quick = self._threads.is_quick
-        syncs = self._threads.syncs_of(len(dirty))
-        is_for_loop = self._in_loop.allows(files=syncs, is_quick=is_quick, events=events, waiting=waiting)
-        # Only the partitions go over: whatever the thread held last it would free, the loop waiting for the GIL.
-        if is_for_loop or not self._threads.flush(dirty):
-            failure, seconds = self._threads.flush_here(dirty)
+        is_for_loop = self._in_loop.allows(files=len(parts), is_quick=is_quick, events=events, waiting=waiting)
+        # Only their logs go over: whatever the thread held last it would free, the loop waiting for the GIL.
+        if is_for_loop or not self._threads.flush(parts):
+            failure, seconds = self._threads.flush_here(parts)
             self._in_loop.after_round(seconds)
             self.fsync_times.observe(seconds)
             self._loop.call_soon(self._finish, failure, seconds)
