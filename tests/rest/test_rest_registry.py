@@ -189,9 +189,10 @@ def test_bad_requests_are_told_in_the_registrys_words(api: ApiProcess, subject: 
         422,
         42201,
     )
-    assert fault(http.post(at, content=b"nonsense")) == (400, 400)
-    assert fault(http.post(at, content=b"[]")) == (400, 400)
-    assert fault(http.post(at, content=b" " * 1_048_577)) == (413, 413)
+    media = {"content-type": MEDIA_TYPE}
+    assert fault(http.post(at, content=b"nonsense", headers=media)) == (400, 400)
+    assert fault(http.post(at, content=b"[]", headers=media)) == (400, 400)
+    assert fault(http.post(at, content=b" " * 1_048_577, headers=media)) == (413, 413)
     assert fault(http.get(at)) == (404, 40401)
     assert fault(http.get("/registry/schemas/ids/12")) == (404, 40403)
     assert fault(http.get("/registry/schemas/ids/x")) == (404, 404)

@@ -45,6 +45,7 @@ async def job_events(
     key = JobKey(job_id, group or "")
     if services.view.job(key) is None:
         raise not_found(f"there is no job {job_id!r}")
+    _check_room(services)
     return StreamingResponse(_job_stream(services, key), media_type="text/event-stream", headers=_HEADERS)
 
 
@@ -53,6 +54,7 @@ async def job_events(
 )
 async def all_events(services: ServicesOf) -> Response:
     """Event `changes`: how many jobs changed since the last event, some of them with id and state, the view's lag."""
+    _check_room(services)
     return StreamingResponse(_change_stream(services), media_type="text/event-stream", headers=_HEADERS)
 
 
@@ -102,10 +104,15 @@ async def _change_stream(services: Services) -> AsyncIterator[bytes]:
                     yield b": still here\n\n"
 
 
-@contextmanager
-def _stream(services: Services) -> Iterator[None]:
+def _check_room(services: Services) -> None:
+    """503 while too many streams are open. Asked before the answer begins: a stream has said 200 already."""
     if services.streams >= services.limits.max_streams:
         raise unavailable(f"{services.streams} event streams are open already")
+
+
+@contextmanager
+def _stream(services: Services) -> Iterator[None]:
+    _check_room(services)
     services.streams += 1
     try:
         yield

@@ -12,7 +12,7 @@ from logqueue_schemas.avro import content_id
 from logqueue_schemas.framing import MAGIC
 from logqueue_schemas.job_status import SCHEMA, InvalidStatus, StatusCodec
 
-from logqueue_api.rest.wire import time_text
+from logqueue_api.rest.wire import read_value, time_text
 
 _CODEC: Final = StatusCodec(content_id(SCHEMA))
 
@@ -41,7 +41,7 @@ def show_value(value: bytes | None) -> tuple[Any, str | None]:
         except InvalidStatus:
             return base64.b64encode(value).decode(), "base64"
     try:
-        return orjson.loads(value), "json"
+        return read_value(value), "json"
     except orjson.JSONDecodeError:
         pass
     try:

@@ -17,6 +17,7 @@ from logqueue_api.rest.problems import FieldFault, Problem, invalid
 
 MAX_POSITIONS: Final = 1_000  # in one min_position
 
+_SURELY_WRITTEN: Final = 200  # brackets: so few are never too deep
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POSITION: Final = re.compile(
     r"(?P<topic>[A-Za-z0-9._-]{1,249})-(?P<partition>\d{1,10})-(?P<offset>\d{1,18})", re.ASCII
@@ -66,7 +67,7 @@ def job_document(job: Job, default_types: Mapping[str, str]) -> dict[str, Any]:
         "group": outcome.group or None,
         "shadow": job.key.shadow or None,
         "worker": outcome.worker,
-        "details": _json(outcome.details) or {},
+        "details": details if isinstance(details := _json(outcome.details), dict) else {},
     }
 
 
@@ -116,10 +117,24 @@ def read_json(body: bytes) -> Any:
         raise Problem(400, f"the body is {detail}", faults=[FieldFault("body", detail)]) from None
 
 
+def read_value(text: bytes) -> Any:
+    """A JSON value that can be written again; JSONDecodeError for anything else, also for one that is too deep.
+
+    orjson reads 1,024 levels and writes 254: one deep value would take the whole page that it is on with it.
+    """
+    value = orjson.loads(text)
+    if text.count(b"[") + text.count(b"{") > _SURELY_WRITTEN:
+        try:
+            orjson.dumps([[[[[[[[value]]]]]]]])  # as deep as it lies in any answer
+        except TypeError as error:
+            raise orjson.JSONDecodeError(str(error), "", 0) from None
+    return value
+
+
 def _json(text: bytes | None) -> Any:
     if text is None:
         return None
     try:
-        return orjson.loads(text)
+        return read_value(text)
     except orjson.JSONDecodeError:
         return text.decode("utf-8", "replace")

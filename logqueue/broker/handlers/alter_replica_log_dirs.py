@@ -22,7 +22,7 @@ def handle(broker: Broker, request: AlterReplicaLogDirsRequest, slot: Slot) -> A
     own = broker.config.data_dir.resolve()
     results: dict[str, list[AlterReplicaLogDirPartitionResult]] = {}
     for folder in request.dirs:
-        is_own = Path(folder.path).is_absolute() and Path(folder.path).resolve() == own
+        is_own = _leads_to(own, folder.path)
         for topic in folder.topics:
             results.setdefault(topic.name, []).extend(
                 AlterReplicaLogDirPartitionResult(
@@ -37,6 +37,13 @@ def handle(broker: Broker, request: AlterReplicaLogDirsRequest, slot: Slot) -> A
             for name, partitions in results.items()
         ]
     )
+
+
+def _leads_to(own: Path, path: str) -> bool:
+    try:
+        return Path(path).is_absolute() and Path(path).resolve() == own
+    except (ValueError, RuntimeError):  # a null character; links that lead in a circle
+        return False
 
 
 def _judge(broker: Broker, name: str, index: int) -> ErrorCode:

@@ -214,7 +214,8 @@ def versions_of(table: SchemaTable, subject: str, *, deleted: bool = False) -> l
 
 def version_of(table: SchemaTable, subject: str, version: str, *, deleted: bool = False) -> Registration:
     """A version by its number, `latest` or -1; RegistryFault 40401, 40402 or 42202."""
-    if version not in ("latest", "-1") and not (version.isascii() and version.isdigit() and 0 < int(version) < 2**31):
+    is_number = version.isascii() and version.isdigit() and len(version) <= 10
+    if version not in ("latest", "-1") and not (is_number and 0 < int(version) < 2**31):
         raise RegistryFault(
             faults.INVALID_VERSION,
             f"The specified version '{version}' is not a valid version id. Allowed values are between [1, 2^31-1] and"

@@ -24,7 +24,7 @@ from logqueue.errors import LogqueueError
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.desk import RegistryDesk, version_of, versions_of
-from logqueue_api.rest.registry.faults import RegistryFault, answer, on_error
+from logqueue_api.rest.registry.faults import MEDIA_TYPE, RegistryFault, answer, on_error
 
 _VERSION: Final = "/subjects/{subject:path}/versions/{version}"
 PATHS: Final = (
@@ -62,6 +62,7 @@ PATHS: Final = (
 """Method, path, and the handler of RegistryRoutes."""
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+_MEDIA: Final = ("application/json", "application/octet-stream")  # besides +json, as in Confluent's API
 _UNSUPPORTED: Final = ("references", "metadata", "ruleSet")
 
 # Starlette hands an error on to the server after a handler of Exception, but not after one of a narrower kind.
@@ -195,7 +196,7 @@ class RegistryRoutes:
     async def set_level(self, request: Request) -> Response:
         """Set it."""
         wanted = (await _body(request)).get("compatibility")
-        if wanted not in set(Level):
+        if wanted not in list(Level):
             allowed = ", ".join(sorted(Level))
             raise RegistryFault(
                 faults.INVALID_LEVEL, f"Invalid compatibility level {wanted!r}. Valid values are {allowed}"
@@ -298,6 +299,10 @@ async def _schema(request: Request) -> Any:
 
 
 async def _body(request: Request) -> dict[str, Any]:
+    # What a foreign web page can send without asking first is not taken, for the reason that `answers.read_body` has.
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in _MEDIA and not media.endswith("+json"):
+        raise RegistryFault(415, f"HTTP 415 Unsupported Media Type: {media!r}; send {MEDIA_TYPE} or application/json")
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk

@@ -1,0 +1,62 @@
+"""Input that nobody sends by accident is answered as any other fault: no 500, no broken stream."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Engine
+from tests.rest.conftest import ApiProcess, Kafka
+
+DEEP = b"[" * 300 + b"]" * 300
+"""Valid JSON, and deeper than orjson writes (254)."""
+
+
+def test_a_record_that_is_nested_too_deep_to_be_written_is_shown_as_text(api: ApiProcess, kafka: Kafka) -> None:
+    kafka.create("deep", 1)
+    kafka.send("deep", DEEP)
+    response = api.http.get(f"/v1/topics/{kafka.prefix}deep/records")
+    assert response.status_code == 200, response.text
+    (item,) = response.json()["items"]
+    assert (item["value"], item["value_format"]) == (DEEP.decode(), "text")
+
+
+def test_a_stream_too_many_is_refused_before_it_begins(engine: Engine, kafka: Kafka, tmp_path: Path) -> None:
+    api = ApiProcess(engine.bootstrap, kafka.prefix, tmp_path / "view.db", max_streams=1)
+    api.wait_ready()
+    with ExitStack() as open_streams:
+        first = open_streams.enter_context(api.http.stream("GET", "/v1/events"))
+        assert first.status_code == 200
+        assert next(first.iter_text()).startswith("event: changes")
+        response = api.http.get("/v1/events")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert response.headers["content-type"] == "application/problem+json"
+    api.until(lambda: is_streamed(api), "free again")
+    assert api.stop() == 0
+
+
+def is_streamed(api: ApiProcess) -> bool:
+    with api.http.stream("GET", "/v1/events") as response:
+        return response.status_code == 200
+
+
+@pytest.mark.parametrize("value", [[], {}, ["BACKWARD"]])
+def test_the_registry_refuses_settings_that_are_no_text(api: ApiProcess, value: object) -> None:
+    level = api.http.put("/registry/config", json={"compatibility": value})
+    assert (level.status_code, level.json()["error_code"]) == (422, 42203)
+    mode = api.http.put("/registry/mode", json={"mode": value})
+    assert (mode.status_code, mode.json()["error_code"]) == (422, 42204)
+
+
+def test_the_registry_refuses_a_version_of_thousands_of_digits(api: ApiProcess) -> None:
+    response = api.http.get("/registry/subjects/any/versions/" + "9" * 5_000)
+    assert (response.status_code, response.json()["error_code"]) == (422, 42202)
+
+
+@pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
+def test_the_registry_takes_no_body_that_a_foreign_web_page_can_send(api: ApiProcess, media: str | None) -> None:
+    headers = {} if media is None else {"content-type": media}
+    response = api.http.post("/registry/subjects/foreign/versions", content=b'{"schema": "1"}', headers=headers)
+    assert (response.status_code, response.json()["error_code"]) == (415, 415)
