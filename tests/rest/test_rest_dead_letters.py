@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
+import httpx
+
 from tests.rest.conftest import ApiProcess, Kafka
+
+SLOW = {"group": "shop", "rate": 0.001}
 
 
 def bury(
@@ -208,3 +213,12 @@ def test_every_body_of_a_dead_letter_route_is_in_the_document(api: ApiProcess) -
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
             if "$ref" in body:
                 assert body["$ref"].rpartition("/")[2] in models, path
+
+
+def test_replays_that_take_hours_keep_nobody_from_looking(api: ApiProcess, kafka: Kafka) -> None:
+    for number in range(6):
+        bury(kafka, f"slow-{number}", tenant=f"slow-{number % 3}", error="Slow")
+    for number in range(3):
+        with suppress(httpx.ReadTimeout):  # the caller goes, the replay goes on
+            api.http.post("/v1/dlq/mail:replay", json=SLOW | {"tenant": f"slow-{number}"}, timeout=1)
+    assert len(letters(api, error_type="Slow")) == 6

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
@@ -15,6 +15,7 @@ from logqueue.jobs.errors import ErrorClass
 from logqueue.jobs.topics import TopicKind, TopicRole
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import answer_operation, json_answer, read_limit, read_request
+from logqueue_api.rest.aside import aside
 from logqueue_api.rest.letter_requests import (
     GROUP_TEXT,
     TOPIC_TEXT,
@@ -52,7 +53,7 @@ async def list_dead_letter_queues(services: ServicesOf) -> Response:
     extents = await services.cluster.extents([*roles, names.control])
 
     async def count(topics: Mapping[str, TopicRole]) -> Mapping[str, LetterCount]:
-        return await _aside(services, lambda: count_letters(services.settings, topics))
+        return await services.scans.run(lambda: count_letters(services.settings, topics))
 
     counts = await services.letter_totals.counts(roles, extents, control=names.control, count=count)
     items = [
@@ -100,7 +101,7 @@ async def list_dead_letters(
         await _check_topic(services, topic)
     for name in [group or ""] if group is not None or topic is not None else await _groups(services, queue):
         dead = DeadLetters(services.settings, queue=queue, group=name, topic=topic)
-        letters += await _aside(services, lambda dead=dead: dead.newest(where, limit=size))  # type: ignore[misc]
+        letters += await services.scans.run(partial(dead.newest, where, limit=size))
     letters.sort(key=lambda letter: letter.died_ms, reverse=True)
     return json_answer({"items": [_document(letter) for letter in letters[:size]]})
 
@@ -120,13 +121,13 @@ async def get_dead_letter(
     """`letter` is a job id, or `partition:offset` in the dead-letter topic."""
     name = await _who(services, queue, group, topic, is_known=False)
     dead = DeadLetters(services.settings, queue=queue, group=name, topic=topic)
-    found = await _aside(services, lambda: dead.show(letter))
+    found = await services.scans.run(lambda: dead.show(letter))
     if not found:
         raise not_found(f"queue {queue!r} has no dead letter {letter!r} of group {name!r}")
     items = []
     for item, data in found:
         value, value_format = show_value(data)
-        if value_format == "base64" and (arguments := await _aside(services, lambda data=data: dead.read_value(data))):  # type: ignore[misc]
+        if value_format == "base64" and (arguments := await services.scans.run(partial(dead.read_value, data))):
             value, value_format = arguments, "avro"
         items.append(_document(item) | {"value": value, "value_format": value_format})
     return json_answer({"items": items})
@@ -154,8 +155,7 @@ async def replay_dead_letters(queue: str, request: Request, services: ServicesOf
             if services.stopping.is_set():
                 raise unavailable("the API process ends; ask again for the rest")
 
-        done = await _aside(
-            services,
+        done = await aside(
             lambda: dead.replay(
                 where,
                 by=by,
@@ -191,7 +191,7 @@ async def discard_dead_letters(queue: str, request: Request, services: ServicesO
     async def work(operation: Operation) -> None:
         _count(
             operation,
-            await _aside(services, lambda: dead.discard(where, by=by, limit=asked.limit, dry_run=asked.dry_run)),
+            await aside(lambda: dead.discard(where, by=by, limit=asked.limit, dry_run=asked.dry_run)),
         )
 
     return await _answer(services, "dlq:discard", work, asked, queue=queue, group=group, by=by)
@@ -243,12 +243,6 @@ async def _who(services: Services, queue: str, group: str | None, topic: str | N
 async def _check_topic(services: Services, topic: str) -> None:
     if topic not in await services.cluster.topics():
         raise not_found(f"the log has no topic {topic!r}")
-
-
-async def _aside(services: Services, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run what reads a whole topic in a thread with a loop of its own: it must not delay anybody's lookup."""
-    async with services.scans:
-        return await asyncio.to_thread(lambda: asyncio.run(ask()))
 
 
 async def _groups(services: Services, queue: str) -> list[str]:

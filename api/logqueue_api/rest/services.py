@@ -14,6 +14,7 @@ from logqueue_consumers.view.child import FoldChild
 from logqueue.clock import Clock
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.settings import Settings
+from logqueue_api.rest.aside import Scans
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.letter_totals import LetterTotals
@@ -58,8 +59,7 @@ class Services:
     letter_totals: LetterTotals = field(default_factory=LetterTotals)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     streams: int = 0
-    # Requests that read a whole topic: two at a time, the others wait.
-    scans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    scans: Scans = field(default_factory=Scans)
 
     def stop(self) -> None:
         """The process is to end: streams and waits are over."""
