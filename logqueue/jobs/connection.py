@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from logqueue.jobs.errors import BrokerUnreachable
@@ -62,7 +63,7 @@ async def _try_start(client: _Startable, timeout_s: float) -> str | None:
     """None if it started, else why it did not; on cancellation what was begun is ended."""
     try:
         async with asyncio.timeout(max(0.05, timeout_s)):
-            await client.start()
+            await begun(client.start())
     except IncompatibleBrokerVersion as error:
         await stop_client(client, timeout_s=1.0)
         raise BrokerUnreachable(f"The broker lacks what this client needs: {error}") from None
@@ -74,6 +75,24 @@ async def _try_start(client: _Startable, timeout_s: float) -> str | None:
         await stop_client(client, timeout_s=1.0)
         raise
     return None
+
+
+async def begun(starting: Coroutine[Any, Any, None]) -> None:
+    """Await the start of a client of aiokafka, or its bootstrap.
+
+    Cancelled while it asks for the first metadata, it forgets the connection that it asks on (0.14): nothing else
+    than its frame knows that one, and it would stay open until it is collected as garbage.
+    """
+    try:
+        await starting
+    except asyncio.CancelledError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            forgotten = trace.tb_frame.f_locals.get("bootstrap_conn")
+            if isinstance(forgotten, AIOKafkaConnection):
+                forgotten.close()
+            trace = trace.tb_next
+        raise
 
 
 async def stop_client(client: object, *, timeout_s: float = STOP_TIMEOUT_S) -> None:

@@ -6,9 +6,13 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
-from logqueue.jobs.connection import stop_client
+from logqueue.jobs.connection import begun, stop_client
+from logqueue.testing import EmbeddedBroker
 from tests.loops import in_loop
 
 SOON_S, LONG_S = 0.05, 60.0
@@ -70,3 +74,31 @@ async def test_an_error_while_a_client_stops_is_logged_if_it_is_kafkas_and_raise
     assert client._client.are_closed
     with pytest.raises(ZeroDivisionError):
         await stop_client(Client(error=ZeroDivisionError()))
+
+
+def test_a_start_that_is_cut_short_leaves_no_connection_open(
+    logqueue_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[AIOKafkaConnection] = []
+    send = AIOKafkaConnection.send
+
+    def hold(connection: AIOKafkaConnection, request: object, *args: object, **kwargs: object) -> object:
+        if not isinstance(request, MetadataRequest):
+            return send(connection, request, *args, **kwargs)
+        asked.append(connection)
+        starting.cancel()
+        return asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(AIOKafkaConnection, "send", hold)
+    starting: asyncio.Task[None]
+
+    async def start() -> None:
+        nonlocal starting
+        client = AIOKafkaClient(bootstrap_servers=logqueue_broker.bootstrap)
+        starting = asyncio.create_task(begun(client.bootstrap()))
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert [connection.connected() for connection in asked] == [False]
+        await client.close()
+
+    asyncio.run(start())

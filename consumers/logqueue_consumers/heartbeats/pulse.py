@@ -22,6 +22,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import HeartbeatRequest
 
+from logqueue.jobs.connection import begun
 from logqueue.jobs.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,7 @@ class Pulse:
         client = AIOKafkaClient(**self._settings.connection())
         try:
             async with asyncio.timeout(self._after_s * 2):
-                await client.bootstrap()
+                await begun(client.bootstrap())
                 node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
                 request = HeartbeatRequest(self._group, identity.generation, identity.member_id)
                 await client.send(node, request, group=ConnectionGroup.COORDINATION)

@@ -24,7 +24,7 @@ from aiokafka.errors import (
 )
 
 from logqueue.errors import ErrorCode
-from logqueue.jobs.connection import STOP_TIMEOUT_S, ended
+from logqueue.jobs.connection import STOP_TIMEOUT_S, begun, ended
 from logqueue.jobs.own_request import CORRELATION_ID_BYTES, Encoded, OwnRequest
 from logqueue.jobs.quick_send import QuickSend
 from logqueue.jobs.settings import Settings
@@ -121,7 +121,7 @@ class LogClient:
 
     async def start(self) -> None:
         """Connect; aiokafka's errors where no broker answers."""
-        await self._client.bootstrap()
+        await begun(self._client.bootstrap())
 
     async def stop(self) -> None:
         """Cut the connections."""
