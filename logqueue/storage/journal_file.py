@@ -110,8 +110,11 @@ def read_journals(fs: FileSystem, folder: Path) -> dict[str, list[Piece]]:
 
 def remove_journals(fs: FileSystem, folder: Path) -> None:
     """Remove what there is; durable with the next sync of the folder. Raises OSError."""
-    for name in sorted(fs.list_dir(folder).keys() & set(FILE_NAMES)):
-        fs.unlink(folder / name)
+    for name in FILE_NAMES:
+        try:
+            fs.unlink(folder / name)
+        except FileNotFoundError:
+            continue  # not needed until now, or stopped in good order
 
 
 def put_back(

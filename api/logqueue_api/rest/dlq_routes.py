@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from logqueue_consumers.letters.counts import LetterCount, count_letters
@@ -31,8 +31,6 @@ from logqueue_api.rest.problems import invalid, not_found, unavailable
 from logqueue_api.rest.record_view import show_value
 from logqueue_api.rest.services import Services, ServicesOf
 from logqueue_api.rest.wire import read_time_ms, time_text
-
-T = TypeVar("T")
 
 router = APIRouter(tags=["dead letters"])
 
