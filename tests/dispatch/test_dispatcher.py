@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import settings
@@ -21,6 +23,9 @@ CLOCK_STEP_S = 0.001
 class FakeJob:
     """A job, and what bounds it."""
 
+    partition = SimpleNamespace(queue="q")
+    definition = SimpleNamespace(type="t")
+
     def __init__(self, tenant: str, *buckets: Bucket) -> None:
         self.tenant = tenant
         self.buckets = buckets
@@ -30,6 +35,7 @@ class Places:
     """Jobs bring their buckets."""
 
     is_stale = False
+    free: Mapping[tuple[str, str], Placed] = {}
 
     def place(self, job: FakeJob, now_s: float) -> Placed:
         return Placed("q", "", 1.0, 1.0, job.buckets)

@@ -25,6 +25,11 @@ class FakeJob:
         self.placed = placed
         self.tenant = tenant
 
+    @property
+    def flow(self) -> tuple[str, str, tuple[Bucket, ...]]:
+        """Jobs that share it keep their order."""
+        return self.tenant, self.placed.priority, self.placed.buckets
+
     def __repr__(self) -> str:
         return f"job {self.number}"
 
@@ -78,7 +83,7 @@ class ReadyQueueMachine(RuleBasedStateMachine):
             for waiting in self.waiting:
                 assert any(not bucket.has_room(self.now_s) for bucket in waiting.placed.buckets), "nothing is forgotten"
             return
-        same = [other for other in self.waiting if (other.placed, other.tenant) == (job.placed, job.tenant)]
+        same = [other for other in self.waiting if other.flow == job.flow]
         before = [other for other in same if other.number < job.number]
         assert not before, "jobs of one tenant, class and limits keep their order"
         self.waiting.remove(job)
@@ -91,7 +96,7 @@ class ReadyQueueMachine(RuleBasedStateMachine):
         if self.running:
             job = data.draw(st.sampled_from(self.running))
             self.running.remove(job)
-            self.queue.ended(job, self.now_s)  # type: ignore[arg-type]
+            self.queue.freed(self.queue.ended(job), self.now_s)  # type: ignore[arg-type]
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 5.0]))
     def time_passes(self, seconds: float) -> None:
@@ -143,7 +148,7 @@ def test_every_class_has_its_picks_within_the_stated_bound(weights: list[float],
     picks = []
     for _ in range(300):
         job: Any = queue.take(0.0)
-        queue.ended(job, 0.0)
+        queue.freed(queue.ended(job), 0.0)
         picks.append(int(job.placed.priority[1:]))
     for name, weight in enumerate(weights):
         bound = 2 * ceil(sum(weights) / weight) + len(weights)
@@ -160,7 +165,7 @@ def test_a_class_that_was_not_served_for_the_aging_time_is_next_whatever_its_wei
     picks = []
     for now_s in (0.0, 1.0, AGING_S - 1, AGING_S, AGING_S + 1):
         job: Any = queue.take(now_s)
-        queue.ended(job, now_s)
+        queue.freed(queue.ended(job), now_s)
         picks.append(job.placed.priority)
     assert picks == ["high", "high", "high", "low", "high"]
 
@@ -175,7 +180,7 @@ def test_tenants_share_by_weight(one: int, other: int) -> None:
     picks: list[str] = []
     for _ in range(60 * (one + other)):
         job: Any = queue.take(0.0)
-        queue.ended(job, 0.0)
+        queue.freed(queue.ended(job), 0.0)
         picks.append(job.tenant)
     assert abs(picks.count("one") - 60 * one) <= 2
 
@@ -192,7 +197,7 @@ def test_a_tenant_that_holds_more_than_its_share_of_the_runners_waits_for_quiet_
     share = int(100 * NOISY_RATIO)
     assert [job.tenant for job in picks[:share]] == ["quiet"] * share
     for job in long:
-        queue.ended(job, 0.0)
+        queue.freed(queue.ended(job), 0.0)
     assert {job.tenant for job in [queue.take(0.0) for _ in range(2)]} == {"noisy"}  # type: ignore[union-attr]
 
 

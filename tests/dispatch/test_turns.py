@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,16 +38,11 @@ def test_what_replaces_them_comes_in_order(before: set[int], after: set[int]) ->
 
 def test_a_tenant_that_is_noisy_and_quiet_in_turn_leaves_no_more_than_is_bounded() -> None:
     found = PriorityClass("q", "", 1.0, concurrency=1)  # noisy with the first job that runs
-    shares = [found.share(name, 1.0) for name in ("one", "other")]
+    shares = [found.enlist(name) for name in ("one", "other")]
     jobs: list[Any] = [SimpleNamespace(number=number) for number in range(4 * MAX_VOID)]
-    for number, job in enumerate(jobs):
-        share = shares[number % 2]
-        if share.first is None:
-            share.first = job
-            found.activate(share)
-        else:
-            share.append(job)
-            found.active_count += 1
+    for first, share in enumerate(shares):
+        share.first, share.behind = jobs[first], deque(jobs[first + 2 :: 2])
+        found.activate(share)
     references = [sys.getrefcount(share) for share in shares]
     for job in jobs:  # while one of them waits its turn, the other is always quiet
         taken = found.take(0.0, [])
@@ -58,12 +54,12 @@ def test_a_tenant_that_is_noisy_and_quiet_in_turn_leaves_no_more_than_is_bounded
 
 def test_tenants_that_came_once_are_forgotten_and_those_with_jobs_are_not() -> None:
     found = PriorityClass("q", "", 1.0, concurrency=10)
-    busy = found.share("busy", 1.0)
+    busy = found.enlist("busy")
     busy.running = 2
     found.ended(busy)
     for number in range(3 * MAX_REMEMBERED):
-        share = found.share(f"t{number}", 1.0)
+        share = found.enlist(f"t{number}")
         share.running = 1
         found.ended(share)
-    assert found.share("busy", 1.0) is busy
+    assert found.tenants["busy"] is busy
     assert len(found.tenants) == MAX_REMEMBERED + 1

@@ -47,9 +47,13 @@ class Dispatcher:
     def append(self, job: Job) -> None:
         """The job could run."""
         now_s = self._clock.monotonic()
-        if self._placing.is_stale:
-            self.replace(now_s)
-        self._queue.add(job, self._placing.place(job, now_s), now_s)
+        assert job.definition is not None, "only a job with a handler is ready"
+        placed = self._placing.free.get((job.partition.queue, job.definition.type))
+        if placed is None:
+            if self._placing.is_stale:
+                self.replace(now_s)
+            placed = self._placing.place(job, now_s)
+        self._queue.add(job, placed, now_s)
 
     def extend(self, jobs: Iterable[Job]) -> None:
         """These jobs could run."""
@@ -77,8 +81,11 @@ class Dispatcher:
 
     def ended(self, job: Job) -> None:
         """The attempt of a job that was taken is over."""
+        held = self._queue.ended(job)
+        if not held:
+            return
         now_s = self._clock.monotonic()
-        self._queue.ended(job, now_s)
+        self._queue.freed(held, now_s)
         if self._queue.fill_s < self._timer_at_s:  # what waited for the end waits for a token now
             self._set_timer(now_s)
 

@@ -43,13 +43,6 @@ class Flow:
             yield self.first
         yield from self.behind or ()
 
-    def append(self, job: Job) -> None:
-        """One more job, behind the others."""
-        if self.behind is None:
-            self.behind = deque((job,))
-        else:
-            self.behind.append(job)
-
     def find_blocker(self, now_s: float) -> Bucket | None:
         """The first bucket that lets no job start now."""
         for bucket in self.buckets:

@@ -130,6 +130,8 @@ class Placing:
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
         self._places: dict[tuple[str, str, str, str], Placed] = {}
         """The places of tenants that have their own, by queue, class, type and tenant."""
+        self.free: dict[tuple[str, str], Placed] = {}
+        """Where every job of a queue and a type belongs that has neither class nor bounds, whatever `is_stale`."""
 
     @property
     def is_stale(self) -> bool:
@@ -142,6 +144,7 @@ class Placing:
             self._shards_seen, self._since_s = self._shards.version, now_s
         self._kinds.clear()
         self._places.clear()
+        self.free.clear()
         self._buckets = {name: bucket for name, bucket in self._buckets.items() if not bucket.is_idle(now_s)}
         self._refresh_at = max(MAX_BUCKETS, 2 * len(self._buckets))
 
@@ -164,12 +167,14 @@ class Placing:
         if kind is None:
             kind = self._kinds[key] = self._kind(key, job, now_s)
         placed = kind.placed
+        if placed is not None and not (placed.priority or placed.buckets or kind.named or kind.by_argument):
+            self.free[queue, definition.type] = placed
         if placed is None or job.tenant in kind.named:
             placed = self._place_apart(key, job, now_s)
         if not kind.by_argument:
             return placed
         more = [self._argument_bucket(job, *limit, now_s) for limit in kind.by_argument]
-        return placed._replace(buckets=(*placed.buckets, *(bucket for bucket in more if bucket is not None)))
+        return placed.bounded(bucket for bucket in more if bucket is not None)
 
     def _kind(self, key: tuple[str, str, str], job: Job, now_s: float) -> _Kind:
         queue, definition = key[0], job.definition

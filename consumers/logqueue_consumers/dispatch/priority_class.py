@@ -51,14 +51,11 @@ class PriorityClass:
         self._forgotten: list[TenantShare] = []
         """To be used again: no more than there were tenants with jobs at once."""
 
-    def share(self, tenant: str, weight: float) -> TenantShare:
-        """What a tenant has of this class."""
-        share = self.tenants.get(tenant)
-        if share is None:
-            forgotten = self._forgotten
-            share = self.tenants[tenant] = forgotten.pop() if forgotten else TenantShare(self)
-            share.name = tenant
-        share.weight = weight
+    def enlist(self, tenant: str) -> TenantShare:
+        """What a tenant has of this class, who is not among its tenants."""
+        forgotten = self._forgotten
+        share = self.tenants[tenant] = forgotten.pop() if forgotten else TenantShare(self)
+        share.name = tenant
         return share
 
     def activate(self, flow: Flow) -> None:
@@ -73,7 +70,10 @@ class PriorityClass:
 
     def take(self, now_s: float, blocked: list[Flow]) -> tuple[Job, Flow] | None:
         """The next job that may start; flows found blocked wait for their buckets, and are added to `blocked`."""
-        while (share := self._first()) is not None:
+        while (entry := self._quiet.pop() or self._noisy.pop()) is not None:
+            _, place, share = entry
+            if share.place != place:
+                continue  # void
             first = share.active[0]
             flow = self._startable(share, now_s, blocked) if first.buckets else first
             if flow is None:
@@ -94,9 +94,10 @@ class PriorityClass:
             else:
                 del active[0]
                 share.drop(flow)
-            share.place = 0
             if active:
                 self._enter(share)
+            else:
+                share.place = 0
             return job, flow
         return None
 
@@ -123,17 +124,9 @@ class PriorityClass:
                 self._list_idle(share)
 
     def _enter(self, share: TenantShare) -> None:
-        share.place = next(self._places)
+        share.place = place = next(self._places)
         turns = self._noisy if share.running >= self._noisy_from * share.weight else self._quiet
-        turns.push((share.virtual_time, share.place, share))
-
-    def _first(self) -> TenantShare | None:
-        for turns in (self._quiet, self._noisy):
-            while (entry := turns.pop()) is not None:
-                _, place, share = entry
-                if share.place == place:
-                    return share
-        return None
+        turns.push((share.virtual_time, place, share))
 
     def _startable(self, share: TenantShare, now_s: float, blocked: list[Flow]) -> Flow | None:
         while share.active:

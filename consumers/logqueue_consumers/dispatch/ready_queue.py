@@ -11,11 +11,13 @@ A flow that a bucket blocks costs nothing until the bucket has room.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from logqueue_consumers.dispatch.flow import Flow, TenantShare
+from logqueue_consumers.dispatch.flow import Flow
 from logqueue_consumers.dispatch.priority_class import PriorityClass
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ AGING_S = 60.0
 """A class with a job that may start is served this long after it was served last, at the next pick."""
 
 
-class Placed(NamedTuple):
-    """Where a job belongs beside its tenant: queue, class, and what bounds it."""
+@dataclass(slots=True, eq=False)
+class Placed:
+    """Where a job belongs beside its tenant: queue, class, and what bounds it. Of one ready queue."""
 
     queue: str
     priority: str
@@ -35,6 +38,13 @@ class Placed(NamedTuple):
     """Of the class."""
     tenant_weight: float
     buckets: tuple[Bucket, ...]
+    owner: PriorityClass | None = None
+    """The class itself, once it has been looked for: many jobs have the same place."""
+
+    def bounded(self, buckets: Iterable[Bucket]) -> Placed:
+        """The same place with these buckets more."""
+        own = (*self.buckets, *buckets)
+        return Placed(self.queue, self.priority, self.weight, self.tenant_weight, own, self.owner)
 
 
 class ReadyQueue:
@@ -43,7 +53,9 @@ class ReadyQueue:
     def __init__(self, *, concurrency: int) -> None:
         self._concurrency = concurrency
         self._classes: dict[tuple[str, str], PriorityClass] = {}
-        self._running: dict[Job, tuple[TenantShare, tuple[Bucket, ...]]] = {}
+        self._only: PriorityClass | None = None
+        """The only class there is: nobody has to be asked whose turn it is."""
+        self._running: dict[Job, Flow] = {}
         self._count = 0
         self._timed: dict[Bucket, None] = {}
         """Buckets with waiting flows that time may fill."""
@@ -61,6 +73,8 @@ class ReadyQueue:
 
     def has_active(self) -> bool:
         """Whether there is a job that nothing is known to block."""
+        if self._only is not None:
+            return self._only.active_count > 0
         for found in self._classes.values():  # noqa: SIM110 - asked for every job, and a generator costs more than this
             if found.active_count:
                 return True
@@ -73,8 +87,11 @@ class ReadyQueue:
 
     def add(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job could run from now on."""
-        found = self._class(placed, now_s)
-        share = found.share(job.tenant, placed.tenant_weight)
+        found = placed.owner or self._class(placed, now_s)
+        share = found.tenants.get(job.tenant)
+        if share is None:
+            share = found.enlist(job.tenant)
+        share.weight = placed.tenant_weight
         flow = share.flow(placed.buckets) if placed.buckets else share
         self._count += 1
         if flow.first is None:
@@ -83,13 +100,16 @@ class ReadyQueue:
                 found.served_s, found.credit = now_s, 0.0
             found.activate(flow)
             return
-        flow.append(job)
+        if flow.behind is None:
+            flow.behind = deque((job,))
+        else:
+            flow.behind.append(job)
         if flow.blocker is None:
             found.active_count += 1
 
     def take(self, now_s: float) -> Job | None:
         """The next job to start, or None when none may; it holds its buckets until `ended`."""
-        while (found := self._next_class(now_s)) is not None:
+        while (found := self._only or self._next_class(now_s)) is not None and found.active_count:
             blocked: list[Flow] = []
             taken = found.take(now_s, blocked)
             for flow in blocked:
@@ -100,9 +120,9 @@ class ReadyQueue:
             job, flow = taken
             self._count -= 1
             found.served_s = now_s
-            if len(self._classes) > 1:  # alone it gets what it pays
+            if self._only is None:  # alone it gets what it pays
                 self._charge(found)
-            self._running[job] = (flow.tenant, flow.buckets)
+            self._running[job] = flow
             if flow.buckets:
                 for bucket in flow.buckets:
                     bucket.start()
@@ -112,23 +132,30 @@ class ReadyQueue:
 
     def adopt(self, job: Job, placed: Placed, now_s: float) -> None:
         """A job runs already: it counts as if it had been taken here."""
-        share = self._class(placed, now_s).share(job.tenant, placed.tenant_weight)
+        found = placed.owner or self._class(placed, now_s)
+        share = found.tenants.get(job.tenant)
+        if share is None:
+            share = found.enlist(job.tenant)
+        share.weight = placed.tenant_weight
         share.running += 1
         for bucket in placed.buckets:
             bucket.adopt()
-        self._running[job] = (share, placed.buckets)
+        self._running[job] = Flow(share, placed.buckets)
 
-    def ended(self, job: Job, now_s: float) -> None:
-        """A job that was taken is over (for this attempt)."""
-        held = self._running.pop(job, None)
-        if held is None:
-            return
-        share, buckets = held
+    def ended(self, job: Job) -> tuple[Bucket, ...]:
+        """A job that was taken is over (for this attempt); the buckets that it held, which are to be `freed`."""
+        flow = self._running.pop(job, None)
+        if flow is None:
+            return ()
+        share = flow.tenant
         share.owner.ended(share)
-        if buckets:
-            for bucket in buckets:
-                bucket.end()
-            self._wake(buckets, now_s)
+        return flow.buckets
+
+    def freed(self, buckets: tuple[Bucket, ...], now_s: float) -> None:
+        """A job has let these go: others may."""
+        for bucket in buckets:
+            bucket.end()
+        self._wake(buckets, now_s)
 
     def fill(self, now_s: float) -> None:
         """Time has passed: flows whose buckets have tokens again may go on."""
@@ -175,13 +202,11 @@ class ReadyQueue:
 
     def release_all(self) -> list[Job]:
         """Forget what runs, so that it can be adopted under other buckets; returns it."""
-        running = list(self._running.items())
-        self._running.clear()
-        for _, (share, buckets) in running:
-            share.owner.ended(share)
-            for bucket in buckets:
+        running = list(self._running)
+        for job in running:
+            for bucket in self.ended(job):
                 bucket.end()
-        return [job for job, _ in running]
+        return running
 
     def _class(self, placed: Placed, now_s: float) -> PriorityClass:
         key = (placed.queue, placed.priority)
@@ -190,7 +215,9 @@ class ReadyQueue:
             found = PriorityClass(*key, placed.weight, concurrency=self._concurrency)
             found.served_s = now_s
             self._classes[key] = found
+            self._only = found if len(self._classes) == 1 else None
         found.weight = placed.weight
+        placed.owner = found
         return found
 
     def _next_class(self, now_s: float) -> PriorityClass | None:

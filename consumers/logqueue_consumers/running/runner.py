@@ -244,7 +244,7 @@ class RunnerPool:
             if job is None or job.partition.is_stopping:
                 continue
             if job.headers.expires_ms is not None and results.ends_expired(job):
-                self._is_over(job)
+                self._let_go(runner, job)
             else:
                 # Run in place: a coroutine more for each job is a fifth of what a runner costs.
                 runner.job = job
@@ -262,8 +262,7 @@ class RunnerPool:
                 finally:
                     runner.job = None
                     if self.on_ended is not None or self._waiters or runner.reason is not None or runner.is_timed_out:
-                        self._forget_cancel(runner)
-                        self._is_over(job)
+                        self._let_go(runner, job)
                 if self._is_marked():
                     # What a job set in context variables must not reach the next one: a fresh task goes on.
                     self._start_task(runner)
@@ -289,7 +288,10 @@ class RunnerPool:
         except Exception:  # two values of a variable that cannot be compared are not the same
             return True
 
-    def _is_over(self, job: Job) -> None:
+    def _let_go(self, runner: Runner, job: Job) -> None:
+        """A job is over: what was asked of it is not asked of the next one, and who waited for its end is told."""
+        if runner.reason is not None or runner.is_timed_out:
+            self._forget_cancel(runner)
         if self.on_ended is not None:
             self.on_ended(job)
         if self._waiters:
@@ -413,9 +415,6 @@ class RunnerPool:
 
     @staticmethod
     def _forget_cancel(runner: Runner) -> None:
-        """What was asked of this job is not asked of the next one."""
-        if runner.reason is None and not runner.is_timed_out:
-            return
         assert runner.task is not None
         while runner.task.cancelling():
             runner.task.uncancel()
