@@ -32,12 +32,18 @@ def create_topic(bootstrap: str, name: str, partitions: int) -> None:
         made.result(timeout=ASK_SECONDS)
 
 
-def committed(bootstrap: str, group: str, topic: str) -> int:
-    """The sum of a group's positions in a topic."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
-    (answer,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-    found = answer.result(timeout=ASK_SECONDS).topic_partitions
-    return sum(max(0, each.offset) for each in found if each.topic == topic)
+class Committed:
+    """The sum of a group's positions in a topic, asked again and again."""
+
+    def __init__(self, bootstrap: str, group: str, topic: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
+        self._group = group
+        self._topic = topic
+
+    def __call__(self) -> int:
+        (answer,) = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self._group)]).values()
+        found = answer.result(timeout=ASK_SECONDS).topic_partitions
+        return sum(max(0, each.offset) for each in found if each.topic == self._topic)
 
 
 class Sender(Producer):

@@ -15,6 +15,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "codecs": ("none", "gzip", "snappy", "lz4", "zstd"),
     "cold": ("0", "1"),
     "fsync": ("0", "1"),
+    "order": ("tenant", "none"),
     "peer_fsync": ("0", "1"),
     "processing": (AT_LEAST_ONCE, EXACTLY_ONCE),
 }

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.jobs import work
+
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 30
 READ_BYTES = 65_536
@@ -240,6 +242,7 @@ def everything(
             child.end()
 
 
-def processing_env(processing: str) -> dict[str, str]:
-    """What makes workers process in one of the two ways."""
-    return {"LOGQUEUE_PROCESSING": processing}
+def worker_env(settings: Mapping[str, int | str]) -> dict[str, str]:
+    """What tells workers how to process, and in which order, as far as the settings say it."""
+    names = {"processing": "LOGQUEUE_PROCESSING", "order": work.ORDER}
+    return {variable: str(settings[name]) for name, variable in names.items() if name in settings}

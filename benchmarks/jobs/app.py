@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from benchmarks.jobs import work
 from logqueue import App, JobContext, Retry
 
@@ -14,7 +16,7 @@ FAILURES = 2
 RETRY = Retry(attempts=FAILURES + 1, first="100ms", factor=1, jitter=0)
 
 app = App("work")
-app.queue(QUEUE, default_type=JOB_TYPE, order="none")
+app.queue(QUEUE, default_type=JOB_TYPE, order=os.environ.get(work.ORDER, "tenant"))
 app.queue(FLAKY_QUEUE, default_type=FLAKY_TYPE, order="none")
 
 

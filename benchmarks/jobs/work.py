@@ -15,6 +15,9 @@ from pathlib import Path
 FILE = "LOGQUEUE_BENCH_FILE"
 """The variable that names the file in which jobs note their begin and end; without it nothing is noted."""
 
+ORDER = "LOGQUEUE_BENCH_ORDER"
+"""The variable that names the order of our queue; no peer has any."""
+
 
 def wait(number: int, ms: int) -> int:
     """Block for `ms`, and note begin and end."""

@@ -8,14 +8,20 @@ from __future__ import annotations
 import time
 
 from benchmarks import stack
-from benchmarks.clients import Sender, committed, create_topic
+from benchmarks.clients import Committed, Sender, create_topic
 from benchmarks.jobs import ours, queues
 from benchmarks.jobs.app import QUEUE, app
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.settings import DEFAULT_PROCESSING
 from logqueue.jobs.topics import JOBS_PARTITIONS
 
-SETTINGS: Settings = {"jobs": 300_000, "processing": DEFAULT_PROCESSING, "concurrency": 100, "limit_seconds": 300}
+SETTINGS: Settings = {
+    "jobs": 300_000,
+    "processing": DEFAULT_PROCESSING,
+    "concurrency": 100,
+    "order": "tenant",
+    "limit_seconds": 300,
+}
 POLL_SECONDS = 0.02
 TOPIC = f"jobs.{QUEUE}"
 
@@ -30,10 +36,8 @@ def run(settings: Settings) -> Figures:
             sender.put(TOPIC, b'{"number":%d}' % number, f"tenant-{number % ours.TENANTS}")
         sender.finish()
 
-        def done_so_far() -> int:
-            return committed(bootstrap, app.group, TOPIC)  # a record for each job, and no markers
-
-        env = stack.processing_env(str(settings["processing"]))
+        done_so_far = Committed(bootstrap, app.group, TOPIC)  # a record for each job, and no markers
+        env = stack.worker_env(settings)
         worker = ours.worker(bootstrap, env, concurrency=int(settings["concurrency"]))
         try:
             began, before, cpu = time.perf_counter(), done_so_far(), worker.cpu_seconds()

@@ -22,6 +22,7 @@ SETTINGS: Settings = {
     "concurrency": 10,
     "every_ms": 100,
     "rounds": 50,
+    "order": "none",
     "limit_seconds": 120,
 }
 OTHERS = 9
@@ -30,10 +31,10 @@ FLOODER = "flooder"
 
 def run(settings: Settings) -> Figures:
     """First the calm, then the flood, on one stack with one worker."""
-    number = {name: int(value) for name, value in settings.items()}
+    number = {name: value for name, value in settings.items() if isinstance(value, int)}
     with tempfile.TemporaryDirectory(prefix="logqueue-bench-") as folder, stack.everything() as up:
         notes = Path(folder) / "notes"
-        ours = Ours(up, {work.FILE: str(notes)})
+        ours = Ours(up, {work.FILE: str(notes), **stack.worker_env(settings)})
         worker = ours.worker(concurrency=number["concurrency"])
         try:
             calm = _waits(up.bootstrap, notes, 0, number)

@@ -33,7 +33,7 @@ def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     rate, concurrency = int(settings["rate"]), int(settings["concurrency"])
     jobs = rate * int(settings["seconds"])
     if queue == queues.OURS:
-        env = stack.processing_env(str(settings["processing"]))
+        env = stack.worker_env(settings)
         with stack.everything(APP, "--concurrency", str(concurrency), env=env) as running:
             times = http.run(_measure(running.api, jobs=jobs, rate=rate))
     else:

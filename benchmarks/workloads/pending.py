@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import late, stack
-from benchmarks.clients import Sender, committed, create_topic
+from benchmarks.clients import Committed, Sender, create_topic
 from benchmarks.jobs import queues
 from benchmarks.report import Figures, Settings
 from logqueue.jobs.times import format_time
@@ -56,7 +56,8 @@ def _measure(jobs: int, due: int) -> Figures:
             empty_mib = worker.rss_mib()
             began = time.perf_counter()
             _send(bootstrap, [int(time.time() * 1000) + YEAR_MS + number for number in range(jobs)])
-            _wait(lambda: committed(bootstrap, late.app.group, TOPIC) >= jobs)
+            done_so_far = Committed(bootstrap, late.app.group, TOPIC)
+            _wait(lambda: done_so_far() >= jobs)
             filled = time.perf_counter() - began
             time.sleep(5)  # what is read ahead is indexed, and the collector has had its turn
             full_mib = worker.rss_mib()

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import time
 
+from benchmarks import stack
 from benchmarks.jobs import queues
 from benchmarks.jobs.worker import POLL_SECONDS
 from benchmarks.report import Figures, Settings
 
-SETTINGS: Settings = {"seconds": 60, "backlog": 50_000, "chunk": 10_000, "concurrency": 100, "warm_up_seconds": 5}
+SETTINGS: Settings = {
+    "seconds": 60,
+    "backlog": 50_000,
+    "chunk": 10_000,
+    "concurrency": 100,
+    "order": "tenant",
+    "warm_up_seconds": 5,
+}
 PEERS = queues.PEERS
 
 
 def run(settings: Settings, queue: str = queues.OURS) -> Figures:
     """Enqueue and run for the time, with a look at the counts before every chunk."""
-    number = {name: int(value) for name, value in settings.items()}
-    with queues.running(queue) as running:
+    number = {name: value for name, value in settings.items() if isinstance(value, int)}
+    with queues.running(queue, env=stack.worker_env(settings)) as running:
         worker = running.worker(concurrency=number["concurrency"])
         try:
             sent = _run_until(running, time.perf_counter() + number["warm_up_seconds"], 0, number)
