@@ -15,9 +15,9 @@ APP = "benchmarks.jobs.app:app"
 TENANTS = 100
 
 
-def worker(bootstrap: str, env: Mapping[str, str], *, concurrency: int) -> Worker:
-    """Start a worker process of the comparisons' app on a log."""
-    command = [*stack.COMMAND, "worker", APP, "--concurrency", str(concurrency)]
+def worker(bootstrap: str, env: Mapping[str, str], *, concurrency: int, app: str = APP) -> Worker:
+    """Start a worker process of an app on a log, mostly of the comparisons'."""
+    command = [*stack.COMMAND, "worker", app, "--concurrency", str(concurrency)]
     return Worker(command, ready="ready", env={**env, "LOGQUEUE_BOOTSTRAP": bootstrap})
 
 
@@ -29,6 +29,7 @@ class Ours:
         up: stack.Running,
         env: Mapping[str, str],
         *,
+        app: str = APP,
         queue: str = QUEUE,
         partitions: int = JOBS_PARTITIONS,
         tenants: int = TENANTS,
@@ -36,6 +37,7 @@ class Ours:
     ) -> None:
         """Creates the topic of the queue where `is_new`."""
         self.up = up
+        self._app = app
         self._queue = queue
         self._tenants = tenants
         self._env = env
@@ -52,7 +54,7 @@ class Ours:
         return time.perf_counter() - began
 
     def worker(self, *, concurrency: int) -> Worker:
-        return worker(self.up.bootstrap, self._env, concurrency=concurrency)
+        return worker(self.up.bootstrap, self._env, concurrency=concurrency, app=self._app)
 
     def finished(self) -> int:
         return self.up.counts(self._queue).get("succeeded", 0)

@@ -6,8 +6,7 @@ The waits are 100 ms each, so the least it can take is 0.2 s.
 from __future__ import annotations
 
 from benchmarks import stack
-from benchmarks.jobs import queues
-from benchmarks.jobs.app import FAILURES, FLAKY_QUEUE, SHARE_THAT_FAILS
+from benchmarks.jobs import flaky, queues
 from benchmarks.jobs.ours import Ours
 from benchmarks.report import Figures, Settings
 
@@ -18,10 +17,10 @@ def run(settings: Settings) -> Figures:
     """Enqueue, start a worker, and wait until the view shows every job as succeeded."""
     jobs, limit = int(settings["jobs"]), int(settings["limit_seconds"])
     with stack.everything() as up:
-        ours = Ours(up, {}, queue=FLAKY_QUEUE)
+        ours = Ours(up, {}, app=flaky.APP, queue=flaky.QUEUE)
         ours.enqueue(jobs)
         drained = queues.drain(ours, jobs, concurrency=int(settings["concurrency"]), limit_seconds=limit)
-    attempts = drained.jobs * (1 + FAILURES * SHARE_THAT_FAILS)
+    attempts = drained.jobs * (1 + flaky.FAILURES * flaky.SHARE_THAT_FAILS)
     return {
         "s until all succeeded": drained.seconds,
         "jobs/s": drained.jobs_per_second,

@@ -105,6 +105,8 @@ class JobEngine:
         self.started = self.outbox.start
         """To be called when a handler begins."""
         self.runners = RunnerPool(self, limits=limits, clock=clock, group=group, is_shadow=rules.is_shadow)
+        self.outbox.is_waited_for = self._waits_for_flush
+        self.runners.on_dry = self._ran_dry
         self._ready: deque[Job] | Dispatcher = self.runners.ready
         self.crash_watch = CrashWatch(self._ready)
         self._retries = Retries(
@@ -297,6 +299,14 @@ class JobEngine:
             self.records.pump_all()
             self.changed.set()
         self.runners.wake()
+
+    def _waits_for_flush(self) -> bool:
+        """Whether there are more jobs than may be in hand, and all of these have ended."""
+        return self.runners.is_dry and self.records.lacks_room()
+
+    def _ran_dry(self) -> None:
+        if self.records.lacks_room():
+            self.outbox.hurry()
 
     # --- outcomes; called by the runners ---
 

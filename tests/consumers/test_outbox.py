@@ -63,7 +63,12 @@ class FakeLog:
 
 
 class Bench:
-    def __init__(self, log: FakeLog, limits: WorkerLimits = WorkerLimits()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        log: FakeLog,
+        limits: WorkerLimits = WorkerLimits(),  # noqa: B008 - frozen
+        busy_linger_s: float = 0.01,
+    ) -> None:
         self.log = log
         self.done: list[Outcome] = []
         self.partition = OwnedPartition(
@@ -71,7 +76,7 @@ class Bench:
         )
         records = StatusRecords(CODEC, log, group="g", is_shadow=False, status_topic=NAMES.status, worker="w:1")
         delivery = AtLeastOnce(log, records, log)  # type: ignore[arg-type]
-        self.outbox = Outbox(delivery, limits=limits, busy_linger_s=0.01, on_durable=self.done.extend)
+        self.outbox = Outbox(delivery, limits=limits, busy_linger_s=busy_linger_s, on_durable=self.done.extend)
 
     def job(self, offset: int) -> Job:
         record = ConsumerRecord("jobs.q", 0, offset, 1_000, 0, b"t", b"{}", None, 1, 2, ())
@@ -117,6 +122,40 @@ def test_an_outcome_is_done_only_when_the_log_has_it() -> None:
         assert [outcome.job.offset for outcome in bench.done] == [0]
 
     run(steps)
+
+
+@pytest.mark.parametrize("is_known_before", [True, False])
+def test_a_busy_worker_does_not_linger_where_its_next_jobs_wait_for_the_flush(is_known_before: bool) -> None:
+    async def main() -> None:
+        log = FakeLog()
+        bench = Bench(log, busy_linger_s=3_600.0)
+        asks = asyncio.Event()
+        is_waited_for = is_known_before
+
+        def ask() -> bool:
+            asks.set()
+            return is_waited_for
+
+        async def steps() -> None:
+            bench.outbox.is_waited_for = ask
+            busy = WorkerLimits().busy_outcomes
+            log.gate.clear()
+            for offset in range(busy):
+                bench.outbox.add(bench.succeeded(offset))
+            await log.asked.wait()
+            bench.outbox.add(bench.succeeded(busy))  # while the flush of many is under way
+            log.gate.set()
+            await asks.wait()
+            if not is_known_before:
+                await asyncio.sleep(0)
+                assert len(bench.done) == busy, "it lingers"
+                bench.outbox.hurry()
+            while len(bench.done) <= busy:
+                await asyncio.sleep(0)
+
+        await flushing(bench, steps())
+
+    asyncio.run(main())
 
 
 def test_when_the_dead_letter_is_refused_the_job_is_not_done_and_no_status_says_so() -> None:

@@ -9,7 +9,7 @@ in the commit, like anything else. The bound is the offset map: it holds about 2
 length, or any pattern within 18,000 offsets; when it is full, reading waits for the tenants at its head.
 
     FRONT   reads what nobody has seen yet, in slices, at most `AHEAD_PER_S` records a second that end up aside
-    BACK    reads again from the first record aside of a tenant that has room
+    BACK    reads again from the first record aside of a tenant that has room, and waits there for more
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ AHEAD_BURST = 8_192.0
 FRONT_EVERY_S = 0.25
 """New records are looked at this often while records aside are read again."""
 FRONT_FOR_S = 0.05
+BACK_WAIT_S = 0.03
+"""Tenants without room are waited for so long, while records are read again: two flushes of short jobs. Of longer jobs
+there is no room for long, and others would wait for new records to be looked at."""
 BARREN_S = 1.0
 """After reading again for nothing (all of it is blocked still) the next try waits this long."""
 MIN_STALLED = 64
@@ -37,9 +40,11 @@ class WindowShare:
         "_aside",
         "_back_at_s",
         "_back_count",
+        "_back_moved_s",
         "_counts",
         "_front_at_s",
         "_front_since_s",
+        "_limit",
         "_of_tenant",
         "_refused",
         "_since",
@@ -48,6 +53,7 @@ class WindowShare:
         "is_back",
         "keeps_order",
         "reading_from",
+        "step",
     )
 
     def __init__(self, *, limit: int, since: int, keeps_order: bool, now_s: float) -> None:
@@ -57,6 +63,9 @@ class WindowShare:
         self.reading_from = since
         """Where the present reading began."""
         self._since = since
+        self.step = max(1, limit // 32)
+        """Records taken between two looks at who has room, for as many."""
+        self._limit = limit
         self._of_tenant = max(MIN_STALLED, limit // 4)
         self._stalled_limit = max(MIN_STALLED, limit // 4)
         self._counts: dict[str, int] = {}
@@ -70,6 +79,7 @@ class WindowShare:
         self._front_at_s = now_s
         self._front_since_s = now_s
         self._back_at_s = now_s
+        self._back_moved_s = now_s
         self._back_count = 0
         self._refused: set[str] = set()
         """Tenants of which the present reading of what is aside has left out a record."""
@@ -127,6 +137,11 @@ class WindowShare:
         """Only what is read from the tenant's first record aside on, without a gap, is in order."""
         return self.is_back and tenant not in self._refused and self._aside[tenant][1] >= self.reading_from
 
+    @property
+    def has_aside(self) -> bool:
+        """Whether records are aside."""
+        return bool(self._aside)
+
     # --- what to read ---
 
     def may_look_ahead(self, now_s: float) -> bool:
@@ -139,18 +154,33 @@ class WindowShare:
         """Where to read again: the first record aside of a tenant that has room; None when there is none."""
         if now_s < self._back_at_s:
             return None
-        low = self._of_tenant // 2
-        counts = self._counts
-        firsts = [first for tenant, (_, first) in self._aside.items() if self._has_room(counts.get(tenant, 0), low)]
+        self._divide()
+        low, counts = self._of_tenant // 2, self._counts
+        firsts = [first for tenant, (_, first) in self._aside.items() if _has_room(counts.get(tenant, 0), low)]
         return min(firsts, default=None)
+
+    def goes_on_back(self, now_s: float) -> bool:
+        """Whether a tenant with records aside has room for a step."""
+        self._divide()
+        most, counts = self._of_tenant - self.step, self._counts
+        if not any(_has_room(counts.get(tenant, 0), most) for tenant in self._aside):
+            return False
+        self._back_moved_s = now_s
+        return True
+
+    def may_wait_back(self, now_s: float) -> bool:
+        """Whether those may be waited for that have no room: nobody was passed over, and new records are not due."""
+        is_due = now_s >= self._front_at_s or now_s - self._back_moved_s >= BACK_WAIT_S
+        return bool(self._aside) and not self._refused and not is_due
 
     def turn(self, high: int, now_s: float, *, has_front_room: bool) -> int | None:
         """What to read next, `high` being the first new offset: the offset to seek to, None to go on as before."""
-        back = self.back_from(now_s)
         if self.is_back:
-            if back is not None and (now_s < self._front_at_s or not has_front_room):
+            is_due = has_front_room and now_s >= self._front_at_s
+            if (self.goes_on_back(now_s) and not is_due) or self.may_wait_back(now_s):
                 return None
             return self._to_front(high, now_s)
+        back = self.back_from(now_s)
         if back is None or (has_front_room and now_s - self._front_since_s < FRONT_FOR_S):
             return None
         self.is_back = True
@@ -177,5 +207,12 @@ class WindowShare:
             self._back_at_s = now_s + BARREN_S
         return high
 
-    def _has_room(self, count: int, low: int) -> bool:
-        return count <= min(low, MIN_STALLED // 2) or (MIN_STALLED < count <= low)
+    def _divide(self) -> None:
+        """A quarter for each tenant; one that is alone may have half as much again, and leaves room for who comes."""
+        eighths = 3 if max(len(self._counts), len(self._aside)) <= 1 else 2
+        self._of_tenant = max(MIN_STALLED, self._limit * eighths // 8)
+
+
+def _has_room(count: int, most: int) -> bool:
+    """With so many in hand; those of a tenant with about MIN_STALLED may not run."""
+    return count <= min(most, MIN_STALLED // 2) or MIN_STALLED < count <= most

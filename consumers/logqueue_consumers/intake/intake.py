@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 BACK_RESERVE = 32
 """Records that may be taken again in a partition whose offset map is full."""
-ROOM_EVERY = 256
-"""Records between two looks at the room of a shared window."""
 
 
 class Intake:
@@ -69,9 +67,13 @@ class Intake:
 
     def wants(self, partition: OwnedPartition) -> bool:
         """Whether more records of this partition should be fetched."""
+        share, left = partition.share, self._left
+        if partition.backlog and share is not None and share.is_back:
+            now_s = self._clock.monotonic()
+            if not share.may_wait_back(now_s):
+                self._back_to_front(partition, share, now_s)
         if partition.backlog or partition.is_stopping or partition.is_read or partition.queue in self.paused_queues:
             return False
-        share, left = partition.share, self._left
         if share is None and left > 0 and partition.window.is_clear:
             return True  # of most partitions, wherever jobs come one by one
         room = self._room(partition, left)
@@ -110,6 +112,13 @@ class Intake:
         for partition in self.partitions:
             if partition.share is not None:
                 partition.share.commands_changed()
+
+    def lacks_room(self) -> bool:
+        """Whether records wait until others are finished."""
+        return self.unfinished_count >= self._limits.max_unfinished or any(
+            partition.backlog or (partition.share is not None and partition.share.has_aside)
+            for partition in self.partitions
+        )
 
     # --- taking ---
 
@@ -209,7 +218,7 @@ class Intake:
             if look == 0:
                 if not self._goes_on(partition, share, now_s):
                     return
-                look = ROOM_EVERY
+                look = share.step
             look -= 1
             record = backlog.popleft()
             if not share.is_back:
@@ -222,11 +231,13 @@ class Intake:
     def _goes_on(self, partition: OwnedPartition, share: WindowShare, now_s: float) -> bool:
         """Whether the backlog of a shared window is taken further; it is dropped where something else is to be read."""
         room = self._room(partition, self._limits.max_unfinished - self.unfinished_count)
-        back = share.back_from(now_s)
         if share.is_back:
-            if back is None:
+            if share.goes_on_back(now_s):
+                return self._back_room(partition, room) > 0
+            if not share.may_wait_back(now_s):
                 self._back_to_front(partition, share, now_s)
-            return back is not None and self._back_room(partition, room) > 0
+            return False
+        back = share.back_from(now_s)
         if room > 0 and share.may_look_ahead(now_s):
             return True
         if room > 0 or back is not None:

@@ -107,6 +107,8 @@ class RunnerPool:
         """Told of every attempt that is over, however it ended."""
         self.on_start: Callable[[Job], None] | None = None
         """Told of every attempt that begins; what it raises is taken for the handler's."""
+        self.on_dry: Callable[[], None] = lambda: None
+        """Told when no job runs and none may begin."""
         self.make_services: Callable[[Job], ContextServices] | None = None
         """What the contexts of handlers are made with."""
         self._results = results
@@ -166,6 +168,11 @@ class RunnerPool:
     def running_jobs(self) -> list[tuple[Job, float]]:
         """The running jobs, each with the time (of the monotonic clock) when it must have ended."""
         return [(runner.job, runner.deadline_s) for runner in self.busy()]
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether no job runs and none may begin."""
+        return len(self._idle) == len(self._runners) and not self.ready
 
     @property
     def lost_threads(self) -> int | None:
@@ -275,6 +282,8 @@ class RunnerPool:
     async def _wait_for_jobs(self, runner: Runner) -> None:
         runner.waiter = asyncio.get_running_loop().create_future()
         self._idle.append(runner)
+        if len(self._idle) == len(self._runners):
+            self.on_dry()
         await runner.waiter
 
     def _start_task(self, runner: Runner) -> None:

@@ -1,8 +1,8 @@
 """Makes outcomes durable in batches. How (in one transaction or one step after the other) is a delivery's business.
 
 One flush is under way at a time; what happens meanwhile goes with the next, so batches grow with the load by
-themselves. An idle worker writes an outcome at once, a busy one lets outcomes collect for a few milliseconds. A job
-that ends before its start was written needs no `running` status.
+themselves. An idle worker writes an outcome at once, a busy one lets outcomes collect for a few milliseconds, unless
+that is what its next jobs wait for. A job that ends before its start was written needs no `running` status.
 """
 
 from __future__ import annotations
@@ -44,11 +44,14 @@ class Outbox:
         """Held from the moment a flush decides what it writes until its outcomes count as done."""
         self._started: list[Job] = []
         self._emitted: list[Outgoing] = []
+        self.is_waited_for: Callable[[], bool] = lambda: False
+        """Whether no job can begin until what was added is durable."""
         self._has_outcomes = asyncio.Event()
         self._has_work = asyncio.Event()
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._is_urgent = False
+        self._must_hurry = asyncio.Event()
 
     def add(self, outcome: Outcome) -> None:
         """Write this outcome soon."""
@@ -74,6 +77,10 @@ class Outbox:
         self._is_idle.clear()
         return True
 
+    def hurry(self) -> None:
+        """Write what there is without lingering."""
+        self._must_hurry.set()
+
     @property
     def is_idle(self) -> bool:
         """Whether everything that was added is durable."""
@@ -95,6 +102,7 @@ class Outbox:
         self._is_urgent = True
         self._has_outcomes.set()
         self._has_work.set()
+        self.hurry()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._is_idle.wait()
@@ -112,7 +120,7 @@ class Outbox:
             if not self._outcomes and not self._is_urgent:
                 await self._linger_for_outcomes()
             if linger_s and not self._is_urgent and len(self._outcomes) < self._limits.max_flush_outcomes:
-                await asyncio.sleep(linger_s)
+                await self._linger(linger_s)
             outcomes, started, emitted = self._outcomes, self._started, self._emitted
             self._outcomes, self._started, self._emitted, self._flushing = [], [], [], outcomes
             self._has_outcomes.clear()
@@ -121,6 +129,17 @@ class Outbox:
             linger_s = self._busy_linger_s if written >= self._limits.busy_outcomes else 0.0
             if not self._outcomes and not self._emitted:
                 self._is_idle.set()
+
+    async def _linger(self, seconds: float) -> None:
+        """Let outcomes collect."""
+        self._must_hurry.clear()
+        if self.is_waited_for():
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._must_hurry.wait()
+        except TimeoutError:
+            return
 
     async def _linger_for_outcomes(self) -> None:
         """Only starts are to be written: give the jobs a moment to end."""
