@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from logqueue.config import LogConfig
+from logqueue.records.batch import NO_TIMESTAMP
 from logqueue.storage import offset_index, time_index
 from logqueue.storage.environment import Environment
 from logqueue.storage.file_system import remove_gently
@@ -174,6 +175,9 @@ class _Loader:
             segment.time_index.seal(times)
             last_entry = segment.offset_index.last()
             is_whole = last_entry is None or (segment.base_offset <= last_entry[0] and 0 < last_entry[1] < size)
+            if not times and size:  # a start that was making it anew may have been cut short
+                first = next(iter(self._scan(segment, position=0, size=size, next_offset=segment.base_offset)), None)
+                is_whole = is_whole and first is not None and first[1].max_timestamp == NO_TIMESTAMP
         if not is_whole:
             self._rebuild_indexes(segment, size)
             return

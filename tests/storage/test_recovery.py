@@ -141,6 +141,26 @@ def test_a_damaged_index_is_never_believed(closed: Path, tmp_path: Path, suffix:
         assert kept_records(damaged(closed, tmp_path, f"{FIRST}.{suffix}", content)) == 40
 
 
+@pytest.mark.parametrize("was_clean", [True, False])
+def test_a_time_index_that_was_being_made_anew_when_the_power_went_is_made_at_the_next_start(
+    tmp_path: Path, was_clean: bool
+) -> None:
+    folder = tmp_path / "data"
+    directory = opened(folder)
+    directory.create_topic("plain", partitions=1, properties={"internal.segment.bytes": "1000"})
+    for number in range(20):
+        directory.logs[PLAIN].append(batch_of(number, count=2), leader_epoch=0, now_ms=NOW)
+    directory.close()
+    if not was_clean:
+        (folder / ".kafka_cleanshutdown").unlink()
+    index = folder / f"{FIRST}.timeindex"
+    whole = index.read_bytes()
+    assert whole and len(list(folder.glob("plain-0/*.log"))) > 2
+    index.write_bytes(b"")
+    opened(folder).close()
+    assert index.read_bytes() == whole
+
+
 def test_a_damaged_snapshot_is_replaced_by_a_replay(closed: Path, tmp_path: Path) -> None:
     name = "plain-0/00000000000000000040.snapshot"
     whole = (closed / name).read_bytes()
