@@ -305,7 +305,7 @@ class JobEngine:
         return self.runners.is_dry and self.records.lacks_room()
 
     def _ran_dry(self) -> None:
-        if self.records.lacks_room():
+        if self.outbox.is_lingering and self.records.lacks_room():
             self.outbox.hurry()
 
     # --- outcomes; called by the runners ---

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -13,6 +15,10 @@ from logqueue_consumers.dispatch.bucket import Bounds, Bucket
 from logqueue_consumers.dispatch.dispatcher import MIN_WAIT_S, Dispatcher
 from logqueue_consumers.dispatch.ready_queue import Placed
 from logqueue_consumers.lab.virtual_clock import VirtualClock
+from logqueue_consumers.limits import WorkerLimits
+from logqueue_consumers.running.runner import RunnerPool
+
+from logqueue.clock import SystemClock
 
 HOURLY = Bounds(rate=1 / 3600)
 EACH_SECOND = Bounds(rate=1.0)
@@ -161,3 +167,52 @@ class DispatcherMachine(RuleBasedStateMachine):
 
 DispatcherMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestDispatcher = DispatcherMachine.TestCase
+
+
+def test_a_job_that_is_taken_while_its_partition_stops_gives_back_what_bounds_it() -> None:
+    class Results:
+        """As the engine: the end of a job gives the next one of its lane its turn, whatever stops meanwhile."""
+
+        def __init__(self) -> None:
+            self.next_of_lane: list[Any] = []
+
+        def started(self, job: Any) -> None: ...
+
+        def succeeded(self, job: Any, result: bytes | None) -> None:
+            job.partition.is_stopping = True
+            while self.next_of_lane:
+                dispatcher.append(self.next_of_lane.pop())
+
+    class Arguments(msgspec.Struct):
+        """None."""
+
+    async def handler() -> None: ...
+
+    definition = SimpleNamespace(type="t", timeout_s=9.0, version=None, is_bare=True, handler=handler)
+    clock, results = SystemClock(), Results()
+    bucket = Bucket(Bounds(running=2), clock.monotonic())
+    pool = RunnerPool(results, limits=WorkerLimits(), clock=clock, group="g", is_shadow=False)  # type: ignore[arg-type]
+    dispatcher: Any = Dispatcher(Places(), concurrency=8, clock=clock, wake=pool.wake)  # type: ignore[arg-type]
+    pool.ready, pool.on_ended = dispatcher, dispatcher.ended
+
+    def job(partition: Any) -> Any:
+        made: Any = FakeJob("a", bucket)
+        made.partition, made.definition, made.arguments = partition, definition, Arguments()
+        made.headers, made.is_over = SimpleNamespace(expires_ms=None), False
+        return made
+
+    async def main() -> None:
+        running = asyncio.create_task(pool.run())
+        for _ in range(3):  # rebalances
+            partition = SimpleNamespace(queue="q", is_stopping=False)
+            results.next_of_lane = [job(partition)]
+            dispatcher.append(job(partition))
+            pool.wake()
+            async with asyncio.timeout(10):
+                while not partition.is_stopping or dispatcher or pool.running_count:
+                    await asyncio.sleep(0)
+            assert bucket.running == 0
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(main())

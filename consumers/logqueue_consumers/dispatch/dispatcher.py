@@ -75,6 +75,8 @@ class Dispatcher:
     def is_blocked(self, job: Job) -> bool:
         """Whether a limit or a pause keeps the job from starting at the moment."""
         now_s = self._clock.monotonic()
+        if self._placing.is_stale:
+            self.replace(now_s)
         return any(not bucket.has_room(now_s) for bucket in self._placing.place(job, now_s).buckets)
 
     # --- what has happened ---

@@ -52,6 +52,7 @@ class WindowShare:
         "_stalled_limit",
         "is_back",
         "keeps_order",
+        "read_to",
         "reading_from",
         "step",
     )
@@ -62,6 +63,8 @@ class WindowShare:
         self.is_back = False
         self.reading_from = since
         """Where the present reading began."""
+        self.read_to = since
+        """How far records have been read again, every one looked at."""
         self._since = since
         self.step = max(1, limit // 32)
         """Records taken between two looks at who has room, for as many."""
@@ -113,11 +116,13 @@ class WindowShare:
 
     def came_again(self, tenant: str, offset: int, *, is_blocked: bool) -> None:
         """A record that was aside is in hand."""
-        count, _ = self._aside[tenant]
+        count, first = self._aside[tenant]
         if count == 1:
             del self._aside[tenant]
         else:
-            self._aside[tenant] = (count - 1, offset + 1)
+            # What this reading has left out, or began behind, is still aside.
+            is_in_order = tenant not in self._refused and first >= self.reading_from
+            self._aside[tenant] = (count - 1, offset + 1 if is_in_order else first)
         self._back_count += 1
         self.came(tenant, offset, is_blocked=is_blocked)
 
@@ -138,9 +143,9 @@ class WindowShare:
         return self.is_back and tenant not in self._refused and self._aside[tenant][1] >= self.reading_from
 
     @property
-    def has_aside(self) -> bool:
-        """Whether records are aside."""
-        return bool(self._aside)
+    def lacks_room(self) -> bool:
+        """Whether a tenant has records aside because of those in hand, and not because they may not run."""
+        return any(self._counts.get(tenant, 0) > MIN_STALLED for tenant in self._aside)
 
     # --- what to read ---
 
@@ -173,6 +178,10 @@ class WindowShare:
         is_due = now_s >= self._front_at_s or now_s - self._back_moved_s >= BACK_WAIT_S
         return bool(self._aside) and not self._refused and not is_due
 
+    def stays_back(self, now_s: float) -> bool:
+        """Whether reading again goes on, or is waited with."""
+        return now_s < self._front_at_s and (self.goes_on_back(now_s) or self.may_wait_back(now_s))
+
     def turn(self, high: int, now_s: float, *, has_front_room: bool) -> int | None:
         """What to read next, `high` being the first new offset: the offset to seek to, None to go on as before."""
         if self.is_back:
@@ -187,7 +196,7 @@ class WindowShare:
         self._back_count = 0
         self._refused.clear()
         self._front_at_s = now_s + FRONT_EVERY_S
-        self.reading_from = back
+        self.reading_from = self.read_to = back
         return back
 
     def reached_front(self, high: int, now_s: float) -> int:
@@ -200,6 +209,10 @@ class WindowShare:
         self._stalled.clear()
 
     def _to_front(self, high: int, now_s: float) -> int:
+        for tenant, (count, first) in self._aside.items():
+            if tenant not in self._refused and self.reading_from <= first < self.read_to:
+                self._aside[tenant] = (count, self.read_to)  # none of it lies before: the next reading begins there
+                self._back_count += 1
         self.is_back = False
         self.reading_from = high
         self._front_since_s = now_s

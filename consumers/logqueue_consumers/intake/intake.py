@@ -14,7 +14,7 @@ import structlog
 
 from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue.jobs.topics import TopicKind
-from logqueue_consumers.dispatch.window_share import WindowShare
+from logqueue_consumers.dispatch.window_share import BACK_WAIT_S, WindowShare
 
 if TYPE_CHECKING:
     from logqueue.clock import Clock
@@ -67,13 +67,9 @@ class Intake:
 
     def wants(self, partition: OwnedPartition) -> bool:
         """Whether more records of this partition should be fetched."""
-        share, left = partition.share, self._left
-        if partition.backlog and share is not None and share.is_back:
-            now_s = self._clock.monotonic()
-            if not share.may_wait_back(now_s):
-                self._back_to_front(partition, share, now_s)
         if partition.backlog or partition.is_stopping or partition.is_read or partition.queue in self.paused_queues:
             return False
+        share, left = partition.share, self._left
         if share is None and left > 0 and partition.window.is_clear:
             return True  # of most partitions, wherever jobs come one by one
         room = self._room(partition, left)
@@ -83,6 +79,23 @@ class Intake:
         if room > 0 and not share.is_back and share.may_look_ahead(now_s):
             return True
         return self._back_room(partition, room) > 0 and (share.is_back or share.back_from(now_s) is not None)
+
+    def end_waits(self) -> float | None:
+        """Where a tenant without room was waited for long enough, new records come first: to be asked before `wants`.
+
+        In how many seconds it is to be asked again; None where nobody is waited for.
+        """
+        now_s = self._clock.monotonic()
+        is_waiting = False
+        for partition in self.partitions:
+            share = partition.share
+            if share is None or not share.is_back or not partition.backlog or partition.queue in self.paused_queues:
+                continue
+            if share.stays_back(now_s):
+                is_waiting = True
+            else:
+                self._back_to_front(partition, share, now_s)
+        return BACK_WAIT_S if is_waiting else None
 
     def turn(self, partition: OwnedPartition) -> int | None:
         """Where to read on, if that is not where the last fetch ended; for a partition that is wanted."""
@@ -116,8 +129,9 @@ class Intake:
     def lacks_room(self) -> bool:
         """Whether records wait until others are finished."""
         return self.unfinished_count >= self._limits.max_unfinished or any(
-            partition.backlog or (partition.share is not None and partition.share.has_aside)
+            partition.share.lacks_room if partition.share is not None else partition.backlog
             for partition in self.partitions
+            if partition.queue not in self.paused_queues
         )
 
     # --- taking ---
@@ -225,8 +239,10 @@ class Intake:
                 self._take_new(partition, share, record)
             elif record.offset >= window.high:
                 self._back_to_front(partition, share, now_s)
-            elif window.is_aside(record.offset):
-                self._take_again(partition, share, record)
+            else:
+                if window.is_aside(record.offset):
+                    self._take_again(partition, share, record)
+                share.read_to = record.offset + 1
 
     def _goes_on(self, partition: OwnedPartition, share: WindowShare, now_s: float) -> bool:
         """Whether the backlog of a shared window is taken further; it is dropped where something else is to be read."""

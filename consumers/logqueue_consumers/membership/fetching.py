@@ -61,6 +61,7 @@ class Fetching:
         while not stopping.is_set():
             engine.changed.clear()
             partitions = self._partitions()
+            wait_s = intake.end_waits()
             wanted = [tp for tp, p in partitions.items() if intake.wants(p)] if intake.has_room() else []
             try:
                 if wanted:
@@ -83,7 +84,7 @@ class Fetching:
                     for _ in range(HAND_ON_TURNS):
                         await asyncio.sleep(0)
                 else:
-                    await self._wait_for_room(consumer)
+                    await self._wait_for_room(consumer, FULL_WAIT_S if wait_s is None else wait_s)
                 errors = 0
             except KafkaError as error:
                 errors += 1
@@ -97,11 +98,11 @@ class Fetching:
                     raise
                 await asyncio.sleep(0.1 * errors)
 
-    async def _wait_for_room(self, consumer: AIOKafkaConsumer) -> None:
+    async def _wait_for_room(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
         """Nothing may be taken: poll without taking (the group must see a live member), then wait for room."""
         await consumer.getmany(NO_PARTITION, timeout_ms=0)
         try:
-            async with asyncio.timeout(FULL_WAIT_S):
+            async with asyncio.timeout(seconds):
                 await self._engine.changed.wait()
         except TimeoutError:
             return

@@ -248,10 +248,10 @@ class RunnerPool:
                 await self._wait_for_jobs(runner)
                 continue
             job = ready.popleft()
-            if job is None or job.partition.is_stopping:
+            if job is None:
                 continue
-            if job.headers.expires_ms is not None and results.ends_expired(job):
-                self._let_go(runner, job)
+            if job.partition.is_stopping or (job.headers.expires_ms is not None and results.ends_expired(job)):
+                self._let_go(runner, job)  # it was taken, and holds what bounds it
             else:
                 # Run in place: a coroutine more for each job is a fifth of what a runner costs.
                 runner.job = job

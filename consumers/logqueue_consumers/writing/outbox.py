@@ -52,6 +52,8 @@ class Outbox:
         self._is_idle.set()
         self._is_urgent = False
         self._must_hurry = asyncio.Event()
+        self.is_lingering = False
+        """Whether it lets outcomes collect at the moment."""
 
     def add(self, outcome: Outcome) -> None:
         """Write this outcome soon."""
@@ -135,11 +137,14 @@ class Outbox:
         self._must_hurry.clear()
         if self.is_waited_for():
             return
+        self.is_lingering = True
         try:
             async with asyncio.timeout(seconds):
                 await self._must_hurry.wait()
         except TimeoutError:
             return
+        finally:
+            self.is_lingering = False
 
     async def _linger_for_outcomes(self) -> None:
         """Only starts are to be written: give the jobs a moment to end."""
