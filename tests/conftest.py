@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -49,6 +50,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     servers = session.config.stash.get(SERVERS, None)
     if servers is not None:
         servers.close()
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Garbage of the test is collected before the next one begins."""
+    yield
+    gc.collect()
 
 
 @dataclass(frozen=True, slots=True)

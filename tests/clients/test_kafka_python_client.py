@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.broker.wire import SENT_AT_MS
+from tests.clients.kafka_python import forgets_sockets
 from tests.engines.embedded import embedded
 
 with warnings.catch_warnings():
@@ -80,6 +81,7 @@ def fill(bootstrap: str, topic: str, count: int, *, partitions: int, **config: A
 
 # Its other codecs need further packages of its own.
 @pytest.mark.parametrize("codec", [None, "gzip"])
+@forgets_sockets
 def test_keys_headers_and_values_come_back_in_every_compression(bootstrap: str, prefix: str, codec: str | None) -> None:
     sent = [
         (b"k", b"v" * 1000, [("h", b"1"), ("h", b"2")]),
@@ -95,6 +97,7 @@ def test_keys_headers_and_values_come_back_in_every_compression(bootstrap: str, 
         assert [(r.key, r.value, list(r.headers)) for r in read(source, 3)] == sent
 
 
+@forgets_sockets
 def test_two_members_share_the_partitions_and_the_second_takes_over_when_the_first_leaves(
     bootstrap: str, prefix: str
 ) -> None:
@@ -114,6 +117,7 @@ def test_two_members_share_the_partitions_and_the_second_takes_over_when_the_fir
         assert sorted(int(r.value) for r in read(second, 4)) == list(range(4))
 
 
+@forgets_sockets
 def test_a_group_resumes_from_its_commit_after_the_broker_was_reopened(tmp_path: Path, prefix: str) -> None:
     position = TopicPartition(prefix, 0)
     with embedded(tmp_path) as bootstrap:
@@ -127,6 +131,7 @@ def test_a_group_resumes_from_its_commit_after_the_broker_was_reopened(tmp_path:
         assert [r.offset for r in read(source, 3)] == [7, 8, 9]
 
 
+@forgets_sockets
 def test_an_idempotent_producer_writes_each_record_once_in_order(bootstrap: str, prefix: str) -> None:
     create(bootstrap, prefix, 1)
     fill(bootstrap, prefix, 500, partitions=1, enable_idempotence=True)
@@ -134,12 +139,14 @@ def test_an_idempotent_producer_writes_each_record_once_in_order(bootstrap: str,
         assert [int(r.value) for r in read(source, 500)] == list(range(500))
 
 
+@forgets_sockets
 def test_a_topic_is_created_by_the_first_producer(bootstrap: str, prefix: str) -> None:
     fill(bootstrap, prefix, 1, partitions=1)
     with consumer(bootstrap, prefix) as source:
         assert [r.value for r in read(source, 1)] == [b"0"]
 
 
+@forgets_sockets
 def test_offsets_are_found_by_time_and_at_both_ends(bootstrap: str, prefix: str) -> None:
     create(bootstrap, prefix, 1)
     with closing(KafkaProducer(bootstrap_servers=bootstrap)) as producer:
@@ -154,6 +161,7 @@ def test_offsets_are_found_by_time_and_at_both_ends(bootstrap: str, prefix: str)
         assert source.offsets_for_times({position: SENT_AT_MS + 10_000}) == {position: None}
 
 
+@forgets_sockets
 def test_the_admin_client_creates_describes_grows_and_deletes_topics(bootstrap: str, prefix: str) -> None:
     with admin_client(bootstrap) as admin:
         admin.create_topics(
@@ -169,6 +177,7 @@ def test_the_admin_client_creates_describes_grows_and_deletes_topics(bootstrap: 
         assert len(admin.describe_cluster()["brokers"]) == 1
 
 
+@forgets_sockets
 def test_the_admin_client_lists_describes_resets_and_deletes_groups(bootstrap: str, prefix: str) -> None:
     position = TopicPartition(prefix, 0)
     create(bootstrap, prefix, 1)

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, A
 from confluent_kafka.admin import ResourceType as ConfluentResource
 
 from logqueue.testing import EmbeddedBroker
+from tests.clients.kafka_python import forgets_sockets
 from tests.security.authority import Authority
 from tests.security.people import ADMIN, ALICE, Person
 
@@ -115,6 +116,7 @@ def test_aiokafka_produces_and_consumes(fortress: EmbeddedBroker, authority: Aut
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
+@forgets_sockets
 def test_kafka_python_produces(fortress: EmbeddedBroker, authority: Authority, mechanism: str) -> None:
     producer = KafkaProducer(
         bootstrap_servers=fortress.address_of("SASL_SSL"),

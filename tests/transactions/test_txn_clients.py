@@ -17,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker.wire import Wire
+from tests.clients.kafka_python import forgets_sockets
 from tests.conftest import Engine
 from tests.transactions.producing import until_ended
 
@@ -176,6 +177,7 @@ def test_aiokafka_commits_aborts_and_is_fenced(engine: Engine, prefix: str) -> N
         assert reader.committed([TopicPartition(prefix, 0)], WAIT_SECONDS)[0].offset == 1
 
 
+@forgets_sockets
 def test_kafka_python_commits_and_aborts(engine: Engine, prefix: str) -> None:
     create(engine, prefix)
     producer = KafkaProducer(bootstrap_servers=engine.bootstrap, transactional_id=prefix)
