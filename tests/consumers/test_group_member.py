@@ -184,6 +184,9 @@ class TakingEngine(IdleEngine):
     def has_room(self) -> bool:
         return True
 
+    def end_waits(self) -> None:
+        """Nobody is waited for."""
+
     def deliver(self, _: OwnedPartition, records: list[Any]) -> None:
         self.taken += [record.offset for record in records]
 
@@ -252,7 +255,8 @@ def test_a_fetch_that_outlasts_a_rebalance_loses_no_record(moment: str) -> None:
         consumer, engine, stopping = Assigned(), TakingEngine(), asyncio.Event()
         member = taking_member(consumer, engine, lambda: consumer.reach("when all is taken up"))
         running = asyncio.ensure_future(member.run(stopping))
-        await consumer.fetching.wait()
+        async with asyncio.timeout(5):
+            await consumer.fetching.wait()
         assert engine.opened == 1
         await member.on_partitions_revoked([TP])
         consumer.at = moment
@@ -276,7 +280,8 @@ def test_a_fetch_that_fails_over_another_partition_loses_no_record() -> None:
         member = taking_member(consumer, engine, lambda: None)
         consumer.has_bad_neighbour = True
         running = asyncio.ensure_future(member.run(stopping))
-        await consumer.fetching.wait()
+        async with asyncio.timeout(5):
+            await consumer.fetching.wait()
         consumer.drain.set()
         async with asyncio.timeout(5):
             while not engine.taken:
