@@ -52,14 +52,15 @@ class JsonSchema:
 
 
 def read_json_schema(text: str) -> JsonSchema:
-    """The schema of a text, checked against its own meta-schema; InvalidSchema."""
+    """The schema of a text, checked against its own meta-schema, which has to be one of JSON Schema's; InvalidSchema."""
     import jsonschema_rs
 
     value = read_json(text)
     if not isinstance(value, (bool, dict)):
         raise InvalidSchema("not a JSON Schema: it is an object, or true or false")
     try:
-        jsonschema_rs.meta.validate(value)
+        # A registry of its own, if an empty one, fetches nothing: a "$schema" is whatever URL a client wrote.
+        jsonschema_rs.meta.validate(value, registry=jsonschema_rs.Registry([]))
     except (ValueError, RecursionError) as error:  # ValidationError and ReferencingError are ValueErrors
         raise InvalidSchema(f"not a JSON Schema: {str(error).partition(chr(10))[0]}") from None
     return JsonSchema(value)

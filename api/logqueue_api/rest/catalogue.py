@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import jsonschema_rs
 import msgspec
@@ -156,11 +156,18 @@ class Catalogue:
 
 def _compile(job: PublishedJob) -> Any:
     try:
-        return jsonschema_rs.validator_for(job.args_schema, validate_formats=True, formats={"date-time": _is_moment})
+        return jsonschema_rs.validator_for(
+            job.args_schema, validate_formats=True, formats={"date-time": _is_moment}, retriever=_refuse
+        )
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         # The worker checks the arguments in any case; without a schema it is the only one.
         _log.warning("a published argument schema cannot be used", type=job.type, app=job.app, reason=str(error))
         return None
+
+
+def _refuse(reference: str) -> NoReturn:
+    """A published schema is written by whoever may produce to its topic: nothing that it names is fetched or opened."""
+    raise ValueError(f"{reference} is outside the schema; what it refers to has to be inside it")
 
 
 def _is_moment(text: str) -> bool:
