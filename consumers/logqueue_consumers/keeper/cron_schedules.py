@@ -32,6 +32,7 @@ from logqueue_consumers.keeper.cron_plan import Run, plan, wake_of
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import Kept, Place
 from logqueue_consumers.keeper.put_off import Pauses
+from logqueue_consumers.keeper.wakes import Wakes
 from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class CronSchedules:
         self._book = ScheduleBook()
         self._runs: dict[str, dict[str, Mark]] = {}
         self._ended: dict[str, dict[str, Mark]] = {}
-        self._wakes: dict[str, int] = {}
+        self._wakes = Wakes()
         """When each schedule wants to be looked at; 0: at once."""
         self._pauses = Pauses()
         for prefix in _PREFIXES:
@@ -72,24 +73,21 @@ class CronSchedules:
 
     def next_due(self) -> int | None:
         """When a schedule wants to be looked at."""
-        return min(self._wakes.values(), default=None)
+        return self._wakes.first()
 
     def due(self, now_ms: int, limit: int) -> list[Outgoing]:
         """The jobs and states of schedules that want to be looked at."""
         records: list[Outgoing] = []
-        for name in self._awake(now_ms)[:limit]:
+        for name in self._wakes.due(now_ms, limit):
             records += self._look(name, now_ms)
         return records
 
     def put_off(self, now_ms: int) -> bool:
         """Look at the first schedule that is due later; false if none is."""
-        names = self._awake(now_ms)[:1]
+        names = self._wakes.due(now_ms, 1)
         for name in names:
-            self._wakes[name] = self._pauses.until(name, now_ms)
+            self._wakes.set(name, self._pauses.until(name, now_ms))
         return bool(names)
-
-    def _awake(self, now_ms: int) -> list[str]:
-        return [name for name, wake in self._wakes.items() if wake <= now_ms]
 
     def _look(self, name: str, now_ms: int) -> list[Outgoing]:
         runs, ended = self._runs.get(name, {}), self._ended.get(name, {})
@@ -162,11 +160,7 @@ class CronSchedules:
     def _review(self, names: set[str]) -> None:
         """When these want to be looked at."""
         for name in names:
-            wake = self._wake(name)
-            if wake is None:
-                self._wakes.pop(name, None)
-            else:
-                self._wakes[name] = wake
+            self._wakes.set(name, self._wake(name))
 
     def _wake(self, name: str) -> int | None:
         if self._runs.get(name) or self._ended.get(name):
