@@ -11,6 +11,7 @@ from logqueue.protocol.messages.delete_records import DeleteRecordsPartition, De
 from logqueue.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from logqueue.protocol.messages.find_coordinator import FindCoordinatorRequest
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest
+from logqueue.protocol.messages.list_offsets import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
@@ -150,6 +151,19 @@ def test_offsets_are_listed_by_place_and_by_time(wire: Wire, topic: str) -> None
     assert list_offset(wire, topic, 1500).offset == 1
     assert list_offset(wire, topic, 3001).offset == -1
     assert list_offset(wire, "nowhere", -1).error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def test_a_partition_whose_offset_is_asked_for_twice_is_refused_and_the_others_are_answered(
+    wire: Wire, topic: str
+) -> None:
+    produced(wire, topic, batch(b"a"))
+    asked = [ListOffsetsPartition(partition_index=number, timestamp=-1) for number in (0, 1, 1)]
+    answer = wire.call(8, ListOffsetsRequest(topics=[ListOffsetsTopic(name=topic, partitions=asked)])).topics[0]
+    assert [(part.partition_index, part.error_code) for part in answer.partitions] == [
+        (0, 0),
+        (1, ErrorCode.INVALID_REQUEST),
+        (1, ErrorCode.INVALID_REQUEST),
+    ]
 
 
 def test_offset_for_leader_epoch_ends_with_the_log(wire: Wire, topic: str) -> None:

@@ -6,6 +6,7 @@ v9: latest tiered (KIP-1005); v11: earliest pending upload (KIP-1023). Without t
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -51,16 +52,21 @@ SINCE: dict[int, int] = {
 
 def handle(broker: Broker, request: ListOffsetsRequest, slot: Slot) -> ListOffsetsResponse:
     is_committed = request.isolation_level == READ_COMMITTED
+    named = Counter((topic.name, part.partition_index) for topic in request.topics for part in topic.partitions)
     return ListOffsetsResponse(
-        topics=[_topic(broker, wanted, is_committed, slot.api_version) for wanted in request.topics]
+        topics=[_topic(broker, wanted, named, is_committed, slot.api_version) for wanted in request.topics]
     )
 
 
-def _topic(broker: Broker, wanted: ListOffsetsTopic, is_committed: bool, version: int) -> ListOffsetsTopicResponse:
+def _topic(
+    broker: Broker, wanted: ListOffsetsTopic, named: Counter[tuple[str, int]], is_committed: bool, version: int
+) -> ListOffsetsTopicResponse:
     answers = []
     for part in wanted.partitions:
         answer = ListOffsetsPartitionResponse(partition_index=part.partition_index)
         try:
+            if named[wanted.name, part.partition_index] > 1:
+                raise KafkaError(code=ErrorCode.INVALID_REQUEST)
             if part.timestamp < 0 and version < SINCE.get(part.timestamp, version + 1):
                 raise KafkaError(code=ErrorCode.UNSUPPORTED_VERSION)
             partition = broker.topics.partition(wanted.name, part.partition_index)
