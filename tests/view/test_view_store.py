@@ -29,6 +29,7 @@ from logqueue_consumers.view.reader import ViewReader, ViewUnavailable
 from logqueue_consumers.view.store import Batch, ViewInUse, ViewNotWritable, ViewStore
 
 from logqueue.ids import TopicPartition
+from logqueue.jobs.job_ids import MAX_ID_CHARS
 from tests.view.pieces import pieces, states
 
 QUEUES = ("mail", "push")
@@ -330,6 +331,11 @@ def test_the_changes_of_a_commit_name_each_job_once_with_its_state(tmp_path: Pat
 def test_text_that_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         decode_cursor(text, JobFilter())
+
+
+def test_the_cursor_of_the_longest_id_is_taken_again() -> None:
+    place = Place(2**63 - 1, "\U0001f40c" * MAX_ID_CHARS)
+    assert decode_cursor(encode_cursor(place, JobFilter()), JobFilter()) == place
 
 
 def test_a_cursor_of_a_list_with_other_filters_is_refused() -> None:

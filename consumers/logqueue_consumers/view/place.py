@@ -13,7 +13,8 @@ import msgspec
 from logqueue.errors import LogqueueError
 from logqueue_consumers.view.job import State
 
-MAX_CURSOR_LENGTH: Final = 2048
+MAX_CURSOR_LENGTH: Final = 4096
+"""An id has 512 characters at most, of four bytes each, and base64 needs a third more."""
 
 
 class InvalidCursor(LogqueueError):
