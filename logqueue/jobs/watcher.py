@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +79,8 @@ class StatusWatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._tails: dict[int, _Tail] = {}
+        self._read: deque[Any] = deque()
+        """Records whose statuses are not noted yet: those of one fetch at most."""
         self._waiters: dict[str, set[asyncio.Future[JobStatus]]] = {}
         self._users = 0
         self._partitions = 0
@@ -246,7 +248,9 @@ class StatusWatcher:
                     await asyncio.sleep(0.01)
                     continue
                 try:
-                    await self._take(await reader.getmany(timeout_ms=POLL_MS))
+                    if not self._read:
+                        self._fetched(await reader.getmany(timeout_ms=POLL_MS))
+                    await self._take()
                     await self._release(reader)
                 except (KafkaError, LogqueueError) as error:
                     log.warning("Reading %s at %s: %r", self._topic, self._settings.bootstrap, error)
@@ -262,6 +266,7 @@ class StatusWatcher:
             self._reader = None
             self._fail(ClientClosed("The reader of job states has ended"))
             self._tails = {}
+            self._read.clear()
             await stop_client(reader, timeout_s=2.0)
 
     async def _renew(self, reader: AIOKafkaConsumer) -> AIOKafkaConsumer:
@@ -273,14 +278,19 @@ class StatusWatcher:
             self._reader = renewed
         return renewed
 
-    async def _take(self, batches: dict[TopicPartition, list[Any]]) -> None:
+    def _fetched(self, batches: dict[TopicPartition, list[Any]]) -> None:
         for place, records in batches.items():
             self._tails[place.partition].position = records[-1].offset + 1
-        for place, records in batches.items():
-            for record in records:
-                status = await self._decode(record)
-                if status is not None and not status.shadow:
-                    self._note(self._tails[place.partition], status)
+            self._read += records
+
+    async def _take(self) -> None:
+        """Note the statuses that were read. One whose schema cannot be had at the moment is tried again, and no later
+        one is read before."""
+        while self._read:
+            status = await self._decode(self._read[0])
+            record = self._read.popleft()
+            if status is not None and not status.shadow:
+                self._note(self._tails[record.partition], status)
 
     def _note(self, tail: _Tail, status: JobStatus) -> None:
         known = tail.find(status.id)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,7 +20,7 @@ from logqueue.ids import JobId
 from logqueue.jobs import watcher
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.connection import new_reader, read_nothing
-from logqueue.jobs.errors import BrokerUnreachable
+from logqueue.jobs.errors import BrokerUnreachable, RegistryUnreachable
 from logqueue.jobs.handle import UNKNOWN_OFFSET, JobHandle
 from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.settings import Settings
@@ -54,13 +55,13 @@ def handle(number: int) -> JobHandle:
     )  # fmt: skip
 
 
-def end(bootstrap: str, job: JobHandle) -> None:
+def end(bootstrap: str, job: JobHandle, codec: StatusCodec = CODEC) -> None:
     """Write that a job has succeeded."""
     status = JobStatus(
         id=job.id, type=job.type, queue=job.queue, tenant=job.tenant, group="app", state=State.SUCCEEDED, rank=5,
         at=job.created_ms * 1000, topic=job.topic, partition=0, offset=0,
     )  # fmt: skip
-    records = batch(CODEC.encode(status), key=job.tenant.encode(), at_ms=job.created_ms)
+    records = batch(codec.encode(status), key=job.tenant.encode(), at_ms=job.created_ms)
     with Wire(bootstrap) as wire:
         produced(wire, STATUS, records, partition=partition_of(job.tenant.encode(), STATUS_PARTITIONS))
 
@@ -135,6 +136,33 @@ def test_waits_are_told_where_no_other_reader_can_be_had(
                     await waiting
             end(broker.bootstrap, job)
             assert (await watched.wait(job, timeout_s=WAIT_S)).has_succeeded, "the next wait has a reader again"
+
+    with EmbeddedBroker(tmp_path) as broker:
+        asyncio.run(scenario())
+
+
+def test_a_status_whose_schema_cannot_be_read_at_the_moment_is_not_passed_over(
+    tmp_path: Path, readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = 77
+    known: dict[int, Any] = {}
+    refusals = [RegistryUnreachable("away"), RegistryUnreachable("away still")]
+
+    async def refresh() -> None:
+        if refusals:
+            raise refusals.pop()
+        known[newer] = SCHEMA
+
+    async def scenario() -> None:
+        async with watching(broker) as watched:
+            monkeypatch.setattr(watched, "_registry", SimpleNamespace(refresh=refresh))
+            monkeypatch.setattr(watched, "_codec", StatusCodec(content_id(SCHEMA), schema_of=known.get))
+            job = handle(1)
+            waiting = asyncio.ensure_future(watched.wait(job, timeout_s=WAIT_S / 2))
+            await until(lambda: readers and readers[0].assignment())
+            end(broker.bootstrap, job, StatusCodec(newer))
+            assert (await waiting).has_succeeded
+            assert not refusals
 
     with EmbeddedBroker(tmp_path) as broker:
         asyncio.run(scenario())
