@@ -52,7 +52,7 @@ class JsonSchema:
 
 
 def read_json_schema(text: str) -> JsonSchema:
-    """The schema of a text, checked against its own meta-schema, which has to be one of JSON Schema's; InvalidSchema."""
+    """The schema of a text, checked against its meta-schema, which must be one of JSON Schema's own; InvalidSchema."""
     import jsonschema_rs
 
     value = read_json(text)
@@ -61,6 +61,6 @@ def read_json_schema(text: str) -> JsonSchema:
     try:
         # A registry of its own, if an empty one, fetches nothing: a "$schema" is whatever URL a client wrote.
         jsonschema_rs.meta.validate(value, registry=jsonschema_rs.Registry([]))
-    except (ValueError, RecursionError) as error:  # ValidationError and ReferencingError are ValueErrors
+    except (ValueError, jsonschema_rs.ReferencingError, RecursionError) as error:
         raise InvalidSchema(f"not a JSON Schema: {str(error).partition(chr(10))[0]}") from None
     return JsonSchema(value)
