@@ -9,9 +9,7 @@ from logqueue_consumers.keeper.wakes import Wakes
 NAMES = st.sampled_from("abcdef")
 TIMES = st.integers(0, 9)
 STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("set"), NAMES, st.none() | TIMES), st.tuples(st.just("due"), TIMES, st.integers(1, 4))
-    ),
+    st.one_of(st.tuples(st.just("set"), NAMES, st.none() | TIMES), st.tuples(st.just("due"), TIMES, st.integers(1, 4))),
     max_size=60,
 )
 
