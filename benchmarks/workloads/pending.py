@@ -59,7 +59,7 @@ def _measure(jobs: int, due: int) -> Figures:
             done_so_far = Committed(bootstrap, late.app.group, TOPIC)
             _wait(lambda: done_so_far() >= jobs)
             filled = time.perf_counter() - began
-            time.sleep(5)  # what is read ahead is indexed, and the collector has had its turn
+            _wait(lambda: _is_idle(worker))  # what was moved is indexed, and the collector has had its turn
             full_mib = worker.rss_mib()
             idle_cpu = worker.cpu_seconds()
             time.sleep(IDLE_SECONDS)
@@ -93,6 +93,13 @@ def _measure(jobs: int, due: int) -> Figures:
 def _wait(is_reached: Callable[[], bool]) -> None:
     if not queues.wait_until(is_reached, limit_seconds=LIMIT_SECONDS, poll_seconds=POLL_SECONDS):
         raise RuntimeError(f"not reached within {LIMIT_SECONDS} s")
+
+
+def _is_idle(worker: stack.Process) -> bool:
+    """Whether a second passes in which it takes less than a tenth of a processor."""
+    used = worker.cpu_seconds()
+    time.sleep(1)
+    return worker.cpu_seconds() - used < 0.1
 
 
 def _worker(env: dict[str, str]) -> stack.Process:

@@ -3,7 +3,7 @@
 Each cell is so many schedules (the API takes 10,000) on a log of its own: `ticking` of them run every second, the
 others next year. One worker keeps them and runs their jobs. Writing the schedules is in the time to the first run, and
 those runs that came late meanwhile are not counted. A run takes 50 s, each cell 22 s and what reading it takes: of a
-million, --set cells=1000000, two minutes, and every look at what is due goes over all of them.
+million, --set cells=1000000, two minutes.
 """
 
 from __future__ import annotations
