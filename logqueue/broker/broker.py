@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from logqueue.broker import descriptors
 from logqueue.broker.deadlines import Deadlines
 from logqueue.broker.dispatch import Dispatcher
 from logqueue.broker.network import limits
@@ -90,7 +91,9 @@ class Broker:
         self.on_reconfigured: list[Callable[[], None]] = []  # called after settings changed while the broker runs
         self._static = static
         self._group_configs: dict[str, GroupConfig] = {}
-        self._environment = environment or Environment()
+        shares = descriptors.share(descriptors.allowed())
+        self._most_connections = shares.connections
+        self._environment = environment or Environment(max_open_files=shares.files)
         self._directory: LogDirectory | None = None
         self._network: Network | None = None
         self._groups: Groups | None = None
@@ -400,6 +403,7 @@ class Broker:
             serve=self._dispatcher.serve,
             before_sending=self._dispatcher.serve_held,
             after_turn=self.commit.start_round,
+            most_connections=self._most_connections,
         )
         resources.callback(self._network.close)
         self._load_coordinators()

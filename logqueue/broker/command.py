@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from logqueue.broker import quick_start
+from logqueue.broker import descriptors, quick_start
 from logqueue.broker.broker import Broker
 from logqueue.broker.network.listener import format_address
 from logqueue.config import BrokerConfig, InvalidConfig, LogConfig
@@ -140,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"logqueue broker: {detail}\n{USAGE}")
         return EXIT_USAGE
     configure_logging(options)
+    descriptors.raise_limit()
     try:
         asyncio.run(run(options))
     except (LogqueueError, OSError) as error:

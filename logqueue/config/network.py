@@ -23,7 +23,7 @@ class NetworkSettings(Properties):
         10_000,
         "max.connections",
         ConfigType.INT,
-        "Connections above which new ones are refused.",
+        "Connections above which new ones are refused; fewer where the system lets the broker open too few files.",
         minimum=0,
         scope=Scope.CLUSTER,
     )

@@ -13,7 +13,7 @@ from threading import Lock
 
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
-from logqueue.storage.file_system import DISK_FULL, NoSpace, write_all
+from logqueue.storage.file_system import NO_DESCRIPTORS, PASSING, NoSpace, write_all
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.names import LEADER_EPOCHS
@@ -65,6 +65,7 @@ class Durability:
         self._lock = Lock()
         self._unsynced_segments: list[Segment] = [end[1]] if end[1] else []
         self._unsynced_files: list[Path] = []
+        self._has_new_names = False  # of small files that are synced
         self._new_folders = environment.new_folders
         self._folder_number: int | None = None
         self._recovery_position = end
@@ -180,7 +181,7 @@ class Durability:
         try:
             self._sync(end[1])
         except OSError as error:
-            raise self._health.fail(f"fsync in {self._folder}", error) from error
+            raise self._health.fail(f"fsync in {self._folder}", error, passing=NO_DESCRIPTORS) from error
         self.durable = self.synced = end
 
     def claim(self, most_bytes: int) -> Claim | None:
@@ -207,7 +208,9 @@ class Durability:
             return None  # its first sync tells the folder, and ends the segment before
         if end[0] == offset or not 0 < size - position <= most_bytes or self._health.failure is not None:
             return None
-        if self._unsynced_files or self._folder_number is not None or not self._epochs.is_written:
+        if self._unsynced_files or self._has_new_names:
+            return None
+        if self._folder_number is not None or not self._epochs.is_written:
             return None
         data = segment.read_at(size - position, position)
         if len(data) < size - position:
@@ -233,13 +236,14 @@ class Durability:
         """Sync what belongs to everything up to the present size of segment `last`."""
         assert last is not None, "something was appended, so there is a segment"
         segments = tuple(self._unsynced_segments)
-        has_new_names = self._sync_files()
+        self._sync_files()
         written = [segment for segment in segments if segment.size or segment is last]
         for segment in written:
             segment.sync()
         unnamed = [segment for segment in written if not segment.has_durable_name]
-        if unnamed or has_new_names:
+        if unnamed or self._has_new_names:
             self._fs.fsync_dir(self._folder)
+            self._has_new_names = False
         for segment in unnamed:
             segment.has_durable_name = True
         if self._folder_number is not None:
@@ -250,7 +254,7 @@ class Durability:
                 self._unsynced_segments.remove(segment)
 
     def _finish(self, segment: Segment) -> bool:
-        """Write out the indexes of a synced segment that gets no more batches; False if the disk is too full for it.
+        """Write out the indexes of a synced segment that gets no more batches; False if there is no room for it now.
 
         A recovery makes anew what is missing: until it is written, the recovery point stays before this segment.
         """
@@ -258,7 +262,7 @@ class Durability:
         try:
             segment.write_indexes()
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if error.errno in PASSING:
                 return False
             raise
         segment.seal()
@@ -273,16 +277,15 @@ class Durability:
                 self._unsynced_segments.remove(segment)
         return True
 
-    def _sync_files(self) -> bool:
-        """Sync the small files; answers whether there were any, so that the folder has to be synced after them."""
-        files = tuple(self._unsynced_files)
-        for path in files:
+    def _sync_files(self) -> None:
+        """Sync the small files; the folder has to be synced after them."""
+        for path in tuple(self._unsynced_files):
             self._sync_file(path)
             self._unsynced_files.remove(path)
-        if self._epochs.is_written:
-            return bool(files)
-        self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
-        return True
+            self._has_new_names = True
+        if not self._epochs.is_written:
+            self._epochs.write(self._fs, self._folder / LEADER_EPOCHS)
+            self._has_new_names = True
 
     def _sync_file(self, path: Path) -> None:
         try:
@@ -326,7 +329,7 @@ class Durability:
                     return old_offset
                 segment.write_indexes()
             except OSError as error:
-                if error.errno in DISK_FULL:
+                if error.errno in PASSING:
                     return old_offset
                 raise self._health.fail(f"writing the indexes in {self._folder}", error) from error
             self._recovery_position = synced

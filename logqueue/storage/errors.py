@@ -12,7 +12,7 @@ class StorageError(KafkaError):
 
 
 class DiskFull(StorageError):
-    """The disk took no more, and nothing was changed: it goes on when there is space again."""
+    """The disk took no more, or no more files could be opened, and nothing was changed: it goes on with room again."""
 
 
 class OffsetOutOfRange(KafkaError):

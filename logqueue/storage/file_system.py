@@ -174,9 +174,22 @@ class RealFileSystem:
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a file size limit that takes no more: they pass when there is space again."""
 
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+"""Errors of a process or a machine that has too many files open: they pass when others are closed. Only what opens a
+file raises them, and then has changed nothing."""
+
+PASSING = (*DISK_FULL, *NO_DESCRIPTORS)
+
 
 class NoSpace(OSError):
-    """The disk is full, and what was to be replaced is as it was before: whoever tries again later may succeed."""
+    """The disk is full, or too many files are open, and what was to be replaced is as it was before: whoever tries
+    again later may succeed.
+    """
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error that passes."""
+    return "raise the limit of open files (ulimit -n)" if error.errno in NO_DESCRIPTORS else "free some space"
 
 
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE
@@ -214,14 +227,14 @@ def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
 def write_atomically(fs: FileSystem, path: Path, data: bytes, *, sync_folder: bool = True) -> None:
     """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename.
 
-    With `sync_folder` it is certain to be the new one when this returns. Raises NoSpace if the disk is full, and the
-    old content stays; any other OSError leaves open which of them a restart will find.
+    With `sync_folder` it is certain to be the new one when this returns. Raises NoSpace if the disk is full or no file
+    can be opened, and the old content stays; any other OSError leaves open which of them a restart will find.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         _write_anew(fs, temporary, data)
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if error.errno in PASSING:
             raise NoSpace(error.errno, error.strerror) from error
         raise
     fs.rename(temporary, path)

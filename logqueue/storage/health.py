@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from logqueue.errors import KafkaError
 from logqueue.storage.errors import DiskFull, StorageError
-from logqueue.storage.file_system import NoSpace
+from logqueue.storage.file_system import NoSpace, remedy
 
 
 class Health:
@@ -24,13 +26,14 @@ class Health:
         if self.failure is not None:
             raise type(self.failure)(self.failure.detail)
 
-    def fail(self, action: str, error: OSError) -> StorageError:
+    def fail(self, action: str, error: OSError, *, passing: Collection[int] = ()) -> StorageError:
         """End writing; answers the error to raise. The first failure stays the one that is shown.
 
-        A full disk that has changed nothing (NoSpace) ends nothing: it answers DiskFull.
+        What has changed nothing (NoSpace, and the error numbers that are `passing` here) ends nothing: it answers
+        DiskFull.
         """
-        if isinstance(error, NoSpace):
-            return DiskFull(f"{action} failed: {error.strerror or error}. Nothing was changed; free some space")
+        if isinstance(error, NoSpace) or error.errno in passing:
+            return DiskFull(f"{action} failed: {error.strerror or error}. Nothing was changed; {remedy(error)}")
         failure = StorageError(
             f"{action} failed: {error.strerror or error}. The data folder takes no more writes; "
             "mend the disk and restart, everything acknowledged so far is recovered"

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from logqueue.errors import KafkaError
 from logqueue.storage.errors import UnknownTopic
-from logqueue.storage.file_system import DISK_FULL, write_all
+from logqueue.storage.file_system import DISK_FULL, PASSING, write_all
 from logqueue.storage.journal_file import (
     FILE_NAMES,
     MAGIC,
@@ -265,7 +265,7 @@ class SyncJournal:
             if not half.capacity:
                 self._fs.fsync_dir(self._folder)
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if error.errno in PASSING:
                 raise
             raise self._health.fail(f"making {half.path}", error) from error
         half.capacity = capacity

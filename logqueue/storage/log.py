@@ -20,7 +20,7 @@ from logqueue.records.validation import BatchRules, recompress, stamp, validate_
 from logqueue.storage.durability import Claim, Durability
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DiskFull, OffsetOutOfRange
-from logqueue.storage.file_system import DISK_FULL
+from logqueue.storage.file_system import DISK_FULL, PASSING, remedy
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.log_reads import LogReads
@@ -249,16 +249,18 @@ class PartitionLog(LogReads):
         run.clear(self.log_end_offset, segment.room)
 
     def _undo(self, error: OSError) -> NoReturn:
-        """After a failed write: a full disk is survived if the file can be cut back, anything else ends writing."""
+        """After a failed write: a full disk is survived if the file can be cut back, and so is a file that could not
+        be opened; anything else ends writing.
+        """
         action = f"writing to {self.folder}"
-        if error.errno not in DISK_FULL:
+        if error.errno not in PASSING:
             raise self._health.fail(action, error) from error
         try:
-            if self._active is not None:
+            if self._active is not None and error.errno in DISK_FULL:
                 self._active.cut_back()
         except OSError as second:
             raise self._health.fail(action, second) from second
-        raise DiskFull(f"{action} failed: {error.strerror}. Nothing was stored; free some space") from error
+        raise DiskFull(f"{action} failed: {error.strerror}. Nothing was stored; {remedy(error)}") from error
 
     def append_marker(
         self,

@@ -31,7 +31,7 @@ from logqueue.storage.errors import (
     TopicExists,
     UnknownTopic,
 )
-from logqueue.storage.file_system import NoSpace, remove_gently, write_atomically
+from logqueue.storage.file_system import NO_DESCRIPTORS, NoSpace, remove_gently, write_atomically
 from logqueue.storage.journal import SyncJournal
 from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
@@ -341,17 +341,17 @@ class LogDirectory:
         self._finish_deletions()
 
     def _finish_deletions(self) -> None:
-        """Free the names of deleted topics; where the disk is too full for it, a later call or start does. The topics
+        """Free the names of deleted topics; where there is no room for it now, a later call or start does. The topics
         are durably gone all the same. Raises StorageError.
         """
         if not self._deleting:
             return
         try:
             self._take_out_deleted()
-        except NoSpace as error:
-            log.warning("the names of deleted topics are not free yet, the disk is full: %s", error)
         except OSError as error:
-            raise self._environment.health.fail(f"deleting {', '.join(self._deleting)}", error) from error
+            if not isinstance(error, NoSpace) and error.errno not in NO_DESCRIPTORS:
+                raise self._environment.health.fail(f"deleting {', '.join(self._deleting)}", error) from error
+            log.warning("the names of deleted topics are not free yet: %s", error)
 
     def _take_out_deleted(self) -> None:
         """Take everything that goes by the names of deleted topics out of the way, and free them last.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from logqueue.storage.file_system import FileSystem
+from logqueue.storage.file_system import NO_DESCRIPTORS, FileSystem
 from logqueue.storage.health import Health
 
 DEFAULT_MAX_OPEN_FILES = 512
@@ -60,7 +60,8 @@ class FileHolder:
 
 
 class FilePool:
-    """Opens files for holders and keeps at most `limit` of them open (second-chance order).
+    """Opens files for holders and keeps at most `limit` of them open (second-chance order), fewer where the process has
+    no descriptor left.
 
     A file with unsynced bytes is synced before it is closed: an error that fsync would report must not be lost with
     the descriptor.
@@ -81,9 +82,19 @@ class FilePool:
                 return holder.file  # another thread was faster
             while len(self._holders) >= self.limit:
                 self._evict_one()
-            file = holder.file = OpenFile(self.fs.open(holder.path, create=create), self.fs.close)
+            file = holder.file = OpenFile(self._open(holder.path, create=create), self.fs.close)
             self._holders.append(holder)
             return file
+
+    def _open(self, path: Path, *, create: bool) -> int:
+        """Open a file, if need be with the descriptor of one that can be closed."""
+        while True:
+            try:
+                return self.fs.open(path, create=create)
+            except OSError as error:
+                if error.errno not in NO_DESCRIPTORS or not self._holders:
+                    raise
+            self._evict_one()
 
     def rename(self, holder: FileHolder, target: Path) -> None:
         """Move a holder's file while nobody opens it. Any thread. Raises OSError."""

@@ -106,10 +106,16 @@ def test_a_clock_that_jumps_or_stands_in_the_past_is_seen() -> None:
 
 
 def test_too_few_descriptors_are_seen_before_connections_are_refused() -> None:
-    def judged(soft: int) -> Status:
-        return judge_descriptors(soft=soft, hard=4096, connections=10_000, partitions=1000).status
+    def judged(allowed: int, *, partitions: int = 10) -> Status:
+        return judge_descriptors(allowed, connections=10_000, partitions=partitions).status
 
-    assert [judged(soft) for soft in (4096, 800, 600)] == [Status.OK, Status.WARNING, Status.PROBLEM]
+    assert [judged(allowed) for allowed in (4096, 800, 400, 200)] == [
+        Status.OK,
+        Status.OK,
+        Status.WARNING,
+        Status.PROBLEM,
+    ]
+    assert judged(800, partitions=1000) is Status.WARNING
 
 
 def test_a_taken_port_is_seen(tmp_path: Path) -> None:

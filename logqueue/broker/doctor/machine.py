@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
+from logqueue.broker import descriptors
 from logqueue.broker.doctor.finding import Finding, ok, problem, warning
 from logqueue.broker.network.listener import CannotListen, bind
 from logqueue.config import BrokerConfig
@@ -23,7 +24,7 @@ LOW_SPACE_SHARE, NO_SPACE_SHARE = 0.10, 0.02
 NO_SPACE_BYTES = 256 * 1024 * 1024
 CLOCK_JUMP_SECONDS = 0.2
 EARLIEST_SANE_YEAR = 2024
-SPARE_DESCRIPTORS = 128  # for everything that is neither a segment nor a connection
+FEWEST_DESCRIPTORS = 256
 EXPECTED_CLIENTS = 256  # connections that a broker should at least have room for
 _IN_MEMORY = ("tmpfs", "ramfs")
 _OVER_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")
@@ -129,20 +130,21 @@ def file_system_of(folder: Path) -> str:
 
 
 def look_at_limits(config: BrokerConfig, *, partitions: int) -> Finding:
-    """The number of open files that this shell allows, as a broker started from it would have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return judge_descriptors(soft=soft, hard=hard, connections=config.max_connections, partitions=partitions)
+    """The number of open files that this shell allows, as a broker started from it would have: it takes all it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = descriptors.allowed() if hard == resource.RLIM_INFINITY else hard
+    return judge_descriptors(allowed, connections=config.max_connections, partitions=partitions)
 
 
-def judge_descriptors(*, soft: int, hard: int, connections: int, partitions: int) -> Finding:
+def judge_descriptors(allowed: int, *, connections: int, partitions: int) -> Finding:
     """Segments share a bounded pool, and no file is mapped: only connections need more than that."""
-    needed = min(DEFAULT_MAX_OPEN_FILES, 4 * partitions + 64) + SPARE_DESCRIPTORS
-    room = soft - needed
-    text = f"{soft} open files allowed: {needed} for files, room for {max(0, room)} connections"
-    hint = f"ulimit -n {hard}" if hard > soft else "raise the limit of open files (LimitNOFILE in systemd)"
-    if room <= 0:
+    shares = descriptors.share(allowed)
+    text = f"{allowed} open files allowed: room for {shares.files} of logs and {shares.connections} connections"
+    hint = "raise the limit of open files (ulimit -Hn, LimitNOFILE in systemd)"
+    if allowed < FEWEST_DESCRIPTORS:
         return problem("open files", text, hint)
-    if room < min(connections, EXPECTED_CLIENTS):
+    wanted = min(DEFAULT_MAX_OPEN_FILES, partitions)
+    if shares.connections < min(connections, EXPECTED_CLIENTS) or shares.files < wanted:
         return warning("open files", text, hint)
     return ok("open files", text)
 

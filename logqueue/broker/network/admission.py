@@ -19,7 +19,9 @@ REMEMBERED_ADDRESSES = 10_000  # whose rate is measured; the oldest is forgotten
 class Admission:
     """Counts connections by address."""
 
-    def __init__(self, config: BrokerConfig) -> None:
+    def __init__(self, config: BrokerConfig, *, most_connections: int) -> None:
+        """`most_connections` leave enough descriptors for everything else."""
+        self._most_connections = most_connections
         self._by_address: dict[str, int] = {}
         self._rate: Rate | None = None
         self._rates: dict[str, Rate] = {}
@@ -31,6 +33,7 @@ class Admission:
         """Use other limits from now on. Raises InvalidConfig."""
         self._overrides = overrides_of(config)
         self._config = config
+        self._limit = min(config.max_connections, self._most_connections)
         if config.max_connection_creation_rate == INT_MAX:
             self._rate = None
         elif self._rate is None:
@@ -40,12 +43,18 @@ class Admission:
         """Why the connection is refused; None if it is taken."""
         self.pause_ms = 0
         config = self._config
-        if count >= config.max_connections:
-            return f"max.connections is {config.max_connections}"
+        if count >= self._limit:
+            return self._why_full()
         if self._rate is not None:
             self._rate.record(1, now_ms)
             self.pause_ms = self._rate.throttle_ms(config.max_connection_creation_rate, now_ms)
         return self._check_address(address, now_ms)
+
+    def _why_full(self) -> str:
+        most = self._most_connections
+        if self._limit < self._config.max_connections:
+            return f"the limit of open files (ulimit -n) leaves room for {most} connections beside the logs' files"
+        return f"max.connections is {self._limit}"
 
     def _check_address(self, address: str, now_ms: float) -> str | None:
         limit = self._overrides.get(address, self._config.max_connections_per_ip)

@@ -16,7 +16,7 @@ from logqueue.broker.network.door import Door, Serve
 from logqueue.broker.network.listener import Listener, bind
 from logqueue.broker.network.poller import Poller
 from logqueue.broker.network.session import BufferPool, Session
-from logqueue.config import BrokerConfig
+from logqueue.config import INT_MAX, BrokerConfig
 
 log = logging.getLogger("logqueue.broker.network")
 
@@ -28,7 +28,8 @@ class Network:
     """Sockets in, frames to `serve`, answers out.
 
     `before_sending` has what was kept of them served, before answers leave. `after_turn` is called with their number
-    after every turn of events, short ones taken together.
+    after every turn of events, short ones taken together. More than `most_connections` are not taken, whatever the
+    configuration says.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Network:
         serve: Serve,
         before_sending: Callable[[], None],
         after_turn: Callable[[int], None],
+        most_connections: int = INT_MAX,
     ) -> None:
         self._loop = loop
         self._config = config
@@ -59,7 +61,7 @@ class Network:
         )
         self._idle_sweeps = config.connections_max_idle_ms / 1000 / self._sweep_seconds
         self._frame_sweeps = config.frame_timeout_ms / 1000 / self._sweep_seconds
-        self.admission = Admission(config)
+        self.admission = Admission(config, most_connections=most_connections)
 
     @property
     def connection_count(self) -> int:
