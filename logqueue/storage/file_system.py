@@ -28,6 +28,10 @@ class FileSystem(Protocol):
         """Open for reading and writing and answer the descriptor; with `create` the file is made if missing."""
         ...
 
+    def open_private(self, path: Path) -> int:
+        """Make a new file in place of one of that name, which nobody but its owner may ever read (mode 0600)."""
+        ...
+
     def close(self, fd: int) -> None: ...
 
     def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:
@@ -51,10 +55,6 @@ class FileSystem(Protocol):
         ...
 
     def truncate(self, fd: int, size: int) -> None: ...
-
-    def restrict(self, fd: int) -> None:
-        """Let the owner alone read and write an open file (mode 0600)."""
-        ...
 
     def fsync(self, fd: int) -> None: ...
 
@@ -109,14 +109,15 @@ class RealFileSystem:
     def open(self, path: Path, *, create: bool = False) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o644)
 
+    def open_private(self, path: Path) -> int:
+        path.unlink(missing_ok=True)  # somebody may have it open
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
+
     def preadv(self, fd: int, buffer: bytearray | memoryview, position: int, /) -> int:
         return os.preadv(fd, (buffer,), position)
 
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
-
-    def restrict(self, fd: int) -> None:
-        os.fchmod(fd, 0o600)
 
     def modified_ms(self, fd: int) -> int:
         return os.fstat(fd).st_mtime_ns // 1_000_000
@@ -224,15 +225,18 @@ def write_all(fs: FileSystem, fd: int, data: Buffer, position: int) -> None:
         written += step
 
 
-def write_atomically(fs: FileSystem, path: Path, data: bytes, *, sync_folder: bool = True) -> None:
+def write_atomically(
+    fs: FileSystem, path: Path, data: bytes, *, sync_folder: bool = True, is_private: bool = False
+) -> None:
     """Replace a small file so that a crash leaves either the old content or the new: temp, fsync, rename.
 
+    Nobody but its owner may read one that `is_private`, at any moment.
     With `sync_folder` it is certain to be the new one when this returns. Raises NoSpace if the disk is full or no file
     can be opened, and the old content stays; any other OSError leaves open which of them a restart will find.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        _write_anew(fs, temporary, data)
+        _write_anew(fs, temporary, data, is_private=is_private)
     except OSError as error:
         if error.errno in PASSING:
             raise NoSpace(error.errno, error.strerror) from error
@@ -242,8 +246,8 @@ def write_atomically(fs: FileSystem, path: Path, data: bytes, *, sync_folder: bo
         fs.fsync_dir(path.parent)
 
 
-def _write_anew(fs: FileSystem, path: Path, data: bytes) -> None:
-    fd = fs.open(path, create=True)
+def _write_anew(fs: FileSystem, path: Path, data: bytes, *, is_private: bool) -> None:
+    fd = fs.open_private(path) if is_private else fs.open(path, create=True)
     try:
         fs.truncate(fd, 0)
         write_all(fs, fd, data, 0)

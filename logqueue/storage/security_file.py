@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from logqueue.storage.file_system import FileSystem, write_all
+from logqueue.storage.file_system import FileSystem, write_atomically
 
 FILE_NAME = "logqueue-security"
 
@@ -15,16 +15,5 @@ def read_security(fs: FileSystem, folder: Path) -> bytes | None:
 
 
 def write_security(fs: FileSystem, folder: Path, content: bytes) -> None:
-    """Replace the file durably: a crash leaves the old content or the new. Raises OSError."""
-    path = folder / FILE_NAME
-    temporary = path.with_name(path.name + ".tmp")
-    fd = fs.open(temporary, create=True)
-    try:
-        fs.restrict(fd)  # before the first byte: nobody else ever reads a secret
-        fs.truncate(fd, 0)
-        write_all(fs, fd, content, 0)
-        fs.fsync(fd)
-    finally:
-        fs.close(fd)
-    fs.rename(temporary, path)
-    fs.fsync_dir(folder)
+    """Replace the file durably: a crash leaves the old content or the new. Raises NoSpace or OSError."""
+    write_atomically(fs, folder / FILE_NAME, content, is_private=True)

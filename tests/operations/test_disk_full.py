@@ -230,6 +230,20 @@ def test_a_checkpoint_that_does_not_fit_is_written_later(tmp_path: Path, disk: F
     again.directory.close()
 
 
+def test_users_and_acls_that_do_not_fit_are_refused_and_stay_as_they_were(tmp_path: Path, disk: FullDisk) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    there.directory.write_security(b"old")
+    disk.is_full = True
+    with pytest.raises(DiskFull, match="Nothing was changed"):
+        there.directory.write_security(b"new")
+    assert (there.directory.failure, there.directory.read_security()) == (None, b"old")
+    disk.is_full = False
+    there.directory.write_security(b"new")
+    assert there.directory.read_security() == b"new"
+    assert there.append(b"x") == 0
+    there.directory.close()
+
+
 def test_a_stop_on_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path, disk: FullDisk) -> None:
     there = DirectoryOnDisk(tmp_path, disk)
     for _ in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -103,6 +104,27 @@ def test_the_file_is_never_readable_for_others_not_even_while_it_is_written(tmp_
     write_security(Watched(), tmp_path, b"secret")
     assert modes == [0o600]
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_the_file_is_made_for_its_owner_alone_and_no_leftover_that_others_have_open_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"{FILE_NAME}.tmp"
+    path.write_bytes(b"")
+    path.chmod(0o644)
+    made: list[int] = []
+    really_open = os.open
+
+    def watched(name: str, flags: int, mode: int = 0o777, **options: int) -> int:
+        if flags & os.O_CREAT:
+            made.append(mode)
+        return really_open(name, flags, mode, **options)
+
+    with path.open("rb") as somebody:
+        monkeypatch.setattr(os, "open", watched)
+        write_security(RealFileSystem(), tmp_path, b"secret")
+        assert somebody.read() == b""
+    assert made == [0o600]
 
 
 @pytest.mark.parametrize("failing", ["pwrite", "fsync", "rename"])
