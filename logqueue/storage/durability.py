@@ -149,9 +149,13 @@ class Durability:
         self._folder_number = self._new_folders.add()
 
     def abandon(self, reason: KafkaError) -> None:
-        """The log is being deleted: no flush touches its files any more, waiting ones end with `reason`."""
+        """The log is being deleted: no flush touches its files any more, waiting ones end with `reason`.
+
+        Waits for a sync under way, but only until it is done with the file or the step of a large one that it is at.
+        """
+        self._health = Health(reason)
         with self._lock:
-            self._health = Health(reason)
+            pass
 
     def flush(self) -> int:
         """Make everything appended before this call durable, and answer the offset where it ends.
@@ -178,10 +182,11 @@ class Durability:
                 self._sync_files_up_to(end)
 
     def _sync_files_up_to(self, end: Position) -> None:
+        health = self._health  # not the one that `abandon` leaves meanwhile
         try:
             self._sync(end[1])
         except OSError as error:
-            raise self._health.fail(f"fsync in {self._folder}", error, passing=NO_DESCRIPTORS) from error
+            raise health.fail(f"fsync in {self._folder}", error, passing=NO_DESCRIPTORS) from error
         self.durable = self.synced = end
 
     def claim(self, most_bytes: int) -> Claim | None:
@@ -239,25 +244,33 @@ class Durability:
         self._sync_files()
         written = [segment for segment in segments if segment.size or segment is last]
         for segment in written:
-            segment.sync()
+            self._check()
+            segment.sync(self._check)
         unnamed = [segment for segment in written if not segment.has_durable_name]
         if unnamed or self._has_new_names:
+            self._check()
             self._fs.fsync_dir(self._folder)
             self._has_new_names = False
         for segment in unnamed:
             segment.has_durable_name = True
         if self._folder_number is not None:
+            self._check()
             self._new_folders.sync(self._folder.parent, self._folder_number)
             self._folder_number = None
         for segment in segments:
             if segment.base_offset < last.base_offset and self._finish(segment):
                 self._unsynced_segments.remove(segment)
 
+    def _check(self) -> None:
+        """Raise why nothing is written any more: a deletion may wait for the end of what is under way."""
+        self._health.check()
+
     def _finish(self, segment: Segment) -> bool:
         """Write out the indexes of a synced segment that gets no more batches; False if there is no room for it now.
 
         A recovery makes anew what is missing: until it is written, the recovery point stays before this segment.
         """
+        self._check()
         segment.note_max_timestamp()
         try:
             segment.write_indexes()
@@ -280,6 +293,7 @@ class Durability:
     def _sync_files(self) -> None:
         """Sync the small files; the folder has to be synced after them."""
         for path in tuple(self._unsynced_files):
+            self._check()
             self._sync_file(path)
             self._unsynced_files.remove(path)
             self._has_new_names = True

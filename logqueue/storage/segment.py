@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -213,13 +213,18 @@ class Segment:
         holder.touched = True
         return holder.file or holder.open()
 
-    def sync(self) -> None:
-        """Make the bytes written so far durable, not the file's name. Callable from a thread. Raises OSError."""
+    def sync(self, check: Callable[[], None] | None = None) -> None:
+        """Make the bytes written so far durable, not the file's name. Callable from a thread. Raises OSError.
+
+        `check` is called before each step of many bytes, and may raise what ends it.
+        """
         holder = self._file
         holder.dirty = False  # before, not after: a batch that is appended meanwhile makes it dirty again
         file = holder.open(create=True)
         size, position = self.size, self._synced_size
         while size - position > GENTLE_STEP_BYTES:
+            if check is not None:
+                check()
             self._fs.write_back(file.fd, position, GENTLE_STEP_BYTES, wait=True)
             position += GENTLE_STEP_BYTES
         self._fs.fdatasync(file.fd)

@@ -6,6 +6,8 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -27,6 +29,8 @@ from logqueue.storage import (
 from logqueue.storage.file_system import RealFileSystem
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, batch_of, open_directory, read_all
+
+TIMEOUT_SECONDS = 20
 
 _HOLD = """
 import sys
@@ -184,6 +188,75 @@ def test_a_deleted_topic_is_gone_at_once_and_stays_gone(tmp_path: Path) -> None:
     directory.close()
     directory = open_directory(tmp_path)
     assert len(read_all(directory.logs[PLAIN])) == 1
+    directory.close()
+
+
+class Deleting(RealFileSystem):
+    """Has `delete` called in another thread while the first of the files is synced from then on."""
+
+    def __init__(self) -> None:
+        self.delete: Callable[[], None] | None = None
+        self.synced = 0
+        self.folder_synced = threading.Event()
+        self.deleted = threading.Event()
+
+    def fdatasync(self, fd: int) -> None:  # type: ignore[override]
+        if self.delete is None:
+            return
+        self.synced += 1
+        if self.synced == 1:
+            self.folder_synced.clear()
+            threading.Thread(target=self._delete).start()
+            assert self.folder_synced.wait(TIMEOUT_SECONDS), "the topic is durably deleted before its log is given up"
+        self.deleted.wait(0.02)  # a little time to give it up, which waits for the sync
+
+    def _delete(self) -> None:
+        assert self.delete is not None
+        self.delete()
+        self.deleted.set()
+
+    def fsync_dir(self, path: Path) -> None:
+        self.folder_synced.set()
+
+
+def test_a_deletion_does_not_wait_for_every_file_that_is_to_be_synced(tmp_path: Path) -> None:
+    disk = Deleting()
+    directory = open_directory(tmp_path, Environment(fs=disk))
+    directory.create_topic("plain", partitions=1, properties={"segment.bytes": "300"})
+    log = directory.logs[PLAIN]
+    for number in range(40):
+        log.append(batch_of(number), leader_epoch=0, now_ms=NOW)
+    assert log.segment_count == 20
+    disk.delete = lambda: directory.delete_topic("plain")
+    with pytest.raises(UnknownTopic):
+        log.sync()
+    assert disk.deleted.wait(TIMEOUT_SECONDS)
+    assert disk.synced < 20
+    assert directory.failure is None
+    disk.delete = None
+    directory.close()
+
+
+def test_a_deletion_does_not_wait_for_all_of_a_large_file(tmp_path: Path) -> None:
+    class Stepping(Deleting):
+        steps = 0
+
+        def write_back(self, fd: int, position: int, size: int, *, wait: bool) -> None:
+            self.steps += 1
+            self.fdatasync(fd)
+
+    disk = Stepping()
+    directory = open_directory(tmp_path, Environment(fs=disk))
+    directory.create_topic("plain", partitions=1)
+    log = directory.logs[PLAIN]
+    for number in range(50):
+        log.append(batch_of(number, size=900_000), leader_epoch=0, now_ms=NOW)
+    disk.delete = lambda: directory.delete_topic("plain")
+    with pytest.raises(UnknownTopic):
+        log.sync()
+    assert disk.deleted.wait(TIMEOUT_SECONDS)
+    assert disk.steps < 20
+    disk.delete = None
     directory.close()
 
 
