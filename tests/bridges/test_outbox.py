@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from logqueue_api.cli.main import main
-from logqueue_consumers.bridges import outbox_relay
+from logqueue_consumers.bridges import outbox_postgres, outbox_relay, outbox_sqlite, outbox_table
 from logqueue_consumers.bridges.outbox_table import TableMissing
 
 from logqueue import App, JobContext, outbox
@@ -131,7 +131,7 @@ async def test_options_of_a_sending_go_through_the_table(log: Log, outbox_world:
 @in_loop
 async def test_rows_of_one_tenant_keep_their_order_over_many_batches(log: Log, outbox_world: OutboxWorld) -> None:
     _, job = invoices(log)
-    count = outbox_relay.MAX_ROWS * 2 + 30
+    count = outbox_table.MAX_ROWS * 2 + 30
     await outbox_world.add([job.prepare(tenant=f"t{n % 3}", order=n) for n in range(count)])
     assert (await outbox_world.drain(log)).moved == count
     records = await log.read(log.settings.topics.jobs("billing"))
@@ -216,6 +216,73 @@ async def test_a_row_that_is_no_job_says_why_and_holds_up_nobody(log: Log, outbo
     await outbox_world.execute("""UPDATE {table} SET args = '{{"order": 2}}', refused = NULL WHERE args IS NOT NULL""")
     await outbox_world.execute("DELETE FROM {table} WHERE type = '' OR queue <> 'billing' OR headers IS NOT NULL")
     assert (await outbox_world.drain(log)).moved == 2
+
+
+@in_loop
+async def test_bytes_in_columns_of_text_are_read_as_text_and_their_rows_leave_the_table(
+    log: Log, tmp_path: Path, prefix: str
+) -> None:
+    world = OutboxWorld("sqlite", f"sqlite:///{tmp_path / 'shop.db'}", f"outbox_{prefix}")
+    await world.create()
+    columns = ("id", "tenant", "type", "queue", "args", "headers", "record_key")
+    texts = ("order-7", "acme", "invoice.send", "billing", '{"order": 7}', '{"x-shop": "7"}', "acme/7")
+    values = ", ".join(f"X'{text.encode().hex()}'" for text in texts)
+    await world.execute(f"INSERT INTO {{table}} ({', '.join(columns)}) VALUES ({values})")
+    counts = await world.drain(log)
+    assert (counts.moved, counts.refused, await world.count()) == (1, 0, 0)
+    (record,) = await log.read(log.settings.topics.jobs("billing"))
+    headers = dict(record.headers)
+    assert (record.key, record.value) == (b"acme/7", b'{"order": 7}')
+    assert (headers["ce_id"], headers["ce_type"], headers["x-shop"]) == (b"order-7", b"invoice.send", b"7")
+
+
+@in_loop
+async def test_a_row_whose_text_is_not_utf_8_is_refused_and_holds_up_nobody(
+    log: Log, tmp_path: Path, prefix: str
+) -> None:
+    world = OutboxWorld("sqlite", f"sqlite:///{tmp_path / 'shop.db'}", f"outbox_{prefix}")
+    await world.create()
+    _, job = invoices(log)
+    broken = "CAST(X'7b2261223a22fc227d' AS TEXT)"
+    for columns, values in (
+        ("id, args", "X'fc00fe', '{{}}'"),
+        ("args", broken),
+        ("headers", broken),
+        ("tenant", broken),
+        ("record_key", broken),
+        ("created_at, tenant", f"{broken}, ''"),
+    ):
+        await world.execute(f"INSERT INTO {{table}} (type, queue, {columns}) VALUES ('a', 'billing', {values})")
+    await world.add([job.prepare(order=1)])
+    counts = await world.drain(log)
+    assert (counts.moved, counts.refused, await world.count()) == (1, 6, 6)
+    assert all(row[0] for row in await world.execute("SELECT refused FROM {table}"))
+
+
+@in_loop
+async def test_no_notification_is_waited_for_while_rows_wait_behind_a_full_batch(
+    log: Log, outbox_world: OutboxWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_relay, "POLL_S", 3600.0)
+    monkeypatch.setattr(outbox_table, "MAX_BATCH_BYTES", 1)
+    _, job = invoices(log)
+    await outbox_world.add([job.prepare(order=n) for n in range(5)])
+    async with running(outbox_world.relay(log)):
+        await until(outbox_world.count, lambda count: count == 0)
+
+
+@in_loop
+async def test_rows_behind_a_batch_of_rows_that_are_all_too_large_are_moved_at_once(
+    log: Log, outbox_world: OutboxWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (outbox_postgres, outbox_sqlite):
+        monkeypatch.setattr(module, "MAX_ROWS", 2)
+    _, job = invoices(log)
+    large = '{{"order": "' + "x" * log.settings.max_record_bytes + '"}}'
+    for _ in range(2):
+        await outbox_world.execute("INSERT INTO {table} (type, queue, args) VALUES ('a', 'billing', '" + large + "')")
+    await outbox_world.add([job.prepare(order=1)])
+    assert (await outbox_world.drain(log)).moved == 1
 
 
 @in_loop

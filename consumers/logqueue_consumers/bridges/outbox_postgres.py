@@ -17,6 +17,7 @@ from logqueue.outbox import CHANNEL
 from logqueue_consumers.bridges.outbox_rows import Row
 from logqueue_consumers.bridges.outbox_table import (
     MAX_ROWS,
+    Batch,
     Counts,
     TableMissing,
     TableUnreachable,
@@ -85,7 +86,7 @@ class PostgresTable:
         async with self._talking() as connection:
             return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, number))
 
-    async def read(self, *, max_row_bytes: int) -> list[Row]:
+    async def read(self, *, max_row_bytes: int) -> Batch:
         """The next rows."""
         async with self._talking() as connection:
             self._notified.clear()
@@ -99,13 +100,15 @@ class PostgresTable:
                     fitting.append((position, size))
                 else:
                     await self._refuse(connection, position, too_large(size, max_row_bytes))
+            wanted = batch_of(fitting)
             found = await connection.fetch(
                 "SELECT position, id, tenant, type, queue, args::text AS args, headers::text AS headers, record_key,"
                 f" (extract(epoch FROM created_at) * 1000)::bigint AS created_ms FROM {self._table}"
                 " WHERE position = ANY($1) ORDER BY position",
-                batch_of(fitting),
+                wanted,
             )
-        return [Row(**dict(record)) for record in found]
+        has_more = len(sizes) == MAX_ROWS or len(wanted) < len(fitting)
+        return Batch([Row(**dict(record)) for record in found], has_more)
 
     async def delete(self, rows: Sequence[tuple[int, str]]) -> None:
         """Remove rows that are on the log."""

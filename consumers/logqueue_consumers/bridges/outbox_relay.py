@@ -39,7 +39,7 @@ from logqueue_consumers.bridges.outbox_rows import (
     priority_of,
     remembered,
 )
-from logqueue_consumers.bridges.outbox_table import MAX_ROWS, OutboxTable, TableUnreachable
+from logqueue_consumers.bridges.outbox_table import OutboxTable, TableUnreachable
 from logqueue_consumers.bridges.pacing import FIRST_BACKOFF_S, longer, pause
 from logqueue_consumers.bridges.queue_classes import QueueClasses, read_classes
 from logqueue_consumers.keeper.writer import NotOwner, NotWritten, TransactionalWriter
@@ -141,19 +141,19 @@ class OutboxRelay:
             self.counts.is_leading = True
             self._on_lead()
             while not stop.is_set():
-                taken = await self._move(writer, identity)
-                if once and not taken:
+                has_more = await self._move(writer, identity)
+                if once and not has_more:
                     return
-                if taken < MAX_ROWS and not once and not self._alone:
+                if not has_more:
                     await _first(self._table.changed(POLL_S), stop)
         finally:
             await writer.stop()
 
-    async def _move(self, writer: TransactionalWriter, identity: str) -> int:
-        """One batch; how many rows there were."""
-        rows = await self._table.read(max_row_bytes=self._settings.max_record_bytes)
+    async def _move(self, writer: TransactionalWriter, identity: str) -> bool:
+        """One batch; whether other rows wait behind it."""
+        rows, has_more = await self._table.read(max_row_bytes=self._settings.max_record_bytes)
         if self._alone:
-            self._alone, rows = self._alone - 1, rows[:1]
+            self._alone, has_more, rows = self._alone - 1, has_more or len(rows) > 1, rows[:1]
         moved, records = await self._records(rows)
         if moved:
             memory = memory_record(identity, moved, self._names, now_ms=self._clock.time_ms())
@@ -164,7 +164,7 @@ class OutboxRelay:
                 raise
             await self._table.delete([row.identity for row in moved])
             self.counts.moved += len(moved)
-        return len(rows)
+        return has_more
 
     async def _after_refusal(self, error: NotWritten, rows: Sequence[Row]) -> None:
         """A row that its topic does not take (max.message.bytes) must not keep the others from being moved."""

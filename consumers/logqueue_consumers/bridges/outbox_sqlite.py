@@ -8,12 +8,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from logqueue.jobs.times import parse_time
 from logqueue_consumers.bridges.outbox_rows import Row
 from logqueue_consumers.bridges.outbox_table import (
     MAX_ROWS,
+    Batch,
     Counts,
     TableMissing,
     TableUnreachable,
@@ -25,6 +26,9 @@ BUSY_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 0.05
 """How often the file is asked whether another connection has written; microseconds each."""
 
+_COLUMNS = ("id", "tenant", "type", "queue", "args", "headers", "record_key", "created_at")
+# A column of type TEXT keeps the bytes that a program writes into it: they are read, and found again, as text.
+_ROW = ", ".join(f"CAST({name} AS TEXT)" for name in _COLUMNS)
 _SIZE = "length(CAST(args AS BLOB)) + coalesce(length(CAST(headers AS BLOB)), 0)"
 
 T = TypeVar("T")
@@ -48,7 +52,7 @@ class SqliteTable:
         """Take the lock file, or say that another relay has it."""
         return await self._run(self._take_lock)
 
-    async def read(self, *, max_row_bytes: int) -> list[Row]:
+    async def read(self, *, max_row_bytes: int) -> Batch:
         """The next rows."""
         return await self._run(lambda connection: self._read(connection, max_row_bytes))
 
@@ -57,7 +61,7 @@ class SqliteTable:
 
         def delete(connection: sqlite3.Connection) -> None:
             with connection:
-                connection.executemany(f"DELETE FROM {self._table} WHERE position = ? AND id = ?", rows)
+                connection.executemany(f"DELETE FROM {self._table} WHERE position = ? AND CAST(id AS TEXT) = ?", rows)
 
         await self._run(delete)
 
@@ -101,6 +105,7 @@ class SqliteTable:
         if not self._path.is_file():
             raise TableMissing(f"there is no file {self._path}")
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
+        connection.text_factory = _read_text
         self._connection = connection
         try:
             names = connection.execute(f"SELECT name FROM {self._table}_identity LIMIT 2").fetchall()
@@ -126,24 +131,21 @@ class SqliteTable:
             return False
         return True
 
-    def _read(self, connection: sqlite3.Connection, max_row_bytes: int) -> list[Row]:
+    def _read(self, connection: sqlite3.Connection, max_row_bytes: int) -> Batch:
         sizes = connection.execute(
             f"SELECT position, {_SIZE} FROM {self._table} WHERE refused IS NULL ORDER BY position LIMIT {MAX_ROWS}"
         ).fetchall()
         for position, size in sizes:
             if size > max_row_bytes:
                 self._refuse(connection, position, too_large(size, max_row_bytes))
-        wanted = batch_of([pair for pair in sizes if pair[1] <= max_row_bytes])
+        fitting = [pair for pair in sizes if pair[1] <= max_row_bytes]
+        wanted = batch_of(fitting)
         rows = []
         for position in wanted:
-            found = connection.execute(
-                "SELECT position, id, tenant, type, queue, CAST(args AS TEXT), CAST(headers AS TEXT), record_key,"
-                f" created_at FROM {self._table} WHERE position = ?",
-                (position,),
-            ).fetchone()
+            found = connection.execute(f"SELECT {_ROW} FROM {self._table} WHERE position = ?", (position,)).fetchone()
             if found is not None:
-                rows.append(_row(found))
-        return rows
+                rows.append(_row(position, found))
+        return Batch(rows, has_more=len(sizes) == MAX_ROWS or len(wanted) < len(fitting))
 
     def _refuse(self, connection: sqlite3.Connection, position: int, reason: str) -> None:
         with connection:
@@ -159,20 +161,24 @@ class SqliteTable:
             raise TableUnreachable(f"{self._path}: {error.strerror or error}") from None
 
 
-def _row(found: tuple[object, ...]) -> Row:
-    position, id_, tenant, type_, queue, args, headers, record_key, created_at = found
-    assert isinstance(position, int), "an INTEGER PRIMARY KEY"
+def _row(position: int, found: tuple[Any, ...]) -> Row:
+    id_, tenant, type_, queue, args, headers, record_key, created_at = found
     return Row(
         position=position,
-        id=str(id_),
-        tenant=str(tenant),
-        type=str(type_),
-        queue=str(queue),
-        args=str(args),
-        headers=None if headers is None else str(headers),
-        record_key=None if record_key is None else str(record_key),
+        id=id_,
+        tenant=tenant,
+        type=type_,
+        queue=queue,
+        args=args,
+        headers=headers,
+        record_key=record_key,
         created_ms=_ms(created_at),
     )
+
+
+def _read_text(data: bytes) -> str:
+    """A text of the file, whatever its bytes are: one row that is not UTF-8 must not hide those behind it."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _ms(created_at: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from logqueue.errors import LogqueueError
 from logqueue_consumers.bridges.outbox_rows import Row
@@ -32,6 +32,13 @@ class Counts:
     oldest_ms: int | None
 
 
+class Batch(NamedTuple):
+    """The rows that are moved next, and whether others wait behind them."""
+
+    rows: list[Row]
+    has_more: bool
+
+
 class OutboxTable(Protocol):
     """One table over one connection. Every method raises TableUnreachable when the connection is gone."""
 
@@ -41,8 +48,11 @@ class OutboxTable(Protocol):
     async def try_lead(self) -> bool:
         """Whether this relay is the one that moves rows, until its connection ends; the others stand by."""
 
-    async def read(self, *, max_row_bytes: int) -> list[Row]:
-        """The next rows by position, at most MAX_ROWS and MAX_BATCH_BYTES; longer ones are refused in the table."""
+    async def read(self, *, max_row_bytes: int) -> Batch:
+        """The next rows by position, at most MAX_ROWS and MAX_BATCH_BYTES; longer ones are refused in the table.
+
+        A text that is not UTF-8 comes with lone surrogates, which no record takes.
+        """
 
     async def delete(self, rows: Sequence[tuple[int, str]]) -> None:
         """Remove rows that are on the log, by position and id."""
