@@ -58,7 +58,9 @@ def limit_by(*, queue: str | None, tenant: str | None, by: str | None) -> str:
     """For each of what a limit counts: as given, else the tenant, all of the queue, or all of the type."""
     if tenant is not None:
         return "tenant"
-    return by or ("queue" if queue is not None else "type")
+    if by is not None:
+        return by
+    return "queue" if queue is not None else "type"
 
 
 def limit_value(

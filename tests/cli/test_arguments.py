@@ -19,6 +19,7 @@ from logqueue_api.cli.arguments import (
     process_range,
     processes,
     seconds,
+    states,
 )
 from logqueue_api.cli.exits import UsageError
 from logqueue_api.cli.stack import DEFAULT_API, DEFAULT_BOOTSTRAP, find_stack, outside_bootstrap
@@ -67,6 +68,8 @@ def test_a_bare_number_is_an_offset_and_what_is_neither_is_told_both() -> None:
         (number, "fast"),
         (number, "nan"),
         (partition_list, "1,,2"),
+        (states, ""),
+        (states, " , "),
     ],
 )
 def test_what_is_no_value_is_refused(kind: object, text: str) -> None:

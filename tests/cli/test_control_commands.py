@@ -97,6 +97,28 @@ def test_a_bulk_change_of_everything_is_refused(api: Api, verb: str, capsys: pyt
     assert api.asked == []
 
 
+@pytest.mark.parametrize("words", [["cancel", "-q", "mail"], ["ls"]])
+def test_a_state_that_is_given_empty_is_not_every_state(
+    api: Api, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("", ","):
+        assert main(["jobs", *words, "--state", text]) == 2
+        assert "is not a list of states" in capsys.readouterr().err
+    assert api.asked == []
+
+
+@pytest.mark.parametrize("field", ["tenant", "each", "rate"])
+def test_what_is_given_empty_of_a_limit_is_sent_and_not_left_out(api: Api, field: str) -> None:
+    words = ["-q", "mail", f"--{field}", ""]
+    api.answers = [(400, {"detail": "is empty"})] * 2
+    assert main(["limit", "set", *words, "--running", "2"]) == 2
+    wanted = {"queue": "mail", "by" if field == "each" else field: ""}
+    assert api.asked[0][1::2] == ("/v1/limits:set", wanted | {"running": 2})
+    if field != "rate":
+        assert main(["limit", "rm", *words]) == 2
+        assert api.asked[1][1::2] == ("/v1/limits:remove", wanted)
+
+
 def test_a_bulk_change_that_fails_is_a_failure(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     api.answers = [(202, operation("failed", detail="the log does not answer"))]
     assert main(["jobs", "cancel", "--tenant", "t"]) == 1

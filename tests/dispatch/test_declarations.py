@@ -147,6 +147,12 @@ def test_commands_are_read_back_as_they_were_keyed() -> None:
     assert pause_key(queue="work", tenant="a/b") == "pause/tenant/work/a/b"
 
 
+def test_a_limit_for_each_of_nothing_is_not_one_of_the_whole_queue() -> None:
+    assert limit_key(queue="work") == "limit/queue/work/queue"
+    with pytest.raises(InvalidArguments, match="none of queue"):
+        limit_key(queue="work", by="")
+
+
 def test_a_command_that_cannot_be_read_is_passed_over_and_the_others_hold() -> None:
     state = fold(
         [

@@ -148,6 +148,7 @@ def test_acls_are_added_listed_and_removed(boss: Shell) -> None:
         ("acls", "add", "--principal", "User:a", "--operation", "read"),
         ("acls", "add", "--principal", "alice", "--operation", "read", "--topic", "t"),
         ("acls", "add", "--operation", "read", "--topic", "t"),
+        ("acls", "add", "--principal", "User:a", "--operation", "read", "--topic", "t", "--host", ""),
         ("acls", "remove"),
         ("users", "add", "x", "--password-file", "/nowhere"),
         ("users", "add", "x"),

@@ -156,6 +156,14 @@ def number(text: str) -> float:
     return found
 
 
+def states(text: str) -> str:
+    """States with commas, at least one: without one a list or a change would be of jobs in every state."""
+    found = [name for part in text.split(",") if (name := part.strip())]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of states (try dead or dead,expired)")
+    return ",".join(found)
+
+
 def partition_list(text: str) -> tuple[int, ...]:
     """Partitions as `0,3,5`."""
     parts = text.split(",")

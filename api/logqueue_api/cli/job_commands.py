@@ -8,7 +8,7 @@ from typing import Any
 
 from logqueue_api.cli.actor import actor, add_by
 from logqueue_api.cli.api_client import ApiClient, quoted
-from logqueue_api.cli.arguments import add_stack, count, moment
+from logqueue_api.cli.arguments import add_stack, count, moment, states
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Output, text_of
 from logqueue_api.cli.progress import ProgressLine
@@ -55,7 +55,9 @@ def add_many(verbs: Any) -> None:
     """`jobs cancel --type ...` and its kin."""
     for verb in BULK_VERBS:
         parser = verbs.add_parser(verb, help=f"{verb} all jobs that match (at least one filter is needed)")
-        parser.add_argument("--state", help="one or several with commas; default: every state that this takes")
+        parser.add_argument(
+            "--state", type=states, help="one or several with commas; default: every state that this takes"
+        )
         parser.add_argument("--type", metavar="TYPE")
         parser.add_argument("--tenant", metavar="TENANT")
         parser.add_argument("-q", "--queue", metavar="QUEUE")
@@ -79,8 +81,8 @@ def run_many(api: ApiClient, options: argparse.Namespace, output: Output) -> int
     for name in ("type", "tenant", "queue", "limit", "reason", "as_type"):
         if (value := getattr(options, name, None)) is not None:
             body[name] = value
-    if options.state:
-        body["state"] = [state.strip() for state in options.state.split(",") if state.strip()]
+    if options.state is not None:
+        body["state"] = options.state.split(",")
     body |= {name: text_of(getattr(options, name)) for name in ("since", "until") if getattr(options, name)}
     if not any(name in body for name in ("type", "tenant", "queue", "state", "since", "until")):
         raise UsageError("which jobs?", hint="give at least one of --state --type --tenant --queue --since --until")

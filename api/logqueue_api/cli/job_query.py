@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.api_client import ApiClient
-from logqueue_api.cli.arguments import moment
+from logqueue_api.cli.arguments import moment, states
 from logqueue_api.cli.exits import CommandError, ExitCode
 from logqueue_api.cli.output import text_of
 
@@ -25,7 +25,7 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     """`--type`, `--since` and their like."""
     parser.add_argument("--type", metavar="TYPE", help="jobs of this type")
     parser.add_argument("--tenant", metavar="TENANT", help="jobs of this tenant")
-    parser.add_argument("--state", metavar="S", help="jobs in these states (with commas)")
+    parser.add_argument("--state", type=states, metavar="S", help="jobs in these states (with commas)")
     parser.add_argument(
         "--since", type=moment, metavar="TIME", help="jobs made at or after (ISO 8601, or 15m ago: 15m)"
     )

@@ -75,6 +75,8 @@ def _check(options: argparse.Namespace) -> None:
     kind, _ = _resource(options)
     if options.principal is not None and not all(options.principal.partition(":")):
         raise UsageError(f"{options.principal!r} is not a principal", hint="for example User:alice")
+    if options.host == "":
+        raise UsageError("--host is empty", hint="leave it out for every address")
     if options.verb == "add" and not (options.principal and options.operation and kind):
         raise UsageError(
             "an ACL needs --principal, --operation and one of --topic, --group, --transactional-id, --cluster"

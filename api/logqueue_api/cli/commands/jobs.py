@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from logqueue_api.cli.api_client import ApiClient
-from logqueue_api.cli.arguments import add_stack, count, moment
+from logqueue_api.cli.arguments import add_stack, count, moment, states
 from logqueue_api.cli.exits import ExitCode
 from logqueue_api.cli.job_commands import add_many, run_many
 from logqueue_api.cli.output import Column, Output, text_of
@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_many(verbs)
     ls = verbs.add_parser("ls", help="list jobs, newest first")
     ls.add_argument(
-        "--state", help="queued, scheduled, blocked, running, retrying, succeeded, dead, parked, cancelled, expired"
+        "--state",
+        type=states,
+        help="queued, scheduled, blocked, running, retrying, succeeded, dead, parked, cancelled, expired",
     )
     ls.add_argument("--type", metavar="TYPE")
     ls.add_argument("--tenant", metavar="TENANT")

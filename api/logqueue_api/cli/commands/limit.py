@@ -63,8 +63,10 @@ def run(options: argparse.Namespace) -> int:
     if options.verb == "set" and options.none == (options.running is not None or options.rate is not None):
         raise UsageError("which limit?", hint="--running N, --rate N/TIME, or --none for no limit")
     names = {"queue": "queue", "type": "type", "tenant": "tenant", "each": "by"}
-    names |= {name: name for name in ("running", "rate", "burst", "force")}
-    body = {field: value for name, field in names.items() if (value := getattr(options, name, None))}
+    names |= {name: name for name in ("running", "rate", "burst")}
+    # What is given empty is sent: without its tenant the limit would be one of the whole queue.
+    body = {field: value for name, field in names.items() if (value := getattr(options, name, None)) is not None}
+    body |= {"force": True} if getattr(options, "force", False) else {}
     answer = api.post(f"/v1/limits:{'set' if options.verb == 'set' else 'remove'}", body, by=actor(options))
     output.event(answer, f"{answer['key']} {'holds' if options.verb == 'set' else 'is taken back'}")
     return ExitCode.OK
