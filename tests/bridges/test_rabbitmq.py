@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from logqueue_consumers.bridges import amqp_in
 from logqueue_consumers.bridges.amqp_in import AmqpInbound
 from logqueue_consumers.bridges.amqp_line import BrokerGone, NoSuchPlace
-from logqueue_consumers.bridges.amqp_messages import Received, Target, job_of
+from logqueue_consumers.bridges.amqp_messages import Received, Target, job_of, properties_of, short_text
 from logqueue_consumers.bridges.amqp_sink import ExchangeSink
 from logqueue_consumers.bridges.teller import Teller
 from logqueue_consumers.bridges.telling import Told
@@ -282,6 +282,42 @@ async def test_outcomes_are_published_as_cloudevents(log: Log, amqp_url: str) ->
     assert [event["data"]["result"] for event in events] == [1, 2, 3]
     assert {message.content_type for message in messages} == {"application/cloudevents+json"}
     assert [message.message_id for message in messages] == [f"{handle.id}/0/succeeded" for handle in handles]
+
+
+def test_what_is_longer_than_amqp_takes_is_told_under_a_shorter_id() -> None:
+    def told(id_: str) -> Told:
+        return Told(id=id_, key=b"t", type="ü" * 255, content_type="a/" + "b" * 300, body=b"", headers={"job-id": id_})
+
+    def ids(*texts: str) -> set[str]:
+        return {properties_of(told(text))["message_id"] for text in texts}
+
+    for text in ("x" * 512, "𝄞" * 512, "x" * 256, "a" + "ü" * 130):
+        properties = properties_of(told(text))
+        assert aio_pika.Message(b"", **properties).properties.marshal()
+        assert properties["headers"]["job-id"] == text
+    assert ids("x" * 255, "job/0/dead") == {"x" * 255, "job/0/dead"}
+    assert len(ids("x" * 512, "x" * 512, "x" * 511 + "y")) == 2
+    assert short_text("ü" * 255) == "ü" * 127
+
+
+@in_loop
+async def test_a_job_with_the_longest_id_is_told_and_those_behind_it(log: Log, amqp_url: str) -> None:
+    app = log.app()
+
+    @app.job("ü" * 200, queue="mail")
+    async def send() -> None: ...
+
+    async with talking(amqp_url) as channel, app:
+        exchange = await channel.declare_exchange(log.name, aio_pika.ExchangeType.FANOUT)
+        queue = await channel.declare_queue(f"{log.name}.out")
+        await queue.bind(exchange)
+        long, short = await send.with_(id="x" * 512).send(), await send.send()
+        async with running(
+            Teller(log.settings, ExchangeSink(amqp_url, exchange=log.name), name=log.name, queue="mail")
+        ):
+            messages = await collect(queue, 2)
+    assert [message.headers["ce_id"] for message in messages] == [long.id, short.id]
+    assert messages[1].message_id == short.id
 
 
 @in_loop

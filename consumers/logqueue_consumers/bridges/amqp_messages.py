@@ -10,6 +10,9 @@
 | exchange, routing key, `message_id`, `correlation_id`, `reply_to`, `app_id` | headers `amqp-...` |
 | other headers that are text, numbers or times | headers of the same name |
 
+AMQP's own texts (`message_id`, `type`, `content_type`, the routing key) have 255 bytes at most: of what we tell, a
+longer id becomes its beginning and its SHA-256, any other is cut. The event, or the header `ce_id`, has the whole id.
+
 A body that is no job becomes one all the same, which its worker dead-letters: a rejected message might be gone.
 """
 
@@ -28,11 +31,14 @@ from logqueue.jobs.headers import MAX_KEY_CHARS, MAX_TYPE_CHARS, OWN_HEADERS, TE
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
 from logqueue.jobs.sending import PreparedJob, prepare_job
+from logqueue_consumers.bridges.telling import Told
 
 SOURCE: Final = "logqueue-rabbitmq"
 MAX_HEADERS: Final = 32
 """Headers of a message that are handed on."""
 MAX_HEADER_BYTES: Final = 1_000
+MAX_TEXT_BYTES: Final = 255
+"""Of a `shortstr` (AMQP 0-9-1, 4.2.5.3)."""
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +87,30 @@ def job_of(message: Received, target: Target, *, now_ms: int) -> PreparedJob:
         headers=_headers(message),
         idempotency_key=None if key is None else _key(target.amqp_queue, key),
     )
+
+
+def properties_of(told: Told) -> dict[str, Any]:
+    """The properties of a message that is told."""
+    return {
+        "message_id": _short_id(told.id),
+        "type": short_text(told.type),
+        "content_type": short_text(told.content_type),
+        "headers": dict(told.headers),
+    }
+
+
+def short_text(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """As much of a text as AMQP takes."""
+    return text.encode()[:max_bytes].decode("utf-8", "ignore")
+
+
+def _short_id(text: str) -> str:
+    """An id that AMQP takes, the same for the same id and another for every other."""
+    data = text.encode()
+    if len(data) <= MAX_TEXT_BYTES:
+        return text
+    digest = hashlib.sha256(data).hexdigest()
+    return f"{short_text(text, MAX_TEXT_BYTES - len(digest) - 1)}-{digest}"
 
 
 def _key(amqp_queue: str, message_id: str) -> str:

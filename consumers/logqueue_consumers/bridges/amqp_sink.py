@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from logqueue_consumers.bridges.amqp_line import AmqpLine, BrokerGone, trouble
+from logqueue_consumers.bridges.amqp_messages import properties_of, short_text
 from logqueue_consumers.bridges.telling import Told
 
 if TYPE_CHECKING:
@@ -46,14 +47,11 @@ class ExchangeSink:
             for told in messages:
                 message = aio_pika.Message(
                     told.body,
-                    message_id=told.id,
-                    type=told.type,
-                    content_type=told.content_type,
                     app_id="logqueue",
                     delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                    headers=dict(told.headers),
+                    **properties_of(told),
                 )
-                key = self._routing_key if self._routing_key is not None else told.type
+                key = short_text(self._routing_key if self._routing_key is not None else told.type)
                 async with asyncio.timeout(CONFIRM_TIMEOUT_S):
                     await exchange.publish(message, key, mandatory=False)
         except trouble() as error:
