@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -365,6 +366,23 @@ def test_a_childs_log_is_rotated_and_bounded(tmp_path: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert set(sizes) == {"x.log", "x.log.1", "x.log.2"}
     assert all(size <= 100 for size in sizes.values())
+
+
+def test_a_childs_log_whose_folder_goes_is_told_once_and_goes_on_when_it_is_there_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    folder = tmp_path / "logs"
+    log = ChildLog(folder / "x.log", on_line=lines.append, largest_bytes=20)
+    log.feed(b"line 0000\nline 0001\n")
+    shutil.rmtree(folder)
+    for number in range(10):
+        log.feed(f"line {number:04}\n".encode())
+    told = [line for line in lines if line.startswith("ERROR")]
+    assert told == [f"ERROR the log {folder / 'x.log'} cannot be written: No such file or directory"]
+    folder.mkdir()
+    log.feed(b"the last\n")
+    log.close()
+    assert (folder / "x.log").read_text() == "the last\n"
+    assert lines[-1] == "the last"
 
 
 def test_a_line_without_an_end_is_told_in_bounded_pieces(tmp_path: Path) -> None:

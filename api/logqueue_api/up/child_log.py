@@ -33,8 +33,7 @@ class ChildLog:
         self._write_error = ""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
-            self._size = self._file.tell()
+            self._open(path)
 
     def feed(self, data: bytes) -> None:
         """Take the next output of the child."""
@@ -64,25 +63,31 @@ class ChildLog:
 
     def _store(self, data: bytes) -> None:
         """A full disk must not end the supervisor: the failure is told once as a line, and output is still read."""
-        if self._file is None:
+        if self.path is None:
             return
         try:
+            file = self._file if self._file is not None else self._open(self.path)
             if self._size + len(data) > self._largest_bytes and self._size:
-                self._file = self._rotate(self._file)
-            self._size += self._file.write(data)
+                file = self._rotate(file, self.path)
+            self._size += file.write(data)
             self._write_error = ""
         except OSError as error:
             if not self._write_error:
                 self._write_error = str(error)
                 self._on_line(f"ERROR the log {self.path} cannot be written: {error.strerror}")
 
-    def _rotate(self, file: FileIO) -> FileIO:
-        assert self.path is not None, "there is a file"
+    def _open(self, path: Path) -> FileIO:
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
+        return self._file
+
+    def _rotate(self, file: FileIO, path: Path) -> FileIO:
+        """The new file; where it cannot be made there is none until the next output."""
+        self._file = None
         file.close()
         for number in range(KEPT_OLD_LOGS, 0, -1):
-            older = self.path.with_name(f"{self.path.name}.{number}")
-            newer = self.path.with_name(f"{self.path.name}.{number - 1}") if number > 1 else self.path
+            older = path.with_name(f"{path.name}.{number}")
+            newer = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
             if newer.exists():
                 newer.replace(older)
-        self._size = 0
-        return self.path.open("ab", buffering=0)
+        return self._open(path)
