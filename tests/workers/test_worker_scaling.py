@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logqueue_api.cli.arguments import process_range
 from logqueue_api.up.child import ChildSpec, Notice
-from logqueue_api.up.counts import QueueCounts, oldest_seconds
+from logqueue_api.up.counts import QueueCounts, Rates
 from logqueue_api.up.scaling import Load, ScaleLimits, Scaler
 from logqueue_api.up.workforce import Workforce
 
@@ -102,10 +103,9 @@ def test_numbers_of_processes_are_read() -> None:
             process_range(wrong)
 
 
-def test_the_oldest_age_is_that_of_all_queues() -> None:
-    items = [{"oldest_queued_age_s": 3.0}, {"oldest_queued_age_s": None}, {"oldest_queued_age_s": 7.5}, {}]
-    assert oldest_seconds({"items": items}) == 7.5
-    assert oldest_seconds({"items": []}) is oldest_seconds(None) is None
+def test_the_oldest_age_is_told_for_each_queue() -> None:
+    items = [{"oldest_queued_age_s": 3}, {"oldest_queued_age_s": None}, {}]
+    assert [queue.oldest_seconds for queue in Rates().take({"items": items}, now=0.0)] == [3.0, None, None]
 
 
 class FakeSupervisor:
@@ -136,6 +136,7 @@ def workforce(supervisor: FakeSupervisor, clock: ManualClock, told: list[Notice]
     return Workforce(
         supervisor,  # type: ignore[arg-type]
         make=lambda name: ChildSpec(name=name, command=lambda ready: [], environment={}),
+        queues=("p", "q"),
         limits=ScaleLimits(least=1, most=4, grow_after=1.0, shrink_after=10.0, pause=1.0),
         capacity=CAPACITY,
         clock=clock,
@@ -150,12 +151,12 @@ def test_the_workforce_grows_with_the_backlog_and_gives_back_the_last_workers_fi
         await force.start()
         for ended in range(6):
             clock.advance(1.0)
-            force.scale([QueueCounts("q", {"queued": 50, "running": 9, "succeeded": ended})], 5.0)
+            force.scale([QueueCounts("q", {"queued": 50, "running": 9, "succeeded": ended}, oldest_seconds=5.0)])
         assert force.names == ["worker-1", "worker-2", "worker-3", "worker-4"]
         assert "2 workers instead of 1: 50 jobs wait" in told[0].text
         for _ in range(12):
             clock.advance(1.0)
-            force.scale([QueueCounts("q", {})], None)
+            force.scale([QueueCounts("q", {})])
         assert force.names == ["worker-1", "worker-2", "worker-3"]
         assert "worker-4" in supervisor.children, "it drains still"
         supervisor.drained.set()
@@ -171,11 +172,43 @@ def test_a_worker_that_says_it_is_stuck_is_started_anew_once() -> None:
         supervisor, told = FakeSupervisor(), []
         force = workforce(supervisor, ManualClock(), told)
         await force.start()
-        document = {"items": [{"pid": 100, "state": "stuck", "problem": "no progress"}, {"pid": 7, "state": "stuck"}]}
+        here = {"host": socket.gethostname(), "state": "stuck", "problem": "no progress"}
+        document = {"items": [{"pid": 100, **here}, {"pid": 7, **here}]}
         force.replace_stuck(document)
         force.replace_stuck(document)
         force.replace_stuck(None)
         assert supervisor.restarted == ["worker-1"]
         assert "is stuck (no progress)" in told[0].text
+
+    asyncio.run(main())
+
+
+def test_a_stuck_worker_of_another_machine_has_its_process_id_by_chance() -> None:
+    async def main() -> None:
+        supervisor, told = FakeSupervisor(), []
+        force = workforce(supervisor, ManualClock(), told)
+        await force.start()
+        force.replace_stuck({"items": [{"pid": 100, "host": f"not-{socket.gethostname()}", "state": "stuck"}]})
+        assert (supervisor.restarted, told) == ([], [])
+        force.replace_stuck({"items": [{"pid": 100, "host": socket.gethostname(), "state": "stuck"}]})
+        assert supervisor.restarted == ["worker-1"], "its namesake did not use up its turn"
+
+    asyncio.run(main())
+
+
+def test_the_backlog_of_queues_that_others_work_on_makes_nothing_grow() -> None:
+    async def main() -> None:
+        supervisor, clock, told = FakeSupervisor(), ManualClock(), []
+        force = workforce(supervisor, clock, told)
+        await force.start()
+        for ended in range(6):
+            clock.advance(1.0)
+            counts = {"queued": 50, "running": 9, "succeeded": ended}
+            force.scale([QueueCounts("theirs", counts, oldest_seconds=5.0), QueueCounts("q", {"running": 1})])
+        assert (force.names, told) == (["worker-1"], [])
+        for _ in range(6):
+            clock.advance(1.0)
+            force.scale([QueueCounts(queue, {"queued": 9, "running": 1}, oldest_seconds=5.0) for queue in "pq"])
+        assert "2 workers instead of 1: 18 jobs wait" in told[0].text
 
     asyncio.run(main())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 STATES = (
@@ -25,22 +25,19 @@ RATE_WINDOW_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """Jobs of a queue by state; `rate` is ended jobs per second over the last RATE_WINDOW_SECONDS."""
+    """Jobs of a queue by state; `rate` is ended jobs per second over the last RATE_WINDOW_SECONDS.
+
+    `oldest_seconds` is the age of its oldest queued job; None where none is queued.
+    """
 
     queue: str
     counts: Mapping[str, int]
     rate: float = 0.0
+    oldest_seconds: float | None = None
 
     @property
     def ended(self) -> int:
         return sum(self.counts.get(state, 0) for state in ENDED_STATES)
-
-
-def oldest_seconds(document: Any) -> float | None:
-    """The age of the oldest queued job of an answer; None where none is queued."""
-    items = document.get("items") if isinstance(document, dict) else None
-    ages = [item.get("oldest_queued_age_s") for item in (items if isinstance(items, list) else [])]
-    return max((float(age) for age in ages if age is not None), default=None)
 
 
 class Rates:
@@ -55,8 +52,9 @@ class Rates:
         found = []
         for item in items if isinstance(items, list) else []:
             counts = {state: int(count) for state, count in (item.get("counts") or {}).items()}
-            plain = QueueCounts(str(item.get("queue")), counts)
-            found.append(QueueCounts(plain.queue, counts, self._rate(plain, now)))
+            age = item.get("oldest_queued_age_s")
+            plain = QueueCounts(str(item.get("queue")), counts, oldest_seconds=None if age is None else float(age))
+            found.append(replace(plain, rate=self._rate(plain, now)))
         return found
 
     def _rate(self, queue: QueueCounts, now: float) -> float:

@@ -20,7 +20,7 @@ from logqueue_api.up.app_card import AppCard
 from logqueue_api.up.board import Addresses, Board, ChildLine, Screen
 from logqueue_api.up.card_process import read_card
 from logqueue_api.up.child import Child, ChildState, Notice
-from logqueue_api.up.counts import Rates, oldest_seconds
+from logqueue_api.up.counts import Rates
 from logqueue_api.up.hints import Hint, hints
 from logqueue_api.up.http_get import get_json, is_ok
 from logqueue_api.up.plan import API, BROKER, FEED, Plan, Recipes
@@ -135,7 +135,7 @@ class StackRun:
         api = await start(recipes.api(plan, bootstrap=bootstrap))
         assert api.ready is not None
         url = api.ready[1]
-        workforce = self._make_workforce(bootstrap=bootstrap, api=url)
+        workforce = self._make_workforce(card, bootstrap=bootstrap, api=url)
         if workforce is not None:
             self._phase("starting workers")
             await workforce.start()
@@ -153,18 +153,19 @@ class StackRun:
             if document is not None:
                 self._board.queues = self._rates.take(document, now=self._clock.monotonic())
                 if workforce is not None:
-                    workforce.scale(list(self._board.queues), oldest_seconds(document))
+                    workforce.scale(self._board.queues)
             if workforce is not None:
                 workforce.replace_stuck(await get_json(f"{url}/v1/workers"))
             await asyncio.sleep(COUNT_SECONDS)
 
-    def _make_workforce(self, *, bootstrap: str, api: str) -> Workforce | None:
+    def _make_workforce(self, card: AppCard | None, *, bootstrap: str, api: str) -> Workforce | None:
         plan, limits = self._plan, self._plan.scale
-        if limits is None:
+        if limits is None or card is None:
             return None
         return Workforce(
             self._supervisor,
             make=lambda name: self._recipes.worker(plan, name, bootstrap=bootstrap, api=api),
+            queues=plan.queues or card.queues,
             limits=limits,
             capacity=plan.capacity,
             clock=self._clock,

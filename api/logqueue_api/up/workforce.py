@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from logqueue.clock import Clock
@@ -23,6 +24,7 @@ class Workforce:
         supervisor: Supervisor,
         *,
         make: Callable[[str], ChildSpec],
+        queues: Collection[str],
         limits: ScaleLimits,
         capacity: int,
         clock: Clock,
@@ -30,6 +32,8 @@ class Workforce:
     ) -> None:
         self._supervisor = supervisor
         self._make = make
+        self._queues = frozenset(queues)
+        """Those that the workers work on."""
         self._capacity = capacity
         self._clock = clock
         self._on_notice = on_notice
@@ -49,15 +53,16 @@ class Workforce:
         """The workers that are to run."""
         return [name for name in self._supervisor.children if is_worker(name) and name not in self._retiring]
 
-    def scale(self, queues: list[QueueCounts], oldest_seconds: float | None) -> None:
-        """Take in how much there is to do."""
+    def scale(self, queues: Iterable[QueueCounts]) -> None:
+        """Take in how much there is to do; queues of the cluster that are not these workers' do not count."""
         if self._limits.least == self._limits.most:
             return
+        ours = [queue for queue in queues if queue.queue in self._queues]
         load = Load(
-            queued=sum(queue.counts.get("queued", 0) for queue in queues),
-            oldest_seconds=oldest_seconds,
-            running=sum(queue.counts.get("running", 0) for queue in queues),
-            ended=sum(queue.ended for queue in queues),
+            queued=sum(queue.counts.get("queued", 0) for queue in ours),
+            oldest_seconds=max((q.oldest_seconds for q in ours if q.oldest_seconds is not None), default=None),
+            running=sum(queue.counts.get("running", 0) for queue in ours),
+            ended=sum(queue.ended for queue in ours),
             capacity=self._capacity,
         )
         before = self._scaler.wanted
@@ -68,9 +73,15 @@ class Workforce:
         self._match(wanted)
 
     def replace_stuck(self, workers: Mapping[str, Any] | None) -> None:
-        """Take in what workers say of themselves: one that lives and gets on with nothing is started anew."""
+        """Take in what workers say of themselves: one that lives and gets on with nothing is started anew.
+
+        Those of other machines are told too, and in containers they have the same process ids.
+        """
         children = {child.pid: child for name in self.names if (child := self._supervisor.children[name]).pid}
+        here = socket.gethostname()
         for item in (workers or {}).get("items", ()):
+            if item.get("host") != here:
+                continue
             pid, problem = item.get("pid"), item.get("problem")
             if item.get("state") == "stuck" and pid in children and pid not in self._replaced:
                 self._replaced.add(pid)
