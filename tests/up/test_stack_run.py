@@ -141,6 +141,22 @@ def test_a_killed_child_comes_back_and_run_json_stays_true(tmp_path: Path, app: 
     assert "killed by SIGKILL" in output
 
 
+def test_a_run_json_that_cannot_be_written_is_told_and_written_when_it_can_be(tmp_path: Path, app: str) -> None:
+    data = tmp_path / "data"
+    with up(data, "--app", app) as running:
+        before = running.until_ready()
+        in_the_way = data / f"run.json.{running.process.pid}.tmp"
+        in_the_way.mkdir()
+        os.kill(before["pids"]["workers"][0], signal.SIGKILL)
+        assert running.process.stdout is not None
+        while "run.json cannot be written: Is a directory" not in (line := running.process.stdout.readline()):
+            assert line, "`up` ended"
+        in_the_way.rmdir()
+        until(lambda: running.run_json()["pids"]["workers"][0] != before["pids"]["workers"][0], running.process)
+        code, output = running.end(signal.SIGTERM)
+    assert code == 0, output
+
+
 def test_a_second_ctrl_c_ends_what_does_not_stop(tmp_path: Path, app: str) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()

@@ -64,6 +64,8 @@ class StackRun:
         self._rates = Rates()
         self._shown_problems: dict[str, deque[float]] = {}
         self._run: Run | None = None
+        self._run_error = ""
+        """Why run.json could not be written last."""
         self._supervisor: Supervisor
         self._folder: DataFolder
 
@@ -156,6 +158,7 @@ class StackRun:
                     workforce.scale(self._board.queues)
             if workforce is not None:
                 workforce.replace_stuck(await get_json(f"{url}/v1/workers"))
+            self._publish()
             await asyncio.sleep(COUNT_SECONDS)
 
     def _make_workforce(self, card: AppCard | None, *, bootstrap: str, api: str) -> Workforce | None:
@@ -230,7 +233,7 @@ class StackRun:
     # -- telling -------------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        """run.json and the board follow every change of a child."""
+        """run.json and the board follow every change of a child. What a full disk does not take is tried again."""
         children = self._supervisor.children
         self._board.children = [
             ChildLine(child.name, _state(child), child.pid, child.restarts) for child in children.values()
@@ -245,9 +248,16 @@ class StackRun:
             api_process=pids.get(API),
             workers=tuple(pid for name, pid in pids.items() if is_worker(name) and pid is not None),
         )
-        if present != self._run:
-            self._run = present
+        if present == self._run:
+            return
+        try:
             self._folder.publish(present)
+        except OSError as error:
+            if str(error) != self._run_error:
+                self._run_error = str(error)
+                self._take_notice(Notice("up", f"run.json cannot be written: {error.strerror}", is_problem=True))
+        else:
+            self._run, self._run_error = present, ""
 
     def _tell_ready(self, card: AppCard | None, run: Run) -> None:
         plan = self._plan
