@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from logqueue_api.cli.main import main
 
 from tests.conftest import Engine
 
@@ -96,6 +99,27 @@ class Shell:
 
         asyncio.run(send())
 
+    def fill(self, topic: str, partition: int, count: int) -> None:
+        """Records of one partition, in few batches."""
+
+        async def send() -> None:
+            async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=20) as producer:
+                for _ in range(count):
+                    await producer.send(topic, b"{}", partition=partition)
+                await producer.flush()
+
+        asyncio.run(send())
+
+    def commit(self, topic: str, value: bytes) -> None:
+        """A record of a transaction."""
+
+        async def send() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=f"{self.name}-tail")
+            async with producer, producer.transaction():
+                await producer.send_and_wait(topic, value, partition=0)
+
+        asyncio.run(send())
+
     def create(self, topic: str, partitions: int) -> None:
         async def create() -> None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
@@ -163,6 +187,46 @@ def test_topics_are_listed_described_and_read(shell: Shell) -> None:
     missing = shell.run("topic", "describe", topic + "x")
     assert (missing.returncode, f"did you mean {topic}" in missing.stderr) == (4, True)
     assert shell.run("group", "describe", f"{shell.name}-nobody").returncode == 4
+
+
+def test_the_first_records_of_a_long_topic_are_told_without_reading_all_of_it(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topic, read, getmany = f"{shell.prefix}jobs.long", Counter[int](), AIOKafkaConsumer.getmany
+
+    async def counting(self: AIOKafkaConsumer, *places: Any, **options: Any) -> Any:
+        batches = await getmany(self, *places, **options)
+        read.update({place.partition: len(records) for place, records in batches.items()})
+        return batches
+
+    shell.create(topic, 2)
+    shell.fill(topic, 0, 3_500)
+    shell.fill(topic, 1, 2)
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", counting)
+    words = ["topic", "tail", topic, "--from", "0", "-n", "3", "--json", "--bootstrap", shell.bootstrap]
+    assert main(words) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(record["partition"], record["offset"]) for record in told] == [(0, 0), (0, 1), (0, 2)]
+    assert read[0] <= 1_000 and read[1] == 2
+
+
+def test_what_is_followed_from_the_start_is_told_before_the_end_is_reached(shell: Shell) -> None:
+    topic = f"{shell.prefix}jobs.marked"
+    shell.create(topic, 1)
+    shell.commit(topic, b"1")  # behind it is a marker, which no consumer is given
+    process = subprocess.Popen(
+        [*COMMAND, "topic", "tail", topic, "-f", "--from", "0", "--idle", "10m", "--json"],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], SECONDS)[0], "nothing was told"
+        assert json.loads(process.stdout.readline())["value"] == 1
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_worker_runs_jobs_and_what_failed_can_be_replayed(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from logqueue_api.cli.arguments import add_stack, count, partition_list, position, seconds
@@ -104,6 +105,7 @@ async def _describe(log: Log, options: argparse.Namespace, output: Output) -> No
 
 
 async def _tail(log: Log, options: argparse.Namespace, output: Output) -> None:
+    """No more of a partition is held than is asked for; what --follow reads from a --from is told as it comes."""
     from aiokafka import TopicPartition
 
     from logqueue_api.cli.record_view import record_document, record_line
@@ -115,7 +117,9 @@ async def _tail(log: Log, options: argparse.Namespace, output: Output) -> None:
     consumer.assign(list(starts))
     for place, offset in starts.items():
         consumer.seek(place, offset)
-    waiting = {place for place, end in ends.items() if starts[place] < end}
+    is_told_at_once = options.follow and options.start is not None
+    waiting = set() if is_told_at_once else {place for place, end in ends.items() if starts[place] < end}
+    room = dict.fromkeys(waiting, options.number)
     held: list[Any] = []
     while waiting:
         batches = await consumer.getmany(timeout_ms=round(options.idle * 1000), max_records=1000)
@@ -123,16 +127,22 @@ async def _tail(log: Log, options: argparse.Namespace, output: Output) -> None:
             break  # what is missing was deleted, or belongs to a transaction that was aborted
         for place, records in batches.items():
             held += records
-            if records[-1].offset >= ends[place] - 1:
+            room[place] -= len(records)
+            if records[-1].offset >= ends[place] - 1 or room[place] <= 0:
                 waiting.discard(place)
-    held.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
-    chosen = held[: options.number] if options.start is not None else held[-options.number :]
-    for record in chosen if not options.follow or options.start is None else held:
+                consumer.pause(place)
+    held.sort(key=_by_time)
+    for record in held[: options.number] if options.start is not None else held[-options.number :]:
         output.event(record_document(record), record_line(record))
+    consumer.resume(*room)
     while options.follow:
-        for records in (await consumer.getmany(timeout_ms=1000)).values():
-            for record in records:
-                output.event(record_document(record), record_line(record))
+        batches = await consumer.getmany(timeout_ms=1000)
+        for record in sorted(chain.from_iterable(batches.values()), key=_by_time):
+            output.event(record_document(record), record_line(record))
+
+
+def _by_time(record: Any) -> tuple[int, int, int]:
+    return record.timestamp, record.partition, record.offset
 
 
 async def _chosen(log: Log, options: argparse.Namespace) -> list[PartitionRange]:
