@@ -127,6 +127,23 @@ def test_the_settings_file_names_the_cluster_too(tmp_path: Path, monkeypatch: py
     assert find_stack(options(tmp_path), {}).bootstrap_source == "the settings file"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:8080", "http://", "http://x:abc", "http://x:0", "http://x:65536", "http://[::1", "http://a..b",
+        "http://a b", "http://x/\x7f", "http://x/ü", "ftp://x",
+    ],
+)  # fmt: skip
+def test_an_api_that_is_no_url_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="is not a URL"):
+        find_stack(options(tmp_path, api=text), {})
+
+
+@pytest.mark.parametrize("text", ["http://my_api", "https://[::1]:8443/logqueue", "http://münchen.example:80"])
+def test_an_api_is_any_url_of_http(tmp_path: Path, text: str) -> None:
+    assert find_stack(options(tmp_path, api=text + "/"), {}).api == text
+
+
 def test_an_outside_cluster_that_is_no_address_is_refused() -> None:
     with pytest.raises(UsageError, match="is not HOST:PORT"):
         outside_bootstrap(None, {"LOGQUEUE_BOOTSTRAP": "kafka"})

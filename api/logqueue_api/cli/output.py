@@ -44,13 +44,12 @@ class Output:
 
     def document(self, value: object) -> None:
         """One JSON document; call only in JSON mode or where JSON is the answer itself."""
-        indent = 2 if self._stream.isatty() else None
-        print(json.dumps(value, indent=indent, default=str, ensure_ascii=False), file=self._stream, flush=True)
+        self._print_json(value, indent=2 if self._stream.isatty() else None)
 
     def event(self, value: Mapping[str, Any], text: str) -> None:
         """One item of a stream: a JSON line, or its text."""
         if self.is_json:
-            print(json.dumps(value, default=str, ensure_ascii=False), file=self._stream, flush=True)
+            self._print_json(value)
         else:
             print(text, file=self._stream, flush=True)
 
@@ -82,6 +81,12 @@ class Output:
         for key, text in shown.items():
             self.line(f"{key:<{width}}  " + text.replace("\n", "\n" + " " * (width + 2)))
 
+    def _print_json(self, value: object, *, indent: int | None = None) -> None:
+        try:
+            print(json.dumps(value, indent=indent, default=str, ensure_ascii=False), file=self._stream, flush=True)
+        except UnicodeEncodeError:  # a lone surrogate, or a terminal that does not take all of Unicode
+            print(json.dumps(value, indent=indent, default=str), file=self._stream, flush=True)
+
     def _plain_table(self, items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
         rows = [[column.heading for column in columns]]
         rows += [[text_of(item.get(column.key)) for column in columns] for item in items]
@@ -107,7 +112,11 @@ class Output:
 
 
 def text_of(value: object) -> str:
-    """A value as people read it: '-' for absent, thousands untouched, JSON for structures."""
+    """A value as people read it: '-' for absent, thousands untouched, JSON for structures; surrogates are escaped."""
+    return _text_of(value).encode("utf-8", "backslashreplace").decode()
+
+
+def _text_of(value: object) -> str:
     match value:
         case None:
             return _ABSENT

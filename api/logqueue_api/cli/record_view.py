@@ -11,6 +11,8 @@ from typing import Any
 LONGEST_SHOWN_VALUE = 200
 CONFLUENT_MAGIC = b"\x00"
 CONFLUENT_HEADER_BYTES = 5
+DEEPEST_SHOWN_VALUE = 200
+"""Levels of a JSON value that is shown as one; a deeper one, which Python cannot write again, is shown as text."""
 
 
 def record_document(record: Any) -> dict[str, Any]:
@@ -36,12 +38,22 @@ def value_document(value: bytes | None) -> Any:
     if value is None:
         return None
     try:
-        return json.loads(value)
-    except ValueError:
+        document = json.loads(value)
+        if not is_deep(document):
+            return document
+    except (ValueError, RecursionError):
         pass
     if value[:1] == CONFLUENT_MAGIC and len(value) >= CONFLUENT_HEADER_BYTES:
         return {"schema_id": int.from_bytes(value[1:5]), "base64": base64.b64encode(value[5:]).decode()}
     return text_or_base64(value)
+
+
+def is_deep(document: Any, levels: int = DEEPEST_SHOWN_VALUE) -> bool:
+    """Whether a decoded value has more levels of objects and arrays than are shown."""
+    if not isinstance(document, (dict, list)):
+        return False
+    parts = document.values() if isinstance(document, dict) else document
+    return levels == 0 or any(is_deep(part, levels - 1) for part in parts)
 
 
 def text_or_base64(value: bytes | None) -> Any:

@@ -99,9 +99,22 @@ def check_bootstrap(text: str, source: str) -> str:
 
 
 def _check_api(text: str, source: str) -> str:
-    if not text.startswith(("http://", "https://")):
+    if not _is_url(text):
         raise UsageError(f"{text!r} ({source}) is not a URL", hint=f"for example {DEFAULT_API}")
     return text.rstrip("/")
+
+
+def _is_url(text: str) -> bool:
+    from urllib.parse import urlsplit
+
+    if not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:  # a bracket that is not closed, a port that is no number, a label that is too long
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and port != 0 and parts.path.isascii()
 
 
 def _first(*choices: tuple[str | None, str]) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from logqueue_api.cli.arguments import add_stack, count, moment, number
 from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.output import Column, Output
 from logqueue_api.cli.progress import ProgressLine
-from logqueue_api.cli.record_view import time_text, value_document
+from logqueue_api.cli.record_view import is_deep, time_text, value_document
 from logqueue_api.cli.stack import find_stack
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ async def _edit(letters: DeadLetters, options: argparse.Namespace) -> Callable[[
 
 async def _value(letters: DeadLetters, value: bytes | None) -> Any:
     decoded = await letters.read_value(value)
-    return value_document(value) if decoded is None else decoded
+    return value_document(value) if decoded is None or is_deep(decoded) else decoded
 
 
 def _ms(moment: datetime | None) -> int | None:
