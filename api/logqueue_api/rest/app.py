@@ -33,7 +33,7 @@ from logqueue_api.rest import (
 )
 from logqueue_api.rest.known_query import only_known_query
 from logqueue_api.rest.metrics import ApiMetrics
-from logqueue_api.rest.models import BatchRequest, JobRequest
+from logqueue_api.rest.models import BatchRequest, JobRequest, NoFields
 from logqueue_api.rest.registry.desk import RegistryDesk
 from logqueue_api.rest.registry.documented import registry_paths
 from logqueue_api.rest.registry.routes import RegistryRoutes
@@ -84,6 +84,7 @@ def build_app(services: Services) -> FastAPI:
         app,
         JobRequest,
         BatchRequest,
+        NoFields,
         letter_requests.LetterRequest,
         letter_requests.ReplayRequest,
         replay_routes.ReplayStart,

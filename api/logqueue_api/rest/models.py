@@ -17,6 +17,12 @@ JobIdText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHA
 DurationText = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Annotated[str, StringConstraints(max_length=40)]
 
 
+class NoFields(BaseModel):
+    """Nothing to say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class JobRequest(BaseModel):
     """A job to be put on the log."""
 

@@ -15,7 +15,8 @@ from logqueue.jobs.control import Command
 from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.topics import check_group
 from logqueue_api.rest.actor import actor_of
-from logqueue_api.rest.answers import json_answer, read_body
+from logqueue_api.rest.answers import json_answer, read_body, read_request
+from logqueue_api.rest.models import NoFields
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import Problem, faults_of, invalid, not_found
 from logqueue_api.rest.replay_runs import ReplayRun
@@ -117,11 +118,13 @@ async def get_replay(group: str, services: ServicesOf) -> Response:
 @router.post(
     "/v1/replays/{group}:stop",
     status_code=202,
-    responses=answers(ReplayDocument, 400, 404, status=202),
+    responses=answers(ReplayDocument, 400, 404, 413, 415, status=202),
+    openapi_extra=body_of(NoFields),
     summary="Stop one",
 )
-async def stop_replay(group: str, services: ServicesOf) -> Response:
+async def stop_replay(group: str, request: Request, services: ServicesOf) -> Response:
     """Running jobs are finished; the same request goes on where it was."""
+    await read_request(NoFields, request, services)
     run = _find(services, group)
     services.replays.stop(run)
     return json_answer(run.document(), status=202)

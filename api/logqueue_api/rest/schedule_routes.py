@@ -28,7 +28,7 @@ from logqueue.jobs.schedules import (
 from logqueue.jobs.sending import check_tenant
 from logqueue_api.rest.actor import actor_of
 from logqueue_api.rest.answers import json_answer, read_request
-from logqueue_api.rest.models import QueueName, Tenant, TypeName
+from logqueue_api.rest.models import NoFields, QueueName, Tenant, TypeName
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import Problem, invalid
 from logqueue_api.rest.services import Services, ServicesOf
@@ -56,12 +56,6 @@ class ScheduleRequest(BaseModel):
     cap: int = Field(DEFAULT_CAP, ge=1, le=MAX_CAP, description="At most so many missed runs are made up.")
     overlap: str = Field("allow", description="allow, skip, buffer")
     jitter: float | str = Field(0, description="Each run begins up to this much later.")
-
-
-class NoFields(BaseModel):
-    """Nothing to say."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ScheduleEntry(BaseModel):
@@ -108,7 +102,7 @@ class ScheduleReceipt(BaseModel):
     declared: bool = Field(description="Code declares a schedule of this name: `restore` brings it back.")
 
 
-MODELS = (ScheduleRequest, NoFields)
+MODELS = (ScheduleRequest,)
 """Bodies that OpenAPI has to know."""
 
 
