@@ -23,7 +23,8 @@ def run(main: Coroutine[object, object, Result]) -> Result:
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
     """A request as bytes."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}"
     return head.encode() + HEAD_END + body
 
 

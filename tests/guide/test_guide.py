@@ -122,10 +122,13 @@ def test_every_variable_and_link_is_there(page: Path) -> None:
 def is_known(variable: str) -> bool:
     from dataclasses import fields
 
-    from logqueue.jobs.settings import Settings, variable_name
+    from logqueue_api.rest import limits
 
-    if variable in {variable_name(field.name) for field in fields(Settings)}:
-        return True
+    from logqueue.jobs import settings
+
+    for module, values in ((settings, settings.Settings), (limits, limits.ApiLimits)):
+        if variable in {module.variable_name(field.name) for field in fields(values)}:
+            return True
     code = (file.read_text("utf-8") for file in ROOT.glob("api/**/*.py"))
     return any(f'"{variable}"' in text for text in code)
 

@@ -61,3 +61,10 @@ def test_the_registry_takes_no_body_that_a_foreign_web_page_can_send(api: ApiPro
     headers = {} if media is None else {"content-type": media}
     response = api.http.post("/registry/subjects/foreign/versions", content=b'{"schema": "1"}', headers=headers)
     assert (response.status_code, response.json()["error_code"]) == (415, 415)
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/jobs/any"), ("GET", "/v1/kills"), ("POST", "/v1/jobs")])
+def test_an_api_on_loopback_does_not_go_by_a_foreign_name(api: ApiProcess, method: str, path: str) -> None:
+    response = api.http.request(method, path, headers={"host": "evil.example", "content-type": "application/json"})
+    assert (response.status_code, response.headers["content-type"]) == (421, "application/problem+json")
+    assert "LOGQUEUE_API_HOSTS=evil.example" in response.json()["detail"]

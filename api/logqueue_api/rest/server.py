@@ -30,6 +30,7 @@ from logqueue_api.rest.app import Measured, build_app
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.direct import Direct
+from logqueue_api.rest.hosts import only_known_hosts
 from logqueue_api.rest.joined_writes import JoinedHttpProtocol
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
@@ -71,6 +72,8 @@ def run_api(
     # Every failure of the client comes to us as an exception, which says the same once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     listening = _listen(host, port)
+    limits = limits or ApiLimits()
+    limits = replace(limits, hosts=(*limits.hosts, host))  # a name for loopback is one that it goes by
     with listening:
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto", log_config=None).get_loop_factory()
         with calm_garbage_collector(), asyncio.Runner(loop_factory=uvicorn_loop) as runner:
@@ -79,7 +82,7 @@ def run_api(
                     settings,
                     listening,
                     view_path=view_path,
-                    limits=limits or ApiLimits(),
+                    limits=limits,
                     options=options,
                     on_ready=on_ready,
                 )
@@ -100,8 +103,9 @@ async def serve(
     async with running_services(settings, view_path=view_path, limits=limits, clock=clock or SystemClock()) as services:
         services.options = options or ApiOptions()
         services.replays.api_url = _url(listening)
+        app = Direct(Measured(build_app(services), services.metrics), services)
         config = uvicorn.Config(
-            Direct(Measured(build_app(services), services.metrics), services),
+            only_known_hosts(app, address=listening.getsockname()[0], listed=limits.hosts),
             http=JoinedHttpProtocol,
             log_config=None,
             access_log=False,
