@@ -38,6 +38,7 @@ class _Sent:
     digest: str
     value: bytes | None
     receipt: dict[str, Any]
+    at_ms: int
 
 
 class KnownKeys:
@@ -68,17 +69,19 @@ class KnownKeys:
     def remember(self, job: PreparedJob, receipt: dict[str, Any]) -> None:
         """It was sent."""
         value = job.value if len(job.value) <= MAX_VALUE_BYTES else None
-        self._sent[job.id] = _Sent(argument_digest(job.value), value, receipt)
+        self._sent[job.id] = _Sent(argument_digest(job.value), value, receipt, self._clock.time_ms())
         if len(self._sent) > MAX_REMEMBERED:
             self._sent.popitem(last=False)
 
     async def existing(self, job: PreparedJob, *, where: str = "") -> dict[str, Any] | None:
         """The receipt of the job that had the key first, with its state, or None; Problem 409 on other arguments."""
         known = self._find(JobKey(job.id))
-        if known is not None and self._is_over(known):
-            self._sent.pop(job.id, None)
-            return None
         sent = self._sent.get(job.id)
+        if known is not None and self._is_over(known):
+            if sent is None or self._is_past(sent.at_ms):
+                self._sent.pop(job.id, None)
+                return None
+            known = None  # what was sent since cannot be over yet: the view shows the job before it
         if sent is not None:
             if sent.digest != argument_digest(job.value):
                 raise _conflict(job, sent.value, where)
@@ -96,7 +99,10 @@ class KnownKeys:
         outcome = job.outcome
         if outcome.state not in TERMINAL_STATES:
             return False
-        return outcome.at // 1000 + KEY_WINDOW_S * 1000 < self._clock.time_ms()
+        return self._is_past(outcome.at // 1000)
+
+    def _is_past(self, at_ms: int) -> bool:
+        return at_ms + KEY_WINDOW_S * 1000 < self._clock.time_ms()
 
 
 def _answer(job: Job | None) -> dict[str, Any]:
