@@ -6,7 +6,8 @@ import asyncio
 import json
 import struct
 
-from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter, Pace
+import pytest
+from logqueue_consumers.letters.dead_letters import DeadLetters, LetterFilter, Pace, read_position
 
 from logqueue import App
 from logqueue.jobs.errors import Permanent
@@ -196,3 +197,11 @@ async def test_letters_that_another_system_left_are_read_and_run_here(log: Log) 
         assert (ended.id, ended.state, ended.result) == ("orders-3-77", "succeeded", b"5")
         assert ran == [(5, 1, 1)]
         assert [found.status for found in await letters.newest()] == ["replayed"]
+
+
+@pytest.mark.parametrize(
+    "text", ["\u00b2:1", "1:\u00b2", "\u0663:1", "9" * 5_000 + ":1", "1:" + "9" * 5_000, "1", ":1", "-1:2", ""]
+)
+def test_what_is_no_partition_and_offset_is_an_id(text: str) -> None:
+    assert read_position(text) is None
+    assert read_position("3:120") == (3, 120)

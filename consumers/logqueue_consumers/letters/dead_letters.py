@@ -11,6 +11,7 @@ left in a topic of its own.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -61,6 +62,7 @@ MAX_CHOSEN = 100_000
 """Letters that one replay or discard takes: their places are kept in memory."""
 TOLD_IDS = 20
 MAX_CHOSEN_BYTES = 256 * 1024 * 1024
+_POSITION = re.compile(r"(\d{1,10}):(\d{1,18})", re.ASCII)
 
 Edit = Callable[[Round], Round]
 
@@ -370,5 +372,5 @@ class StatusNews:
 
 def read_position(text: str) -> tuple[int, int] | None:
     """Partition and offset of `partition:offset`; None for any other text."""
-    partition, separator, offset = text.partition(":")
-    return (int(partition), int(offset)) if separator and partition.isdigit() and offset.isdigit() else None
+    found = _POSITION.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]))
