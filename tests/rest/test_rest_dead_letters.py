@@ -10,7 +10,7 @@ import httpx
 
 from tests.rest.conftest import ApiProcess, Kafka
 
-SLOW = {"group": "shop", "rate": 0.001}
+SLOW = {"group": "shop", "rate": 0.001, "limit": 10}
 
 
 def bury(
@@ -222,3 +222,14 @@ def test_replays_that_take_hours_keep_nobody_from_looking(api: ApiProcess, kafka
         with suppress(httpx.ReadTimeout):  # the caller goes, the replay goes on
             api.http.post("/v1/dlq/mail:replay", json=SLOW | {"tenant": f"slow-{number}"}, timeout=1)
     assert len(letters(api, error_type="Slow")) == 6
+
+
+def test_a_replay_that_would_hold_its_place_for_days_is_refused(api: ApiProcess, kafka: Kafka) -> None:
+    bury(kafka, "late", error="Late")
+    for slow in ({"error_type": "Late", "rate": 1e-6}, {"ids": ["late", "later"], "rate": 2e-5}):
+        refused = replay(api, **slow)
+        assert refused.status_code == 400, refused.text
+        assert [fault["field"] for fault in refused.json()["errors"]] == ["rate"]
+        assert "jobs take longer than 24 hours" in refused.json()["detail"]
+    assert [letter["status"] for letter in letters(api, error_type="Late")] == ["open"]
+    assert replay(api, ids=["late"], rate=2e-5).json()["replayed"] == 1, "one job goes at once"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from logqueue_consumers.letters.counts import LetterCount, count_letters
-from logqueue_consumers.letters.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay, Pace
+from logqueue_consumers.letters.dead_letters import DeadLetter, DeadLetters, LetterFilter, LetterReplay
 from starlette.responses import Response
 
 from logqueue.jobs.errors import ErrorClass
@@ -23,6 +23,7 @@ from logqueue_api.rest.letter_requests import (
     ReplayRequest,
     edit_of,
     filter_of,
+    pace_of,
 )
 from logqueue_api.rest.models import DeadLetterList, DeadLetterQueueList, DeadLetterReplay
 from logqueue_api.rest.openapi import answers, body_of
@@ -141,10 +142,10 @@ async def get_dead_letter(
 async def replay_dead_letters(queue: str, request: Request, services: ServicesOf) -> Response:
     """Under the same id, with `replay` one higher and the attempts reset; only the group that gave up runs them."""
     asked = await read_request(ReplayRequest, request, services)
+    pace = pace_of(asked)
     group = await _who(services, queue, asked.group, asked.topic, is_known=True)
     edit = edit_of(asked, queue, services)
     dead = DeadLetters(services.settings, queue=queue, group=group, topic=asked.topic)
-    pace = Pace(rate=asked.rate, max_failed_share=asked.max_failed_share, min_sample=asked.min_sample)
     by, where = actor_of(request), filter_of(asked)
 
     async def work(operation: Operation) -> None:

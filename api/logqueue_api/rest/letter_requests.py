@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from logqueue_consumers.control.pace import MAX_RATE
+from logqueue_consumers.control.pace import MAX_RATE, Pace
 from logqueue_consumers.control.rounds import Round
 from logqueue_consumers.letters.dead_letters import LetterFilter, read_position
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -17,6 +17,8 @@ from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services
 
 MAX_REPLAYED = 10_000  # in one request; ask again for more
+MAX_REPLAY_HOURS = 24
+"""No request stops a replay, and a few of them are all that may run: at its rate it ends within this."""
 TOPIC_TEXT = "A topic of dead letters that another system filled (Spring Kafka, Kafka Connect, share groups)."
 GROUP_TEXT = "The group whose dead letters are meant; needed where several groups have some of this queue."
 
@@ -47,7 +49,10 @@ class ReplayRequest(LetterRequest):
     """Which dead letters to send round again, oldest first, how fast, and when to stop."""
 
     rate: float | None = Field(
-        None, gt=0, le=MAX_RATE, description="Jobs a second. Default: as fast as the log takes them."
+        None,
+        gt=0,
+        le=MAX_RATE,
+        description="Jobs a second. Default: as fast as the log takes them. `limit` (or `ids`) jobs end within a day.",
     )
     max_failed_share: float = Field(0.5, ge=0, le=1, description="Stop when more than this share fails again.")
     min_sample: int = Field(20, ge=1, description="... once this many have ended or failed.")
@@ -69,6 +74,15 @@ def filter_of(asked: LetterRequest) -> LetterFilter:
         since_ms=None if asked.since is None else to_ms(asked.since),
         until_ms=None if asked.until is None else to_ms(asked.until),
     )
+
+
+def pace_of(asked: ReplayRequest) -> Pace:
+    """How fast, and when to stop; 400 for a rate at which as many as are asked for take longer than a day."""
+    most = min(asked.limit, len(asked.ids) or asked.limit)
+    if asked.rate is not None and most / asked.rate > MAX_REPLAY_HOURS * 3600:
+        told = f"at {asked.rate:g} a second {most:,} jobs take longer than {MAX_REPLAY_HOURS} hours"
+        raise invalid("rate", f"{told}; raise it, or ask for fewer at a time (`limit`)")
+    return Pace(rate=asked.rate, max_failed_share=asked.max_failed_share, min_sample=asked.min_sample)
 
 
 def edit_of(asked: ReplayRequest, queue: str, services: Services) -> Callable[[Round], Round] | None:
