@@ -96,10 +96,14 @@ async def post_replay(request: Request, services: ServicesOf) -> Response:
     if app is None:
         raise Problem(409, "this API was started without an app: `logqueue up APP` or `logqueue api --app APP` has one")
     by = actor_of(request)
-    run = services.replays.start(_words(asked, app), group=asked.group, topic=asked.topic, by=by)
-    value = {"topic": asked.topic, "effects": asked.effects, "compare": asked.compare}
-    command = Command(key=f"replay/{asked.group}", by=by, at_ms=run.started_ms, value=value)
-    await services.operator.writer.write([command])
+
+    async def note(run: ReplayRun) -> None:
+        value = {"topic": asked.topic, "effects": asked.effects, "compare": asked.compare}
+        command = Command(key=f"replay/{asked.group}", by=by, at_ms=run.started_ms, value=value)
+        await services.operator.writer.write([command])
+
+    words = _words(asked, app)
+    run = await services.replays.start(words, group=asked.group, topic=asked.topic, by=by, note=note)
     return json_answer(run.document(), status=202, headers={"Location": f"/v1/replays/{asked.group}"})
 
 

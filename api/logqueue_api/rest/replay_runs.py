@@ -7,26 +7,28 @@ API goes on where it was when it is asked for again: its group has committed how
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import orjson
 import structlog
+from logqueue_consumers.output_lines import output_lines
 
 from logqueue.clock import Clock
 from logqueue_api.rest.problems import Problem
-from logqueue_api.rest.wire import time_text
+from logqueue_api.rest.wire import read_value, time_text
 
 MAX_KEPT: Final = 50
 MAX_RUNNING: Final = 2
-MAX_LINE_BYTES: Final = 1024 * 1024
+MAX_SUMMARY_BYTES: Final = 1024 * 1024
 STOP_SECONDS: Final = 10.0
 LAST_LINES: Final = 5
+COMMAND: Final = (sys.executable, "-m", "logqueue_api.cli.main", "replay")
 
 _log = structlog.get_logger("logqueue.api")
 
@@ -66,11 +68,12 @@ class ReplayRun:
 
 
 class ReplayRuns:
-    """The replays of one API process, the newest last."""
+    """The replays of one API process, the newest last. `command` is what runs one."""
 
-    def __init__(self, clock: Clock, *, environment: dict[str, str]) -> None:
+    def __init__(self, clock: Clock, *, environment: dict[str, str], command: Sequence[str] = COMMAND) -> None:
         self._clock = clock
         self._environment = environment
+        self._command = command
         self.api_url = ""
         """Where this API answers: queries of replays are asked there."""
         self._runs: OrderedDict[str, ReplayRun] = OrderedDict()
@@ -84,16 +87,34 @@ class ReplayRuns:
         """The last replay in this group."""
         return self._runs.get(group)
 
-    def start(self, words: Sequence[str], *, group: str, topic: str, by: str) -> ReplayRun:
-        """Run `logqueue replay` with these words. Problem: 409 while one of this group runs, 503 while others do."""
+    async def start(
+        self,
+        words: Sequence[str],
+        *,
+        group: str,
+        topic: str,
+        by: str,
+        note: Callable[[ReplayRun], Awaitable[None]],
+    ) -> ReplayRun:
+        """Run `logqueue replay` with these words, once `note` has put it on record: what that raises, nothing has run.
+
+        Problem: 409 while one of this group runs, 503 while others do.
+        """
         running = [run for run in self._runs.values() if run.state == "running"]
         if any(run.group == group for run in running):
             raise Problem(409, f"a replay in group {group!r} is running already")
         if len(running) >= MAX_RUNNING:
             raise Problem(503, f"{len(running)} replays are running already", headers={"Retry-After": "10"})
         run = ReplayRun(group=group, topic=topic, by=by, started_ms=self._clock.time_ms())
-        self._runs.pop(group, None)
-        self._runs[group] = run
+        before = self._runs.pop(group, None)
+        self._runs[group] = run  # its place is taken while it is noted
+        try:
+            await note(run)
+        except BaseException:
+            del self._runs[group]
+            if before is not None:
+                self._runs[group] = before
+            raise
         while len(self._runs) > MAX_KEPT:
             oldest = next(name for name, kept in self._runs.items() if kept.state != "running")
             del self._runs[oldest]
@@ -121,22 +142,18 @@ class ReplayRuns:
         code: int | None = None
         try:
             run.process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "logqueue_api.cli.main",
-                "replay",
+                *self._command,
                 *words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={**self._environment, "LOGQUEUE_API": self.api_url},
-                limit=MAX_LINE_BYTES,
                 start_new_session=True,
             )
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._hear(process, run))
-                    tasks.create_task(self._hear_words(process, run))
+                    tasks.create_task(_hear(process, run))
+                    tasks.create_task(_hear_words(process, run))
                 code = await process.wait()
             finally:
                 if process.returncode is None:
@@ -156,26 +173,33 @@ class ReplayRuns:
             run.detail = run.detail or " ".join(run.last_words) or f"it ended with exit code {code}"
         _log.info("replay ended", group=run.group, state=run.state)
 
-    @staticmethod
-    async def _hear(process: asyncio.subprocess.Process, run: ReplayRun) -> None:
-        """Progress lines, then the summary."""
-        assert process.stdout is not None
-        async for line in process.stdout:
-            try:
-                document = json.loads(line)
-            except ValueError:
-                continue  # printed by a handler
-            if not isinstance(document, dict):
-                continue
-            if document.get("event") == "progress":
-                run.done, run.total = document["done"], document["total"]
-            elif "is_complete" in document:
-                run.summary = document
 
-    @staticmethod
-    async def _hear_words(process: asyncio.subprocess.Process, run: ReplayRun) -> None:
-        assert process.stderr is not None
-        async for line in process.stderr:
-            text = line.decode("utf-8", "replace").strip()
-            if text:
-                run.last_words.append(text)
+async def _hear(process: asyncio.subprocess.Process, run: ReplayRun) -> None:
+    """Progress lines, then the summary."""
+    assert process.stdout is not None
+    async for line in output_lines(process.stdout, max_bytes=MAX_SUMMARY_BYTES):
+        try:
+            document = read_value(line)
+        except orjson.JSONDecodeError:
+            continue  # printed by a handler
+        if isinstance(document, dict):
+            _take(document, run)
+
+
+def _take(document: dict[str, Any], run: ReplayRun) -> None:
+    """What the replay says of itself; a handler may print anything, and a line much like it."""
+    match document:
+        case {"event": "progress", "done": int(done), "total": int() | None as total}:
+            run.done, run.total = done, total
+        case {"is_complete": bool(), "group": run.group, "topic": str()}:
+            run.summary = document
+        case _:
+            pass
+
+
+async def _hear_words(process: asyncio.subprocess.Process, run: ReplayRun) -> None:
+    assert process.stderr is not None
+    async for line in output_lines(process.stderr):
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            run.last_words.append(text)

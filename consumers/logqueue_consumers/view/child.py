@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 
 import structlog
 
 from logqueue.jobs.settings import CONFIG_VARIABLE, Settings, variable_name
+from logqueue_consumers.output_lines import output_lines
 from logqueue_consumers.view.process import DISCOVER
 from logqueue_consumers.view.reports import Report, ReportReader
 
 _log = structlog.get_logger("logqueue.view")
-
-_LINE_BYTES: Final = 64 * 1024  # longer lines of the child are passed on in pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,25 +177,12 @@ async def _hear_words(process: asyncio.subprocess.Process) -> str:
     """Pass the child's log lines on: the last one."""
     assert process.stderr is not None
     last = ""
-    async for line in _lines(process.stderr):
+    async for line in output_lines(process.stderr):
         text = line.decode("utf-8", "replace")
         last = text.strip() or last
         with suppress(OSError):  # our own standard error may be gone
             sys.stderr.write(f"{text}\n")
     return last
-
-
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    rest = b""
-    while chunk := await stream.read(_LINE_BYTES):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
-        if len(rest) >= _LINE_BYTES:
-            yield rest
-            rest = b""
-    if rest:
-        yield rest
 
 
 def _reason(error: Exception) -> str:
