@@ -8,7 +8,7 @@ import orjson
 
 from logqueue.ids import TopicPartition
 from logqueue_api.rest.cluster import Cluster
-from logqueue_api.rest.wire import time_text
+from logqueue_api.rest.wire import time_text, writable
 
 SCANNED: Final = 20_000
 """Records that one request looks at, from the end of the topic."""
@@ -39,11 +39,12 @@ def _item(record: Any) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         return None
     at = value.get("at")
+    said = value.get("value") or {key: value[key] for key in ("filter", "operation", "counts") if key in value}
     return {
-        "event": value.get("event"),
-        "subject": value.get("subject"),
-        "by": value.get("by"),
+        "event": writable(value.get("event")),
+        "subject": writable(value.get("subject")),
+        "by": writable(value.get("by")),
         "at": time_text(at * 1000) if isinstance(at, int) else None,
-        "value": value.get("value") or {key: value[key] for key in ("filter", "operation", "counts") if key in value},
+        "value": writable(said),
         "offset": record.offset,
     }

@@ -15,6 +15,7 @@ from logqueue_api.rest.letter_edit import letter_edit
 from logqueue_api.rest.models import TypeName
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services
+from logqueue_api.rest.wire import check_arguments
 
 MAX_REPLAYED = 10_000  # in one request; ask again for more
 MAX_REPLAY_HOURS = 24
@@ -91,4 +92,5 @@ def edit_of(asked: ReplayRequest, queue: str, services: Services) -> Callable[[R
         raise invalid("again", "only letters that are named can go round once more; name them in `ids`")
     if asked.args is not None and len(asked.ids) != 1:
         raise invalid("args", "only one job can get other arguments; name it in `ids`")
+    check_arguments("args", asked.args or {})
     return letter_edit(services.view.catalogue, queue=queue, args=asked.args, as_type=asked.as_type)

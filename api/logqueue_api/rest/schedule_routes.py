@@ -32,7 +32,7 @@ from logqueue_api.rest.models import NoFields, QueueName, Tenant, TypeName
 from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import Problem, invalid
 from logqueue_api.rest.services import Services, ServicesOf
-from logqueue_api.rest.wire import time_text
+from logqueue_api.rest.wire import check_arguments, time_text, writable
 
 router = APIRouter(tags=["schedules"])
 
@@ -126,6 +126,7 @@ async def show_schedule(name: str, services: ServicesOf) -> Response:
 async def set_schedule(name: str, request: Request, services: ServicesOf) -> Response:
     """From now on this schedule holds under its name; runs that are due keep their times if the rhythm is the same."""
     asked = await read_request(ScheduleRequest, request, services)
+    check_arguments("args", asked.args)
     type_, queue = services.view.catalogue.resolve(type_=asked.type, queue=asked.queue, where="")
     services.view.catalogue.check(asked.args, type_=type_, queue=queue, where="")
     at_ms, by = services.clock.time_ms(), actor_of(request)
@@ -269,6 +270,7 @@ def _entry(book: ScheduleBook, schedule: Schedule) -> dict[str, Any]:
     last_ms = state.last if state is not None else None
     return {
         **schedule.describe(),
+        "arguments": {argument: writable(value) for argument, value in schedule.arguments.items()},
         "source": _source(book, name),
         "paused": pause is not None,
         "paused_by": pause.by if pause is not None else None,

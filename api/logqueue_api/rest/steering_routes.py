@@ -22,7 +22,7 @@ from logqueue_api.rest.openapi import answers, body_of
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services, ServicesOf
 from logqueue_api.rest.steering_checks import FORCE_TEXT, check_queue, check_standing, check_type
-from logqueue_api.rest.wire import time_text
+from logqueue_api.rest.wire import check_arguments, time_text, writable
 
 router = APIRouter(tags=["steering"])
 
@@ -283,6 +283,7 @@ async def list_kills(services: ServicesOf) -> Response:
 async def set_kill(request: Request, services: ServicesOf) -> Response:
     """From now on jobs that match end as cancelled instead of running; jobs that run go on."""
     asked = await read_request(KillRequest, request, services)
+    check_arguments("arguments", asked.arguments)
     key = _checked(lambda: steering.kill_key(asked.name))
     value = _checked(
         lambda: steering.kill_value(
@@ -346,7 +347,11 @@ async def _write(key: str, value: Mapping[str, Any] | None, request: Request, se
 
 def _standing(services: Services, prefix: str) -> list[dict[str, Any]]:
     return [
-        {"key": prefix + rest, **_who(value), "value": {k: v for k, v in value.items() if k not in ("by", "at")}}
+        {
+            "key": prefix + rest,
+            **_who(value),
+            "value": {k: writable(v) for k, v in value.items() if k not in ("by", "at")},
+        }
         for rest, value in sorted(services.control.tail.state.under(prefix))
     ]
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import orjson
 from logqueue_consumers.view.job import NO_EXPIRY, STATE_NAMES, Job
 
@@ -123,12 +124,34 @@ def read_value(text: bytes) -> Any:
     orjson reads 1,024 levels and writes 254: one deep value would take the whole page that it is on with it.
     """
     value = orjson.loads(text)
-    if text.count(b"[") + text.count(b"{") > _SURELY_WRITTEN:
-        try:
-            orjson.dumps([[[[[[[[value]]]]]]]])  # as deep as it lies in any answer
-        except TypeError as error:
-            raise orjson.JSONDecodeError(str(error), "", 0) from None
+    if text.count(b"[") + text.count(b"{") > _SURELY_WRITTEN and not can_be_written(value):
+        raise orjson.JSONDecodeError("nested too deep", "", 0)
     return value
+
+
+def can_be_written(value: Any) -> bool:
+    """Whether what came from JSON can stand in any answer: it is not too deep, and has no number beyond 64 bits."""
+    try:
+        orjson.dumps([[[[[[[[value]]]]]]]])  # as deep as it lies in any answer
+    except TypeError:
+        return False
+    return True
+
+
+def writable(value: Any) -> Any:
+    """What came from JSON, or its text where that is what can be written."""
+    if can_be_written(value):
+        return value
+    try:
+        return msgspec.json.encode(value).decode()
+    except RecursionError:
+        return "(nested too deep)"
+
+
+def check_arguments(field: str, arguments: Mapping[str, Any]) -> None:
+    """A Problem (400) for arguments that no list could show."""
+    if not can_be_written(arguments):
+        raise invalid(field, "nested too deep")
 
 
 def _json(text: bytes | None) -> Any:
