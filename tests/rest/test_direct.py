@@ -17,6 +17,7 @@ from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.problems import invalid
 from logqueue_api.rest.services import Services
 from logqueue_consumers.view.job import FROM_STATUS, RANKS, Identity, Job, JobKey, Outcome, State
+from structlog.testing import capture_logs
 
 from logqueue.jobs.errors import BrokerUnreachable, JobTooLarge
 from logqueue.jobs.settings import Settings
@@ -151,3 +152,23 @@ async def test_requests_are_counted_under_their_routes_whichever_way_they_go() -
             ("HEAD", JOB_PATH, 200),
         )
     }
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/kills:set"])
+@in_loop
+async def test_a_client_that_goes_away_amid_its_body_is_no_failure_of_ours(path: str) -> None:
+    parts = services()
+    sent: list[Any] = []
+    coming = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    with capture_logs() as logs:
+        await Direct(build_app(parts), parts)(scope, receive, send)
+    assert (sent[0]["status"], logs) == (400, [])

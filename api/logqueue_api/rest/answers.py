@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from logqueue_api.rest.operations import Operation
@@ -17,6 +18,7 @@ from logqueue_api.rest.services import Services
 from logqueue_api.rest.wire import read_json
 
 JSON = "application/json"
+CUT_SHORT = "the connection ended before the body was complete"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -69,7 +71,10 @@ def read_limit(limit: int, most: int) -> int:
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
-    """The body; 413 as soon as it is, or says that it will be, too large; 415 for a media type that is not JSON."""
+    """The body; 413 as soon as it is, or says that it will be, too large; 415 for a media type that is not JSON.
+
+    400 where it is cut short: told to nobody, and no failure of ours.
+    """
     # The types that a foreign web page can send without asking first (text/plain, forms, none at all) are not taken:
     # else any page that a browser shows could put jobs on the log of the machine it runs on (Fetch, "CORS protocol").
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -80,10 +85,13 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
+    except ClientDisconnect:
+        raise Problem(400, CUT_SHORT) from None
     return bytes(body)
 
 

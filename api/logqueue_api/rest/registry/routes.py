@@ -16,12 +16,13 @@ from logqueue_schemas.kinds import AVRO, KINDS, read_text
 from logqueue_schemas.schema_records import MODES, Registration
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from logqueue.errors import LogqueueError
 from logqueue_api.rest.actor import actor_of
+from logqueue_api.rest.answers import CUT_SHORT
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.desk import RegistryDesk, version_of, versions_of
 from logqueue_api.rest.registry.faults import MEDIA_TYPE, RegistryFault, answer, on_error
@@ -304,10 +305,13 @@ async def _body(request: Request) -> dict[str, Any]:
     if media not in _MEDIA and not media.endswith("+json"):
         raise RegistryFault(415, f"HTTP 415 Unsupported Media Type: {media!r}; send {MEDIA_TYPE} or application/json")
     raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise RegistryFault(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
+    try:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > MAX_BODY_BYTES:
+                raise RegistryFault(413, f"the body has more than {MAX_BODY_BYTES:,} bytes")
+    except ClientDisconnect:
+        raise RegistryFault(faults.UNREADABLE, CUT_SHORT) from None
     try:
         document = orjson.loads(raw)
     except ValueError as error:
