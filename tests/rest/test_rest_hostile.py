@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from logqueue_api.rest.bounded_http import MAX_HEAD_BYTES
 
 from tests.conftest import Engine
 from tests.rest.conftest import ApiProcess, Kafka
@@ -68,3 +70,11 @@ def test_an_api_on_loopback_does_not_go_by_a_foreign_name(api: ApiProcess, metho
     response = api.http.request(method, path, headers={"host": "evil.example", "content-type": "application/json"})
     assert (response.status_code, response.headers["content-type"]) == (421, "application/problem+json")
     assert "LOGQUEUE_API_HOSTS=evil.example" in response.json()["detail"]
+
+
+def test_a_head_without_end_is_answered_431_and_the_connection_ends(api: ApiProcess) -> None:
+    with socket.create_connection(("127.0.0.1", api.http.base_url.port or 0), timeout=20) as client:
+        line = b"GET / HTTP/1.1\r\nx-long: "
+        client.sendall(line + b"a" * (MAX_HEAD_BYTES + 1 - len(line)))
+        with client.makefile("rb") as answer:
+            assert answer.read().startswith(b"HTTP/1.1 431 ")

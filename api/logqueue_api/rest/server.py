@@ -27,11 +27,11 @@ from logqueue.errors import LogqueueError
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.app import Measured, build_app
+from logqueue_api.rest.bounded_http import BoundedHttpProtocol
 from logqueue_api.rest.cluster import Cluster
 from logqueue_api.rest.control_watch import ControlWatch
 from logqueue_api.rest.direct import Direct
 from logqueue_api.rest.hosts import only_known_hosts
-from logqueue_api.rest.joined_writes import JoinedHttpProtocol
 from logqueue_api.rest.limits import ApiLimits
 from logqueue_api.rest.metrics import ApiMetrics
 from logqueue_api.rest.operations import Operations
@@ -106,7 +106,7 @@ async def serve(
         app = Direct(Measured(build_app(services), services.metrics), services)
         config = uvicorn.Config(
             only_known_hosts(app, address=listening.getsockname()[0], listed=limits.hosts),
-            http=JoinedHttpProtocol,
+            http=BoundedHttpProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",
