@@ -22,6 +22,7 @@ from logqueue.security.acl import (
 )
 
 REMEMBERED_DECISIONS = 50_000  # answers kept so that a hot request costs one look-up; all forgotten with any change
+REMEMBERED_NAME_CHARS = 255  # longer names, which no topic has, are judged each time: they would fill the memory
 
 _IMPLIED_BY = {
     Operation.DESCRIBE: frozenset(
@@ -78,9 +79,11 @@ class Authorizer:
         question = (principal, host, operation, kind, name)
         decided = self._decided.get(question)
         if decided is None:
-            if len(self._decided) >= REMEMBERED_DECISIONS:
-                self._decided.clear()
-            decided = self._decided[question] = self._decide(*question)
+            decided = self._decide(*question)
+            if len(name) <= REMEMBERED_NAME_CHARS:
+                if len(self._decided) >= REMEMBERED_DECISIONS:
+                    self._decided.clear()
+                self._decided[question] = decided
         return decided
 
     def allows_any(self, principal: str, host: str, operation: Operation, kind: ResourceType) -> bool:

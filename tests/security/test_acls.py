@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +107,23 @@ def test_a_change_is_not_hidden_by_remembered_decisions() -> None:
     authorizer.replace([allow])
     assert authorizer.allows("User:x", "h", Operation.READ, TOPIC, "t")
     assert authorizer.operations("User:x", "h", TOPIC, "t") == 1 << Operation.READ | 1 << Operation.DESCRIBE
+
+
+class Name(str):
+    """A name of which it can be told whether anything still holds it."""
+
+
+def test_a_name_longer_than_any_topics_is_judged_and_not_kept() -> None:
+    allow = Acl(
+        resource_type=TOPIC, name="x", pattern=PatternType.PREFIXED, principal="User:x", operation=Operation.READ
+    )
+    authorizer = Authorizer([allow])
+    name = Name("x" * 1_000_000)
+    kept = weakref.ref(name)
+    is_allowed = authorizer.allows("User:x", "h", Operation.READ, TOPIC, name)
+    del name
+    assert is_allowed
+    assert kept() is None, "anybody may ask for such names: they would fill the memory"
 
 
 @given(acls=st.lists(ACLS, max_size=10, unique=True), name=NAMES)
