@@ -22,6 +22,7 @@ from logqueue.protocol.messages.consumer_offsets import (
     OffsetCommitValue,
     read_key,
 )
+from logqueue.protocol.wire import STRING_BYTES_MAX
 
 if TYPE_CHECKING:
     from logqueue.group.consumer.records import ConsumerChange
@@ -33,9 +34,6 @@ VALUE_VERSION = 3
 EXPIRING_OFFSET_VALUE_VERSION = 1
 
 NO_EXPIRY = -1
-
-# Records of these versions give a string's length in 16 bits; requests of flexible versions may carry longer ones.
-STRING_BYTES_MAX = 32_767
 
 
 class CommittedOffset(NamedTuple):

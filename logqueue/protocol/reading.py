@@ -2,7 +2,8 @@
 
 Fixed-width neighbours, and the first byte of whatever length follows them, are unpacked by one pre-bound `unpack_from`.
 Positions only grow, so a string cut short by the end of the frame is noticed by the next read or by the check at the
-end. Arrays are bounded by the bytes left before anything is built, and the elements of a frame by ELEMENTS_MAX.
+end. Arrays are bounded by the bytes left before anything is built, and the elements of a frame by ELEMENTS_MAX;
+compact strings, whose lengths could say more, by what plain ones can have, as in Kafka.
 Knows nothing of headers and sockets.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from logqueue.protocol.packing import packing
 from logqueue.protocol.schema import ARRAY, BYTES, RECORDS, STRING, STRUCT, Field, Kind, Message, Struct
 from logqueue.protocol.source import Source
+from logqueue.protocol.wire import STRING_BYTES_MAX
 
 ELEMENTS_MAX = 1_000_000  # structs and strings in the arrays of one frame: what a hostile frame may cost in memory
 
@@ -180,6 +182,9 @@ class _ReaderCompiler:
             source.line(f"{taken % 'pos + 1'}; pos = end")
         with source.block(f"elif {length}:"):
             source.line(f"{length}, pos = read_uvarint(buf, pos)")
+            if kind is STRING:
+                told = f"raise MalformedFrame(f'{_path(target)}: a string of {{{length} - 1}} bytes')"
+                source.line(f"if {length} > {STRING_BYTES_MAX + 1}: {told}")
             source.line(f"end = pos + {length} - 1")
             source.line(f"{taken % 'pos'}; pos = end")
         with source.block("else:"):

@@ -9,6 +9,7 @@ from logqueue.errors import ErrorCode, KafkaError
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 ZERO_UUID = bytes(16)  # Kafka's "no id"
+STRING_BYTES_MAX = 0x7FFF  # of any string in a message or a record, however its length is written
 
 
 class MalformedFrame(KafkaError):

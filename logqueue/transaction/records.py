@@ -11,7 +11,7 @@ from logqueue.coordination.effects import LogRecord
 from logqueue.ids import TopicPartition
 from logqueue.protocol import codec
 from logqueue.protocol.messages.transaction_state import PartitionsSchema, TransactionLogKey, TransactionLogValue
-from logqueue.protocol.wire import MalformedFrame
+from logqueue.protocol.wire import STRING_BYTES_MAX, MalformedFrame
 from logqueue.transaction.states import DEAD, EMPTY, TransactionState
 from logqueue.transaction.transaction import Transaction
 
@@ -19,13 +19,10 @@ TRANSACTION_STATE_TOPIC = "__transaction_state"
 KEY_VERSION = 0
 FLEXIBLE_VALUE_SINCE = 1  # the level of `transaction.version`
 
-# A key gives the id's length in 16 bits; requests of flexible versions may carry longer ones.
-ID_BYTES_MAX = 32_767
-
 
 def is_storable(transactional_id: str) -> bool:
     """Whether an id fits into a record."""
-    return len(transactional_id) * 4 <= ID_BYTES_MAX or len(transactional_id.encode()) <= ID_BYTES_MAX
+    return len(transactional_id) * 4 <= STRING_BYTES_MAX or len(transactional_id.encode()) <= STRING_BYTES_MAX
 
 
 def encode(transaction: Transaction, *, transaction_version: int) -> LogRecord:

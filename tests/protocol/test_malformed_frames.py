@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from logqueue.errors import ErrorCode
 from logqueue.protocol import MalformedFrame, UnsupportedVersion, codec
 from logqueue.protocol.api import FLEXIBLE_SINCE, ApiKey
 from logqueue.protocol.frames import read_request, read_request_header, read_response
+from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.fetch import FetchRequest
 from logqueue.protocol.messages.join_group import JoinGroupResponse
-from logqueue.protocol.messages.metadata import MetadataRequest
+from logqueue.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from logqueue.protocol.messages.offset_commit import OffsetCommitRequest
 from logqueue.protocol.messages.produce import ProduceRequest
+from logqueue.protocol.messages.sasl_authenticate import SaslAuthenticateRequest
 from logqueue.protocol.reading import ELEMENTS_MAX
 from logqueue.protocol.schema import Message
+from logqueue.protocol.wire import STRING_BYTES_MAX
 
 
 @pytest.mark.parametrize("variant", ["full", "null"])
@@ -110,6 +114,29 @@ def test_a_frame_of_too_many_elements_is_malformed_before_they_are_built() -> No
     frame = names.to_bytes(4, "big") + bytes(2 * names)
     with pytest.raises(MalformedFrame, match="more than 1000000 elements"):
         codec.read(MetadataRequest, 1, frame)
+
+
+@pytest.mark.parametrize(
+    ("make", "version"),
+    [
+        (lambda text: MetadataRequest(topics=[MetadataRequestTopic(name=text)]), 9),
+        (lambda text: DeleteGroupsRequest(groups_names=[text]), 2),
+        (lambda text: FetchRequest(cluster_id=text), 12),
+    ],
+    ids=["nullable", "in an array", "tagged"],
+)
+def test_a_compact_string_is_no_longer_than_a_plain_one(make: Callable[[str], Message], version: int) -> None:
+    for text in ("x" * STRING_BYTES_MAX, "\u00fc" * (STRING_BYTES_MAX // 2)):
+        fits = make(text)
+        codec.read(type(fits), version, b"".join(codec.write(fits, version)))
+        beyond = make(text + "\u00fc")
+        with pytest.raises(MalformedFrame, match=r"a string of 3276[89] bytes"):
+            codec.read(type(beyond), version, b"".join(codec.write(beyond, version)))
+
+
+def test_compact_bytes_may_be_long() -> None:
+    request = SaslAuthenticateRequest(auth_bytes=b"x" * 100_000)
+    assert codec.read(SaslAuthenticateRequest, 2, b"".join(codec.write(request, 2)))[0].auth_bytes == request.auth_bytes
 
 
 def test_a_tagged_field_must_be_as_long_as_it_says() -> None:

@@ -28,8 +28,9 @@ from logqueue.group.errors import (
     UnknownMember,
 )
 from logqueue.group.ledger import Ledger
-from logqueue.group.records import STRING_BYTES_MAX, GroupChange, group_value, is_storable
+from logqueue.group.records import GroupChange, group_value, is_storable
 from logqueue.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
+from logqueue.protocol.wire import STRING_BYTES_MAX
 
 REQUIRES_MEMBER_ID_SINCE = 4  # KIP-394
 SKIPS_ASSIGNMENT_SINCE = 9  # KIP-814
