@@ -131,15 +131,25 @@ class LogqueueError(Exception):
     """Anything that is wrong in the world rather than in our code: its text says what, where and what to do."""
 
 
+TEXT_CHARS_MAX = 8_000  # of a text in an answer: at most 32,000 bytes, where 32,767 have room
+
+
+def shortened(text: str) -> str:
+    """The text as an answer can hold it, whatever of a request it repeats."""
+    return text if len(text) <= TEXT_CHARS_MAX else f"{text[:TEXT_CHARS_MAX]}..."
+
+
 class KafkaError(LogqueueError):
     """An error that a Kafka client is told about by its code.
 
-    The class attribute `code` is the answer on the wire; `detail` is the optional human part (`error_message`).
+    The class attribute `code` is the answer on the wire; `detail` is the optional human part (`error_message`), cut
+    short where it is longer than an answer can hold.
     """
 
     code: ErrorCode = ErrorCode.UNKNOWN_SERVER_ERROR
 
     def __init__(self, detail: str = "", *, code: ErrorCode | None = None) -> None:
+        detail = shortened(detail)
         super().__init__(detail)
         self.detail = detail
         if code is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
-from logqueue.errors import ErrorCode
+from logqueue.broker.partitions.topics import shown
+from logqueue.errors import ErrorCode, shortened
 from logqueue.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
     AlterPartitionReassignmentsResponse,
@@ -37,13 +38,13 @@ def _reassign(broker: Broker, name: str, wanted: ReassignablePartition) -> Reass
     topic = broker.topics.by_name.get(name)
     if topic is None or not 0 <= wanted.partition_index < len(topic.partitions):
         answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-        answer.error_message = f"Unable to find {name}-{wanted.partition_index}."
+        answer.error_message = f"Unable to find {shown(name)}-{wanted.partition_index}."
     elif wanted.replicas is None:
         answer.error_code = ErrorCode.NO_REASSIGNMENT_IN_PROGRESS
         answer.error_message = "No partition reassignment is in progress."
     elif wanted.replicas != [broker.node_id]:
         answer.error_code = ErrorCode.INVALID_REPLICA_ASSIGNMENT
-        answer.error_message = (
+        answer.error_message = shortened(
             f"The manual partition assignment has to be broker {broker.node_id}, the only one, not {wanted.replicas}."
         )
     return answer

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
-from logqueue.errors import ErrorCode
+from logqueue.errors import ErrorCode, shortened
 from logqueue.protocol.messages.describe_user_scram_credentials import (
     CredentialInfo,
     DescribeUserScramCredentialsRequest,
@@ -57,4 +57,4 @@ def _describe(credentials: Credentials, name: str) -> DescribeUserScramCredentia
 
 
 def _failed(name: str, code: ErrorCode, message: str) -> DescribeUserScramCredentialsResult:
-    return DescribeUserScramCredentialsResult(user=name, error_code=code, error_message=message)
+    return DescribeUserScramCredentialsResult(user=name, error_code=code, error_message=shortened(message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
+from logqueue.broker.partitions.topics import shown
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.elect_leaders import (
     ElectLeadersRequest,
@@ -48,5 +49,5 @@ def _result(topic: str, index: int, *, is_known: bool) -> PartitionResult:
     return PartitionResult(
         partition_id=index,
         error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        error_message=f"No such partition as {topic}-{index}",
+        error_message=f"No such partition as {shown(topic)}-{index}",
     )

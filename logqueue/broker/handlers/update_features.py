@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
-from logqueue.errors import ErrorCode, KafkaError
+from logqueue.errors import ErrorCode, KafkaError, shortened
 from logqueue.protocol.messages.update_features import (
     FeatureUpdateKey,
     UpdatableFeatureResult,
@@ -38,8 +38,10 @@ def handle(broker: Broker, request: UpdateFeaturesRequest, slot: Slot) -> Update
         except KafkaError as error:
             return UpdateFeaturesResponse(
                 error_code=error.code,
-                error_message="The update failed for all features since the following feature had an error: "
-                f"Invalid update version {update.max_version_level} for feature {update.feature}. {error.detail}",
+                error_message=shortened(
+                    "The update failed for all features since the following feature had an error: "
+                    f"Invalid update version {update.max_version_level} for feature {update.feature}. {error.detail}"
+                ),
             )
     if levels and not (slot.api_version >= 1 and request.validate_only):
         try:

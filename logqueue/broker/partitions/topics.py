@@ -66,14 +66,14 @@ class Topics:
         """The topic, or UnknownTopic."""
         topic = self.by_name.get(name)
         if topic is None:
-            raise UnknownTopic(f"This server does not host topic {name!r}.")
+            raise UnknownTopic(f"This server does not host topic {shown(name)!r}.")
         return topic
 
     def partition(self, name: str, index: int) -> Partition:
         """The partition, or UnknownTopic."""
         topic = self.by_name.get(name)
         if topic is None or not 0 <= index < len(topic.partitions):
-            raise UnknownTopic(f"This server does not host partition {index} of topic {name!r}.")
+            raise UnknownTopic(f"This server does not host partition {index} of topic {shown(name)!r}.")
         return topic.partitions[index]
 
     def create(self, name: str, *, partitions: int, overrides: Mapping[str, str], validate_only: bool = False) -> Topic:
@@ -226,6 +226,11 @@ def check_name(name: str) -> None:
     if not is_topic_name(name):
         shown = name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."
         raise InvalidTopic(
-            f"Topic name {shown!r} is invalid: 1 to {MAX_TOPIC_NAME} of the characters a-z, A-Z, 0-9, '.', '_', '-', "
-            "and neither '.' nor '..'"
+            f"Topic name {shown(name)!r} is invalid: 1 to {MAX_TOPIC_NAME} of the characters a-z, A-Z, 0-9, '.', '_', "
+            "'-', and neither '.' nor '..'"
         )
+
+
+def shown(name: str) -> str:
+    """A name as texts repeat it: cut short if no topic could have it."""
+    return name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."

@@ -21,6 +21,7 @@ from logqueue.config.catalogue import definition, resolve
 from logqueue.config.group import GroupConfig
 from logqueue.config.properties import Scope
 from logqueue.errors import ErrorCode, KafkaError
+from logqueue.protocol.wire import STRING_BYTES_MAX
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -308,7 +309,10 @@ def _edited(
                 items = texts.get(name, default(prop))
                 if operation == Operation.APPEND and items and not (value or "").strip():
                     raise InvalidConfig(f"Configuration '{name}' values must not be empty.")
-                texts[name] = _edit_list(items, value or "", is_append=operation == Operation.APPEND)
+                text = _edit_list(items, value or "", is_append=operation == Operation.APPEND)
+                if len(text.encode()) > STRING_BYTES_MAX:
+                    raise InvalidConfig(f"{name}: a value has at most {STRING_BYTES_MAX} bytes")
+                texts[name] = text
             case _:
                 raise InvalidChange(f"Unknown operation type {operation} for {name}")
     return texts
