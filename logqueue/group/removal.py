@@ -76,9 +76,12 @@ class Removal:
     # DeleteGroups
 
     def delete_groups(self, request: DeleteGroupsRequest, *, caller: Caller, now: Now) -> None:
-        """Delete groups that have no members, with their offsets; the answer comes when all are settled."""
+        """Delete groups that have no members, with their offsets; the answer comes when all are settled.
+
+        One that is named twice is deleted once: a second look would find it gone.
+        """
         response = DeleteGroupsResponse()
-        response.results = [DeletableGroupResult(group_id=group_id) for group_id in request.groups_names]
+        response.results = [DeletableGroupResult(group_id=group_id) for group_id in dict.fromkeys(request.groups_names)]
         open_results = len(response.results)
 
         def settle(result: DeletableGroupResult, error: ErrorCode, _: Now) -> None:

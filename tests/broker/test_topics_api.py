@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from logqueue.errors import ErrorCode
@@ -107,6 +109,26 @@ def test_create_topics_refuses_what_kafka_refuses(wire: Wire, topic: str) -> Non
     assert [t.error_code for t in wire.call(7, CreateTopicsRequest(topics=[twice, twice])).topics] == [
         ErrorCode.INVALID_REQUEST
     ]
+
+
+def test_topics_to_be_created_that_are_named_twice_are_told_once_in_a_time_that_grows_with_their_number(
+    wire: Wire,
+) -> None:
+    wanted = [CreatableTopic(name=f"twice-{n}", num_partitions=1, replication_factor=1) for n in range(20_000)]
+    began = time.process_time()
+    answer = wire.call(7, CreateTopicsRequest(topics=[*wanted, *wanted]))
+    assert time.process_time() - began < 5, "every name was compared with every other"
+    assert [topic.name for topic in answer.topics] == [topic.name for topic in wanted]
+    assert {topic.error_code for topic in answer.topics} == {ErrorCode.INVALID_REQUEST}
+
+
+def test_metadata_describes_a_topic_once_however_often_it_is_asked_for(wire: Wire, topic: str) -> None:
+    named, unknown = MetadataRequestTopic(name=topic), MetadataRequestTopic(name="\u00fc")
+    answer = wire.call(9, MetadataRequest(topics=[named, unknown] * 3))
+    assert [t.name for t in answer.topics] == [topic, "\u00fc"]
+    by_id = MetadataRequestTopic(name=None, topic_id=wire.call(12, MetadataRequest(topics=[named])).topics[0].topic_id)
+    nobody = MetadataRequestTopic(name=None, topic_id=b"x" * 16)
+    assert [t.name for t in wire.call(12, MetadataRequest(topics=[by_id, nobody] * 3)).topics] == [topic, None]
 
 
 def test_names_that_differ_only_in_dots_and_underscores_collide(wire: Wire) -> None:

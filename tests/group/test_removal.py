@@ -39,6 +39,15 @@ def test_each_group_of_a_deletion_has_its_own_answer(shell: Shell) -> None:
     }
 
 
+def test_a_group_that_is_named_twice_is_deleted_once(shell: Shell) -> None:
+    shell.commit({("t", 0): 1})
+    answer = shell.replies[shell.delete_groups(GROUP, "missing", GROUP)].results
+    assert [(each.group_id, each.error_code) for each in answer] == [
+        (GROUP, ErrorCode.NONE),
+        ("missing", ErrorCode.GROUP_ID_NOT_FOUND),
+    ]
+
+
 def test_a_group_whose_deletion_fails_is_empty_again(shell: Shell) -> None:
     shell.commit({("t", 0): 1})
     shell.holds_appends = True

@@ -15,6 +15,7 @@ from logqueue.errors import ErrorCode
 from logqueue.protocol.api import ApiKey
 from logqueue.protocol.messages.create_acls import AclCreation, CreateAclsRequest
 from logqueue.protocol.messages.delete_acls import DeleteAclsFilter, DeleteAclsRequest
+from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from logqueue.protocol.messages.describe_acls import DescribeAclsRequest
 from logqueue.protocol.messages.describe_cluster import DescribeClusterRequest
@@ -269,6 +270,17 @@ def test_metadata_hides_what_may_not_be_described(admin: Wire, bob: Wire, prefix
         f"{prefix}-theirs": TOPIC_DENIED,
         f"{prefix}-none": TOPIC_DENIED,
     }
+
+
+def test_what_is_refused_is_told_once_however_often_it_was_asked_for(admin: Wire, bob: Wire, prefix: str) -> None:
+    create(admin, prefix)
+    make_group(admin, prefix)
+    asking = MetadataRequest(topics=[MetadataRequestTopic(name=prefix)] * 2)
+    assert [(t.name, t.error_code) for t in bob.call(9, asking).topics] == [(prefix, TOPIC_DENIED)]
+    assert [(t.name, t.error_code) for t in admin.call(9, asking).topics] == [(prefix, ErrorCode.NONE)]
+    deletion = DeleteGroupsRequest(groups_names=[prefix] * 2)
+    for wire, code in ((bob, ErrorCode.GROUP_AUTHORIZATION_FAILED), (admin, ErrorCode.NONE)):
+        assert [(r.group_id, r.error_code) for r in wire.call(2, deletion).results] == [(prefix, code)]
 
 
 def test_no_page_of_topics_names_what_may_not_be_described(admin: Wire, bob: Wire, prefix: str) -> None:

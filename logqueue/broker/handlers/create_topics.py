@@ -24,20 +24,17 @@ if TYPE_CHECKING:
 
 def handle(broker: Broker, request: CreateTopicsRequest, slot: Slot) -> CreateTopicsResponse:
     named = Counter(topic.name for topic in request.topics)
-    results: list[CreatableTopicResult] = []
-    for wanted in request.topics:
-        if named[wanted.name] > 1:
-            if not any(result.name == wanted.name for result in results):
-                results.append(
-                    CreatableTopicResult(
-                        name=wanted.name,
-                        error_code=ErrorCode.INVALID_REQUEST,
-                        error_message="Duplicate topic in request.",
-                    )
-                )
-            continue
-        results.append(_create(broker, wanted, validate_only=request.validate_only))
-    return CreateTopicsResponse(topics=results)
+    topics = {wanted.name: wanted for wanted in request.topics}
+    return CreateTopicsResponse(
+        topics=[
+            _create(broker, wanted, validate_only=request.validate_only)
+            if named[name] == 1
+            else CreatableTopicResult(
+                name=name, error_code=ErrorCode.INVALID_REQUEST, error_message="Duplicate topic in request."
+            )
+            for name, wanted in topics.items()
+        ]
+    )
 
 
 def _create(broker: Broker, wanted: CreatableTopic, *, validate_only: bool) -> CreatableTopicResult:

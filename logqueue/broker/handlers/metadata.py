@@ -6,6 +6,7 @@ topics may be asked for from v12 on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
@@ -51,7 +52,7 @@ def handle(broker: Broker, request: MetadataRequest, slot: Slot) -> MetadataResp
         response.topics = [_describe(broker, topic) for topic in list(broker.topics.by_name.values())]
     else:
         may_create = slot.api_version < 4 or request.allow_auto_topic_creation
-        response.topics = [_find(broker, topic, may_create) for topic in wanted or ()]
+        response.topics = [_find(broker, topic, may_create) for topic in distinct(wanted or ())]
     if request.include_topic_authorized_operations:
         for topic in response.topics:
             if topic.name is not None:  # Kafka tells them for names that it does not know, too
@@ -59,6 +60,11 @@ def handle(broker: Broker, request: MetadataRequest, slot: Slot) -> MetadataResp
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
     return response
+
+
+def distinct(wanted: Iterable[MetadataRequestTopic]) -> list[MetadataRequestTopic]:
+    """Each topic that is asked for, by its name or else by its id, once: there may be many, and what they hold."""
+    return list({topic.topic_id if topic.name is None else topic.name: topic for topic in wanted}.values())
 
 
 def _find(broker: Broker, wanted: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic:

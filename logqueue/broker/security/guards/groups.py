@@ -268,7 +268,8 @@ def guard_list_groups(access: Access, request: Any, version: int) -> Verdict:
 
 def guard_delete_groups(access: Access, request: delete_groups.DeleteGroupsRequest, version: int) -> Verdict:
     """DELETE on every group."""
-    request.groups_names, refused = split(request.groups_names, lambda name: access.to_group(Operation.DELETE, name))
+    names = dict.fromkeys(request.groups_names)
+    request.groups_names, refused = split(names, lambda name: access.to_group(Operation.DELETE, name))
     if not refused:
         return None
     answers = [delete_groups.DeletableGroupResult(group_id=name, error_code=DENIED) for name in refused]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from logqueue.broker.handlers.metadata import distinct
 from logqueue.broker.security.guards.access import Access, Verdict, adding, split
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages import (
@@ -28,7 +29,7 @@ def guard_metadata(access: Access, request: metadata.MetadataRequest, version: i
     refused: list[metadata.MetadataResponseTopic] = []
     if not everything:
         allowed = []
-        for topic in request.topics or ():
+        for topic in distinct(request.topics or ()):
             code = _metadata_refusal(access, request, topic, version)
             if code is None:
                 allowed.append(topic)
