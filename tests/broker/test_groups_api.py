@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 import pytest
 
 from logqueue.broker.network.limits import STOP_DRAIN_SECONDS
+from logqueue.broker.partitions.topics import CONSUMER_OFFSETS, TRANSACTION_STATE
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.delete_groups import DeleteGroupsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest
@@ -36,6 +38,7 @@ from logqueue.protocol.messages.sync_group import SyncGroupRequest, SyncGroupReq
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import (
     Wire,
+    create,
     create_topic,
 )
 
@@ -74,6 +77,38 @@ def test_a_group_lives_commits_and_is_found_again_after_a_restart() -> None:
             assert commit(wire, "g", 7) == 0
             assert wire.call(2, DeleteGroupsRequest(groups_names=["g"])).results[0].error_code == 0
             assert committed(wire, "g") == -1
+
+
+def test_an_internal_topic_that_is_created_by_hand_is_as_its_coordinator_has_it() -> None:
+    with EmbeddedBroker(fsync=False) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert wire.call(4, ListGroupsRequest()).groups == []  # there is a coordinator now, for 50 partitions
+        assert create(wire, CONSUMER_OFFSETS, partitions=3).error_code == ErrorCode.INVALID_PARTITIONS
+        made = create(wire, CONSUMER_OFFSETS, partitions=-1, max_message_bytes="2000000")
+        assert (made.error_code, made.num_partitions) == (0, 50)
+        settings = {config.name: config.value for config in made.configs}
+        wanted = {"cleanup.policy": "compact", "segment.bytes": "104857600", "max.message.bytes": "2000000"}
+        assert wanted.items() <= settings.items()
+        assert commit(wire, "g", 7) == 0
+        assert committed(wire, "g") == 7
+        for partitions, code in ((50, ErrorCode.INVALID_PARTITIONS), (1, 0)):
+            assert create(wire, TRANSACTION_STATE, partitions=partitions).error_code == code
+
+
+def test_a_group_goes_on_behind_an_append_that_failed_in_an_unforeseen_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> bytearray:
+        raise ZeroDivisionError("division by zero")
+
+    with EmbeddedBroker(fsync=False) as broker, Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "logqueue.broker"):
+            patch.setattr("logqueue.broker.coordinators.shell.build_batch", broken)
+            assert commit(wire, "g", 7) == ErrorCode.UNKNOWN_SERVER_ERROR
+        assert [record.exc_info is not None for record in caplog.records] == [True]
+        assert commit(wire, "g", 8) == 0
+        assert wire.call(2, DeleteGroupsRequest(groups_names=["g"])).results[0].error_code == 0
 
 
 def test_offsets_of_a_deleted_topic_are_forgotten() -> None:

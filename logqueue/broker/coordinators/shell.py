@@ -5,6 +5,7 @@ The machine decides and keeps the state; a shell of its own adds what only it wa
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -20,6 +21,8 @@ from logqueue.storage.results import Origin
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
     from logqueue.broker.partitions.topics import Topic
+
+log = logging.getLogger("logqueue.broker.coordinators")
 
 
 class Machine(Protocol):
@@ -102,6 +105,9 @@ class CoordinatorShell(Generic[M]):
             )
         except KafkaError as error:
             return self.coordinator.on_append_failed(ticket, error.code, now=now)
+        except Exception:  # a bug must not keep what waits for this append waiting, nor the effects behind it
+            log.exception("partition %d of a coordinator's topic took no record; please report this", append.partition)
+            return self.coordinator.on_append_failed(ticket, ErrorCode.UNKNOWN_SERVER_ERROR, now=now)
         durable = append.awaited and self._broker.config.fsync_acks_all
         if not commit.settle(partition, result.base_offset, result.last_offset + 1, len(batch), durable):
             return self.coordinator.on_appended(ticket, now=now)

@@ -99,7 +99,7 @@ def _partition_count(broker: Broker, wanted: CreatableTopic) -> int:
             f"Unable to replicate the partition {replicas} time(s): only 1 broker is registered.",
             code=ErrorCode.INVALID_REPLICATION_FACTOR,
         )
-    return broker.config.num_partitions if partitions == -1 else partitions
+    return broker.topics.default_partitions(wanted.name) if partitions == -1 else partitions
 
 
 def _assigned_count(broker: Broker, wanted: CreatableTopic) -> int:

@@ -77,11 +77,21 @@ class Topics:
         return topic.partitions[index]
 
     def create(self, name: str, *, partitions: int, overrides: Mapping[str, str], validate_only: bool = False) -> Topic:
-        """Create a topic. Raises InvalidTopic, TopicExists, InvalidPartitions or InvalidConfig."""
+        """Create a topic. Raises InvalidTopic, TopicExists, InvalidPartitions or InvalidConfig.
+
+        An internal one gets the settings that its coordinator needs, where `overrides` have no other.
+        """
         self.check_new(name)
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise InvalidPartitions(f"Number of partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}.")
-        if name not in INTERNAL_TOPICS:
+        if name in INTERNAL_TOPICS:
+            if partitions != (count := self.default_partitions(name)):
+                raise InvalidPartitions(
+                    f"Topic {name} is internal and has {count} partitions, not {partitions}: "
+                    "where it keeps something depends on them."
+                )
+            overrides = self._own_settings(name) | dict(overrides)
+        else:
             self._check_room(partitions)
         config = self._configured(overrides)
         if validate_only:
@@ -115,28 +125,31 @@ class Topics:
 
     def ensure_offsets_topic(self) -> Topic:
         """`__consumer_offsets`, created at its first use."""
-        topic = self.by_name.get(CONSUMER_OFFSETS)
-        if topic is None:
-            segment_bytes = str(self._config.offsets_topic_segment_bytes)
-            overrides = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": segment_bytes}
-            count = self._config.offsets_topic_num_partitions
-            topic = self.create(CONSUMER_OFFSETS, partitions=count, overrides=overrides)
-        return topic
+        return self.by_name.get(CONSUMER_OFFSETS) or self._create_internal(CONSUMER_OFFSETS)
 
     def ensure_transactions_topic(self) -> Topic:
         """`__transaction_state`, created at its first use."""
-        topic = self.by_name.get(TRANSACTION_STATE)
-        if topic is None:
-            config = self._config
-            segment_bytes = str(config.transaction_state_log_segment_bytes)
-            overrides = {
-                "cleanup.policy": "compact",
-                "compression.type": "uncompressed",
-                "segment.bytes": segment_bytes,
-            }
-            count = config.transaction_state_log_num_partitions
-            topic = self.create(TRANSACTION_STATE, partitions=count, overrides=overrides)
-        return topic
+        return self.by_name.get(TRANSACTION_STATE) or self._create_internal(TRANSACTION_STATE)
+
+    def _create_internal(self, name: str) -> Topic:
+        return self.create(name, partitions=self.default_partitions(name), overrides={})
+
+    def default_partitions(self, name: str) -> int:
+        """How many partitions a topic gets where nobody says a number; an internal one can have no other."""
+        if name == CONSUMER_OFFSETS:
+            return self._config.offsets_topic_num_partitions
+        if name == TRANSACTION_STATE:
+            return self._config.transaction_state_log_num_partitions
+        return self._config.num_partitions
+
+    def _own_settings(self, name: str) -> dict[str, str]:
+        """What an internal topic sets itself, as Kafka's coordinators have it."""
+        config = self._config
+        if name == CONSUMER_OFFSETS:
+            compression, segment_bytes = "producer", config.offsets_topic_segment_bytes
+        else:
+            compression, segment_bytes = "uncompressed", config.transaction_state_log_segment_bytes
+        return {"cleanup.policy": "compact", "compression.type": compression, "segment.bytes": str(segment_bytes)}
 
     def grow(self, topic: Topic, count: int, *, validate_only: bool = False) -> None:
         """Give a topic partitions up to `count`. Raises InvalidPartitions."""
@@ -221,16 +234,15 @@ class Topics:
                     raise InvalidTopic(f"Topic '{name}' collides with existing topic: {other}")
 
 
+def shown(name: str) -> str:
+    """A name as texts repeat it: cut short if no topic could have it."""
+    return name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."
+
+
 def check_name(name: str) -> None:
     """Raise InvalidTopic unless Kafka allows a topic of this name."""
     if not is_topic_name(name):
-        shown = name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."
         raise InvalidTopic(
             f"Topic name {shown(name)!r} is invalid: 1 to {MAX_TOPIC_NAME} of the characters a-z, A-Z, 0-9, '.', '_', "
             "'-', and neither '.' nor '..'"
         )
-
-
-def shown(name: str) -> str:
-    """A name as texts repeat it: cut short if no topic could have it."""
-    return name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."
