@@ -28,6 +28,7 @@ from tests.broker.wire import (
     produced,
     values_of,
 )
+from tests.operations.wire_configs import SET, TOPIC, alter
 
 
 @pytest.mark.parametrize("version", range(3, 13))
@@ -174,18 +175,28 @@ def test_offset_for_leader_epoch_ends_with_the_log(wire: Wire, topic: str) -> No
     assert (answer.error_code, answer.leader_epoch, answer.end_offset) == (0, 0, 2)
 
 
-def test_deleted_records_are_gone_for_readers(wire: Wire, topic: str) -> None:
-    def delete(offset: int) -> Any:
-        partition = DeleteRecordsPartition(partition_index=0, offset=offset)
-        request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name=topic, partitions=[partition])])
-        return wire.call(2, request).topics[0].partitions[0]
+def delete_records(wire: Wire, topic: str, offset: int) -> Any:
+    partition = DeleteRecordsPartition(partition_index=0, offset=offset)
+    request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name=topic, partitions=[partition])])
+    return wire.call(2, request).topics[0].partitions[0]
 
+
+def test_deleted_records_are_gone_for_readers(wire: Wire, topic: str) -> None:
     for n in range(4):
         produced(wire, topic, batch(b"%d" % n))
-    assert (delete(2).low_watermark, delete(5).error_code) == (2, ErrorCode.OFFSET_OUT_OF_RANGE)
+    assert delete_records(wire, topic, 2).low_watermark == 2
+    assert delete_records(wire, topic, 5).error_code == ErrorCode.OFFSET_OUT_OF_RANGE
     assert wire.call(11, fetch_request(topic, 1)).responses[0].partitions[0].error_code == ErrorCode.OFFSET_OUT_OF_RANGE
     assert list_offset(wire, topic, -2).offset == 2
-    assert delete(-1).low_watermark == 4
+    assert delete_records(wire, topic, -1).low_watermark == 4
+
+
+def test_records_of_internal_topics_stay_whatever_their_policy_says(wire: Wire) -> None:
+    wire.call(3, FindCoordinatorRequest(key="g"))
+    assert delete_records(wire, "__consumer_offsets", -1).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert alter(wire, TOPIC, "__consumer_offsets", ("cleanup.policy", SET, "delete")) == 0
+    assert delete_records(wire, "__consumer_offsets", -1).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert alter(wire, TOPIC, "__consumer_offsets", ("cleanup.policy", SET, "compact")) == 0
 
 
 def test_producer_ids_are_all_different(wire: Wire) -> None:

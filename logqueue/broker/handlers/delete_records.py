@@ -13,7 +13,7 @@ from logqueue.protocol.messages.delete_records import (
     DeleteRecordsResponse,
     DeleteRecordsTopicResult,
 )
-from logqueue.storage.errors import OffsetOutOfRange
+from logqueue.storage.errors import InvalidTopic, OffsetOutOfRange
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
@@ -36,6 +36,8 @@ def _delete(broker: Broker, topic: str, wanted: DeleteRecordsPartition) -> Delet
     answer = DeleteRecordsPartitionResult(partition_index=wanted.partition_index, low_watermark=-1)
     try:
         partition = broker.topics.partition(topic, wanted.partition_index)
+        if partition.is_internal:
+            raise InvalidTopic(f"Cannot delete records of internal topic {topic}.")
         if "delete" not in partition.config.cleanup_policy:
             raise KafkaError("records of a topic that is only compacted stay", code=ErrorCode.POLICY_VIOLATION)
         shown = partition.high_watermark
