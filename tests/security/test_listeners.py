@@ -14,12 +14,16 @@ import pytest
 
 from logqueue.config import BrokerConfig, InvalidConfig
 from logqueue.config.listeners import listeners_of
+from logqueue.config.security import STANDARD_AUTHORIZER
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.api_versions import ApiVersionsRequest
+from logqueue.protocol.messages.create_acls import AclCreation, CreateAclsRequest
 from logqueue.protocol.messages.metadata import MetadataRequest
+from logqueue.security.acl import Operation, PatternType, Permission, ResourceType
 from logqueue.security.subject import distinguished_name
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, fetch_request, produce_request, values_of
+from tests.conftest import missing
 from tests.security.authority import Authority
 from tests.security.login import authenticate, handshake, log_in, plain, tls_wire, wire_of
 from tests.security.people import ADMIN, ALICE, BOB, Person, write_users
@@ -242,6 +246,47 @@ def test_listener_names_are_free_and_clients_are_told_the_advertised_address() -
     with EmbeddedBroker(fsync=False, **config) as broker, Wire(broker.address_of("INSIDE")) as wire:
         told = wire.call(9, MetadataRequest(topics=[])).brokers[0]
         assert (told.host, told.port) == ("kafka.example", 19092)
+
+
+def test_a_client_of_ipv4_has_the_same_address_on_a_listener_of_both_kinds(tmp_path: Path) -> None:
+    try:
+        socket.socket(socket.AF_INET6).close()
+    except OSError as error:
+        missing(f"IPv6: {error.strerror}")
+    with (
+        EmbeddedBroker(
+            tmp_path,
+            fsync=False,
+            listeners=("PLAINTEXT://[::]:0",),
+            authorizer_class_name=STANDARD_AUTHORIZER,
+            allow_everyone_if_no_acl_found=True,
+            max_connections_per_ip_overrides=("127.0.0.1:2",),
+        ) as broker,
+        Wire(f"127.0.0.1:{broker.port}") as wire,
+        Wire(f"127.0.0.1:{broker.port}") as other,
+    ):
+        assert wire.call(9, MetadataRequest(topics=[])).brokers[0].host == "127.0.0.1"
+        wire.call(9, _create("t"))
+        denial = AclCreation(
+            resource_type=ResourceType.TOPIC,
+            resource_name="t",
+            resource_pattern_type=PatternType.LITERAL,
+            principal="User:*",
+            host="127.0.0.1",
+            operation=Operation.ALL,
+            permission_type=Permission.DENY,
+        )
+        assert wire.call(2, CreateAclsRequest(creations=[denial])).results[0].error_code == 0
+        assert produce(other, "t", b"v") == ErrorCode.TOPIC_AUTHORIZATION_FAILED
+        with Wire(f"127.0.0.1:{broker.port}") as third:
+            assert third.is_closed_by_broker()
+
+
+def test_a_listener_without_a_host_is_on_all_addresses() -> None:
+    with EmbeddedBroker(fsync=False, listeners=("PLAINTEXT://:0",)) as broker:
+        with Wire(f"127.0.0.1:{broker.port}") as wire:
+            (told,) = wire.call(9, MetadataRequest(topics=[])).brokers
+        assert (told.host, told.port) == ("127.0.0.1", broker.port)
 
 
 def test_a_restart_comes_back_to_the_ports_of_all_listeners(tmp_path: Path) -> None:

@@ -21,10 +21,13 @@ class CannotListen(LogqueueError):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening, non-blocking socket on `host`:`port` (0: any free port). Raises CannotListen."""
+    """A listening, non-blocking socket on `host`:`port`. Raises CannotListen.
+
+    An empty host is every IPv4 address of this machine, a port of 0 any free one.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as error:
         raise CannotListen(f"cannot listen on {host}: {error.strerror}; give an address of this machine") from None
@@ -42,6 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def explain(host: str, port: int, error: OSError) -> str:
     """Why an address cannot be listened on, and what to do."""
+    host = host or "all addresses"
     match error.errno:
         case errno.EADDRINUSE:
             return f"port {port} on {host} is taken by another program; stop that, or choose another port (0: any)"
@@ -56,6 +60,12 @@ def explain(host: str, port: int, error: OSError) -> str:
 def format_address(host: str, port: int) -> str:
     """`host:port` as clients take it; IPv6 addresses in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """An address of a socket; of IPv4 over an IPv6 socket (`::ffff:10.0.0.5`) without that, as Java writes it."""
+    short = host.removeprefix("::ffff:")
+    return short if "." in short else host
 
 
 class Listener:
@@ -97,7 +107,7 @@ class Listener:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._on_accept(sock, f"{address[0]}:{address[1]}")
+            self._on_accept(sock, f"{plain_host(address[0])}:{address[1]}")
             if self._is_paused:
                 return
 

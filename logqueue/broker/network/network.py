@@ -13,7 +13,7 @@ from logqueue.broker.network import limits
 from logqueue.broker.network.admission import Admission
 from logqueue.broker.network.connection import Connection
 from logqueue.broker.network.door import Door, Serve
-from logqueue.broker.network.listener import Listener, bind
+from logqueue.broker.network.listener import Listener, bind, plain_host
 from logqueue.broker.network.poller import Poller
 from logqueue.broker.network.session import BufferPool, Session
 from logqueue.config import INT_MAX, BrokerConfig
@@ -158,7 +158,7 @@ class Network:
         if self._scratch is None:
             self._scratch = memoryview(bytearray(limits.RECEIVE_BYTES))
         try:
-            local_host = sock.getsockname()[0]
+            local_host = plain_host(sock.getsockname()[0])
             connection = self._connect(door, sock)
         except OSError as error:  # it was gone before it began
             log.debug("connection of %s failed at once: %s", peer, error)
