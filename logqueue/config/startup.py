@@ -62,15 +62,21 @@ def _canonical(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def _judge(name: str, given: Given) -> str | None:
-    """What to say about a setting that is not one of ours. Raises InvalidConfig if it must not be passed over."""
+def is_unsafe(name: str, text: str) -> bool:
+    """Whether a setting protects something in Kafka, and could not here: whoever gives it has to be told."""
     from logqueue.config.kafka_only import MUST_NOT_BE_IGNORED
 
     found = definition(name)
-    if name in MUST_NOT_BE_IGNORED or name.startswith(_PER_LISTENER):
-        if found is None or given.text != (found.default or ""):
-            raise InvalidConfig(f"{given.where}: {name} is not offered here, and starting without it would be unsafe")
-        return None
+    if name not in MUST_NOT_BE_IGNORED and not name.startswith(_PER_LISTENER):
+        return False
+    return found is None or text != (found.default or "")
+
+
+def _judge(name: str, given: Given) -> str | None:
+    """What to say about a setting that is not one of ours. Raises InvalidConfig if it must not be passed over."""
+    found = definition(name)
+    if is_unsafe(name, given.text):
+        raise InvalidConfig(f"{given.where}: {name} is not offered here, and starting without it would be unsafe")
     if found is None and given.is_strict:
         raise InvalidConfig(f"Unknown configuration {name}{_suggestion(name)}")
     if found is None:

@@ -23,6 +23,7 @@ from tests.operations.wire_configs import (
     TOPIC,
     alter,
     describe,
+    replace,
     value_of,
 )
 
@@ -108,6 +109,28 @@ def test_a_known_secret_is_not_stored(broker: EmbeddedBroker, wire: Wire) -> Non
     assert alter(wire, BROKER, "1", ("sasl.jaas.config", SET, "hunter2")) == ErrorCode.INVALID_REQUEST
     stored = broker.data_dir / FILE_NAME
     assert not stored.exists() or "hunter2" not in stored.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ssl.cipher.suites", "TLS_AES_256_GCM_SHA384"),
+        ("principal.builder.class", "com.example.Builder"),
+        ("ssl.engine.factory.class", "com.example.Factory"),
+        ("listener.name.x.ssl.keystore.password", "hunter2"),
+        ("listener.name.x.ssl.cipher.suites", ""),
+    ],
+)
+def test_what_would_protect_nothing_is_refused_and_not_stored(
+    broker: EmbeddedBroker, wire: Wire, name: str, value: str
+) -> None:
+    assert alter(wire, BROKER, "1", (name, SET, value)) == ErrorCode.INVALID_REQUEST
+    assert replace(wire, BROKER, "1", **{name.replace(".", "_"): value}) == ErrorCode.INVALID_REQUEST
+    assert not (broker.data_dir / FILE_NAME).exists()
+
+
+def test_a_protective_setting_may_be_what_it_is_without_being_set(wire: Wire) -> None:
+    assert alter(wire, BROKER, "1", ("ssl.cipher.suites", SET, "")) == 0
 
 
 def test_client_metrics_are_refused(wire: Wire) -> None:

@@ -20,6 +20,7 @@ from logqueue.config import ConfigType, InvalidConfig, LogConfig, Property, form
 from logqueue.config.catalogue import definition, resolve
 from logqueue.config.group import GroupConfig
 from logqueue.config.properties import Scope
+from logqueue.config.startup import is_unsafe
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.wire import STRING_BYTES_MAX
 
@@ -224,6 +225,9 @@ def _set_broker(broker: Broker, name: str, texts: Mapping[str, str], *, validate
 
 def _check_dynamic(name: str, texts: Mapping[str, str]) -> None:
     known = [(key, found.property) for key in texts if (found := definition(key)) is not None]
+    unsafe = [key for key, text in texts.items() if is_unsafe(key, text)]
+    if unsafe:
+        raise InvalidChange(f"Not offered here, and to go on without it would be unsafe: {', '.join(unsafe)}")
     fixed = [key for key, prop in known if prop.scope is Scope.READ_ONLY]
     if fixed:
         raise InvalidChange(f"Cannot update these configs dynamically: Set({', '.join(fixed)})")
