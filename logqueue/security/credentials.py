@@ -117,8 +117,14 @@ class Credentials:
 
     def __init__(self, items: Iterable[tuple[CredentialKey, Credential]] = (), *, decoy_key: bytes) -> None:
         """`decoy_key` makes the salts of unknown users: it has to be secret and outlive restarts."""
-        self.by_key = dict(items)
         self.decoy_key = decoy_key
+        self.replace(items)
+
+    def replace(self, items: Iterable[tuple[CredentialKey, Credential]]) -> None:
+        """Make these the only credentials."""
+        self.by_key = dict(items)
+        usual = Counter(credential.iterations for credential in self.by_key.values()).most_common(1)
+        self._usual_iterations = usual[0][0] if usual else MIN_ITERATIONS
 
     def find(self, user: str, mechanism: ScramMechanism) -> tuple[Credential, bool]:
         """(credential, whether the user has one); an unknown user gets a decoy that no password opens."""
@@ -134,16 +140,16 @@ class Credentials:
 
     def of(self, user: str) -> dict[ScramMechanism, Credential]:
         """Everything a user has, by mechanism."""
-        return {key.mechanism: credential for key, credential in self.by_key.items() if key.user == user}
+        found = ((mechanism, self.by_key.get(CredentialKey(user, mechanism))) for mechanism in ScramMechanism)
+        return {mechanism: credential for mechanism, credential in found if credential is not None}
 
     def _decoy(self, user: str, mechanism: ScramMechanism) -> Credential:
         # Looks like what the other users of this broker have: the same salt every time, the usual iterations.
-        usual = Counter(credential.iterations for credential in self.by_key.values()).most_common(1)
         name = f"{mechanism.sasl_name} {user}".encode()
         return Credential(
             mechanism=mechanism,
             salt=hmac.digest(self.decoy_key, name, "sha256")[:SALT_BYTES],
             stored_key=hmac.digest(self.decoy_key, b"stored " + name, mechanism.hash_name),
             server_key=hmac.digest(self.decoy_key, b"server " + name, mechanism.hash_name),
-            iterations=usual[0][0] if usual else MIN_ITERATIONS,
+            iterations=self._usual_iterations,
         )

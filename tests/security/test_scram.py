@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode
 
 import pytest
@@ -107,6 +108,26 @@ def test_an_unknown_user_is_shown_the_same_salt_each_time_and_usual_iterations()
     assert first.endswith(b",i=4096")
     other = exchange().respond(b"n,,n=nobody2,r=abc")
     assert other != first
+
+
+def test_many_users_make_none_slow() -> None:
+    keys = [CredentialKey(f"user{n}", mechanism) for n in range(20_000) for mechanism in ScramMechanism]
+    credential = USERS.find("user", SHA_256)[0]
+    users = Credentials(((key, credential) for key in keys), decoy_key=DECOY_KEY)
+    began = time.process_time()
+    for n in range(0, 20_000, 10):
+        assert users.of(f"user{n}").keys() == set(ScramMechanism)
+        assert not users.find(f"stranger{n}", SHA_256)[1]
+    assert time.process_time() - began < 5, "each look went over all of them"
+
+
+def test_the_usual_iterations_are_those_of_the_users_there_are_now() -> None:
+    users = known(one="pencil")
+    assert users.find("nobody", SHA_512)[0].iterations == 4096
+    more = Credential.from_password(SHA_512, "pencil", salt=SALT, iterations=5000)
+    users.replace([(CredentialKey("two", SHA_512), more)])
+    assert users.find("nobody", SHA_512)[0].iterations == 5000
+    assert users.of("one") == {}
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class Security:
         """Replace who has which credentials. Raises TooMany or StorageError; then nothing has changed."""
         _check_count(len(credentials), MAX_CREDENTIALS, "credentials")
         self._store(replace(self.state, credentials=credentials))
-        self.credentials.by_key = dict(credentials)
+        self.credentials.replace(credentials.items())
 
     def set_acls(self, acls: frozenset[Acl]) -> None:
         """Replace the ACLs. Raises TooMany or StorageError; then nothing has changed."""
