@@ -21,6 +21,7 @@ MUTATION = "controller_mutation_rate"
 CONNECTION = "connection_creation_rate"
 CLIENT_KEYS = (PRODUCE, FETCH, REQUEST, MUTATION)
 WHOLE_KEYS = frozenset((PRODUCE, FETCH, CONNECTION))  # values without a fraction
+_LARGEST = {PRODUCE: 2.0**63, FETCH: 2.0**63, CONNECTION: 2.0**31 - 1}  # Java's LONG and INT, as Kafka compares them
 
 USER = "user"
 CLIENT_ID = "client-id"
@@ -72,6 +73,8 @@ def check_quota(entity: Entity, key: str, value: float) -> None:
         raise InvalidQuota(f"Invalid configuration key {key}")
     if not math.isfinite(value) or value <= 0:
         raise InvalidQuota(f"Quota {key} must be greater than 0")
+    if value > _LARGEST.get(key, math.inf):
+        raise InvalidQuota(f"Proposed value for {key} is too large for {'an INT' if key == CONNECTION else 'a LONG'}.")
     if key in WHOLE_KEYS and abs(value % 1) > 1e-6:
         raise InvalidQuota(f"{key} cannot be a fractional value.")
 

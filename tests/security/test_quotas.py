@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from logqueue.security.quota import (
     FETCH,
     MUTATION,
     PRODUCE,
+    REQUEST,
     InvalidQuota,
     Quotas,
     Rate,
@@ -27,9 +30,13 @@ from logqueue.security.quota import (
     check_entity,
     check_quota,
 )
+from logqueue.security.state import SecurityState, dump
+from logqueue.storage.file_system import RealFileSystem
+from logqueue.storage.security_file import write_security
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, fetch_request, produce_request, values_of
 
+MOST = sys.float_info.max
 ELEVEN_SECONDS = Windows(samples=11, window_ms=1000)
 
 
@@ -130,11 +137,22 @@ def test_an_entity_that_cannot_be_is_refused(parts: list[tuple[str, str | None]]
         ([("user", "a")], PRODUCE, 1.5),
         ([("user", "a")], PRODUCE, float("nan")),
         ([("user", "a")], PRODUCE, float("inf")),
+        ([("user", "a")], PRODUCE, 2.0**64),
+        ([("user", "a")], FETCH, MOST),
+        ([("ip", "1.2.3.4")], "connection_creation_rate", 2.0**31),
     ],
 )
 def test_a_quota_that_cannot_be_is_refused(parts: list[tuple[str, str | None]], key: str, value: float) -> None:
     with pytest.raises(InvalidQuota):
         check_quota(check_entity(parts), key, value)
+
+
+@pytest.mark.parametrize(
+    ("entity", "key", "value"),
+    [("user", PRODUCE, 2.0**63), ("user", MUTATION, MOST), ("ip", "connection_creation_rate", 2.0**31 - 1)],
+)
+def test_a_quota_may_be_as_large_as_its_type(entity: str, key: str, value: float) -> None:
+    check_quota(check_entity([(entity, "1.2.3.4")]), key, value)
 
 
 @pytest.fixture
@@ -192,6 +210,32 @@ def test_a_fetch_beyond_the_rate_is_empty_and_the_next_one_has_the_records(broke
             if answer.responses:
                 return
         raise AssertionError("the quota never lets go")
+
+
+def test_what_is_held_back_for_another_quota_counts_for_none(broker: EmbeddedBroker) -> None:
+    with Wire(broker.bootstrap) as wire:
+        create(wire, "t")
+        wire.call(9, produce_request("t", batch(b"x" * 60_000), acks=1))
+        set_quota(wire, FETCH, 100_000, client_id="wire")
+        set_quota(wire, REQUEST, 0.001, client_id="wire")
+    for _ in range(10):
+        with Wire(broker.bootstrap) as wire:  # a new one each time: those before are muted
+            assert wire.call(12, fetch_request("t", 0)).responses == []
+    with Wire(broker.bootstrap) as wire:
+        set_quota(wire, REQUEST, None, client_id="wire")
+    with Wire(broker.bootstrap) as wire:
+        answer = wire.call(12, fetch_request("t", 0))
+        assert (answer.throttle_time_ms, len(values_of(answer))) == (0, 1)
+
+
+def test_a_quota_of_more_than_there_is_holds_nobody_back(tmp_path: Path) -> None:
+    entity = check_entity([("client-id", None)])
+    state = SecurityState(decoy_key=b"d" * 32, quotas={entity: {FETCH: MOST}})  # stored when that was not refused
+    write_security(RealFileSystem(), tmp_path, dump(state))
+    with EmbeddedBroker(tmp_path, fsync=False) as running, Wire(running.bootstrap) as wire:
+        create(wire, "t")
+        wire.call(9, produce_request("t", batch(b"x"), acks=1))
+        assert values_of(wire.call(12, fetch_request("t", 0))) == [b"x"]
 
 
 def test_a_fetch_session_goes_on_behind_an_answer_that_was_held_back(broker: EmbeddedBroker) -> None:

@@ -52,8 +52,8 @@ class Metering:
         meters = {name: self._quotas.meter(name, *client) for name in (REQUEST, PRODUCE, FETCH)}
         if key == ApiKey.FETCH and (fetch := meters[FETCH]) is not None:
             # More than this in one answer would be throttled whatever was fetched before.
-            most = int(fetch.limit * (self._windows.samples - 1) * self._windows.window_ms / 1000)
-            request.max_bytes = min(request.max_bytes, most)
+            most = fetch.limit * (self._windows.samples - 1) * self._windows.window_ms / 1000
+            request.max_bytes = int(min(request.max_bytes, most))
 
         def amend(response: Any) -> Any:
             response = response if before is None else before(response)
@@ -80,11 +80,9 @@ class Metering:
             pause_ms = max(pause_ms, self._record(meters[PRODUCE], size))
         elif key == ApiKey.FETCH and meters[FETCH] is not None:
             size = sum(len(part.records or b"") for topic in response.responses for part in topic.partitions)
-            fetch_pause_ms = self._record(meters[FETCH], size)
-            if fetch_pause_ms > 0:
-                self._record(meters[FETCH], -size)  # it is not sent
-                pause_ms = max(pause_ms, fetch_pause_ms)
+            pause_ms = max(pause_ms, self._record(meters[FETCH], size))
             if pause_ms > 0:
+                self._record(meters[FETCH], -size)  # it is not sent, whichever quota it is beyond
                 response = self._broker.fetch_sessions.hold_back(response, request)
         if pause_ms > 0 and hasattr(response, "throttle_time_ms"):
             response.throttle_time_ms = pause_ms
