@@ -150,6 +150,24 @@ def test_the_level_of_a_logger_changes_at_once(wire: Wire) -> None:
         logger.setLevel(logging.NOTSET)
 
 
+def test_levels_of_loggers_change_all_or_none(wire: Wire) -> None:
+    logger = logging.getLogger("logqueue.broker.partitions.topics")
+    before = logger.level
+    try:
+        changes = (logger.name, SET, "TRACE"), ("no.such", SET, "INFO")
+        assert alter(wire, LOGGER, "1", *changes) == ErrorCode.INVALID_CONFIG
+        assert logger.level == before
+    finally:
+        logger.setLevel(before)
+
+
+def test_a_node_id_of_thousands_of_digits_is_that_of_nobody(wire: Wire) -> None:
+    name = "1" * 5000
+    assert describe(wire, BROKER, name)[0] == ErrorCode.INVALID_REQUEST
+    assert alter(wire, BROKER, name, ("log.retention.ms", SET, "1")) == ErrorCode.INVALID_REQUEST
+    assert alter(wire, LOGGER, name, ("root", SET, "INFO")) == ErrorCode.INVALID_REQUEST
+
+
 def test_a_damaged_file_of_settings_keeps_the_broker_from_starting(broker: EmbeddedBroker) -> None:
     broker.stop()
     (broker.data_dir / FILE_NAME).write_text('{"version": 1, "resources": 3}')

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from logqueue.broker.partitions.topics import check_name
-from logqueue.broker.settings.configs import ResourceType, check_broker_name, topic_property
+from logqueue.broker.settings.configs import ResourceType, check_broker_name, is_node_id, topic_property
 from logqueue.broker.settings.dynamic import BROKER, CLUSTER_NAME, GROUP
 from logqueue.broker.settings.log_levels import change_level
 from logqueue.config import ConfigType, InvalidConfig, LogConfig, Property, format_value
@@ -106,8 +106,9 @@ def alter(broker: Broker, kind: int, name: str, changes: list[Change], *, valida
             texts = _edited(broker.dynamic.of(GROUP, name), changes, property_of=_group_property, default=_no_default)
             _set_group(broker, name, texts, validate_only=validate_only)
         case ResourceType.BROKER_LOGGER:
-            for change in changes:
-                _change_level(broker, name, change, validate_only=validate_only)
+            for only_look in (True, validate_only):  # all or none: each is looked at before any is made
+                for change in changes:
+                    _change_level(broker, name, change, validate_only=only_look)
         case _:
             raise _refused(kind)
 
@@ -224,10 +225,10 @@ def _set_broker(broker: Broker, name: str, texts: Mapping[str, str], *, validate
 
 
 def _check_dynamic(name: str, texts: Mapping[str, str]) -> None:
-    known = [(key, found.property) for key in texts if (found := definition(key)) is not None]
     unsafe = [key for key, text in texts.items() if is_unsafe(key, text)]
     if unsafe:
         raise InvalidChange(f"Not offered here, and to go on without it would be unsafe: {', '.join(unsafe)}")
+    known = [(key, found.property) for key in texts if (found := definition(key)) is not None]
     fixed = [key for key, prop in known if prop.scope is Scope.READ_ONLY]
     if fixed:
         raise InvalidChange(f"Cannot update these configs dynamically: Set({', '.join(fixed)})")
@@ -270,7 +271,7 @@ def _set_group(broker: Broker, name: str, texts: Mapping[str, str], *, validate_
 
 
 def _change_level(broker: Broker, name: str, change: Change, *, validate_only: bool) -> None:
-    if not name.isdecimal():
+    if not is_node_id(name):
         raise InvalidChange(f"Node id must be an integer, but it is: {name}")
     if int(name) != broker.node_id:
         raise InvalidChange(f"Unexpected node id. Expected {broker.node_id}, but received {name}")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from logqueue.broker.partitions.topics import Topic
 
 
+_INT_DIGITS = 10  # of Java's INT
+
+
 class ResourceType(IntEnum):
     """Kinds of things that have settings (Kafka's ConfigResource.Type)."""
 
@@ -103,9 +106,14 @@ def describe_group(broker: Broker, name: str) -> list[ConfigEntry]:
     return entries
 
 
+def is_node_id(name: str) -> bool:
+    """Whether a name is a number that could be a node's: Python would refuse to read one of thousands of digits."""
+    return name.isdecimal() and len(name) <= _INT_DIGITS
+
+
 def check_broker_name(broker: Broker, name: str) -> None:
     """Raise KafkaError unless a BROKER resource of this name is the broker itself."""
-    if not name.removeprefix("-").isdecimal():
+    if not is_node_id(name.removeprefix("-")):
         raise KafkaError(f"Broker id must be an integer, but it is: {name}", code=ErrorCode.INVALID_REQUEST)
     if int(name) != broker.node_id:
         raise KafkaError(
