@@ -1,4 +1,8 @@
-"""The name that a certificate gives its owner, written as Java writes it (RFC 2253): the DEFAULT principal. Pure."""
+"""The name that a certificate gives its owner, written as Java writes it (RFC 2253): the DEFAULT principal. Pure.
+
+Attributes that have no short name there are told by their long one, as `ssl` does, and not by number and DER as Java
+does; only the email address is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _SHORT = {
 }
 _EMAIL = "1.2.840.113549.1.9.1"
 _IA5_STRING = 0x16
-_SPECIAL = ',+"\\<>;'
+_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in ',=+<>#;"\\'} | {"\0": "\\00"})
 
 
 def distinguished_name(certificate: Mapping[str, Any]) -> str:
@@ -38,9 +42,8 @@ def _attribute(kind: str, value: str) -> str:
 
 
 def _escape(value: str) -> str:
-    text = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in value)
-    if text[:1] in ("#", " "):
-        text = "\\" + text
-    if text.endswith(" ") and not text.endswith("\\ "):
-        text = text[:-1] + "\\ "
-    return text
+    """As the JDK's `AVA.toRFC2253String`: special letters wherever they stand, and each space at either end."""
+    text = value.strip(" ")
+    before = len(value) - len(value.lstrip(" "))
+    after = len(value) - before - len(text)
+    return "\\ " * before + text.translate(_ESCAPES) + "\\ " * after

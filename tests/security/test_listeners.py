@@ -365,5 +365,28 @@ def test_a_subject_is_written_as_java_writes_it() -> None:
             (("commonName", " #x"),),
         )
     }
-    assert distinguished_name(certificate) == "CN=\\ #x,OU=a+OU=b,O=Acme\\, Inc,C=DE"
+    assert distinguished_name(certificate) == "CN=\\ \\#x,OU=a+OU=b,O=Acme\\, Inc,C=DE"
     assert distinguished_name({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("job#1", r"job\#1"),
+        ("#x", r"\#x"),
+        ("a=b", r"a\=b"),
+        ("a,b+c", r"a\,b\+c"),
+        ('q"u<o>t;e', r"q\"u\<o\>t\;e"),
+        ("a  b", "a  b"),
+        ("  two  ", r"\ \ two\ \ "),
+        ("   ", r"\ \ \ "),
+        ("x\\ ", r"x\\\ "),
+        ("nul\0x", r"nul\00x"),
+        (" \u00e9 ", "\\ \u00e9\\ "),
+        ("\u00a0x", "\u00a0x"),
+        ("tab\tx", "tab\tx"),
+        ("", ""),
+    ],
+)
+def test_a_name_is_escaped_as_x500principal_of_java_17_escapes_it(name: str, written: str) -> None:
+    assert distinguished_name({"subject": ((("commonName", name),),)}) == f"CN={written}"
