@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from logqueue.broker.coordinators.transactions import MARKER_BYTES
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.end_txn import EndTxnRequest
 from logqueue.protocol.messages.write_txn_markers import (
@@ -164,24 +165,48 @@ def test_two_transactions_that_end_at_once_are_both_seen_and_both_there_after_a_
         assert read(later, "t", committed=True) == [b"2", b"3"]
 
 
-def test_a_marker_that_another_has_decided_is_hidden_until_it_is_durable(
-    disk: HeldDisk, wire: Wire, reader: Wire
-) -> None:
-    producer = begun(wire)
-    disk.hold(TOPIC)
-    marker = WritableTxnMarker(
+def marker_of(producer: TransactionalProducer) -> WritableTxnMarker:
+    return WritableTxnMarker(
         producer_id=producer.producer_id,
         producer_epoch=producer.epoch,
         transaction_result=True,
         topics=[WritableTxnMarkerTopic(name="t", partition_indexes=[0])],
         coordinator_epoch=0,
     )
-    wire.send(1, WriteTxnMarkersRequest(markers=[marker]))
+
+
+def test_a_marker_that_another_has_decided_is_hidden_until_it_is_durable(
+    disk: HeldDisk, wire: Wire, reader: Wire
+) -> None:
+    producer = begun(wire)
+    disk.hold(TOPIC)
+    wire.send(1, WriteTxnMarkersRequest(markers=[marker_of(producer)]))
     disk.await_fsync(TOPIC)
     assert ends(reader) == (1, 0)
     disk.hold()
     wire.receive()
     assert ends(reader) == (2, 2)
+
+
+def test_all_markers_of_a_request_are_hidden_until_they_are_durable(
+    disk: HeldDisk, wire: Wire, broker: EmbeddedBroker, reader: Wire
+) -> None:
+    with Wire(broker.bootstrap) as plain:
+        markers = [marker_of(begun(wire, name)) for name in ("one", "two")]
+        disk.hold(TOPIC)
+        plain.send(9, produce_request("t", batch(b"plain")))
+        disk.await_fsync(TOPIC)
+        log = broker.data_dir / "t-0" / f"{0:020d}.log"
+        with_both = log.stat().st_size + 2 * MARKER_BYTES
+        wire.send(1, WriteTxnMarkersRequest(markers=markers))  # they wait for the round behind this one
+        until(lambda: log.stat().st_size == with_both)
+        disk.hold(TOPIC)  # lets this round go, and waits with the next
+        assert plain.receive()[1].responses[0].partition_responses[0].error_code == OK
+        disk.await_fsync(TOPIC)
+        assert ends(reader) == (3, 0)
+        disk.hold()
+        wire.receive()
+        assert ends(reader) == (5, 5)
 
 
 def test_offsets_are_decided_before_anybody_can_ask_for_them_after_a_power_cut(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
@@ -167,13 +168,13 @@ class Transactions(CoordinatorShell[TransactionCoordinator]):
         """
         commit, durable = self._broker.commit, self._broker.config.fsync_acks_all
         waits = False
-        for partition in written:
+        for partition, count in Counter(written).items():
             if is_owed and durable:
-                commit.show(partition, MARKER_BYTES)
+                commit.show(partition, MARKER_BYTES * count)
                 waits = True
             else:
                 end = partition.log.log_end_offset
-                waits = commit.settle(partition, end - 1, end, MARKER_BYTES, durable) or waits
+                waits = commit.settle(partition, end - count, end, MARKER_BYTES * count, durable) or waits
         return waits
 
     def on_marker(self, partition: Partition, producer_id: int, *, commit: bool) -> None:
