@@ -13,7 +13,7 @@ from logqueue.protocol.messages.alter_configs import AlterConfigsRequest
 from logqueue.protocol.messages.alter_configs import AlterConfigsResource as ReplacedResource
 from logqueue.protocol.messages.describe_cluster import DescribeClusterRequest
 from logqueue.protocol.messages.describe_configs import DescribeConfigsRequest, DescribeConfigsResource
-from logqueue.protocol.messages.describe_log_dirs import DescribeLogDirsRequest
+from logqueue.protocol.messages.describe_log_dirs import DescribableLogDirTopic, DescribeLogDirsRequest
 from logqueue.protocol.messages.incremental_alter_configs import (
     AlterableConfig,
     AlterConfigsResource,
@@ -134,6 +134,13 @@ def test_the_cluster_is_one_node(wire: Wire) -> None:
     assert [(b.broker_id, b.host) for b in answer.brokers] == [(1, "127.0.0.1")]
     assert answer.controller_id == 1
     assert len(answer.cluster_id) == 22
+
+
+def test_log_dirs_tell_all_partitions_of_a_topic_that_is_named_twice(wire: Wire) -> None:
+    create(wire, "two", partitions=2)
+    wanted = [DescribableLogDirTopic(topic="two", partitions=[index]) for index in (0, 1)]
+    (found,) = wire.call(4, DescribeLogDirsRequest(topics=wanted)).results[0].topics
+    assert [partition.partition_index for partition in found.partitions] == [0, 1]
 
 
 def test_log_dirs_tell_sizes(broker: EmbeddedBroker, wire: Wire, topic: str) -> None:

@@ -37,7 +37,10 @@ def _topics(broker: Broker, request: DescribeLogDirsRequest) -> list[DescribeLog
     if request.topics is None:
         wanted = dict.fromkeys(broker.topics.by_name)
     else:
-        wanted = {topic.topic: set(topic.partitions) for topic in request.topics}
+        named: dict[str, set[int]] = {}
+        for each in request.topics:  # one may be named twice, with other partitions
+            named.setdefault(each.topic, set()).update(each.partitions)
+        wanted = dict(named)
     answers = []
     for name, indexes in wanted.items():
         topic = broker.topics.by_name.get(name)
