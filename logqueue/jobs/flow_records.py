@@ -79,6 +79,8 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It comes after all other nodes, whatever became of them."""
     parent: str | None = None
     """The node whose job added it."""
+    is_kept: bool = False
+    """Its owner wrote it: it counts, whatever was sent again under its name."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why it failed, where no node did."""
     is_swept: bool = False
     """Every job of a workflow that is being cancelled has been told."""
+    is_opened: bool = False
+    """Its nodes as they were sent are put to work or wait: more come from its own jobs alone."""
 
     @property
     def is_over(self) -> bool:

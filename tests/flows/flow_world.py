@@ -27,6 +27,7 @@ from logqueue.jobs.flow_records import (
     Submission,
     decode_flow,
     decode_node,
+    decode_spec,
     encode,
     end_record,
     key_of,
@@ -39,8 +40,8 @@ CODEC = StatusCodec(content_id(SCHEMA))
 PLACE = Place(topic=NAMES.flows, partition=0, partitions=4, count_of=lambda topic: 4)
 
 
-def spec(after: Mapping[str, OnFailure] | None = None, *, is_callback: bool = False) -> NodeSpec:
-    return NodeSpec(type="work", queue="q", value=b"{}", headers=[], after=dict(after or {}), is_callback=is_callback)
+def spec(after: Mapping[str, OnFailure] | None = None, *, is_callback: bool = False, value: bytes = b"{}") -> NodeSpec:
+    return NodeSpec(type="work", queue="q", value=value, headers=[], after=dict(after or {}), is_callback=is_callback)
 
 
 class World:
@@ -51,6 +52,7 @@ class World:
         self.jobs: list[str] = []
         """Nodes whose jobs were put on the log, in order."""
         self.headers: dict[str, dict[str, bytes]] = {}
+        self.values: dict[str, bytes | None] = {}
         self.statuses: list[JobStatus] = []
         self.told: list[str] = []
         """Jobs that were told to cancel."""
@@ -139,6 +141,7 @@ class World:
             node = headers["job-workflow"].decode().split("/")[1]
             self.jobs.append(node)
             self.headers[node] = headers
+            self.values[node] = record.value
 
     # --- what the log says now ---
 
@@ -147,12 +150,23 @@ class World:
         return decode_flow(found[-1].value) if found and found[-1].value is not None else None
 
     def ends(self, flow: str) -> int:
-        """How many records say that the workflow is over."""
-        return sum(
-            record.value is not None and decode_flow(record.value).is_over
-            for record in self.log
-            if record.key == key_of(FLOW, flow)
+        """In how many ways records say that the workflow is over."""
+        return len(
+            {
+                record.value
+                for record in self.log
+                if record.key == key_of(FLOW, flow) and record.value and decode_flow(record.value).is_over
+            }
         )
+
+    def specs(self, flow: str) -> dict[str, NodeSpec]:
+        """The nodes as the topic has them last."""
+        last = {record.key: record.value for record in self.log}
+        return {
+            split_key(key)[2]: decode_spec(value)
+            for key, value in last.items()
+            if value is not None and key.startswith(key_of(SPEC, flow, ""))
+        }
 
     def nodes(self, flow: str) -> dict[str, Node]:
         found: dict[str, Node] = {}

@@ -37,6 +37,7 @@ class FlowLife(RuleBasedStateMachine):
     def begin(self, nodes: dict[str, NodeSpec]) -> None:
         self.world = World()
         self.nodes = dict(nodes)
+        self.sent = dict(nodes)
         self.ended: dict[str, str] = {}
         self.checked = 0
         self.added = 0
@@ -81,6 +82,13 @@ class FlowLife(RuleBasedStateMachine):
             self.world.append(key_of(ADD, FLOW, name), encode(added))
         self.ended[parent] = state
         self.world.end(FLOW, parent, state)
+
+    @rule(has_more=st.booleans())
+    def it_is_sent_again(self, has_more: bool) -> None:
+        """The same nodes; once the workflow was opened also with a node more, which is none of it."""
+        flow = self.world.flow(FLOW)
+        has_more = has_more and flow is not None and flow.is_opened
+        self.world.submit(FLOW, {**self.sent, "more": spec()} if has_more else self.sent)
 
     @precondition(lambda self: not self.is_cancelled)
     @rule()
@@ -127,6 +135,7 @@ class FlowLife(RuleBasedStateMachine):
         assert flow.is_over
         assert not world.pending()
         assert set(nodes) == set(self.nodes)
+        assert {"more"} >= set(world.specs(FLOW)) - set(self.nodes)
         for name, node in nodes.items():
             if name in self.ended:
                 assert node.state == self.ended[name]
@@ -303,3 +312,81 @@ def test_thousands_of_nodes_are_put_on_the_log_in_one_transaction() -> None:
     world.submit(FLOW, {f"n{number:05}": spec() for number in range(5_000)} | {"done": spec(is_callback=True)})
     assert world.act()
     assert len(world.jobs) == 5_000
+
+
+def test_a_workflow_sent_again_with_a_node_more_ends_without_it() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec()})
+    world.settle()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL}), "done": spec(is_callback=True)})
+    world.settle()
+    assert set(world.specs(FLOW)) == {"a"}
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert (flow.state, flow.counts.total, world.jobs) == (FlowState.SUCCEEDED, 1, ["a"])
+
+
+def test_a_node_that_waits_keeps_its_arguments_and_its_place_when_its_workflow_is_sent_again() -> None:
+    world = World()
+    first = {"a": spec(), "b": spec({"a": OnFailure.FAIL}, value=b"first")}
+    world.submit(FLOW, first)
+    world.settle()
+    world.submit(FLOW, {"a": spec(value=b"again"), "b": spec(value=b"again")})
+    world.settle()
+    assert world.jobs == ["a"]
+    assert {name: node.value for name, node in world.specs(FLOW).items()} == {"a": b"{}", "b": b"first"}
+    world.replace_owner(compacted=True)
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    assert world.values == {"a": b"{}", "b": b"first"}
+
+
+def test_the_first_node_counts_for_a_new_owner_too_that_finds_the_later_one_before_it() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL}, value=b"first")})
+    world.settle()
+    sent = len(world.log)
+    world.submit(FLOW, {"b": spec(value=b"again")})
+    world.settle()
+    first = [record for record in world.log[:sent] if record.key != key_of(SPEC, FLOW, "b")]
+    world.log = first + world.log[sent:]  # compaction has not come as far as what was sent again
+    world.replace_owner(compacted=False)
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    assert world.values["b"] == b"first"
+
+
+def test_a_new_owner_that_finds_the_nodes_behind_their_states_releases_none_too_early() -> None:
+    world = World()
+    nodes = {"a": spec(), "b": spec({"a": OnFailure.FAIL}), "done": spec(is_callback=True)}
+    world.submit(FLOW, nodes)
+    world.settle()
+    world.submit(FLOW, nodes)
+    world.settle()
+    world.replace_owner(compacted=True)
+    world.settle()
+    assert world.jobs == ["a"]
+    for name in ("a", "b"):
+        world.end(FLOW, name, "succeeded")
+        world.settle()
+    assert world.results("done") == {"counts": {"total": 2, "succeeded": 2, "failed": 0, "cancelled": 0}}
+
+
+def test_a_failure_that_an_edge_makes_up_for_does_so_for_a_new_owner_as_well() -> None:
+    world = World()
+    nodes = {"a": spec(), "b": spec({"a": OnFailure.IGNORE})}
+    world.submit(FLOW, nodes)
+    world.settle()
+    world.end(FLOW, "a", "dead")
+    world.settle()
+    world.submit(FLOW, nodes)
+    world.settle()
+    world.replace_owner(compacted=True)
+    world.settle()
+    world.end(FLOW, "b", "succeeded")
+    world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert (flow.state, flow.counts.succeeded, flow.counts.failed) == (FlowState.SUCCEEDED, 1, 1)

@@ -11,11 +11,13 @@ Besides the records themselves the index holds what follows from them, under key
 | `~need/<flow>/<node>`       | how many nodes are waited for, and what is decided         |                |
 | `~tally/<flow>`             | counts of nodes                                            |                |
 | `~ready/<flow>/<node>`      | the node is blocked and its fate is decided                | at once        |
-| `~open/<flow>`              | nodes are to be put to work                                | at once        |
+| `~open/<flow>`              | nodes are to be put to work, or taken back                 | at once        |
+| `~restore/<flow>/<node>`    | the topic has another node of this name than the first     | at once        |
 | `~stop/<flow>`              | nodes are to be told to end                                | at once        |
 | `~end/<flow>`               | every node has ended                                       | at once        |
 
-Applying a record twice changes nothing, and a record that compaction has removed is not missed.
+Applying a record twice changes nothing, and a record that compaction has removed is not missed. A workflow that was
+sent again has its nodes' `spec/` records behind those of their states: what follows from both follows in either order.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ TALLY: Final = b"~tally"
 OPEN: Final = b"~open"
 STOP: Final = b"~stop"
 END: Final = b"~end"
+RESTORE: Final = b"~restore"
 
 BLOCKED: Final = "blocked"
 QUEUED: Final = "queued"
@@ -83,13 +86,29 @@ class Need(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Tally(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Nodes of a workflow. `unhandled` failed and no edge makes up for it."""
+    """Nodes of a workflow, those that were put to work or wait, and what became of them."""
 
     nodes: int = 0
+    """Without the callback."""
     opened: int = 0
     counts: Counts = msgspec.field(default_factory=Counts)
-    unhandled: int = 0
     callback: str = ""
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether something was done about every node, the callback too."""
+        return self.opened >= self.nodes + bool(self.callback)
+
+    def count_end(self, node: str, state: str, by: int = 1) -> None:
+        """A node has ended in this state, or (by=-1) is none of the workflow's."""
+        if node == self.callback:
+            return
+        if state == SUCCEEDED:
+            self.counts.succeeded += by
+        elif state == CANCELLED:
+            self.counts.cancelled += by
+        else:
+            self.counts.failed += by
 
 
 _decode_need = msgspec.json.Decoder(Need).decode
@@ -122,12 +141,27 @@ class FlowGraph:
     def need(self, flow: str, node: str) -> Need:
         """What a node waits for."""
         found = self._index.get(key_of(NEED, flow, node))
-        return _decode_need(found.value) if found is not None else Need(fate=RUN)
+        return _decode_need(found.value) if found is not None else Need()
 
     def tally(self, flow: str) -> Tally:
         """The counts of a workflow's nodes."""
         found = self._index.get(key_of(TALLY, flow))
         return _decode_tally(found.value) if found is not None else Tally()
+
+    def has_unhandled_failure(self, flow: str) -> bool:
+        """Whether a node has not succeeded, and no edge makes up for it (it goes over the nodes)."""
+        tally = self.tally(flow)
+        callback = self.node(flow, tally.callback) if tally.callback else None
+        if tally.counts.succeeded == tally.nodes and (callback is None or callback.state == SUCCEEDED):
+            return False
+        prefix = key_of(NODE, flow, "")
+        for row in self._index.scan(prefix):
+            if decode_node(row.value).state == SUCCEEDED:
+                continue
+            policies = {policy for _, policy in self._edges(flow, row.key[len(prefix) :].decode())}
+            if not policies or OnFailure.FAIL in policies:
+                return True
+        return False
 
     def unopened(self, flow: str, limit: int, *, max_bytes: int) -> list[tuple[str, NodeSpec]]:
         """Nodes that nothing was done about yet, at most so many or so large together, but at least one."""
@@ -172,50 +206,71 @@ class FlowGraph:
             self._apply_flow(flow, record)
 
     def _apply_spec(self, flow: str, node: str, record: Kept) -> None:
-        index, key = self._index, record.key
+        index, known = self._index, self.spec(flow, node)
         if record.value is None:
-            spec = self.spec(flow, node)
-            index.delete(key)
-            index.delete(key_of(NEED, flow, node))
-            if spec is not None:
-                for dep in spec.after:
-                    index.delete(_edge(flow, dep, node))
-                self._uncount(flow, spec)
+            if known is not None:
+                self._remove_spec(flow, node, known)
             return
-        begun = self.flow(flow)
-        is_known = index.get(key) is not None
-        spec = decode_spec(record.value)
-        index.put(key, record.value, due_ms=None if begun is not None else record.timestamp_ms + ORPHAN_MS)
-        if is_known:
+        begun, spec = self.flow(flow), decode_spec(record.value)
+        if known is not None and begun is not None and not spec.is_kept and not _is_same(spec, known):
+            index.put(key_of(RESTORE, flow, node), b"", due_ms=AT_ONCE)  # sent again: the first one counts
             return
-        index.delete(key_of(END, flow))
-        tally = self.tally(flow)
-        if spec.is_callback:
+        state = self.node(flow, node)
+        is_orphan = begun is None and state is None
+        if known is not None and (known.after, known.is_callback) == (spec.after, spec.is_callback):
+            index.delete(key_of(RESTORE, flow, node))
+        else:
+            if known is not None:
+                self._remove_spec(flow, node, known)
+            self._add_spec(flow, node, spec, state, has_begun=begun is not None)
+        index.put(record.key, record.value, due_ms=record.timestamp_ms + ORPHAN_MS if is_orphan else None)
+
+    def _add_spec(self, flow: str, node: str, spec: NodeSpec, state: Node | None, *, has_begun: bool) -> None:
+        index, tally = self._index, self.tally(flow)
+        is_callback = spec.is_callback and not tally.callback
+        if is_callback:
             tally.callback = node
         else:
             tally.nodes += 1
             tally.counts.total += 1
-        self._put_tally(flow, tally)
-        need = Need(left=len(spec.after))
+        need = Need(left=len(spec.after), fate="" if spec.after or is_callback else RUN)
         for dep, policy in spec.after.items():
             index.put(_edge(flow, dep, node), policy.encode())
             before = self.node(flow, dep)
             if before is not None and is_end(before.state):
                 settle(need, policy, dep, has_succeeded=before.state == SUCCEEDED)
-        if not spec.after and not spec.is_callback:
-            need.fate = RUN
         self._put_need(flow, node, need)
+        if state is not None:
+            self._join(tally, flow, node, state, is_first=True)
+        elif has_begun:
+            index.put(key_of(OPEN, flow), b"", due_ms=AT_ONCE)
+        self._put_tally(flow, tally)
 
-    def _uncount(self, flow: str, spec: NodeSpec) -> None:
-        tally = self.tally(flow)
-        if spec.is_callback:
+    def _remove_spec(self, flow: str, node: str, spec: NodeSpec) -> None:
+        index, tally = self._index, self.tally(flow)
+        for kind in (SPEC, NEED, READY, RESTORE):
+            index.delete(key_of(kind, flow, node))
+        for dep in spec.after:
+            index.delete(_edge(flow, dep, node))
+        state = self.node(flow, node)
+        if state is not None:
+            tally.opened -= 1
+            if is_end(state.state):
+                tally.count_end(node, state.state, -1)
+        if node == tally.callback:
             tally.callback = ""
         else:
             tally.nodes -= 1
-        if tally.nodes or tally.callback:
-            self._put_tally(flow, tally)
-        else:
-            self._index.delete(key_of(TALLY, flow))
+            tally.counts.total -= 1
+        self._put_tally(flow, tally)
+
+    def _join(self, tally: Tally, flow: str, node: str, state: Node, *, is_first: bool) -> None:
+        """A node and its state are both known by now, or its state is another."""
+        tally.opened += is_first
+        if state.state == BLOCKED and self.need(flow, node).fate:
+            self._index.put(key_of(READY, flow, node), b"", due_ms=AT_ONCE)
+        if is_end(state.state):
+            tally.count_end(node, state.state)
 
     def _apply_flow(self, flow: str, record: Kept) -> None:
         index = self._index
@@ -233,10 +288,8 @@ class FlowGraph:
             for kind in (OPEN, STOP, END):
                 index.delete(key_of(kind, flow))
             return
-        if before is None:
-            tally = self.tally(flow)
-            if tally.opened < tally.nodes + bool(tally.callback):
-                index.put(key_of(OPEN, flow), b"", due_ms=AT_ONCE)
+        if before is None and not self.tally(flow).is_opened:
+            index.put(key_of(OPEN, flow), b"", due_ms=AT_ONCE)
         if new.state is FlowState.CANCELLING:
             if new.is_swept:
                 index.delete(key_of(STOP, flow))
@@ -255,61 +308,52 @@ class FlowGraph:
             return
         index.put(key, record.value)
         index.delete(key_of(READY, flow, node))
-        tally = self.tally(flow)
-        if before is None:
-            tally.opened += 1
-            if (spec := index.get(key_of(SPEC, flow, node))) is not None and spec.due_ms is not None:
-                index.put(spec.key, spec.value)  # no orphan
-            if tally.opened == tally.nodes + bool(tally.callback):
-                index.delete(key_of(OPEN, flow))
-        if new.state == BLOCKED and self.need(flow, node).fate:
-            index.put(key_of(READY, flow, node), b"", due_ms=AT_ONCE)
         if is_end(new.state):
-            self._count_end(tally, flow, node, new)
+            self._settle_dependents(flow, node, has_succeeded=new.state == SUCCEEDED)
+        spec = index.get(key_of(SPEC, flow, node))
+        if spec is None:
+            return  # its record comes later, for the workflow was sent again: it counts then
+        if spec.due_ms is not None:
+            index.put(spec.key, spec.value)  # no orphan
+        tally = self.tally(flow)
+        self._join(tally, flow, node, new, is_first=before is None)
         self._put_tally(flow, tally)
-        self._look_for_end(flow, tally)
 
-    def _count_end(self, tally: Tally, flow: str, node: str, new: Node) -> None:
-        has_succeeded = new.state == SUCCEEDED
-        if node != tally.callback:
-            if has_succeeded:
-                tally.counts.succeeded += 1
-            elif new.state == CANCELLED:
-                tally.counts.cancelled += 1
-            else:
-                tally.counts.failed += 1
-        policies = self._settle_dependents(flow, node, has_succeeded=has_succeeded)
-        if not has_succeeded and (not policies or OnFailure.FAIL in policies):
-            tally.unhandled += 1
-
-    def _settle_dependents(self, flow: str, node: str, *, has_succeeded: bool) -> set[OnFailure]:
-        """Tell the nodes behind one that it has ended; returns the policies of the edges to them."""
+    def _edges(self, flow: str, node: str) -> list[tuple[str, OnFailure]]:
+        """The nodes behind one, with the policies of the edges to them."""
         prefix = key_of(EDGE, flow, node) + b"/"
-        edges = [(row.key[len(prefix) :].decode(), OnFailure(row.value.decode())) for row in self._index.scan(prefix)]
-        for dependent, policy in edges:
+        return [(row.key[len(prefix) :].decode(), OnFailure(row.value.decode())) for row in self._index.scan(prefix)]
+
+    def _settle_dependents(self, flow: str, node: str, *, has_succeeded: bool) -> None:
+        """Tell the nodes behind one that it has ended."""
+        for dependent, policy in self._edges(flow, node):
             need = self.need(flow, dependent)
             is_decided = settle(need, policy, node, has_succeeded=has_succeeded)
             self._put_need(flow, dependent, need)
             state = self.node(flow, dependent) if is_decided else None
             if state is not None and state.state == BLOCKED:
                 self._index.put(key_of(READY, flow, dependent), b"", due_ms=AT_ONCE)
-        return {policy for _, policy in edges}
+
+    def _put_tally(self, flow: str, tally: Tally) -> None:
+        """Keep the counts, and look what follows from them."""
+        if tally.nodes or tally.callback:
+            self._index.put(key_of(TALLY, flow), encode(tally))
+        else:
+            self._index.delete(key_of(TALLY, flow))
+        if tally.is_opened:
+            self._index.delete(key_of(OPEN, flow))
+        self._look_for_end(flow, tally)
 
     def _look_for_end(self, flow: str, tally: Tally) -> None:
         """Everything has ended but the callback, or that too."""
-        if tally.counts.ended < tally.nodes or tally.opened < tally.nodes + bool(tally.callback):
-            return
         key = key_of(END, flow)
-        begun = self.flow(flow)
-        callback = self.node(flow, tally.callback) if tally.callback else None
+        begun = self.flow(flow) if tally.is_opened and tally.counts.ended >= tally.nodes else None
+        callback = self.node(flow, tally.callback) if begun is not None and tally.callback else None
         is_waiting = callback is not None and callback.state == QUEUED
         if begun is not None and not begun.is_over and not is_waiting:
             self._index.put(key, b"", due_ms=AT_ONCE)
         else:
             self._index.delete(key)
-
-    def _put_tally(self, flow: str, tally: Tally) -> None:
-        self._index.put(key_of(TALLY, flow), encode(tally))
 
     def _put_need(self, flow: str, node: str, need: Need) -> None:
         self._index.put(key_of(NEED, flow, node), encode(need))
@@ -325,6 +369,10 @@ def settle(need: Need, policy: OnFailure, dep: str, *, has_succeeded: bool) -> b
     elif need.left == 0 or (not has_succeeded and policy is OnFailure.CONTINUE):
         need.fate, need.cause = RUN, dep
     return bool(need.fate)
+
+
+def _is_same(spec: NodeSpec, known: NodeSpec) -> bool:
+    return msgspec.structs.replace(spec, is_kept=known.is_kept) == known
 
 
 def is_end(state: str) -> bool:

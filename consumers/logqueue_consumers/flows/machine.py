@@ -5,6 +5,7 @@
 | a workflow was submitted   | its state; each node: a job record, or the status `blocked`                       |
 | a node's job has ended     | the node's state; nodes behind it: job records, or the status `cancelled`         |
 | a running job adds a node  | the node, and its job record or status                                            |
+| it was sent again          | nodes that are other than the first: those once more; further nodes: tombstones   |
 | it is to be cancelled      | nodes that have not begun: `cancelled`; jobs on the log: a cancel command each    |
 | every node has ended       | the callback's job record, or the workflow's final state                          |
 | it ended long ago          | tombstones                                                                        |
@@ -59,6 +60,7 @@ from logqueue_consumers.flows.graph import (
     OPEN,
     QUEUED,
     READY,
+    RESTORE,
     RUN,
     STOP,
     FlowGraph,
@@ -72,7 +74,7 @@ from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 MAX_OPENED: Final = 10_000
 """Nodes of a workflow that are put to work in one transaction."""
 MAX_OPENED_BYTES: Final = 16 * 1024 * 1024
@@ -113,6 +115,7 @@ class FlowMachine:
             STOP: self._stop,
             READY: self._decide,
             END: self._end,
+            RESTORE: self._restore,
         }
 
     # --- KeeperMachine ---
@@ -214,7 +217,7 @@ class FlowMachine:
         else:
             # A node behind one that is not there would wait for ever: it comes after those that are.
             after = {dep: policy for dep, policy in spec.after.items() if self._graph.spec(flow, dep) is not None}
-            spec = msgspec.structs.replace(spec, after=after, is_callback=False)
+            spec = msgspec.structs.replace(spec, after=after, is_callback=False, is_kept=True)
             self._own(key_of(SPEC, flow, node), encode(spec))
             self._open_node(flow, node, spec, begun)
         self._own(key_of(ADD, flow, node), None)
@@ -232,7 +235,18 @@ class FlowMachine:
         begun = self._graph.flow(flow)
         assert begun is not None, "only a workflow that has begun is opened"
         for name, spec in self._graph.unopened(flow, MAX_OPENED, max_bytes=MAX_OPENED_BYTES):
-            self._open_node(flow, name, spec, begun)
+            if begun.is_opened:
+                self._own(key_of(SPEC, flow, name), None)  # sent later under the same id: it is none of this workflow
+            else:
+                self._open_node(flow, name, spec, begun)
+        if not begun.is_opened and self._graph.tally(flow).is_opened:
+            self._own(key_of(FLOW, flow), encode(msgspec.structs.replace(begun, is_opened=True)))
+
+    def _restore(self, flow: str, node: str, value: bytes) -> None:
+        """The workflow was sent again with another node of this name: the first one counts."""
+        spec = self._graph.spec(flow, node)
+        assert spec is not None, "only a node that is known is restored"
+        self._own(key_of(SPEC, flow, node), encode(msgspec.structs.replace(spec, is_kept=True)))
 
     def _open_node(self, flow: str, node: str, spec: NodeSpec, begun: Flow) -> None:
         need = self._graph.need(flow, node)
@@ -253,6 +267,7 @@ class FlowMachine:
         spec, begun = self._graph.spec(flow, node), self._graph.flow(flow)
         assert spec is not None and begun is not None, "only nodes of a workflow are blocked"
         need = self._graph.need(flow, node)
+        assert need.fate, "it waits for nothing more"
         if need.fate == DROP or begun.state is FlowState.CANCELLING:
             self._drop(flow, node, spec, begun, cause=need.cause)
         else:
@@ -289,7 +304,7 @@ class FlowMachine:
             else:
                 self._release(flow, tally.callback, spec, begun, was_blocked=True)
             return
-        state = FlowState.FAILED if tally.unhandled else FlowState.SUCCEEDED
+        state = FlowState.FAILED if self._graph.has_unhandled_failure(flow) else FlowState.SUCCEEDED
         if begun.state is FlowState.CANCELLING:
             state = FlowState.CANCELLED
         over = msgspec.structs.replace(begun, state=state, counts=tally.counts, ended_ms=self._now_ms)
