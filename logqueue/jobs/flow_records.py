@@ -25,7 +25,8 @@ from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidDefinition
 
 FLOW_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
+"""Without a dot: the last one of a job's id stands before its node."""
 MAX_NODES: Final = 20_000
 MAX_EDGES: Final = 200_000
 MAX_RESULT_BYTES: Final = 32 * 1024
@@ -184,7 +185,7 @@ def split_key(key: bytes) -> tuple[bytes, str, str]:
 
 
 def node_job_id(flow: str, node: str) -> JobId:
-    """The id of a node's job: the same in every attempt to begin it."""
+    """The id of a node's job: the same in every attempt to begin it, and no other node's."""
     return JobId(f"{flow}.{node}")
 
 
@@ -209,7 +210,7 @@ def check_flow_id(flow: object) -> str:
 def check_node_name(name: object) -> str:
     """A node's name itself, or InvalidDefinition."""
     if not isinstance(name, str) or not NODE_NAME.fullmatch(name):
-        raise InvalidDefinition(f"Node {name!r} is not of the form [A-Za-z0-9][A-Za-z0-9._-]*, 1 to 100 characters")
+        raise InvalidDefinition(f"Node {name!r} is not of the form [A-Za-z0-9][A-Za-z0-9_-]*, 1 to 100 characters")
     return name
 
 

@@ -8,6 +8,8 @@
 | an id or a key again, other arguments      | dead letter of class `conflict`; the first is untouched      |
 | a unique job whose place is taken          | cancelled, `details.duplicate_of`; or it replaces the other  |
 
+A node of a workflow is no double of what came under its id before: its owner writes it once, and waits for its end.
+
 Queues without keys and unique jobs cost the memory of ids and nothing else: a shard's index is read when its first key
 or unique job comes, and the jobs of that shard wait meanwhile, in their order.
 """
@@ -146,6 +148,8 @@ class UniqueGate:
         id_ = headers.id
         if id_ is None or partition.kind is not JOBS or headers.attempt != 1 or headers.replay:
             return None
+        if headers.workflow is not None:
+            return None  # its owner puts a node on the log once: the id came with another workflow, long ago
         notes = partition.shard.notes
         memory = notes.get(partition.topic)
         if memory is None:
