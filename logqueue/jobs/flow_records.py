@@ -41,6 +41,8 @@ NODE: Final = b"node"
 EVENT: Final = b"event"
 ADD: Final = b"add"
 CANCEL: Final = b"cancel"
+OF_NODES: Final = frozenset({SPEC, NODE, EVENT, ADD})
+"""Records of these kinds are about a node, all others about a whole workflow."""
 
 
 class OnFailure(StrEnum):
@@ -182,6 +184,13 @@ def split_key(key: bytes) -> tuple[bytes, str, str]:
     parts = key.split(b"/", 2)
     texts = [part.decode("utf-8", "replace") for part in parts[1:]] + ["", ""]
     return parts[0], texts[0], texts[1]
+
+
+def is_key(key: bytes) -> bool:
+    """Whether a key is what `key_of` makes of what `split_key` finds in it: one with a node, or one without."""
+    kind, flow, node = split_key(key)
+    has_node = kind in OF_NODES
+    return "/" not in node and bool(node) == has_node and key == key_of(kind, flow, node if has_node else None)
 
 
 def node_job_id(flow: str, node: str) -> JobId:

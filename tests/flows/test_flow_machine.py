@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from logqueue_consumers.flows.graph import ORPHAN_MS, RETENTION_MS
 from logqueue_schemas.job_status import State
 
-from logqueue.jobs.flow_records import ADD, SPEC, FlowState, NodeSpec, OnFailure, encode, key_of
+from logqueue.jobs.flow_records import (
+    ADD,
+    SPEC,
+    CancelOrder,
+    End,
+    FlowState,
+    NodeSpec,
+    OnFailure,
+    Submission,
+    encode,
+    key_of,
+)
 from tests.flows.flow_world import World, spec
 
 FLOW = "f1"
@@ -390,3 +404,24 @@ def test_a_failure_that_an_edge_makes_up_for_does_so_for_a_new_owner_as_well() -
     flow = world.flow(FLOW)
     assert flow is not None
     assert (flow.state, flow.counts.succeeded, flow.counts.failed) == (FlowState.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"cancel/f/x", CancelOrder(by="x", at=1)),
+        (b"cancel/\xff", CancelOrder(by="x", at=1)),
+        (b"submit", Submission(name="n", tenant="t", app="a", group="g", created_ms=1, nodes=1)),
+        (b"event/f", End(state="dead", at_ms=1)),
+        (b"event/f/", End(state="dead", at_ms=1)),
+        (b"add/f", spec()),
+        (b"spec/f/a/b", spec()),
+        (b"flow", Submission(name="n", tenant="t", app="a", group="g", created_ms=1, nodes=1)),
+    ],
+)
+def test_a_record_whose_key_is_none_of_ours_is_left_alone(key: bytes, value: Any) -> None:
+    world = World()
+    world.append(key, encode(value))
+    world.catch_up()
+    assert world.machine.next_due() is None
+    assert world.index.count() == 0

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from logqueue.jobs.control import Cancel
 from logqueue.jobs.flow_records import OnFailure
-from logqueue.jobs.schedules import RUN, Mark, Override, Schedule, State, decode_state, encode
+from logqueue.jobs.schedules import ENDED, RUN, Mark, Override, Schedule, State, decode_state, encode
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from tests.flows.flow_world import World, spec
@@ -157,3 +157,10 @@ def test_a_workflow_that_is_put_off_lets_the_next_one_go_first() -> None:
     world.now_ms += FIRST_MS
     world.settle()
     assert sorted(world.jobs) == ["one", "two"]
+
+
+def test_an_order_to_run_a_schedule_whose_key_has_no_id_is_left_alone() -> None:
+    machine = scheduler()
+    for key in (f"{RUN}bad", f"{ENDED}bad"):
+        machine.apply(Kept(key.encode(), encode(Mark(at=NOW))))
+    assert machine.next_due() is None

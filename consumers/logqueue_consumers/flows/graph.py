@@ -45,6 +45,7 @@ from logqueue.jobs.flow_records import (
     decode_node,
     decode_spec,
     encode,
+    is_key,
     key_of,
     split_key,
 )
@@ -74,6 +75,7 @@ CANCELLED: Final = "cancelled"
 RUN: Final = "run"
 DROP: Final = "drop"
 
+_KINDS: Final = frozenset({SUBMIT, SPEC, FLOW, NODE, EVENT, ADD, CANCEL})
 _ORDERS: Final = frozenset({SUBMIT, EVENT, ADD, CANCEL})
 
 
@@ -191,8 +193,10 @@ class FlowGraph:
     # --- records in ---
 
     def apply(self, record: Kept) -> None:
-        """Fold one record."""
+        """Fold one record; ValueError for one whose key is none of ours: nobody could take it back."""
         kind, flow, node = split_key(record.key)
+        if kind in _KINDS and not is_key(record.key):
+            raise ValueError("no key of a workflow's record")
         if kind in _ORDERS:
             if record.value is None:
                 self._index.delete(record.key)

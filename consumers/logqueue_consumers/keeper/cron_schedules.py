@@ -146,13 +146,15 @@ class CronSchedules:
             kind, _, subject = key.decode().partition("/")
             if kind + "/" not in (RUN, ENDED):
                 return self._book.apply(kind + "/", subject, value)
-            name, _, mark = subject.partition("/")
+            name, slash, mark = subject.partition("/")
+            if not slash:
+                raise ValueError("it names no run")  # and nobody could take it back
             marks = (self._runs if kind + "/" == RUN else self._ended).setdefault(name, {})
             if value is not None:
                 marks[mark] = decode_mark(value)
             else:
                 marks.pop(mark, None)
-        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+        except (ValueError, msgspec.MsgspecError) as error:
             log.error("no schedule", key=repr(key[:200]), error=str(error))
             return set()
         return {name}
