@@ -11,8 +11,9 @@ import msgspec
 
 from logqueue.ids import JobId
 from logqueue.jobs.durations import Duration
-from logqueue.jobs.errors import EffectDenied, JobCancelled, Snooze
+from logqueue.jobs.errors import EffectDenied, InvalidDefinition, JobCancelled, Snooze
 from logqueue.jobs.headers import SCHEDULED_AT
+from logqueue.jobs.partitioning import DEFAULT_TENANT
 from logqueue.jobs.times import parse_time, to_datetime
 
 if TYPE_CHECKING:
@@ -154,11 +155,14 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True):
 
         It exists with this attempt's success, and once: a name that is taken is left as it is. It may come after any
         node of the workflow (see `Workflow.add`); the workflow and its callback wait for it. Returns the job's id.
+        Raises InvalidDefinition where this job is no node, for a job of another tenant, and after the callback.
         """
         from logqueue.jobs.flow_context import added_node
         from logqueue.jobs.prepared import check_prepared
 
         check_prepared(job, "ctx.add")
+        if job.tenant not in (DEFAULT_TENANT, self.tenant):
+            raise InvalidDefinition(f"A workflow belongs to one tenant, {self.tenant!r}, not to {job.tenant!r} as well")
         return self.send(added_node(self.headers, name, job, after=after, on_failure=on_failure))
 
     def snooze(self, delay: Duration) -> NoReturn:

@@ -11,6 +11,7 @@ from logqueue.ids import JobId
 from logqueue.jobs.errors import InvalidDefinition
 from logqueue.jobs.flow_records import (
     ADD,
+    CALLBACK,
     NodeSpec,
     OnFailure,
     check_node_name,
@@ -78,7 +79,10 @@ def added_node(
     if place is None:
         raise InvalidDefinition("This job belongs to no workflow that a node could be added to")
     flow, parent, _ = place
-    spec = node_spec(job, edges(after, on_failure), parent=parent)
+    before = edges(after, on_failure)
+    if CALLBACK in before and parent != CALLBACK:
+        raise InvalidDefinition(f"Nothing comes after {CALLBACK!r}: it is the end")
+    spec = node_spec(job, before, parent=parent)
     return msgspec.structs.replace(
         job,
         id=node_job_id(flow, name),

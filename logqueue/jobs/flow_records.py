@@ -27,6 +27,8 @@ from logqueue.jobs.errors import InvalidDefinition
 FLOW_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 NODE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 """Without a dot: the last one of a job's id stands before its node."""
+CALLBACK: Final = "on-complete"
+"""The node that comes after all others."""
 MAX_NODES: Final = 20_000
 MAX_EDGES: Final = 200_000
 MAX_RESULT_BYTES: Final = 32 * 1024

@@ -30,6 +30,7 @@ from logqueue.jobs.durations import Duration, parse_duration
 from logqueue.jobs.errors import InvalidDefinition, JobFailed
 from logqueue.jobs.flow_context import After, edges, node_spec
 from logqueue.jobs.flow_records import (
+    CALLBACK,
     MAX_EDGES,
     MAX_NODES,
     SPEC,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from logqueue.jobs.flow_client import FlowClient
 
 MAX_FLOW_NAME_CHARS = 255
-CALLBACK = "on-complete"
 
 _IDS = JobIds()
 

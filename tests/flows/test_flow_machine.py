@@ -425,3 +425,24 @@ def test_a_record_whose_key_is_none_of_ours_is_left_alone(key: bytes, value: Any
     world.catch_up()
     assert world.machine.next_due() is None
     assert world.index.count() == 0
+
+
+def test_a_node_that_is_added_behind_a_callback_which_waits_does_not_wait_for_it() -> None:
+    world = World()
+    world.submit(FLOW, {"a": spec(), "done": spec(is_callback=True)})
+    world.settle()
+    world.append(key_of(ADD, FLOW, "x"), encode(spec({"done": OnFailure.FAIL})))
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    assert world.jobs == ["a", "x"]
+    world.end(FLOW, "x", "succeeded")
+    world.settle()
+    world.append(key_of(ADD, FLOW, "y"), encode(spec({"done": OnFailure.FAIL})))  # by the callback, which runs
+    world.settle()
+    assert world.jobs == ["a", "x", "done"]
+    for name in ("done", "y"):
+        world.end(FLOW, name, "succeeded")
+        world.settle()
+    flow = world.flow(FLOW)
+    assert flow is not None
+    assert (flow.state, world.jobs) == (FlowState.SUCCEEDED, ["a", "x", "done", "y"])

@@ -74,6 +74,22 @@ def test_a_context_names_the_workflow_of_its_job_if_there_is_one() -> None:
     assert context(headers={WORKFLOW: b"not/ours"}).workflow_id is None
 
 
+def test_only_the_callback_adds_nodes_behind_the_callback() -> None:
+    job = define(send_email).prepare(to="a")
+    of = {name: {WORKFLOW: workflow_header("site-1", name, "shop")} for name in ("crawl", "on-complete")}
+    with pytest.raises(InvalidDefinition, match="Nothing comes after 'on-complete'"):
+        context(headers=of["crawl"]).add("more", job, after="on-complete")
+    assert context(headers=of["on-complete"]).add("more", job, after="on-complete") == "site-1.more"
+
+
+def test_a_job_adds_no_node_of_another_tenant() -> None:
+    job, headers = define(send_email), {WORKFLOW: workflow_header("site-1", "crawl", "shop")}
+    with pytest.raises(InvalidDefinition, match="one tenant"):
+        context(headers=headers, tenant="acme").add("more", job.prepare(tenant="globex", to="a"))
+    for own in (job.prepare(to="a"), job.prepare(tenant="acme", to="a")):
+        assert context(headers=headers, tenant="acme").add("more", own) == "site-1.more"
+
+
 def test_a_handler_without_a_context_is_given_none() -> None:
     def double(*, n: int) -> int:
         return 2 * n

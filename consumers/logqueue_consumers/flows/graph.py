@@ -150,6 +150,13 @@ class FlowGraph:
         found = self._index.get(key_of(TALLY, flow))
         return _decode_tally(found.value) if found is not None else Tally()
 
+    def may_come_before(self, flow: str, node: str) -> bool:
+        """Whether a further node may come after this one: it is there, and no callback that waits for all nodes."""
+        if node != self.tally(flow).callback:
+            return self.spec(flow, node) is not None
+        state = self.node(flow, node)
+        return state is not None and state.state != BLOCKED
+
     def has_unhandled_failure(self, flow: str) -> bool:
         """Whether a node has not succeeded, and no edge makes up for it (it goes over the nodes)."""
         tally = self.tally(flow)

@@ -215,8 +215,8 @@ class FlowMachine:
         if begun is None or begun.is_over or is_known or tally.nodes >= MAX_NODES:
             log.info("node not added", workflow=flow, node=node, is_known=is_known, nodes=tally.nodes)
         else:
-            # A node behind one that is not there would wait for ever: it comes after those that are.
-            after = {dep: policy for dep, policy in spec.after.items() if self._graph.spec(flow, dep) is not None}
+            # Behind one that is not there, or that waits for all, it would wait for ever: it comes after the others.
+            after = {dep: policy for dep, policy in spec.after.items() if self._graph.may_come_before(flow, dep)}
             spec = msgspec.structs.replace(spec, after=after, is_callback=False, is_kept=True)
             self._own(key_of(SPEC, flow, node), encode(spec))
             self._open_node(flow, node, spec, begun)
