@@ -95,12 +95,19 @@ class FlowClient:
             ) from None
         except KafkaError as error:
             raise BrokerUnreachable(f"{self._settings.bootstrap} gave no states of workflows: {error!r}") from None
-        state = reading.state()
+        state = reading.state() if reading.is_whole else await self.status(handle)
         assert state is not None, "it is over"
         return state
 
     async def status(self, handle: WorkflowHandle) -> WorkflowState | None:
         """How far it is at this moment."""
+        reading = await self._read(handle)
+        if not reading.is_whole:
+            reading = await self._read(msgspec.structs.replace(handle, created_ms=reading.created_ms))
+        return reading.state()
+
+    async def _read(self, handle: WorkflowHandle) -> _Reading:
+        """What the records say that stand there now."""
         reading = _Reading(handle)
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S), self._reader(handle) as (reader, at):
@@ -113,7 +120,7 @@ class FlowClient:
             ) from None
         except KafkaError as error:
             raise BrokerUnreachable(f"{self._settings.bootstrap} gave no states of workflows: {error!r}") from None
-        return reading.state()
+        return reading
 
     def job_handle(self, flow: WorkflowHandle, job_id: JobId, *, queue: str) -> JobHandle:
         """The handle of a node's job; where it will lie is not known."""
@@ -183,6 +190,7 @@ class _Reading:
 
     def __init__(self, handle: WorkflowHandle) -> None:
         self._id = handle.id
+        self._since_ms = handle.created_ms
         self._flow: Flow | None = None
         self._nodes: dict[str, str] = {}
 
@@ -202,6 +210,16 @@ class _Reading:
     @property
     def is_over(self) -> bool:
         return self._flow is not None and self._flow.is_over
+
+    @property
+    def created_ms(self) -> int:
+        """When the workflow was sent first, as far as is known."""
+        return self._flow.created_ms if self._flow is not None else self._since_ms
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it stands before what is read: it does where the handle is of one that was sent again."""
+        return self.created_ms >= self._since_ms
 
     def describe(self) -> str:
         state = self.state()

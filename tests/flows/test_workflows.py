@@ -11,6 +11,7 @@ import pytest
 from logqueue_schemas.job_status import State
 
 from logqueue import App, Retry
+from logqueue.clock import ManualClock
 from logqueue.jobs.errors import InvalidDefinition, Permanent
 from logqueue.jobs.flows import chain, chord, group
 from tests.consumers.conftest import Log, until, working
@@ -165,6 +166,26 @@ def test_the_same_workflow_sent_twice_under_one_id_runs_once(log: Log) -> None:
             assert (await again.wait()).has_succeeded
             await until(lambda: log.done(app.group, "default"), lambda done: done >= 1)  # and a marker
         assert runs == [1]
+
+    asyncio.run(main())
+
+
+def test_the_handle_of_a_workflow_sent_again_after_its_end_tells_how_it_ended(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+        later = App(log.name, settings=log.settings, clock=ManualClock(time_ms=app.clock.time_ms() + 60_000))
+
+        @app.job("once")
+        async def once() -> None: ...
+
+        flow = app.workflow("twice").add("a", once.prepare()).add("b", once.prepare(), after="a")
+        again = later.workflow("twice").add("a", once.prepare())
+        async with running(app), later:
+            first = await (await flow.send(tenant="acme", id="order-7")).wait()
+            sent = await again.send(tenant="acme", id="order-7")
+            assert await sent.wait() == first
+            assert await sent.status() == first
+        assert first.nodes == {"a": "succeeded", "b": "succeeded"}
 
     asyncio.run(main())
 

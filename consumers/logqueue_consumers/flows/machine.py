@@ -5,7 +5,7 @@
 | a workflow was submitted   | its state; each node: a job record, or the status `blocked`                       |
 | a node's job has ended     | the node's state; nodes behind it: job records, or the status `cancelled`         |
 | a running job adds a node  | the node, and its job record or status                                            |
-| it was sent again          | nodes that are other than the first: those once more; further nodes: tombstones   |
+| it was sent again          | its state again; nodes as they were sent first, tombstones of further ones        |
 | it is to be cancelled      | nodes that have not begun: `cancelled`; jobs on the log: a cancel command each    |
 | every node has ended       | the callback's job record, or the workflow's final state                          |
 | it ended long ago          | tombstones                                                                        |
@@ -182,8 +182,10 @@ class FlowMachine:
     # --- orders ---
 
     def _begin(self, flow: str, node: str, value: bytes) -> None:
-        submission = decode_submission(value)
-        if self._graph.flow(flow) is None:
+        submission, known = decode_submission(value), self._graph.flow(flow)
+        if known is not None:
+            self._own(key_of(FLOW, flow), encode(known))  # who sent it again reads from now on
+        else:
             tally = self._graph.tally(flow)
             sent = tally.nodes + bool(tally.callback)
             is_whole = sent == submission.nodes
