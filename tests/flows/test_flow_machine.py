@@ -446,3 +446,14 @@ def test_a_node_that_is_added_behind_a_callback_which_waits_does_not_wait_for_it
     flow = world.flow(FLOW)
     assert flow is not None
     assert (flow.state, world.jobs) == (FlowState.SUCCEEDED, ["a", "x", "done", "y"])
+
+
+def test_a_node_that_was_sent_before_its_workflow_began_waits_for_those_that_were_sent_last() -> None:
+    world = World()
+    world.append(key_of(SPEC, FLOW, "b"), encode(spec({"lost": OnFailure.FAIL})))  # a sending that was cut short
+    world.catch_up()
+    world.submit(FLOW, {"a": spec(), "b": spec({"a": OnFailure.FAIL})})
+    world.settle()
+    world.end(FLOW, "a", "succeeded")
+    world.settle()
+    assert world.jobs == ["a", "b"]

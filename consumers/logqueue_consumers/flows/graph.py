@@ -238,6 +238,7 @@ class FlowGraph:
 
     def _add_spec(self, flow: str, node: str, spec: NodeSpec, state: Node | None, *, has_begun: bool) -> None:
         index, tally = self._index, self.tally(flow)
+        index.delete(key_of(END, flow))
         is_callback = spec.is_callback and not tally.callback
         if is_callback:
             tally.callback = node
@@ -273,11 +274,16 @@ class FlowGraph:
         else:
             tally.nodes -= 1
             tally.counts.total -= 1
+        if tally.is_opened:
+            index.delete(key_of(OPEN, flow))
         self._put_tally(flow, tally)
 
     def _join(self, tally: Tally, flow: str, node: str, state: Node, *, is_first: bool) -> None:
         """A node and its state are both known by now, or its state is another."""
-        tally.opened += is_first
+        if is_first:
+            tally.opened += 1
+            if tally.is_opened:
+                self._index.delete(key_of(OPEN, flow))
         if state.state == BLOCKED and self.need(flow, node).fate:
             self._index.put(key_of(READY, flow, node), b"", due_ms=AT_ONCE)
         if is_end(state.state):
@@ -346,20 +352,19 @@ class FlowGraph:
                 self._index.put(key_of(READY, flow, dependent), b"", due_ms=AT_ONCE)
 
     def _put_tally(self, flow: str, tally: Tally) -> None:
-        """Keep the counts, and look what follows from them."""
         if tally.nodes or tally.callback:
             self._index.put(key_of(TALLY, flow), encode(tally))
         else:
             self._index.delete(key_of(TALLY, flow))
-        if tally.is_opened:
-            self._index.delete(key_of(OPEN, flow))
         self._look_for_end(flow, tally)
 
     def _look_for_end(self, flow: str, tally: Tally) -> None:
         """Everything has ended but the callback, or that too."""
+        if tally.counts.ended < tally.nodes or not tally.is_opened:
+            return
         key = key_of(END, flow)
-        begun = self.flow(flow) if tally.is_opened and tally.counts.ended >= tally.nodes else None
-        callback = self.node(flow, tally.callback) if begun is not None and tally.callback else None
+        begun = self.flow(flow)
+        callback = self.node(flow, tally.callback) if tally.callback else None
         is_waiting = callback is not None and callback.state == QUEUED
         if begun is not None and not begun.is_over and not is_waiting:
             self._index.put(key, b"", due_ms=AT_ONCE)
