@@ -26,6 +26,7 @@ from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.log_reads import LogReads
 from logqueue.storage.markers import note_marker
 from logqueue.storage.names import PARTITION_METADATA
+from logqueue.storage.ownership import check_vacant
 from logqueue.storage.partition_metadata import format_metadata
 from logqueue.storage.producer_snapshot import format_snapshot
 from logqueue.storage.producer_state import ProducerState
@@ -321,7 +322,7 @@ class PartitionLog(LogReads):
     # Segments
 
     def _roll(self, now_ms: int) -> Segment:
-        """Begin a segment at the log's end; the log's folder comes with the first one. Raises OSError."""
+        """Begin a segment at the log's end; the log's folder comes with the first. Raises OSError, StorageError."""
         if not self._has_folder:
             self._make_folder()
         if self._active is not None:
@@ -335,6 +336,7 @@ class PartitionLog(LogReads):
         return segment
 
     def _make_folder(self) -> None:
+        check_vacant(self._fs, self.folder)  # it may have been copied here since the topic was created
         self._fs.mkdir(self.folder)
         self._durability.write_file(self.folder / PARTITION_METADATA, format_metadata(self.topic_id))
         self._durability.add_folder()

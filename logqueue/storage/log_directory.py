@@ -36,10 +36,10 @@ from logqueue.storage.journal import SyncJournal
 from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
-from logqueue.storage.names import DELETED_FOLDER, PARTITION_METADATA, deleted_folder, is_topic_name
+from logqueue.storage.names import DELETED_FOLDER, deleted_folder, is_topic_name
 from logqueue.storage.offset_checkpoints import OffsetCheckpoints
+from logqueue.storage.ownership import check_owner, check_vacant
 from logqueue.storage.parallel import run_all
-from logqueue.storage.partition_metadata import format_id, format_metadata, parse_metadata
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.security_file import FILE_NAME as SECURITY
 from logqueue.storage.security_file import read_security, write_security
@@ -183,7 +183,7 @@ class LogDirectory:
         from logqueue.storage.recovery import load_log  # a new folder does without
 
         folder = self.folder / str(partition)
-        self._check_owner(topic, folder)
+        check_owner(self._fs, folder, topic=topic.name, topic_id=topic.topic_id)
         points = self._offsets.points
         point = None if points is None else points.get(partition, 0)
         put_back(self._fs, folder, pieces, topic_id=topic.topic_id, recovery_point=point)
@@ -197,19 +197,6 @@ class LogDirectory:
             now_ms=self._clock.time_ms(),
         )
         return partition, loaded
-
-    def _check_owner(self, topic: Topic, folder: Path) -> None:
-        """A folder belongs to the topic id in it; a torn `partition.metadata` of a first append is written again."""
-        path = folder / PARTITION_METADATA
-        content = self._fs.read_file(path)
-        owner = None if content is None else parse_metadata(content)
-        if owner is None:
-            write_atomically(self._fs, path, format_metadata(topic.topic_id))
-        elif owner != topic.topic_id:
-            raise DataFolderError(
-                f"{folder} holds topic id {format_id(owner)}, but {topic.name} is {format_id(topic.topic_id)}; "
-                "move the folder away, or restore the data folder from one backup"
-            )
 
     def _partitions(self, topic: Topic) -> list[TopicPartition]:
         return [TopicPartition(topic.name, index) for index in range(topic.partitions)]
@@ -239,7 +226,8 @@ class LogDirectory:
     ) -> Topic:
         """Make a topic; it is durable when this returns. Its logs take no disk before their first append.
 
-        Raises InvalidTopic, TopicExists, InvalidPartitions, InvalidConfig or StorageError.
+        Raises InvalidTopic, TopicExists, InvalidPartitions, InvalidConfig or StorageError, also for a folder in the way
+        that holds the log of another topic.
         """
         self._environment.health.check()
         self._check_name(name)
@@ -255,10 +243,16 @@ class LogDirectory:
             properties=properties,
             config=LogConfig.from_properties(properties, base=self._defaults),
         )
-        self._store_topics({**self.topics, name: topic})
-        for partition in self._partitions(topic):
-            self._add_log(topic, partition)
+        self._store_and_add(topic, self._partitions(topic))
         return topic
+
+    def _store_and_add(self, topic: Topic, partitions: list[TopicPartition]) -> None:
+        """Store a topic that is new or has grown, and open its new partitions."""
+        for partition in partitions:
+            check_vacant(self._fs, self.folder / str(partition))
+        self._store_topics({**self.topics, topic.name: topic})
+        for partition in partitions:
+            self._add_log(topic, partition)
 
     def _check_name(self, name: str) -> None:
         if not is_topic_name(name):
@@ -296,14 +290,12 @@ class LogDirectory:
         return topic
 
     def create_partitions(self, name: str, total: int) -> Topic:
-        """Grow a topic to `total` partitions. Raises UnknownTopic, InvalidPartitions or StorageError."""
+        """Grow a topic to `total` partitions. Raises UnknownTopic, InvalidPartitions, StorageError."""
         self._environment.health.check()
         before = self.topic(name)
         self._check_partitions(total, more_than=before.partitions)
         topic = before._replace(partitions=total)
-        self._store_topics({**self.topics, name: topic})
-        for partition in self._partitions(topic)[before.partitions :]:
-            self._add_log(topic, partition)
+        self._store_and_add(topic, self._partitions(topic)[before.partitions :])
         return topic
 
     def alter_topic(self, name: str, properties: Mapping[str, str]) -> Topic:

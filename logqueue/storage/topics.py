@@ -18,6 +18,7 @@ from uuid import UUID
 from logqueue.config import InvalidConfig, LogConfig
 from logqueue.storage.errors import DataFolderError
 from logqueue.storage.file_system import FileSystem, write_atomically
+from logqueue.storage.ownership import find_owned
 from logqueue.storage.partition_metadata import format_id, parse_id
 
 FILE_NAME = "logqueue-topics.json"
@@ -36,10 +37,20 @@ class Topic(NamedTuple):
 
 
 def read_topics(fs: FileSystem, folder: Path, defaults: LogConfig) -> dict[str, Topic]:
-    """The topics of a data folder, none if it is new. Raises DataFolderError if the file makes no sense."""
+    """The topics of a data folder, none if it is new.
+
+    Raises OSError, and DataFolderError if the file makes no sense, or is missing where a partition's folder names its
+    topic.
+    """
     path = folder / FILE_NAME
     content = fs.read_file(path)
     if content is None:
+        owned = find_owned(fs, folder)
+        if owned is not None:
+            raise DataFolderError(
+                f"{path} is missing, but {owned} belongs to a topic; "
+                "restore the file from a backup of the data folder, or move the folders of partitions away"
+            )
         return {}
     try:
         document = json.loads(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -41,6 +42,19 @@ directory = LogDirectory.open(Path(sys.argv[1]), clock=SystemClock())
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def fill_plain(folder: Path, partition: TopicPartition = PLAIN) -> LogDirectory:
+    """A data folder with three records in one partition."""
+    directory = open_directory(folder)
+    directory.create_topic(partition.topic, partitions=partition.partition + 1)
+    for number in range(3):
+        directory.logs[partition].append(batch_of(number), leader_epoch=0, now_ms=NOW)
+    return directory
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def open_descriptors() -> int:
@@ -287,6 +301,67 @@ def test_a_folder_of_another_topic_id_is_an_error_that_names_both(tmp_path: Path
     (tmp_path / "plain-0/partition.metadata").write_text("version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ\n")
     with pytest.raises(DataFolderError, match="AAAAAAAAAAAAAAAAAAAAAQ"):
         open_directory(tmp_path)
+
+
+def test_without_its_list_of_topics_a_folder_with_records_is_not_served_as_an_empty_one(tmp_path: Path) -> None:
+    fill_plain(tmp_path).close()
+    topics = tmp_path / "logqueue-topics.json"
+    content = topics.read_bytes()
+    topics.unlink()
+    with pytest.raises(DataFolderError, match=r"logqueue-topics\.json is missing, but .*plain-0 .* restore the file"):
+        open_directory(tmp_path)
+    topics.write_bytes(content)
+    directory = open_directory(tmp_path)
+    assert len(read_all(directory.logs[PLAIN])) == 3
+    directory.close()
+
+
+def test_a_topic_does_not_overwrite_the_log_of_another_that_its_list_of_topics_has_lost(tmp_path: Path) -> None:
+    older = b'{"version": 1, "topics": []}'
+    fill_plain(tmp_path, TopicPartition("plain", 1)).close()
+    before = content_of(tmp_path / "plain-1")
+    (tmp_path / "logqueue-topics.json").write_bytes(older)
+    directory = open_directory(tmp_path)
+    with pytest.raises(StorageError, match="plain-1 holds a log of a topic that is not known here; move the folder"):
+        directory.create_topic("plain", partitions=2)
+    directory.create_topic("plain", partitions=1)
+    with pytest.raises(StorageError, match="plain-1 holds a log"):
+        directory.create_partitions("plain", 2)
+    assert (set(directory.logs), directory.failure) == ({PLAIN}, None)
+    assert content_of(tmp_path / "plain-1") == before
+    (tmp_path / "plain-1").rename(tmp_path / "aside")
+    directory.create_partitions("plain", 2)
+    directory.close()
+
+
+def test_a_log_that_was_copied_in_after_its_topic_was_created_is_not_written_to(tmp_path: Path) -> None:
+    fill_plain(tmp_path / "other").close()
+    directory = open_directory(tmp_path / "data")
+    directory.create_topic("plain", partitions=1)
+    shutil.copytree(tmp_path / "other/plain-0", tmp_path / "data/plain-0")
+    before = content_of(tmp_path / "data/plain-0")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="plain-0 holds a log"):
+            directory.logs[PLAIN].append(batch_of(1), leader_epoch=0, now_ms=NOW)
+    assert content_of(tmp_path / "data/plain-0") == before
+    shutil.rmtree(tmp_path / "data/plain-0")
+    directory.logs[PLAIN].append(batch_of(1), leader_epoch=0, now_ms=NOW)
+    assert (len(read_all(directory.logs[PLAIN])), directory.failure) == (1, None)
+    directory.close()
+
+
+def test_a_file_with_the_name_of_a_partition_ends_nothing(tmp_path: Path) -> None:
+    directory = open_directory(tmp_path)
+    (tmp_path / "plain-0").write_text("mine")
+    with pytest.raises(StorageError, match="plain-0 is in the way of a partition, and not a folder; move"):
+        directory.create_topic("plain", partitions=1)
+    (tmp_path / "plain-0").rename(tmp_path / "mine")
+    directory.create_topic("plain", partitions=1)
+    (tmp_path / "mine").rename(tmp_path / "plain-0")
+    with pytest.raises(StorageError, match="plain-0 is in the way"):
+        directory.logs[PLAIN].append(batch_of(1), leader_epoch=0, now_ms=NOW)
+    assert directory.failure is None
+    directory.close()
 
 
 def test_empty_partitions_take_no_disk(tmp_path: Path) -> None:
