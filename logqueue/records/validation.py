@@ -19,6 +19,7 @@ from logqueue.records.batch import (
     LOG_APPEND_TIME,
     MAGIC,
     MAGIC_POSITION,
+    MAX_TIMESTAMP,
     NO_TIMESTAMP,
     TRANSACTIONAL,
     BatchHeader,
@@ -205,9 +206,17 @@ def _refuse_records(error: type[InvalidRecord], record_errors: list[RecordError]
 
 
 def recompress(batch: memoryview, header: BatchHeader, codec: int, *, level: int | None = None) -> bytearray:
-    """The same records under another codec, for topics whose `compression.type` is not what was sent."""
+    """The same records under another codec, for topics whose `compression.type` is not what was sent.
+
+    Raises CorruptMessage, or InvalidTimestamp for a record whose time does not fit 64 bits.
+    """
+    records = list(read_records(batch, 0, header))
+    for index, record in enumerate(records):
+        if not -MAX_TIMESTAMP <= record.timestamp_ms <= MAX_TIMESTAMP:
+            text = f"Timestamp {record.timestamp_ms} does not fit 64 bits"
+            _refuse_records(InvalidTimestamp, [RecordError(index, text)])
     return build_batch(
-        list(read_records(batch, 0, header)),
+        records,
         compression=Codec(codec).name.lower(),
         compression_level=level,
         producer_id=header.producer_id,

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from logqueue.records.batch import NO_TIMESTAMP, BatchHeader
+from logqueue.records.batch import MAX_TIMESTAMP, NO_TIMESTAMP, BatchHeader
 from logqueue.records.builder import read_records
 from logqueue.records.record import Record
 from logqueue.storage.segment import Segment
@@ -98,15 +98,18 @@ class SegmentList:
     # By time
 
     def find_time(self, timestamp_ms: int, *, from_offset: int, end_offset: int) -> TimestampOffset | None:
-        """The first record in the offset range whose timestamp is at least `timestamp_ms`."""
+        """The first record in the offset range whose timestamp is at least `timestamp_ms`.
+
+        One whose delta takes its time out of 64 bits has none that could be asked for, or answered.
+        """
         for segment in self._segments:
             found = segment.find_time(timestamp_ms, from_offset=from_offset)
             if found is None:
                 continue
-            for header, record in self._records(segment, *found):
+            for header, record in self._records(segment, *found, timestamp_ms=timestamp_ms):
                 if record.offset >= end_offset:
                     return None
-                if record.timestamp_ms >= timestamp_ms and record.offset >= from_offset:
+                if timestamp_ms <= record.timestamp_ms <= MAX_TIMESTAMP and record.offset >= from_offset:
                     return TimestampOffset(record.timestamp_ms, record.offset, header.leader_epoch)
         return None
 
@@ -117,12 +120,16 @@ class SegmentList:
             return None
         return self.find_time(largest, from_offset=from_offset, end_offset=end_offset)
 
-    def _records(self, segment: Segment, position: int, header: BatchHeader) -> Iterator[tuple[BatchHeader, Record]]:
-        """The records of the batch at `position` and of those behind it in the segment."""
+    def _records(
+        self, segment: Segment, position: int, header: BatchHeader, *, timestamp_ms: int
+    ) -> Iterator[tuple[BatchHeader, Record]]:
+        """The records of the batch at `position` and of those behind it in the segment, of none whose header says that
+        it is older: a header may tell a time that no record of its batch has, and many batches may follow."""
         while True:
-            batch = segment.read_at(header.size, position)
-            for record in read_records(batch):
-                yield header, record
+            if header.max_timestamp >= timestamp_ms:
+                batch = segment.read_at(header.size, position)
+                for record in read_records(batch):
+                    yield header, record
             position += header.size
             if position >= segment.size:
                 return

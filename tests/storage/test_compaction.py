@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from logqueue.records import Record
 from logqueue.records.batch import DELETE_HORIZON
 from logqueue.records.errors import CorruptMessage
 from logqueue.storage.compaction.cleaning import CompactionLimits
@@ -14,6 +15,7 @@ from logqueue.storage.compaction.job import CleanedSegment, CompactionDone
 from logqueue.storage.compaction.plan import CompactionPlan
 from tests.storage.compacted import RETENTION, Compacted, latest
 from tests.storage.disks import HastyFileSystem
+from tests.storage.workload import NOW, batch_that_tells
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -426,6 +428,30 @@ def test_a_damaged_batch_ends_the_compaction_and_changes_nothing(tmp_path: Path)
 
 
 # Files
+
+
+@pytest.mark.parametrize("value", [b"v", None])
+@pytest.mark.parametrize("delta", [2**63, -(2**63) - NOW - 1])
+def test_a_record_whose_time_leaves_64_bits_ends_no_compaction(tmp_path: Path, delta: int, value: bytes | None) -> None:
+    kept = Compacted(tmp_path)
+    batch = batch_that_tells(
+        NOW, Record(key=b"a", value=b"1"), Record(key=b"b", value=value), deltas=[(0, 0), (delta, 1)]
+    )
+    kept.log.append(batch, leader_epoch=0, now_ms=kept.now)
+    kept.put(("a", "2"))
+    assert kept.roll_and_compact() is not None
+    assert kept.records()[:2] == [(1, "b", value and value.decode()), (2, "a", "2")]
+    assert kept.batches()[0][0].max_timestamp == (NOW + delta + 2**63) % 2**64 - 2**63
+    kept.close()
+
+
+def test_a_record_with_an_offset_that_no_batch_has_is_damage(tmp_path: Path) -> None:
+    kept = Compacted(tmp_path)
+    batch = batch_that_tells(NOW, Record(key=b"a", value=b"1"), deltas=[(0, 2**63)])
+    kept.log.append(batch, leader_epoch=0, now_ms=kept.now)
+    with pytest.raises(CorruptMessage, match="has the offset 9223372036854775808 in its batch"):
+        kept.roll_and_compact()
+    kept.close()
 
 
 def test_whoever_reads_an_old_segment_goes_on_and_lookups_find_the_new_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from logqueue.records import Record, build_batch, parse_header, read_records
+from logqueue.records.errors import InvalidTimestamp
 from logqueue.storage import Environment, LogDirectory, Origin, PartitionLog
 from logqueue.storage.file_system import RealFileSystem
 from logqueue.storage.leader_epochs import LeaderEpochs
 from tests.storage.disks import HastyFileSystem
-from tests.storage.workload import NOW, PLAIN, batch_of, open_directory, read_all
+from tests.storage.workload import NOW, PLAIN, batch_of, batch_that_tells, open_directory, read_all
 
 
 def new_log(folder: Path, properties: dict[str, str] | None = None, fs: RealFileSystem | None = None) -> PartitionLog:
@@ -245,6 +247,47 @@ def test_the_largest_time_is_found_with_its_first_record(tmp_path: Path) -> None
     assert log.offset_for_timestamp(10) is None
     assert log.offset_for_timestamp(8) == (9, 1, 3)
     assert log.offset_for_timestamp(8, max_offset=1) is None
+
+
+class CountingDisk(HastyFileSystem):
+    """Counts the bytes that are read."""
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+
+    def pread(self, fd: int, size: int, position: int, /) -> bytes:  # type: ignore[override]
+        self.bytes_read += size
+        return os.pread(fd, size, position)
+
+
+def test_a_lookup_by_time_reads_no_records_of_batches_that_say_they_are_older(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    log = new_log(tmp_path, fs=disk)
+    record = Record(value=b"v")
+    log.append(batch_that_tells(NOW + 60_000, record, deltas=[(0, 0)]), leader_epoch=0, now_ms=NOW)
+    older = build_batch([Record(timestamp_ms=NOW, value=b"v" * 10_000)])
+    for _ in range(10):
+        log.append(older[:], leader_epoch=0, now_ms=NOW)
+    log.append(build_batch([Record(timestamp_ms=NOW + 5, value=b"v")]), leader_epoch=0, now_ms=NOW)
+    disk.bytes_read = 0
+    assert log.offset_for_timestamp(NOW + 5) == (NOW + 5, 11, 0)
+    assert disk.bytes_read < 10_000
+
+
+@pytest.mark.parametrize("delta", [2**63, -(2**63) - NOW - 1])
+def test_a_record_whose_time_leaves_64_bits_is_found_by_no_time(tmp_path: Path, delta: int) -> None:
+    log = new_log(tmp_path)
+    log.append(batch_that_tells(NOW, Record(value=b"v"), deltas=[(delta, 0)]), leader_epoch=0, now_ms=NOW)
+    assert log.offset_for_timestamp(NOW) is None
+    append(log, 0)
+    assert log.offset_for_timestamp(NOW) == (NOW, 1, 0)
+
+
+def test_a_record_whose_time_leaves_64_bits_is_refused_where_it_would_be_compressed_anew(tmp_path: Path) -> None:
+    log = new_log(tmp_path, {"compression.type": "zstd"})
+    with pytest.raises(InvalidTimestamp, match="does not fit 64 bits"):
+        log.append(batch_that_tells(NOW, Record(value=b"v"), deltas=[(2**63, 0)]), leader_epoch=0, now_ms=NOW)
+    assert append(log) == 0
 
 
 def test_leader_epochs_are_kept_and_answered(tmp_path: Path) -> None:

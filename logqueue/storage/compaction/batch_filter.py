@@ -35,6 +35,7 @@ from logqueue.storage.compaction.job import LastBatch
 from logqueue.storage.compaction.offset_map import OffsetMap
 from logqueue.storage.compaction.transactions import TransactionsSeen
 
+_MAX_OFFSET_DELTA = 2**31 - 1
 _NULL = 1  # zigzag of -1: the length of a key or value that is null
 
 
@@ -74,6 +75,8 @@ def outline(body: bytes, count: int) -> Iterator[Outline]:
                 position += 1
             else:
                 delta, position = read_varint(body, position)
+                if not 0 <= delta <= _MAX_OFFSET_DELTA:
+                    raise CorruptMessage(f"The record at {start} has the offset {delta} in its batch")
             byte = body[position]
             if byte == _NULL:
                 key = None
@@ -199,7 +202,7 @@ class BatchFilter:
         base_timestamp, attributes = header.base_timestamp, header.attributes
         max_timestamp = header.max_timestamp
         if len(kept) < header.record_count and not attributes & LOG_APPEND_TIME:
-            max_timestamp = base_timestamp + max(_timestamp_delta(body, start) for start, _ in kept)
+            max_timestamp = max(_as_long(base_timestamp + _timestamp_delta(body, start)) for start, _ in kept)
         if sets_horizon:
             shift = base_timestamp - self._horizon_ms
             base_timestamp, attributes = self._horizon_ms, attributes | DELETE_HORIZON
@@ -264,6 +267,11 @@ def _with_header(
     return batch
 
 
+def _as_long(value: int) -> int:
+    """A sum of times in 64 bits, as Java has it: the deltas of clients may take it out of them."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
 def _timestamp_delta(body: bytes, start: int) -> int:
     _, position = read_varint(body, start)
     return read_varint(body, position + 1)[0]
@@ -274,7 +282,7 @@ def _write_shifted(out: bytearray, body: bytes, start: int, end: int, shift: int
     _, position = read_varint(body, start)
     delta, rest = read_varint(body, position + 1)
     shifted = bytearray(body[position : position + 1])
-    write_varint(shifted, delta + shift)
+    write_varint(shifted, _as_long(delta + shift))
     write_varint(out, len(shifted) + end - rest)
     out += shifted
     out += memoryview(body)[rest:end]
