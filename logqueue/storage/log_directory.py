@@ -36,7 +36,7 @@ from logqueue.storage.journal import SyncJournal
 from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
-from logqueue.storage.names import DELETED_FOLDER, deleted_folder, is_topic_name
+from logqueue.storage.names import deleted_folder, is_deleted_folder, is_topic_name
 from logqueue.storage.offset_checkpoints import OffsetCheckpoints
 from logqueue.storage.ownership import check_owner, check_vacant
 from logqueue.storage.parallel import run_all
@@ -431,8 +431,8 @@ class LogDirectory:
         try:
             now_ms = self._clock.time_ms()
             count = sum(each.purge(now_ms, goes_on=goes_on) for each in list(self.logs.values()))
-            for name in self._fs.list_dir(self.folder):
-                if name.endswith(DELETED_FOLDER) and self._remove_folder(self.folder / name, goes_on):
+            for name, size in self._fs.list_dir(self.folder).items():
+                if size < 0 and is_deleted_folder(name) and self._remove_folder(self.folder / name, goes_on):
                     count += 1
         except OSError as error:
             raise StorageError(f"Removing deleted files in {self.folder} failed: {error}") from error

@@ -26,6 +26,7 @@ _MAX_FILE_NAME = 255
 
 _SEGMENT_FILE = re.compile(r"(\d{20})(\.log|\.index|\.timeindex|\.txnindex|\.snapshot)")
 _FOLDER = re.compile(r"(.+)-(\d{1,10})")
+_DELETED_FOLDER = re.compile(r".+\.[0-9a-f]{32}" + DELETED_FOLDER)
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -50,6 +51,11 @@ def deleted_folder(partition: TopicPartition, unique: UUID) -> str:
     """What a partition's folder is renamed to before it is removed: never longer than a file name may be."""
     ending = f".{unique.hex}{DELETED_FOLDER}"
     return str(partition)[: _MAX_FILE_NAME - len(ending)] + ending
+
+
+def is_deleted_folder(name: str) -> bool:
+    """Whether `deleted_folder` gave this name: others that end alike are not ours to remove."""
+    return _DELETED_FOLDER.fullmatch(name) is not None
 
 
 def is_topic_name(name: str) -> bool:

@@ -146,12 +146,12 @@ def test_what_a_crash_left_is_told(folder: Path) -> None:
     (folder / ".kafka_cleanshutdown").unlink()
     (folder / "t-0" / "00000000000000000000.log.deleted").touch()
     (folder / "gone-0").mkdir()
-    (folder / "other-1.0123-delete").mkdir()
+    (folder / f"other-1.{'0' * 32}-delete").mkdir()
     found = statuses(folder)
     assert found["last stop"].status is Status.WARNING
     assert "1 deleted partition(s) and 1 unfinished file(s)" in found["leftovers"].text
     (folder / "t-0" / "00000000000000000000.log.deleted").unlink()
-    (folder / "other-1.0123-delete").rmdir()
+    (folder / f"other-1.{'0' * 32}-delete").rmdir()
     assert "folders of no topic: gone-0" in statuses(folder)["leftovers"].text
 
 

@@ -287,10 +287,16 @@ def test_folders_that_belong_to_no_topic_are_left_alone(tmp_path: Path) -> None:
     open_directory(tmp_path).close()
     (tmp_path / "mine-0").mkdir()
     (tmp_path / "mine-0" / "notes").write_text("keep")
+    (tmp_path / "photos-to-delete").mkdir()
+    (tmp_path / "photos-to-delete" / "photo").write_text("keep")
+    for name in ("file-delete", f"file-0.{'0' * 32}-delete"):
+        (tmp_path / name).write_text("keep")
     directory = open_directory(tmp_path)
-    directory.purge()
+    assert directory.purge() == 0
     directory.close()
     assert (tmp_path / "mine-0" / "notes").read_text() == "keep"
+    assert (tmp_path / "photos-to-delete" / "photo").read_text() == "keep"
+    assert len(list(tmp_path.glob("file*-delete"))) == 2
 
 
 def test_a_folder_of_another_topic_id_is_an_error_that_names_both(tmp_path: Path) -> None:

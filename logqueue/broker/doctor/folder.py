@@ -19,10 +19,10 @@ from logqueue.storage.meta import read_meta
 from logqueue.storage.names import (
     CLEANED,
     DELETED,
-    DELETED_FOLDER,
     SWAP,
     TEMPORARY,
     TIME_INDEX,
+    is_deleted_folder,
     parse_folder,
     parse_segment_file,
 )
@@ -93,7 +93,7 @@ def _leftovers(folder: Path, topics: dict[str, Topic], *, is_running: bool) -> I
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):
         if not entry.is_dir(follow_symlinks=False):
             continue
-        if entry.name.endswith(DELETED_FOLDER):
+        if is_deleted_folder(entry.name):
             deleted += 1
         elif entry.name in known:
             unfinished += sum(each.name.endswith(_UNFINISHED) for each in os.scandir(entry.path))
