@@ -13,6 +13,7 @@ from threading import Lock
 
 from logqueue.errors import KafkaError
 from logqueue.storage.environment import Environment
+from logqueue.storage.errors import DiskFull
 from logqueue.storage.file_system import NO_DESCRIPTORS, PASSING, NoSpace, write_all
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
@@ -125,14 +126,30 @@ class Durability:
     def sync_names(self) -> None:
         """Make the file of the last segment durable by its name, even if nothing was written to it, and flush.
 
-        Raises StorageError.
+        A disk too full for a flush, which replaces small files, keeps nobody from making space: the name is enough.
+        Raises StorageError, or OSError if the file cannot even be made.
         """
         with self._lock:
             self._health.check()
             end = self.end
-            if end[1] is None or (end[1].has_durable_name and end[0] == self.durable[0]):
+            segment = end[1]
+            if segment is None or (segment.has_durable_name and end[0] == self.durable[0]):
                 return
-            self._sync_files_up_to(end)
+            segment.make_file()
+            try:
+                self._sync_files_up_to(end)
+            except DiskFull:
+                if not segment.has_durable_name:
+                    self._sync_name(segment)
+
+    def _sync_name(self, segment: Segment) -> None:
+        health = self._health
+        try:
+            segment.sync(self._check)
+            self._fs.fsync_dir(self._folder)
+        except OSError as error:
+            raise health.fail(f"fsync in {self._folder}", error, passing=NO_DESCRIPTORS) from error
+        segment.has_durable_name = True
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a small file that the next flush makes durable. Raises OSError."""

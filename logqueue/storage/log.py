@@ -419,16 +419,20 @@ class PartitionLog(LogReads):
     def purge(self, now_ms: int, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Rename retired segments' files, and remove those whose `file.delete.delay.ms` is over; says how many.
 
-        It ends between two files when `goes_on` says no. Any thread, one at a time. Raises StorageError or OSError.
+        It ends between two files when `goes_on` says no. Any thread, one at a time. Raises StorageError or OSError,
+        once all is removed that can be.
         """
         retired = self.retired
-        if retired.has_unnamed:
-            self._durability.sync_names()  # the log must not lose its last segment before the next one has a name
-            try:
-                retired.rename(now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms)
-            except OSError as error:
-                raise self._health.fail(f"renaming files in {self.folder}", error) from error
-        return retired.remove(now_ms=now_ms, goes_on=goes_on)
+        try:
+            if retired.has_unnamed:
+                self._durability.sync_names()  # the log must not lose its last segment before the next one has a name
+                try:
+                    retired.rename(now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms)
+                except OSError as error:
+                    raise self._health.fail(f"renaming files in {self.folder}", error) from error
+        finally:
+            count = retired.remove(now_ms=now_ms, goes_on=goes_on)
+        return count
 
     # Durability
 

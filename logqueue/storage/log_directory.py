@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -425,18 +425,32 @@ class LogDirectory:
     def purge(self, *, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove deleted topics and segments from the disk, gently; answers how many. Any thread, one at a time.
 
-        It ends between two files when `goes_on` says no. Raises StorageError; what could not be removed is tried again
-        at the next call.
+        It ends between two files when `goes_on` says no. Raises StorageError, once all is done that can be; what could
+        not be removed is tried again at the next call.
         """
+        count = 0
+        failure: OSError | StorageError | None = None
         try:
-            now_ms = self._clock.time_ms()
-            count = sum(each.purge(now_ms, goes_on=goes_on) for each in list(self.logs.values()))
-            for name, size in self._fs.list_dir(self.folder).items():
-                if size < 0 and is_deleted_folder(name) and self._remove_folder(self.folder / name, goes_on):
-                    count += 1
+            for remove in self._removals(goes_on):
+                try:
+                    count += remove()
+                except UnknownTopic:
+                    continue  # deleted meanwhile
+                except (OSError, StorageError) as error:  # holds up no other log
+                    failure = failure or error
+            if failure is not None:
+                raise failure
         except OSError as error:
             raise StorageError(f"Removing deleted files in {self.folder} failed: {error}") from error
         return count
+
+    def _removals(self, goes_on: Callable[[], bool]) -> Iterator[Callable[[], int]]:
+        now_ms = self._clock.time_ms()
+        for each in list(self.logs.values()):
+            yield partial(each.purge, now_ms, goes_on=goes_on)
+        for name, size in self._fs.list_dir(self.folder).items():
+            if size < 0 and is_deleted_folder(name):
+                yield partial(self._remove_folder, self.folder / name, goes_on)
 
     def _remove_folder(self, folder: Path, goes_on: Callable[[], bool]) -> bool:
         for file in self._fs.list_dir(folder):

@@ -105,11 +105,13 @@ class RetiredSegments:
     def remove(self, *, now_ms: int, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Remove the files whose time has come, but none from which an answer is still being sent. Answers how many.
 
-        It ends before the next file once `goes_on` says no. Any thread, one at a time. Raises OSError.
+        It ends before the next file once `goes_on` says no. Any thread, one at a time. Raises OSError, after the
+        others, for a file that cannot be removed: it is tried again at the next call.
         """
         if not self._knows_leftovers:
             self._find_leftovers()
         count = 0
+        failure: OSError | None = None
         for _ in range(len(self._doomed)):
             if not goes_on():
                 break
@@ -124,10 +126,17 @@ class RetiredSegments:
                 remove_gently(self._fs, doomed.path)
             except FileNotFoundError:
                 pass  # removed together with its topic
+            except OSError as error:
+                failure = failure or error
+                with self._queue:
+                    self._doomed.rotate(-1)
+                continue
             with self._queue:
                 if self._doomed:
                     self._doomed.popleft()
             count += 1
+        if failure is not None:
+            raise failure
         return count
 
     def _find_leftovers(self) -> None:

@@ -213,6 +213,10 @@ class Segment:
         holder.touched = True
         return holder.file or holder.open()
 
+    def make_file(self) -> None:
+        """Make the .log file if it is not there. From any thread. Raises OSError, with nothing changed."""
+        self._file.open(create=True)
+
     def sync(self, check: Callable[[], None] | None = None) -> None:
         """Make the bytes written so far durable, not the file's name. Callable from a thread. Raises OSError.
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from logqueue.broker.partitions.partition import Partition
+from logqueue.broker.upkeep.retention import expire
 from logqueue.clock import ManualClock
 from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, LogqueueError
+from logqueue.ids import TopicPartition
 from logqueue.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicState
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest
@@ -241,6 +244,61 @@ def test_users_and_acls_that_do_not_fit_are_refused_and_stay_as_they_were(tmp_pa
     there.directory.write_security(b"new")
     assert there.directory.read_security() == b"new"
     assert there.append(b"x") == 0
+    there.directory.close()
+
+
+def test_what_retention_and_deletion_have_freed_leaves_a_full_disk(tmp_path: Path, disk: FullDisk) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    for _ in range(5):
+        there.append(b"x" * 150)
+    there.log.flush()
+    there.append(b"not synced" + b"x" * 150)
+    assert there.log.retire_before(4) == 4  # and the epochs start elsewhere, for which there will be no room
+    there.directory.create_topic("gone", partitions=1)
+    gone = there.directory.logs[TopicPartition("gone", 0)]
+    gone.append(build_batch([Record(value=b"v")]), leader_epoch=0, now_ms=there.clock.time_ms())
+    there.directory.delete_topic("gone")
+    disk.is_full = True
+    there.directory.purge()
+    there.clock.advance(60)
+    there.directory.purge()
+    assert sorted(path.name for path in there.log.folder.glob("*.log*")) == [f"{base:020d}.log" for base in (4, 5)]
+    assert not list(tmp_path.glob("*-delete"))
+    disk.is_full = False
+    assert there.log.flush() == 6
+    there.directory.close()
+    again = DirectoryOnDisk(tmp_path, disk)
+    assert (again.log.log_start_offset, again.log.log_end_offset) == (4, 6)
+    again.directory.close()
+
+
+def test_segments_wait_for_the_file_of_the_next_one_where_it_cannot_be_made(tmp_path: Path, disk: FullDisk) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    there.append(b"x" * 150)
+    there.log.flush()
+    there.log.roll(there.clock.time_ms())
+    assert there.log.retire_before(1) == 1
+    disk.is_full = True
+    with pytest.raises(StorageError, match="No space left"):
+        there.directory.purge()
+    assert (there.directory.failure, (there.log.folder / f"{0:020d}.log").exists()) == (None, True)
+    disk.is_full = False
+    there.directory.purge()
+    assert [path.name for path in there.log.folder.glob("*.log")] == [f"{1:020d}.log"]
+    there.directory.close()
+
+
+def test_if_every_segment_is_too_old_all_but_the_last_leave_a_full_disk(tmp_path: Path, disk: FullDisk) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    for _ in range(3):
+        there.append(b"x" * 150)
+    there.log.flush()
+    partition = Partition(there.log.partition, there.log, LogConfig(retention_ms=0))
+    there.clock.advance(1)
+    disk.is_full = True
+    assert expire(partition, now_ms=there.clock.time_ms()) == 2
+    disk.is_full = False
+    assert expire(partition, now_ms=there.clock.time_ms()) == 1
     there.directory.close()
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from logqueue.clock import ManualClock
+from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch
-from logqueue.storage import Environment, LogDirectory, PartitionLog
-from logqueue.storage.file_system import CHUNK_BYTES
+from logqueue.storage import Environment, LogDirectory, PartitionLog, StorageError
+from logqueue.storage.file_system import CHUNK_BYTES, FileSystem
 from logqueue.storage.retention import Expiry, find_expired
 from logqueue.storage.retired import RetiredSegments
 from tests.storage.disks import HastyFileSystem
@@ -22,10 +25,11 @@ DAY = 86_400_000
 class Kept:
     """A log with one record of 100 bytes and a minute for each segment, and the clock that its rules see."""
 
-    def __init__(self, folder: Path, **properties: str) -> None:
+    def __init__(self, folder: Path, disk: FileSystem | None = None, **properties: str) -> None:
         self.folder = folder
         self.clock = ManualClock(time_ms=NOW)
-        self.directory = LogDirectory.open(folder, clock=self.clock, environment=Environment(fs=HastyFileSystem()))
+        environment = Environment(fs=disk or HastyFileSystem())
+        self.directory = LogDirectory.open(folder, clock=self.clock, environment=environment)
         self.directory.create_topic(
             "plain", partitions=1, properties={"segment.ms": "1", "retention.ms": "-1", **properties}
         )
@@ -244,6 +248,42 @@ def test_a_removal_ends_when_the_folder_is_given_up_in_the_middle_of_it(tmp_path
         return True
 
     assert retired.remove(now_ms=NOW, goes_on=is_given_up) == 0
+
+
+class Protected(HastyFileSystem):
+    """A disk on which some files cannot be removed."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+
+    def unlink(self, path: Path) -> None:
+        if path in self.paths:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        super().unlink(path)
+
+
+def test_a_file_that_cannot_be_removed_holds_up_no_other(tmp_path: Path) -> None:
+    disk = Protected()
+    kept = Kept(tmp_path, disk, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
+    names = ("gone", "lost")
+    for name in names:
+        kept.directory.create_topic(name, partitions=1)
+        log = kept.directory.logs[TopicPartition(name, 0)]
+        log.append(build_batch([Record(timestamp_ms=NOW, value=b"v")]), leader_epoch=0, now_ms=NOW)
+        kept.directory.delete_topic(name)
+    kept.append(3)
+    assert kept.expire() == 2
+    first_folder = next(tmp_path.glob("*-delete"))
+    disk.paths = {tmp_path / f"plain-0/{0:020d}.log.deleted", *first_folder.iterdir()}
+    for _ in range(2):
+        with pytest.raises(StorageError, match="Operation not permitted"):
+            kept.directory.purge()
+        assert kept.files("*.deleted") == [f"{0:020d}.log.deleted"]
+        assert list(tmp_path.glob("*-delete")) == [first_folder]
+    disk.paths = set()
+    kept.directory.purge()
+    assert (kept.files("*.deleted"), list(tmp_path.glob("*-delete"))) == ([], [])
+    kept.close()
 
 
 class _AddsMore(type(Path())):  # type: ignore[misc]

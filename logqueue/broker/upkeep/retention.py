@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from logqueue.broker.partitions.partition import Partition
+from logqueue.storage.errors import DiskFull
 from logqueue.storage.retention import find_expired
 
 log = logging.getLogger("logqueue.broker.upkeep.retention")
@@ -27,7 +28,10 @@ def expire(partition: Partition, *, now_ms: int) -> int:
     if found is None:
         return 0
     if found.rolls_first:
-        stored.roll(now_ms)
+        try:
+            stored.roll(now_ms)
+        except DiskFull as error:  # the others can go, which makes space
+            log.warning("%s keeps its last segment for now: %s", partition.id, error)
     count = stored.retire_before(found.offset)
     if count:
         partition.start_moved()
