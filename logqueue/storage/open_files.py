@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from weakref import ReferenceType, ref
 
 from logqueue.storage.file_system import NO_DESCRIPTORS, FileSystem
 from logqueue.storage.health import Health
@@ -30,15 +31,20 @@ class OpenFile:
         self._close(self.fd)
 
 
+Readers = tuple[ReferenceType[OpenFile], ...]
+"""Files from which answers may be being sent: each dead as soon as none is."""
+
+
 class FileHolder:
     """A file that is opened when it is needed and may be closed between two uses."""
 
-    __slots__ = ("_pool", "dirty", "file", "path", "touched")
+    __slots__ = ("_earlier", "_pool", "dirty", "file", "path", "touched")
 
     def __init__(self, pool: FilePool, path: Path) -> None:
         self._pool = pool
         self.path = path
         self.file: OpenFile | None = None
+        self._earlier: Readers = ()  # files that were given up while a reply may have held them
         self.touched = False  # used since the pool last looked for something to close
         self.dirty = False  # holds bytes that no fsync has covered
 
@@ -56,7 +62,15 @@ class FileHolder:
 
     def release(self) -> None:
         """Give the descriptor up; it is closed once no reply uses it."""
-        self.file = None
+        if self.file is not None:
+            self._earlier = self.readers()
+            self.file = None
+
+    def readers(self) -> Readers:
+        """The files that are open under this name, those that were given up and are still in use included."""
+        file = self.file  # looked at first: another thread may give it up meanwhile
+        earlier = tuple(reader for reader in self._earlier if reader() is not None)
+        return earlier if file is None else (*earlier, ref(file))
 
 
 class FilePool:

@@ -11,18 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
-from weakref import ReferenceType, ref
 
 from logqueue.storage.file_system import FileSystem, remove_gently
 from logqueue.storage.names import DELETED, LOG, SEGMENT_SUFFIXES, segment_file
-from logqueue.storage.open_files import OpenFile
+from logqueue.storage.open_files import Readers
 from logqueue.storage.segment import Segment
 
 
 class _Doomed(NamedTuple):
     path: Path
     due_ms: int
-    reader: ReferenceType[OpenFile] | None  # dead as soon as no answer is sent from the file any more
+    readers: Readers = ()
 
 
 class RetiredSegments:
@@ -44,7 +43,7 @@ class RetiredSegments:
 
     def add_file(self, path: Path) -> None:
         """A small file that nobody needs any more: it goes at the next `remove`."""
-        self._doom(_Doomed(path, 0, None))
+        self._doom(_Doomed(path, 0))
 
     @property
     def has_unnamed(self) -> bool:
@@ -86,9 +85,7 @@ class RetiredSegments:
 
         Raises OSError.
         """
-        file = segment.let_go()
-        reader = None if file is None else ref(file)
-        del file
+        readers = segment.let_go()
         for suffix in reversed(SEGMENT_SUFFIXES) if log_last else SEGMENT_SUFFIXES:
             path = self._folder / segment_file(segment.base_offset, suffix)
             doomed = path.with_name(path.name + DELETED)
@@ -96,7 +93,7 @@ class RetiredSegments:
                 self._fs.rename(path, doomed)
             except FileNotFoundError:
                 continue  # not every segment has a transaction index, and an earlier try may have come this far
-            self._doom(_Doomed(doomed, now_ms + delay_ms, reader if suffix == LOG else None))
+            self._doom(_Doomed(doomed, now_ms + delay_ms, readers if suffix == LOG else ()))
 
     def _doom(self, doomed: _Doomed) -> None:
         with self._queue:
@@ -119,7 +116,7 @@ class RetiredSegments:
                 if self._is_closed or not self._doomed:
                     break
                 doomed = self._doomed[0]
-                if doomed.due_ms > now_ms or (doomed.reader is not None and doomed.reader() is not None):
+                if doomed.due_ms > now_ms or any(reader() is not None for reader in doomed.readers):
                     self._doomed.rotate(-1)
                     continue
             try:

@@ -15,7 +15,7 @@ from logqueue.storage.errors import StorageError
 from logqueue.storage.file_system import Buffer, write_all
 from logqueue.storage.names import LOG, OFFSET_INDEX, TIME_INDEX, TXN_INDEX, segment_file
 from logqueue.storage.offset_index import OffsetIndex, last_entry_offset, offset_entries_below
-from logqueue.storage.open_files import FileHolder, OpenFile
+from logqueue.storage.open_files import FileHolder, OpenFile, Readers
 from logqueue.storage.run import NO_ROOM, Room, Run
 from logqueue.storage.scan import Scan, stored_header
 from logqueue.storage.time_index import TimeIndex, time_entries_below
@@ -449,11 +449,11 @@ class Segment:
             index.rename(self.path.with_name(segment_file(self.base_offset, suffix) + ending))
         self._file.rename(self.path.with_name(segment_file(self.base_offset, LOG) + ending))
 
-    def let_go(self) -> OpenFile | None:
-        """Close the files as soon as no reply uses them; answers the .log if it is open."""
-        file = self._file.file
+    def let_go(self) -> Readers:
+        """Close the files as soon as no reply uses them; answers the .log, as often as it is open."""
+        readers = self._file.readers()
         self.release()
-        return file
+        return readers
 
     def release(self) -> None:
         """Close the file as soon as no reply uses it."""

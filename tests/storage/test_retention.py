@@ -25,10 +25,12 @@ DAY = 86_400_000
 class Kept:
     """A log with one record of 100 bytes and a minute for each segment, and the clock that its rules see."""
 
-    def __init__(self, folder: Path, disk: FileSystem | None = None, **properties: str) -> None:
+    def __init__(
+        self, folder: Path, disk: FileSystem | None = None, *, max_open_files: int = 512, **properties: str
+    ) -> None:
         self.folder = folder
         self.clock = ManualClock(time_ms=NOW)
-        environment = Environment(fs=disk or HastyFileSystem())
+        environment = Environment(fs=disk or HastyFileSystem(), max_open_files=max_open_files)
         self.directory = LogDirectory.open(folder, clock=self.clock, environment=environment)
         self.directory.create_topic(
             "plain", partitions=1, properties={"segment.ms": "1", "retention.ms": "-1", **properties}
@@ -198,6 +200,28 @@ def test_a_file_from_which_an_answer_is_being_sent_stays_until_it_is_sent(tmp_pa
     kept = Kept(tmp_path, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
     kept.append(2)
     part = kept.log.read(offset=0, max_bytes=100)
+    assert kept.expire() == 1
+    kept.directory.purge()
+    assert kept.files("*.log.deleted") == ["00000000000000000000.log.deleted"]
+    assert len(kept.log.read_bytes(part)) == 100
+    del part
+    kept.directory.purge()
+    assert kept.files("*.deleted") == []
+    kept.close()
+
+
+@pytest.mark.parametrize("is_opened_again", [False, True])
+def test_a_file_that_was_evicted_while_an_answer_is_being_sent_stays_until_it_is_sent(
+    tmp_path: Path, is_opened_again: bool
+) -> None:
+    properties = {"retention.bytes": "300", "file.delete.delay.ms": "0"}
+    kept = Kept(tmp_path, max_open_files=2, **properties)
+    kept.append(4)
+    part = kept.log.read(offset=0, max_bytes=100)
+    for offset in (1, 2, 1, 2):
+        kept.log.read(offset=offset, max_bytes=100)
+    if is_opened_again:
+        assert kept.log.read(offset=0, max_bytes=100).fd != part.fd
     assert kept.expire() == 1
     kept.directory.purge()
     assert kept.files("*.log.deleted") == ["00000000000000000000.log.deleted"]
