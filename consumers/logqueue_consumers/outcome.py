@@ -37,6 +37,7 @@ from logqueue.jobs.headers import (
     headers_but,
 )
 from logqueue.jobs.schedules import PARTITION, Mark, encode, ended_key
+from logqueue.jobs.texts import text_of
 from logqueue.jobs.times import format_time
 from logqueue.jobs.topics import TopicNames
 from logqueue_consumers.job import Job
@@ -237,7 +238,8 @@ def ended_record(names: TopicNames, schedule: str, *, job_id: str, state: State,
 
 def failure_of(error: BaseException, error_class: str) -> Failure:
     """Why a job failed, for people and headers: a message is cut, since no record may grow too large by it."""
-    return Failure(type=type(error).__name__, message=str(error)[:MAX_MESSAGE_CHARS], error_class=str(error_class))
+    message = text_of(error, limit=MAX_MESSAGE_CHARS)
+    return Failure(type=type(error).__name__, message=message, error_class=str(error_class))
 
 
 def moved_headers(

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.durations import Duration, parse_duration
-from logqueue.jobs.http_errors import http_status, is_temporary
+from logqueue.jobs.http_errors import attribute_of, http_status, is_temporary
 
 
 class ErrorClass(StrEnum):
@@ -173,7 +173,7 @@ def classify(error: BaseException) -> ErrorClass:
 
     HTTP-like errors (see `http_errors`) are permanent for 4xx, except 408, 409, 425 and 429.
     """
-    own = getattr(error, "error_class", None)
+    own = attribute_of(error, "error_class")
     if isinstance(own, ErrorClass):
         return own
     if (status := http_status(error)) is not None:

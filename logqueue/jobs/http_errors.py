@@ -27,10 +27,18 @@ def http_status(error: BaseException) -> int | None:
     if isinstance(error, SystemExit):
         return None
     for holder, name in _places(error):
-        found = getattr(holder, name, None)
+        found = attribute_of(holder, name)
         if isinstance(found, int) and not isinstance(found, bool) and 400 <= found <= 599:
             return int(found)
     return None
+
+
+def attribute_of(holder: object, name: str) -> object:
+    """An attribute of an exception of anybody's; None where there is none, or it is a property that raises."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # whatever a user's property raises
+        return None
 
 
 def is_temporary(status: int) -> bool:
@@ -58,7 +66,7 @@ def retry_after_s(error: BaseException, *, now_s: float) -> float | None:
 
 
 def _places(error: BaseException) -> Iterator[tuple[object, str]]:
-    response = getattr(error, "response", None)
+    response = attribute_of(error, "response")
     if response is not None:
         yield response, "status_code"
         yield response, "status"
@@ -68,12 +76,15 @@ def _places(error: BaseException) -> Iterator[tuple[object, str]]:
 
 
 def _retry_after(error: BaseException) -> str | None:
-    for holder in (getattr(error, "response", None), error):
-        get = getattr(getattr(holder, "headers", None), "get", None)
+    for holder in (attribute_of(error, "response"), error):
+        get = attribute_of(attribute_of(holder, "headers"), "get")
         if not callable(get):
             continue
         for name in ("Retry-After", "retry-after"):
-            found = get(name)
+            try:
+                found = get(name)
+            except Exception:  # no mapping of headers
+                break
             if isinstance(found, str):
                 return found.strip()
     return None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 import msgspec
 
 from logqueue.jobs.headers import DETAILS
+from logqueue.jobs.texts import utf8_text
 
 MAX_LOG_LINES = 100
 MAX_LOG_BYTES = 8 * 1024
@@ -30,21 +32,31 @@ encode_details = msgspec.json.Encoder().encode
 def with_progress(
     details: Mapping[str, Any] | None, *, done: float, total: float | None, message: str | None, at_ms: int
 ) -> Details:
-    """The details with this progress; ValueError for what is no finite number."""
-    for number in (done, total):
-        if number is not None and not math.isfinite(number):
-            raise ValueError(f"progress takes finite numbers, not {number!r}")
-    progress: Details = {"done": done, "total": total, "at": at_ms}
+    """The details with this progress; raises as `progress_of` does."""
+    progress = progress_of(done=done, total=total, message=message)
+    return {**(details or {}), "progress": {**progress, "at": at_ms}}
+
+
+def progress_of(*, done: float, total: float | None, message: str | None) -> Details:
+    """Progress as JSON values: numbers of any type, texts of which what has no UTF-8 form is a `?`.
+
+    ValueError (or OverflowError) for what is not finite, TypeError for what is no number.
+    """
+    progress: Details = {"done": _finite(done), "total": None if total is None else _finite(total)}
     if message is not None:
-        progress["message"] = str(message)[:MAX_MESSAGE_CHARS]
-    return {**(details or {}), "progress": progress}
+        progress["message"] = utf8_text(str(message)[:MAX_MESSAGE_CHARS])
+    return progress
+
+
+def line_of(line: object) -> str:
+    """A log line as it is kept: cut, and with a `?` for what has no UTF-8 form."""
+    return utf8_text(str(line)[:MAX_LINE_CHARS])
 
 
 def with_line(details: Mapping[str, Any] | None, line: str, *, attempt: int, at_ms: int) -> Details:
     """The details with one more log line; the oldest ones make room for it."""
     known = details or {}
-    text = str(line)[:MAX_LINE_CHARS]
-    lines = [*known.get("log", ()), {"at": at_ms, "attempt": attempt, "line": text}]
+    lines = [*known.get("log", ()), {"at": at_ms, "attempt": attempt, "line": line_of(line)}]
     size = sum(_size(entry) for entry in lines)
     dropped = 0
     while len(lines) - dropped > MAX_LOG_LINES or size > MAX_LOG_BYTES:
@@ -73,6 +85,13 @@ def read_details(headers: Iterable[tuple[str, bytes]]) -> Details | None:
                 return None
             return found if isinstance(found, dict) else None
     return None
+
+
+def _finite(number: Any) -> float:
+    """The number as one that JSON has: a Fraction, say, or one of numpy's is none."""
+    if not math.isfinite(number):
+        raise ValueError(f"progress takes finite numbers, not {number!r}")
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def _size(entry: Mapping[str, Any]) -> int:

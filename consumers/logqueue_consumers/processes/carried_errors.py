@@ -6,9 +6,11 @@ import pickle
 import traceback
 
 from logqueue.jobs.errors import ErrorClass, classify
+from logqueue.jobs.texts import text_of, utf8_text
 from logqueue_consumers.processes.frames import Raised
 
 MAX_TRACE_CHARS = 8_000
+MAX_TEXT_CHARS = 8_000
 
 
 class HandlerError(Exception):
@@ -17,13 +19,14 @@ class HandlerError(Exception):
 
 def pack(error: BaseException) -> Raised:
     """An exception as a message; its traceback comes along as text."""
-    trace = "".join(traceback.format_exception(error))[-MAX_TRACE_CHARS:]
+    trace = utf8_text("".join(traceback.format_exception(error))[-MAX_TRACE_CHARS:])
     try:
         pickled = pickle.dumps(error)
         pickle.loads(pickled)  # noqa: S301 - our own bytes: some errors pickle, and fail to come back
     except Exception:  # whatever a user's __reduce__ raises
         pickled = b""
-    return Raised(pickled or None, type(error).__name__, _text(error), str(classify(error)), trace)
+    text = text_of(error, limit=MAX_TEXT_CHARS)
+    return Raised(pickled or None, type(error).__name__, text, str(classify(error)), trace)
 
 
 def unpack(raised: Raised) -> Exception:
@@ -42,10 +45,3 @@ def unpack(raised: Raised) -> Exception:
         error = type(raised.type, (HandlerError,), {"error_class": ErrorClass(raised.error_class)})(raised.text)
     error.add_note(f"in its own process:\n{raised.trace}")
     return error
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # a broken __str__
-        return type(error).__name__

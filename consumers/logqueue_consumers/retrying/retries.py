@@ -17,6 +17,7 @@ from logqueue_schemas.job_status import RANKS, State
 from logqueue.clock import Clock
 from logqueue.jobs.errors import Snooze
 from logqueue.jobs.headers import first_failed_ms
+from logqueue.jobs.texts import text_of
 from logqueue_consumers.commits.notes import MAX_RETRIED
 from logqueue_consumers.counts import Counts
 from logqueue_consumers.crashes.watch import CrashWatch
@@ -72,7 +73,7 @@ class Retries:
             type=job.type,
             attempt=job.attempt,
             error=type(error).__name__,
-            message=str(error)[:200],
+            message=text_of(error, limit=200),
             decision=decision.reason,
         )
         if not decision.should_retry:

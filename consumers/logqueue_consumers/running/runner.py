@@ -263,7 +263,7 @@ class RunnerPool:
                 except (GeneratorExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # SystemExit and its like end their job, not the worker
-                    results.failed(job, error)
+                    self._failed(job, error)
                 else:
                     results.succeeded(job, encoded)
                 finally:
@@ -398,6 +398,14 @@ class RunnerPool:
                 " store large results elsewhere and return where"
             )
         return encoded
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        """Tell of a failure; of its type alone where asking the exception about itself raises: it is the user's own."""
+        try:
+            self._results.failed(job, error)
+        except Exception:
+            log.exception("an exception that says nothing of itself", id=job.id, type=job.type)
+            self._results.failed(job, RuntimeError(type(error).__name__))
 
     def _after_cancel(self, runner: Runner, job: Job, error: asyncio.CancelledError) -> None:
         """Tell apart: an interruption, the time limit, the pool's own end, a handler that cancelled itself."""
