@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from fractions import Fraction
 from pathlib import Path
 
 from logqueue import App, Retry
@@ -135,6 +136,14 @@ async def steps_beside(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def
         return [ctx.cancelled, await ctx.step("within", first)]
 
     return await asyncio.gather(ctx.step("second", second), ctx.step("first", first))
+
+
+@app.job("odd-words", **ISOLATED)
+def odd_words(ctx, *, nan: bool) -> str:  # type: ignore[no-untyped-def]
+    """Say what has no form in JSON."""
+    ctx.progress(float("nan") if nan else Fraction(1, 2), None, "half \udcff")
+    ctx.log("no file \udcff")
+    return "said"
 
 
 @app.job("wait", **ISOLATED)

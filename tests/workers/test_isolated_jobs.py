@@ -170,6 +170,35 @@ def test_the_context_works_within_steps_and_in_steps_beside_each_other() -> None
     asyncio.run(main())
 
 
+def test_odd_words_are_mended_where_they_are_said_or_raise_there() -> None:
+    async def main() -> None:
+        services = Services()
+        async with pool() as jobs:
+            assert await call(jobs, "odd-words", services=services, nan=False) == "said"
+            assert services.said == [(0.5, None, "half ?"), "no file ?"]
+            with pytest.raises(ValueError, match="finite") as wrong:
+                await call(jobs, "odd-words", services=services, nan=True)
+            assert "isolated_app.py" in wrong.value.__notes__[0]
+
+    asyncio.run(main())
+
+
+def test_a_process_whose_job_could_not_be_served_runs_no_other_one() -> None:
+    """It runs that job still, and would give its result to the next."""
+
+    class Broken(Services):
+        def log(self, line: str) -> None:
+            raise RuntimeError("no room for lines")
+
+    async def main() -> None:
+        async with pool() as jobs:
+            with pytest.raises(RuntimeError, match="no room"):
+                await call(jobs, "told", services=Broken(), n=5)
+            assert (await call(jobs, "add", a=1, b=2))["sum"] == 3
+
+    asyncio.run(main())
+
+
 def test_a_stopped_job_cleans_up_and_leaves_its_process(tmp_path: Path) -> None:
     async def main() -> None:
         file = tmp_path / "pid"

@@ -12,6 +12,7 @@ import msgspec
 
 from logqueue.jobs.payload import encode_result
 from logqueue.jobs.sending import PreparedJob
+from logqueue_consumers.control.notes import line_of, progress_of
 from logqueue_consumers.processes.line import Line
 
 CANCELLED_KNOWN_S = 0.1
@@ -50,12 +51,13 @@ class ChildServices:
         self._line.ask("send", job)
 
     def progress(self, done: float, total: float | None, message: str | None) -> None:
-        """Show how far the job has come."""
-        self._line.tell("progress", done, total, message)
+        """Show how far the job has come. What is wrong with it is told here: the worker waits for nobody."""
+        shown = progress_of(done=done, total=total, message=message)
+        self._line.tell("progress", shown["done"], shown["total"], shown.get("message"))
 
     def log(self, line: str) -> None:
         """Add a line to the job's own log."""
-        self._line.tell("log", line)
+        self._line.tell("log", line_of(line))
 
     def begin_effect(self, name: str) -> str:
         """The key of a call that touches the outside world."""

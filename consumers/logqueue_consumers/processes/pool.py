@@ -3,6 +3,7 @@
 | what happens                     | what becomes of the process                                                       |
 |----------------------------------|-----------------------------------------------------------------------------------|
 | the handler returns or raises    | kept for the next job                                                             |
+| the worker cannot serve it       | the job has failed; the process is killed: it runs that job still                 |
 | the process dies                 | the job has crashed; another process is started when it is needed                 |
 | time is up, or it is interrupted | an async job is cancelled, a plain one that takes ctx is asked to end; after half |
 |                                  | the grace an exception is raised in it, after the whole grace its process is      |
@@ -69,7 +70,7 @@ class ProcessPool:
                 return running.result()
             finally:
                 self._busy.discard(child)
-                if running.done() and child.is_alive:
+                if child.is_free and child.is_alive:
                     self._idle.append(child)
                 else:
                     running.cancel()

@@ -53,6 +53,8 @@ class ChildProcess:
         self._writer = writer
         self._parts: dict[int, frames.PartRan] = {}
         """What functions of steps came to; steps of one job may run beside each other."""
+        self.is_free = True
+        """Whether it has told how its last job ended, so that it can run the next one."""
 
     @classmethod
     async def start(cls, app: AppPath, settings: Settings) -> ChildProcess:
@@ -94,13 +96,16 @@ class ChildProcess:
 
     async def run(self, call: frames.Call, services: ContextServices | None) -> bytes | None:
         """Run one job; returns the JSON of its result. Raises what the handler raised, or ProcessDied."""
+        self.is_free = False
         self._send(call)
         while True:
             message = await self._receive()
             match message:
                 case frames.Done():
+                    self.is_free = True
                     return message.result
                 case frames.Raised():
+                    self.is_free = True
                     raise unpack(message)
                 case None:
                     raise ProcessDied(f"the job's process ended while it ran: {_describe(await self._exit_code())}")
