@@ -152,6 +152,65 @@ def test_as_many_jobs_are_named_as_fit_into_a_commit_and_more_when_some_are_fini
     assert [job.offset for job in bench.crash_watch.admit()] == [MAX_NAMED, MAX_NAMED + 1]
 
 
+def test_a_job_that_is_held_back_takes_no_name_from_others() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(*range(MAX_NAMED + 2))
+    blocked = set(jobs[:MAX_NAMED])
+    named = bench.crash_watch.admit(blocked.__contains__)
+    assert named == [*jobs[MAX_NAMED:], *jobs[: MAX_NAMED - 2]], "in their order; nobody else needs those names"
+    assert bench.crash_watch.has_waiting()
+
+
+def test_named_jobs_that_are_held_back_give_their_names_to_others() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(*range(MAX_NAMED))
+    bench.crash_watch.release(bench.crash_watch.admit(lambda job: False))
+    bench.ready.popleft()  # it runs
+    later = bench.arrive(*range(MAX_NAMED, MAX_NAMED + 3))
+    blocked = set(jobs)
+    assert bench.crash_watch.admit(blocked.__contains__) == later
+    kept, taken = jobs[:-3], jobs[-3:]
+    assert {job.offset for job in read_notes(bench.commit(), base=0).named} == {job.offset for job in (*kept, *later)}
+    bench.crash_watch.release(later)
+    assert list(bench.ready) == [*kept[1:], *later]
+    blocked.clear()
+    assert bench.crash_watch.admit(blocked.__contains__) == []
+    bench.finish(0, 1, 2)
+    assert bench.crash_watch.admit(blocked.__contains__) == taken, "in their order"
+
+
+def test_names_stay_where_nobody_else_could_use_them() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(*range(MAX_NAMED + 5))
+    bench.crash_watch.release(bench.crash_watch.admit(lambda job: False))
+    assert bench.crash_watch.admit(lambda job: True) == []
+    assert list(bench.ready) == jobs[:MAX_NAMED]
+
+
+def test_a_job_that_a_gate_is_asked_about_again_needs_no_second_name() -> None:
+    bench = after(CRASHED)
+    jobs = bench.arrive(*range(MAX_NAMED))
+    bench.crash_watch.release(bench.crash_watch.admit())
+    bench.ready.clear()
+    for job in jobs:
+        bench.crash_watch.hold(job)  # as `JobEngine.review` does
+    assert bench.crash_watch.admit() == jobs
+
+
+def test_a_suspect_that_loses_its_name_is_as_suspect_when_it_has_one_again() -> None:
+    bench = Bench(read_notes(write_notes("", base=0, bookmark=[1], named=[Named(3, 1, Mark.ALONE)]), base=0))
+    (job,) = bench.arrive(3)
+    bench.crash_watch.pause()
+    assert bench.crash_watch.next_suspect(is_alone=True) is job
+    bench.crash_watch.let_wait(job)
+    bench.crash_watch.release([job])
+    bench.crash_watch.pause()
+    assert read_notes(bench.commit(), base=0).named == ()
+    bench.crash_watch.resume()
+    assert bench.crash_watch.admit() == [job]
+    assert read_notes(bench.commit(), base=0).named == (Named(3, 2, Mark.NAMED),)
+
+
 def test_the_watch_ends_when_all_that_the_dead_worker_had_is_finished() -> None:
     bench = after(CRASHED)
     bench.arrive(*range(99))

@@ -18,6 +18,8 @@ from logqueue_consumers.partitions.partition import OwnedPartition
 log = structlog.get_logger(__name__)
 
 NAMING_BACKOFF_S = 0.2
+LOOK_AGAIN_S = 0.1
+"""How often, while jobs lack names, it is looked whether a limit or a pause holds back some that have one."""
 
 
 class JobNaming:
@@ -47,18 +49,26 @@ class JobNaming:
         """Name, then start what waits for its name, until cancelled."""
         watch, loop = self._engine.crash_watch, asyncio.get_running_loop()
         while True:
-            await watch.wanted.wait()
-            watch.wanted.clear()
+            await self._wait_for_jobs()
             if watch.has_suspects() and loop.time() >= self._not_before_s and not await self._run_suspects():
                 self._not_before_s = loop.time() + self._limits.alone_s
                 loop.call_later(self._limits.alone_s, watch.wanted.set)
-            jobs = watch.admit()
+            jobs = watch.admit(self._engine.records.is_blocked)
             if not jobs:
                 continue
             if await self._commit_names():
                 self._engine.start_at_once(jobs)
             else:
                 watch.take_back(jobs)
+
+    async def _wait_for_jobs(self) -> None:
+        watch = self._engine.crash_watch
+        try:
+            async with asyncio.timeout(LOOK_AGAIN_S if watch.has_waiting() else None):
+                await watch.wanted.wait()
+        except TimeoutError:
+            pass
+        watch.wanted.clear()
 
     async def _run_suspects(self) -> bool:
         """One after the other, with nothing beside them; false when a job that runs on does not allow it.

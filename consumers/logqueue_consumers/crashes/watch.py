@@ -14,7 +14,8 @@ partition over watches it until everything is finished that the dead worker may 
 | `Retry(crashes=)` such ends it is dead                            |                                             |
 
 A suspect that lives through its run is acquitted, so a job that ends its process is found after two further ends, and
-jobs that ran beside it are not blamed. One that a limit or a pause holds back is not waited for, and proves nothing.
+jobs that ran beside it are not blamed. One that a limit or a pause holds back is not waited for, and proves nothing; it
+gives its name to a job that could start, so nobody waits behind it.
 While a job that runs for long lets none be alone, suspects wait and the others go on, with a try every `alone_s`.
 Ends that no job caused (a machine that lost power, `kill -9` of an operator) cost a watched worker a commit per round
 for a while, and nothing else. Partitions that are given up in good order are not watched.
@@ -45,7 +46,7 @@ class WorkerCrashed(Exception):
 class Watch:
     """One watched partition: what is known of its jobs, and the jobs that wait to be named."""
 
-    __slots__ = ("known", "suspects", "until", "waiting")
+    __slots__ = ("crashes", "known", "suspects", "until", "waiting")
 
     def __init__(self, until: int, known: Iterable[Named]) -> None:
         self.until = until
@@ -54,10 +55,18 @@ class Watch:
         self.waiting: deque[Job] = deque()
         self.suspects: deque[Job] = deque()
         """Jobs that are ready and have to run alone."""
+        self.crashes: dict[int, int] = {}
+        """Of jobs that lost their names: they are as suspect when they are named again."""
 
     def name(self, job: Job) -> None:
         """The job may be running."""
-        self.known[job.offset] = Named(job.offset, 0, Mark.NAMED)
+        self.known[job.offset] = Named(job.offset, self.crashes.pop(job.offset, 0), Mark.NAMED)
+
+    def unname(self, job: Job) -> None:
+        """The job has not started: commits say nothing of it."""
+        known = self.known.pop(job.offset, None)
+        if known is not None and known.crashes:
+            self.crashes[job.offset] = known.crashes
 
 
 def watch_for(notes: CommitNotes, *, base: int, end: int) -> Watch | None:
@@ -150,22 +159,58 @@ class CrashWatch:
             return
         known = watch.known.get(job.offset)
         is_suspect = known is not None and known.mark in (Mark.SUSPECT, Mark.PROVEN)
-        (watch.suspects if is_suspect else watch.waiting).append(job)
+        if is_suspect:
+            watch.suspects.append(job)
+        else:
+            watch.unname(job)  # a gate was asked again about it, after it was named
+            watch.waiting.append(job)
         self.wanted.set()
 
-    def admit(self) -> list[Job]:
-        """Name as many jobs as commits can; they start (`release`) once the commit is in the log."""
-        jobs = []
+    def has_waiting(self) -> bool:
+        """Whether jobs wait to be named."""
+        return any(partition.watch is not None and partition.watch.waiting for partition in self._partitions)
+
+    def admit(self, is_blocked: Callable[[Job], bool] | None = None) -> list[Job]:
+        """Name as many jobs as commits can; they start (`release`) once the commit is in the log.
+
+        `is_blocked` tells which ones a limit or a pause holds back: these come last, and lose their names where others
+        need them.
+        """
+        jobs: list[Job] = []
         for partition in self._partitions:
-            watch = partition.watch
-            if watch is None or partition.is_stopping:
-                continue
-            while watch.waiting and len(watch.known) < MAX_NAMED:
-                job = watch.waiting.popleft()
-                watch.name(job)
-                jobs.append(job)
+            if (watch := partition.watch) is not None and watch.waiting and not partition.is_stopping:
+                jobs += self._admit(watch, is_blocked)
         self._named.update(jobs)
         return jobs
+
+    def _admit(self, watch: Watch, is_blocked: Callable[[Job], bool] | None) -> list[Job]:
+        seen: list[Job] = []
+        able: list[Job] = []
+        held: list[Job] = []
+        while watch.waiting and len(able) < MAX_NAMED:
+            job = watch.waiting.popleft()
+            seen.append(job)
+            (able if is_blocked is None or not is_blocked(job) else held).append(job)
+        lacking = len(able) - (MAX_NAMED - len(watch.known))
+        taken = self._take_names(watch, is_blocked, lacking) if lacking > 0 and is_blocked is not None else []
+        named = [*able, *held][: max(0, MAX_NAMED - len(watch.known))]
+        for job in named:
+            watch.name(job)
+        gone = set(named)
+        watch.waiting.extendleft(job for job in reversed([*taken, *seen]) if job not in gone)
+        return named
+
+    def _take_names(self, watch: Watch, is_blocked: Callable[[Job], bool], count: int) -> list[Job]:
+        """Take so many names of ready jobs that are held back by now, and the jobs out of the ready ones."""
+        blocked = [job for job in self.ready if job.partition.watch is watch and is_blocked(job)][-count:]
+        if blocked:
+            gone = set(blocked)
+            ready = [job for job in self.ready if job not in gone]
+            self.ready.clear()
+            self.ready.extend(ready)
+        for job in blocked:
+            watch.unname(job)
+        return blocked
 
     def release(self, jobs: Collection[Job]) -> None:
         """The commit that names these jobs is in the log."""
@@ -176,7 +221,7 @@ class CrashWatch:
         still = self._still(jobs)
         for job in reversed(still):
             if (watch := job.partition.watch) is not None:
-                watch.known.pop(job.offset, None)
+                watch.unname(job)
                 watch.waiting.appendleft(job)
         self._hand_on(job for job in still if job.partition.watch is None)
         self.wanted.set()
@@ -206,7 +251,7 @@ class CrashWatch:
         for job in reversed(ready):
             watch = job.partition.watch
             if watch is not None:
-                watch.known.pop(job.offset, None)
+                watch.unname(job)
             (watch.waiting if watch is not None else self._paused).appendleft(job)
 
     def next_suspect(self, *, is_alone: bool) -> Job | None:
@@ -268,6 +313,7 @@ class CrashWatch:
             return
         for offset in offsets:
             watch.known.pop(offset, None)
+            watch.crashes.pop(offset, None)
         base = partition.window.commit_offset()
         if base < watch.until:
             if watch.waiting:
