@@ -31,7 +31,7 @@ ours says nothing, as if it were not there, and does not go on with the record.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -209,11 +209,26 @@ def _read_repeated(headers: tuple[tuple[str, bytes], ...]) -> JobHeaders:
 
 
 def salvage_job_headers(headers: Iterable[tuple[str, bytes]]) -> JobHeaders:
-    """Id and type where `read_job_headers` raises: a job has one name wherever it is spoken of."""
+    """What can be read all the same where `read_job_headers` raises: the job's name, and who is to hear of its end.
+
+    A job has one name wherever it is spoken of: of id and type, what is no UTF-8 is replaced.
+    """
     found = dict(headers)
+    told = _read_job_headers([(name, found[name]) for name in _OF_ITS_END if name in found and _can_read(name, found)])
     id_ = (found.get(CE_ID) or b"").decode("utf-8", "replace")[:MAX_ID_CHARS]
     type_ = (found.get(CE_TYPE) or b"").decode("utf-8", "replace")[:MAX_TYPE_CHARS]
-    return JobHeaders(JobId(id_) if id_ else None, type_ or None)
+    return msgspec.structs.replace(told, id=JobId(id_) if id_ else None, type=type_ or None)
+
+
+_OF_ITS_END = (REPLAY, WORKFLOW, TENANT, HOLDS)
+
+
+def _can_read(name: str, found: Mapping[str, bytes]) -> bool:
+    try:
+        _read_job_headers([(name, found[name])])
+    except InvalidHeader:
+        return False
+    return True
 
 
 def read_origin(headers: Iterable[tuple[str, bytes]]) -> Origin | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +98,38 @@ def test_what_nobody_has_foreseen_is_the_jobs_problem(monkeypatch: pytest.Monkey
     assert job.id == ("a" if broken == "read_job_headers" else "jobs.q-0-7")
     assert isinstance(job.problem, Undecodable)
     assert "ZeroDivisionError: by nought" in str(job.problem)
+
+
+class Whimsical(msgspec.Struct):
+    """A model whose validation has a bug."""
+
+    whim: str
+
+    def __post_init__(self) -> None:
+        raise KeyError(self.whim)
+
+
+@app.job("whimsical", queue="q")
+async def whimsical(whim: Whimsical) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [([("ce_type", b"whimsical")], "KeyError: 'x'"), ([("ce_type", b"work"), ("job-attempt", b"zz")], "job-attempt")],
+)
+def test_who_waits_for_the_end_of_a_job_hears_of_one_that_cannot_be_read(
+    odd: list[tuple[str, bytes]], said: str
+) -> None:
+    told = [("job-workflow", b"f/a/g"), ("job-holds", b"nightly"), ("job-replay", b"2"), ("job-tenant", b"globex")]
+    partition = OwnedPartition("jobs.q", 0, kind=TopicKind.RETRY, queue="q", order="none", window=PartitionWindow(0))
+    job = JobReader(app, "g").read(record_with([*odd, *told], value=b'{"whim": "x"}'), partition)
+    assert isinstance(job.problem, Undecodable) and said in str(job.problem)
+    headers = job.headers
+    assert (headers.workflow, headers.holds, headers.replay, job.tenant) == ("f/a/g", "nightly", 2, "globex")
+
+
+def test_details_that_are_no_text_are_none() -> None:
+    assert read_details([("job-details", b'"\xff"')]) is None
 
 
 @in_loop

@@ -162,6 +162,11 @@ def test_id_and_type_of_a_record_with_bad_headers_are_still_known() -> None:
     assert h.salvage_job_headers(headers) == h.JobHeaders(id=h.JobId("a"), type="t\ufffd")
 
 
+def test_of_headers_of_which_one_is_bad_the_others_say_who_is_to_hear_of_the_end() -> None:
+    headers = [("job-workflow", b"f/a/g"), ("job-holds", b"\xff"), ("job-replay", b"2"), ("job-attempt", b"zz")]
+    assert h.salvage_job_headers(headers) == h.JobHeaders(workflow="f/a/g", replay=2)
+
+
 @given(foreign=FOREIGN, now=TIMES, later=TIMES, due=TIMES)
 def test_a_failure_keeps_foreign_headers_and_the_first_origin(
     foreign: list[tuple[str, bytes]], now: int, later: int, due: int

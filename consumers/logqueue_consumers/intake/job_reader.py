@@ -16,8 +16,10 @@ from logqueue.jobs.headers import NO_HEADERS, Origin, read_job_headers, read_ori
 from logqueue.jobs.job_ids import id_of_position
 from logqueue.jobs.partitioning import DEFAULT_TENANT, MAX_TENANT_CHARS
 from logqueue.jobs.payload import JSON_TYPE
+from logqueue.jobs.texts import text_of
 from logqueue_consumers.control.notes import read_details
 from logqueue_consumers.job import Job
+from logqueue_consumers.outcome import MAX_MESSAGE_CHARS
 from logqueue_consumers.partitions.partition import OwnedPartition
 from logqueue_consumers.retrying.notes import resume
 
@@ -59,9 +61,7 @@ class JobReader:
         try:
             return self._read(record, partition, is_last_try=is_last_try)
         except Exception as error:
-            log.exception("record not read", topic=partition.topic, partition=partition.partition, offset=record.offset)
-            unforeseen = Undecodable(f"The record could not be read: {type(error).__name__}: {error}")
-            return self._unreadable(record, partition, unforeseen)
+            return self._unreadable(record, partition, _unforeseen(error, record, partition))
 
     def _read(self, record: Any, partition: OwnedPartition, *, is_last_try: bool) -> Job:
         headers, key, value = record.headers, record.key, record.value
@@ -88,6 +88,8 @@ class JobReader:
             arguments = definition.codec.decode(value, content_type, self._avro if is_last_try else self._decoder_of)
         except (UnknownJobType, InvalidArguments, Undecodable, SchemaNotRead) as error:
             problem = error
+        except Exception as error:  # whatever a user's model raises: its headers stand, and whoever waits for it hears
+            problem = _unforeseen(error, record, partition)
         order = partition.order
         job = Job(
             record,
@@ -129,7 +131,7 @@ class JobReader:
         return tenant
 
     def _unreadable(self, record: Any, partition: OwnedPartition, error: Exception) -> Job:
-        """A job of which only the position is certain; its id is the one in the headers where that much can be read."""
+        """A job of which only the position is certain; what can be read of its headers says who waits for its end."""
         known = NO_HEADERS
         origin = Origin(partition.topic, partition.partition, record.offset, self._group)
         try:
@@ -139,12 +141,19 @@ class JobReader:
             pass
         except Exception:
             log.exception("headers not read", topic=origin.topic, partition=origin.partition, offset=origin.offset)
-        tenant = (record.key or DEFAULT_TENANT.encode()).decode("utf-8", "replace")[:MAX_TENANT_CHARS]
+        key = record.key or DEFAULT_TENANT.encode()
+        tenant = known.tenant or key.decode("utf-8", "replace")[:MAX_TENANT_CHARS]
         id_ = known.id or id_of_position(origin.topic, origin.partition, origin.offset)
         job = Job.of(record, partition, id=id_, tenant=tenant, origin=origin)
-        job.type = known.type
+        job.type, job.headers = known.type, known
         job.problem = error if isinstance(error, Undecodable) else Undecodable(str(error))
         return job
+
+
+def _unforeseen(error: Exception, record: Any, partition: OwnedPartition) -> Undecodable:
+    log.exception("record not read", topic=partition.topic, partition=partition.partition, offset=record.offset)
+    said = text_of(error, limit=MAX_MESSAGE_CHARS)
+    return Undecodable(f"The record could not be read: {type(error).__name__}: {said}")
 
 
 _MAX_TENANTS = 16_384
