@@ -21,6 +21,7 @@ from logqueue import Retry
 from logqueue.jobs.connection import new_reader, stop_client
 from logqueue.jobs.context import JobContext
 from logqueue.jobs.errors import StepRefused
+from logqueue.jobs.headers import JobHeaders
 from logqueue.jobs.settings import Settings
 from logqueue.jobs.steady_fetch import FetchingEnded
 from tests.consumers.conftest import FAST, Log, until, working
@@ -230,6 +231,44 @@ def test_any_worker_finds_what_any_other_has_kept(log: Log, seed: int) -> None:
     asyncio.run(main())
 
 
-def job_of(job_id: str) -> Any:
+@in_loop
+async def test_a_round_of_an_operator_begins_anew_also_where_nobody_withdrew_the_steps_before(log: Log) -> None:
+    """The worker that kept them has gone, and the one that saw the job die had none of it."""
+    producer = BatchProducer(log.settings, batch_bytes=WorkerLimits().batch_bytes, max_backoff_s=1.0)
+    await producer.start()
+    first, second = (StepStore(log.settings, producer, group="g") for _ in range(2))
+    try:
+        await first.keep(job_of("a"), "charge", b"1")
+        await second.withdraw([job_of("a")])
+        assert await second.find(job_of("a", replay=1), "charge", is_first=True) is None
+        await second.keep(job_of("a", replay=1), "charge", b"2")
+        assert await first.find(job_of("a", replay=1), "charge", is_first=True) == b"2"
+        assert await first.find(job_of("a"), "charge", is_first=False) == b"1"
+        await second.withdraw([job_of("a", replay=1)])
+        assert await first.find(job_of("a", replay=1), "charge", is_first=True) is None
+        assert len(await kept_steps(log)) == 1, "what was withdrawn is that of its own round"
+    finally:
+        await first.stop()
+        await second.stop()
+        await producer.stop()
+
+
+@in_loop
+async def test_a_key_that_is_no_text_ends_no_step(log: Log) -> None:
+    producer = BatchProducer(log.settings, batch_bytes=WorkerLimits().batch_bytes, max_backoff_s=1.0)
+    await producer.start()
+    store = StepStore(log.settings, producer, group="g")
+    try:
+        assert await store.find(job_of("a"), "s", is_first=True) is None
+        await store.keep(job_of("a"), "s", b"1")
+        (record,) = await log.read(log.settings.topics.steps)
+        await log.produce(record.topic, b"1", key=b'["\xff", "a", "s"]', partition=record.partition)
+        assert await store.find(job_of("a"), "s", is_first=True) == b"1"
+    finally:
+        await store.stop()
+        await producer.stop()
+
+
+def job_of(job_id: str, *, replay: int = 0) -> Any:
     """As much of a job as a store looks at."""
-    return SimpleNamespace(id=job_id, key=job_id.encode())
+    return SimpleNamespace(id=job_id, key=b"acme", headers=JobHeaders(replay=replay))

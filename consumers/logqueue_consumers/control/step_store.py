@@ -1,6 +1,7 @@
 """Results of steps (`ctx.step`), kept in the compacted topic `jobs.steps`. Shell over a group-less reader.
 
-Key: JSON `[group, job id, step]`; value: the result's JSON; partition: that of the tenant. A result is acknowledged by
+Key: JSON `[group, job id, step]`, of a job that an operator sent round again `[group, job id, step, round]`: a round
+begins all steps anew. Value: the result's JSON; partition: that of the tenant. A result is acknowledged by
 all replicas before the step returns. The first step of an attempt reads the tenant's partition to its end, so it knows
 whatever any worker kept, whoever has owned the job since; what was read lies in a SQLite file without a name, which
 the kernel frees with the process. When a job has ended durably, its steps are withdrawn.
@@ -57,28 +58,27 @@ class StepStore:
         self._reader: AIOKafkaConsumer | None = None
         self._lock = asyncio.Lock()
         self._table: sqlite3.Connection | None = None
-        self._used: dict[str, None] = {}
+        self._used: dict[bytes, None] = {}
         """Jobs that had a step here, oldest first."""
 
     async def find(self, job: Job, step: str, *, is_first: bool) -> bytes | None:
         """The kept result of a step, or None. `is_first`: of this attempt, so others may have kept steps meanwhile."""
         table = await self._open()
+        key = self._key_of(job)
         if is_first:
             async with self._lock:
                 await self._catch_up(partition_of(job.key, self._partitions), table)
-            self._used[job.id] = None
+            self._used[key] = None
             if len(self._used) > MAX_USED:
                 del self._used[next(iter(self._used))]
-        row = table.execute(
-            "SELECT result FROM steps WHERE job = ? AND name = ?", (job_key(self._group, job.id), step)
-        ).fetchone()
+        row = table.execute("SELECT result FROM steps WHERE job = ? AND name = ?", (key, step)).fetchone()
         return None if row is None else bytes(row[0])
 
     async def keep(self, job: Job, step: str, result: bytes) -> None:
         """Make a result durable."""
         table = await self._open()
         await self._send([self._record(job, step, result)])
-        _put(table, job_key(self._group, job.id), step, result)
+        _put(table, self._key_of(job), step, result)
 
     @property
     def is_used(self) -> bool:
@@ -92,10 +92,10 @@ class StepStore:
             return
         gone: list[Outgoing] = []
         for job in jobs:
-            if job.id not in self._used:
+            key = self._key_of(job)
+            if key not in self._used:
                 continue
-            del self._used[job.id]
-            key = job_key(self._group, job.id)
+            del self._used[key]
             found = table.execute("SELECT name FROM steps WHERE job = ?", (key,)).fetchall()
             gone += [self._record(job, name, None) for (name,) in found]
             table.execute("DELETE FROM steps WHERE job = ?", (key,))
@@ -156,13 +156,29 @@ class StepStore:
             raise refusals[0].error  # the attempt fails with it
 
     def _record(self, job: Job, step: str, result: bytes | None) -> Outgoing:
-        key = msgspec.json.encode([self._group, job.id, step])
+        replay = job.headers.replay
+        key = msgspec.json.encode([self._group, job.id, step, *([replay] if replay else [])])
         return Outgoing(self._topic, partition_of(job.key, self._partitions), key, result)
 
+    def _key_of(self, job: Job) -> bytes:
+        return job_key(self._group, job.id, job.headers.replay)
 
-def job_key(group: str, job_id: str) -> bytes:
-    """What stands for a job of a group in the local table."""
-    return f"{group}\0{job_id}".encode()
+
+class _Key(msgspec.Struct, array_like=True):
+    """The key of a step's record. Workers of before round numbers were kept pass over what has one."""
+
+    group: str
+    job_id: str
+    step: str
+    replay: int = 0
+
+
+_read_key = msgspec.json.Decoder(_Key).decode
+
+
+def job_key(group: str, job_id: str, replay: int) -> bytes:
+    """What stands for a round of a job of a group in the local table."""
+    return f"{group}\0{job_id}\0{replay}".encode()
 
 
 def _put(table: sqlite3.Connection, job: bytes, step: str, result: bytes) -> None:
@@ -172,11 +188,11 @@ def _put(table: sqlite3.Connection, job: bytes, step: str, result: bytes) -> Non
 def _apply(table: sqlite3.Connection, record: Any) -> None:
     """Take in one record of the topic; a key that is not ours is passed over, with a word."""
     try:
-        group, job_id, step = msgspec.json.decode(record.key or b"", type=tuple[str, str, str])
-    except msgspec.DecodeError:
+        parsed = _read_key(record.key or b"")
+    except ValueError:
         log.warning("not the key of a step", topic=record.topic, offset=record.offset)
         return
-    key = job_key(group, job_id)
+    key, step = job_key(parsed.group, parsed.job_id, parsed.replay), parsed.step
     if record.value is None:
         table.execute("DELETE FROM steps WHERE job = ? AND name = ?", (key, step))
     else:
