@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from logqueue_consumers.heartbeats.beat import INTERVAL_S, LEASE_INTERVALS, Heartbeat, decode
 
 LOST, STUCK = "lost", "stuck"
@@ -43,7 +41,7 @@ class Roster:
             return
         try:
             beat = decode(value)
-        except msgspec.DecodeError:
+        except ValueError:
             self.unreadable += 1
             return
         self._beats.pop(name, None)
