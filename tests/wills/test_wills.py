@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +17,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from logqueue_consumers.cache_folder import cache_folder
 from logqueue_consumers.wills import will_file
+from logqueue_consumers.wills.heirs import Heirs
 from logqueue_consumers.wills.last_will import LastWill
 from logqueue_consumers.wills.will import Membership, Will, decode, encode, key_of
 from structlog.testing import capture_logs
@@ -22,6 +27,7 @@ from structlog.testing import capture_logs
 from logqueue.jobs.settings import Settings
 
 KEY = "k"
+SETTINGS = Settings(bootstrap="127.0.0.1:1", connect_timeout_s=0.1)
 CHILD = Path(__file__).with_name("holding_child.py")
 
 memberships = st.builds(
@@ -132,6 +138,97 @@ def test_where_no_will_can_be_written_it_is_said_once_and_work_goes_on(tmp_path:
         last.tear_up()
     assert [line["event"] for line in lines] == ["if this worker is killed, its group waits for its session"]
     assert last.path is None
+
+
+def look(own: LastWill) -> None:
+    """Look for the dead once. There is no log, so settling raises."""
+    heirs = Heirs(
+        own,
+        SETTINGS,
+        group="g",
+        transaction_timeout_ms=1_000,
+        is_static=False,
+        member_id=lambda: None,
+        take_off_list=lambda worker: asyncio.sleep(0),
+    )
+    asyncio.run(heirs.look())
+
+
+class NoHome:
+    """A user whose cache folder cannot be made, and whose temporary folder others have been to before."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        self.folder = tmp_path / f"logqueue-{os.getuid()}"
+
+    def plant(self, mode: int) -> Path:
+        """A will in that user's temporary folder."""
+        key = key_of(machine=will_file.machine(), bootstrap=SETTINGS.bootstrap, topic_prefix="", group="g")
+        self.folder.mkdir()
+        file = will_file.create(self.folder / "wills", key)
+        file.write(encode(Will(worker="evil:1", transactional_id="mine")))
+        file.close()
+        self.folder.chmod(mode)
+        assert file.path is not None
+        return file.path
+
+    @staticmethod
+    def look() -> LastWill:
+        """Start a worker there, and look for the dead."""
+        own = LastWill.draw_up(SETTINGS, group="g", worker="h:1")
+        try:
+            look(own)
+        finally:
+            own.tear_up()
+        return own
+
+
+def test_a_temporary_folder_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = NoHome(tmp_path, monkeypatch)
+    assert home.look().folder == home.folder / "wills"
+    assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
+    assert cache_folder(SETTINGS) == home.folder, "it is taken again"
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["others may write", "of another user"])
+def test_a_will_in_a_temporary_folder_that_others_could_write_to_is_not_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_other: bool
+) -> None:
+    home = NoHome(tmp_path, monkeypatch)
+    planted = home.plant(0o700 if is_other else 0o777)
+    if is_other:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    own = home.look()
+    assert planted.exists()
+    assert own.folder != planted.parent
+    assert cache_folder(SETTINGS) == own.folder.parent, "all of a process is in one folder"
+
+
+def test_a_worker_without_a_will_settles_none(tmp_path: Path) -> None:
+    file = will_file.create(tmp_path, KEY)
+    file.write(encode(Will(worker="evil:1", transactional_id="mine")))
+    file.close()
+    own = LastWill(tmp_path, KEY, Will(worker="h:1"), None)
+    look(own)
+    assert len(will_file.paths(tmp_path)) == 1
+
+
+def test_a_user_without_a_home_has_a_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache_folder(SETTINGS) == tmp_path / f"logqueue-{os.getuid()}"
+
+
+def test_where_no_folder_can_be_made_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = NoHome(tmp_path, monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    assert home.look().path is None
 
 
 def test_a_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

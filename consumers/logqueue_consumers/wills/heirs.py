@@ -80,7 +80,12 @@ class Heirs:
             self._own.is_member(self._group, member_id)
 
     async def look(self) -> None:
-        """Settle what is found now. Raises what `settle` raises where the log does not answer; then look again."""
+        """Settle what is found now. Raises what `settle` raises where the log does not answer; then look again.
+
+        Nothing where this worker could put no will of its own: the folder may be somebody else's, and say anything.
+        """
+        if self._own.path is None:
+            return
         for path in will_file.paths(self._own.folder, f"{self._own.key}-"):
             if path == self._own.path:
                 continue
