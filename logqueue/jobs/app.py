@@ -331,10 +331,9 @@ class App:
         from logqueue.jobs.client import JobClient
 
         loop = asyncio.get_running_loop()
+        self._check_loop()
         if self._client is not None and self._loop is not loop:
-            if not self._loop_is_over():
-                raise InvalidDefinition(f"App {self.name!r} is in use by another event loop: use one app per loop")
-            self._client = None
+            self._client = None  # that loop is over
         if self._client is None:
             self._client, self._loop = (
                 JobClient(self.settings, partitions_of=self.partitions_of, clock=self.clock),
@@ -365,9 +364,13 @@ class App:
         return FlowClient(await self.client(), clock=self.clock)
 
     async def close(self) -> None:
-        """Wait (bounded) for what is on its way, and end the connection. The app can be used again."""
+        """Wait (bounded) for what is on its way, and end the connection. The app can be used again.
+
+        InvalidDefinition in another event loop than the one that uses the app, unless that one is over.
+        """
+        self._check_loop()
         client, self._client = self._client, None
-        if client is not None and self._loop is asyncio.get_running_loop():
+        if client is not None and not self._loop_is_over():
             await client.close()
 
     async def __aenter__(self) -> Self:
@@ -383,6 +386,11 @@ class App:
         """How many partitions the topic of a queue is created with."""
         declared = self._queues.get(queue)
         return declared.partitions if declared is not None else JOBS_PARTITIONS
+
+    def _check_loop(self) -> None:
+        if self._client is None or self._loop is asyncio.get_running_loop() or self._loop_is_over():
+            return
+        raise InvalidDefinition(f"App {self.name!r} is in use by another event loop: use one app per loop")
 
     def _loop_is_over(self) -> bool:
         return self._loop is None or self._loop.is_closed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -199,8 +200,12 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def _check_registry(url: str | None) -> None:
     if url is None:
         return
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:  # a bracket that stays open, a port that is no number
+        is_address = False
+    if not is_address:
         raise InvalidSetting(f"LOGQUEUE_SCHEMA_REGISTRY_URL: {url!r} is not of the form http(s)://host[:port][/path]")
     if parts.username is not None:
         raise InvalidSetting(
@@ -208,8 +213,11 @@ def _check_registry(url: str | None) -> None:
         )
 
 
+_PORT = re.compile("[0-9]{1,5}")
+
+
 def _check_bootstrap(bootstrap: str) -> None:
     for server in bootstrap.split(","):
         host, separator, port = server.strip().rpartition(":")
-        if not separator or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        if not separator or not host or not _PORT.fullmatch(port) or not 0 < int(port) < 65_536:
             raise InvalidSetting(f"LOGQUEUE_BOOTSTRAP: {server.strip()!r} is not of the form host:port")

@@ -22,6 +22,7 @@ from logqueue_consumers.control.notes import (
 )
 from logqueue_consumers.control.pace import BATCH, Pace, Tally
 from logqueue_consumers.control.sweep import GRACE_MS, MOVED_MS, UNKNOWN_MS, Known, stale_keys
+from logqueue_consumers.letters.dead_letters import read_position
 from logqueue_consumers.letters.foreign import read_foreign_letter
 from logqueue_consumers.letters.letter import Deeds, LetterFilter, read_letter, round_of
 from logqueue_consumers.view.job import TERMINAL_STATES
@@ -103,6 +104,12 @@ def test_a_failure_counts_at_once_and_a_later_success_takes_it_back() -> None:
     tally.note(news("c", State.DEAD, replay=0))
     tally.note(news("stranger", State.DEAD))
     assert (tally.failed, tally.succeeded, tally.verdict()) == (1, 1, None)
+
+
+@pytest.mark.parametrize("text", ["a", "1:", ":1", "1:2:3", "-1:2", "\u00b2:3", "3:\u00b2", "1:" + "9" * 5_000])
+def test_what_is_no_position_of_a_letter_may_be_an_id(text: str) -> None:
+    assert read_position(text) is None
+    assert read_position("2:17") == (2, 17)
 
 
 def test_connect_streams_and_share_groups_say_in_text_where_a_record_came_from() -> None:

@@ -53,6 +53,10 @@ def test_every_setting_can_be_given_in_environment_and_file(tmp_path: Path) -> N
         ({"LOGQUEUE_SECURITY_PROTOCOL": "SASL_SSL"}, "sasl_username"),
         ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "schemas:8081"}, "LOGQUEUE_SCHEMA_REGISTRY_URL"),
         ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "http://me:secret@schemas:8081"}, "LOGQUEUE_SCHEMA_REGISTRY_USER"),
+        ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "http://schemas:8o81"}, "LOGQUEUE_SCHEMA_REGISTRY_URL"),
+        ({"LOGQUEUE_SCHEMA_REGISTRY_URL": "http://[schemas:8081"}, "LOGQUEUE_SCHEMA_REGISTRY_URL"),
+        ({"LOGQUEUE_BOOTSTRAP": "a:\u00b2"}, "LOGQUEUE_BOOTSTRAP"),
+        ({"LOGQUEUE_BOOTSTRAP": "a:" + "9" * 5_000}, "LOGQUEUE_BOOTSTRAP"),
         ({"LOGQUEUE_CONFIG": "/nowhere/x.toml"}, "/nowhere/x.toml"),
     ],
 )
