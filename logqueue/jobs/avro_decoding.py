@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-import fastavro
+from logqueue_schemas.avro_reading import AvroReader
 from logqueue_schemas.json_schema import JsonSchema
 
 from logqueue.jobs.payload import json_body
 
 Decoder = Callable[..., Any]
 """Body, and a reader's schema if there is one -> value; raises whatever its reading of broken bytes ends in."""
-
-
-class AvroDecoder:
-    """Bodies of one writer's schema -> values; through a reader's schema if one is given (Avro's resolution)."""
-
-    __slots__ = ("_writer",)
-
-    def __init__(self, schema: Any) -> None:
-        self._writer: Any = fastavro.parse_schema(schema)
-
-    def __call__(self, body: memoryview, reader: Any = None) -> Any:
-        """The value; fastavro raises whatever its reading of broken bytes ends in."""
-        return fastavro.schemaless_reader(BytesIO(body), self._writer, reader)
 
 
 class Decoders:
@@ -48,7 +34,7 @@ class Decoders:
 
 def _avro_decoder(schema: Any) -> Decoder:
     try:
-        return AvroDecoder(schema)
+        return AvroReader(schema)
     except Exception as error:  # a registry elsewhere has schemas that fastavro does not take: references, say
         reason = str(error) or type(error).__name__
 

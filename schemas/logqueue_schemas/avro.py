@@ -12,6 +12,7 @@ from typing import Any
 import fastavro
 
 _IGNORED = frozenset({"doc"})  # says nothing about the bytes
+_HINTS = frozenset({"__fastavro_parsed", "__named_schemas"})  # what has them fastavro takes unseen, whoever wrote it
 _ID_SPACE = 1 << 30
 MAX_SCHEMA_CHARS = 500_000  # of its text: a record of the schema topic has to hold it
 
@@ -53,7 +54,7 @@ def parse(schema: Any) -> Parsed:
     """A schema's types with full names; InvalidSchema says what about it is against the specification."""
     named: dict[str, Any] = {}
     try:
-        root: Any = fastavro.parse_schema(schema, named)
+        root: Any = fastavro.parse_schema(_stripped(schema, _HINTS), named)
     except RecursionError:
         raise InvalidSchema("the schema is nested too deeply") from None
     except Exception as error:  # fastavro's own errors, and whatever its walk through other values ends in

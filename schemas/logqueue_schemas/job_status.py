@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
-import fastavro
 import msgspec
 
 from logqueue_schemas.avro import load_schema, without_logical_types
+from logqueue_schemas.avro_reading import AvroReader
 from logqueue_schemas.framing import HEADER_BYTES, InvalidFrame, frame_header, read_frame
 from logqueue_schemas.status_decoding import NOT_FOR_US, decode_fields
 from logqueue_schemas.status_encoding import encode_status
@@ -111,7 +110,7 @@ def status_key(job_id: str, *, group: str | None = None) -> bytes:
 SCHEMA: dict[str, Any] = load_schema("job_status.avsc")
 
 # Read without logical types: integers stay integers, which is twice as fast as datetimes.
-_PARSED = fastavro.parse_schema(without_logical_types(SCHEMA))
+_OWN = AvroReader(without_logical_types(SCHEMA))
 SYMBOLS: dict[str, int] = {state.value: place for place, state in enumerate(State)}
 _STATES_IN_ORDER = tuple(State)
 _STATES: dict[str, State] = {state.value: state for state in State}
@@ -144,7 +143,7 @@ class StatusCodec:
         self.header = frame_header(schema_id)
         """The frame that begins each value."""
         self._schema_of = schema_of
-        self._parsed: dict[int, Any] = {}
+        self._readers: dict[int, AvroReader] = {}
 
     def encode(self, status: JobStatus) -> bytes:
         """The framed value of a status."""
@@ -162,18 +161,18 @@ class StatusCodec:
             schema_id, body = read_frame(value)
         except InvalidFrame as error:
             raise InvalidStatus(str(error)) from None
-        return make(*_read(bytes(body), self._writer_schema(schema_id), _PARSED))
+        return make(*_read(bytes(body), self._reader(schema_id), _OWN.schema))
 
-    def _writer_schema(self, schema_id: int) -> Any:
-        if schema_id not in self._parsed:
+    def _reader(self, schema_id: int) -> AvroReader:
+        if schema_id not in self._readers:
             schema = self._schema_of(schema_id) if self._schema_of is not None else None
             if schema is None:
                 raise UnknownSchemaId(schema_id)
             try:
-                self._parsed[schema_id] = fastavro.parse_schema(without_logical_types(schema))
-            except Exception as error:  # whatever fastavro's walk through what is no Avro schema ends in
+                self._readers[schema_id] = AvroReader(without_logical_types(schema))
+            except Exception as error:  # whatever a walk through what is no Avro schema ends in
                 raise InvalidStatus(f"schema id {schema_id} is not that of a status: {error!r}") from None
-        return self._parsed[schema_id]
+        return self._readers[schema_id]
 
 
 def read_own(value: bytes, make: Callable[..., T]) -> T:
@@ -181,19 +180,19 @@ def read_own(value: bytes, make: Callable[..., T]) -> T:
     try:
         fields = decode_fields(value, HEADER_BYTES, _STATES_IN_ORDER)
     except NOT_FOR_US:
-        return make(*_read(value[HEADER_BYTES:], _PARSED, None))
+        return make(*_read(value[HEADER_BYTES:], _OWN, None))
     return make(*fields)
 
 
-def _read(body: bytes, writer: Any, reader: Any) -> Sequence[Any]:
+def _read(body: bytes, read: AvroReader, wanted: Any) -> Sequence[Any]:
     """The fields of any status, in the order of the schema."""
     try:
-        record: Any = fastavro.schemaless_reader(io.BytesIO(body), writer, reader)
+        record: Any = read(body, wanted)
         record["state"] = _STATES[record["state"]]
         if (error := record["error"]) is not None:
             record["error"] = StatusError(error["type"], error["message"], error["class"])
         return [record[name] for name in _FIELDS]
-    except Exception as error:  # fastavro raises whatever its reading of broken bytes ends in
+    except Exception as error:  # whatever a reading of broken bytes ends in
         raise InvalidStatus(f"not a job status: {error!r}") from None
 
 
