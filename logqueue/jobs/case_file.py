@@ -66,7 +66,7 @@ def read_lines(lines: Iterable[bytes], *, name: str) -> Iterator[CaseRecord]:
             continue
         try:
             case = _decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidCase(f"{name}, line {number}: no exported job: {error}") from None
         if case.format != FORMAT:
             raise InvalidCase(f"{name}, line {number}: format {case.format!r}, not {FORMAT!r}")

@@ -209,7 +209,7 @@ def read_value(value: bytes | None) -> Mapping[str, Any] | None:
         return None
     try:
         found = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

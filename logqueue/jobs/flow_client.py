@@ -204,7 +204,7 @@ class _Reading:
                     self._flow = decode_flow(record.value)
                 elif kind == NODE:
                     self._nodes[node] = decode_node(record.value).state
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:
                 log.warning("no record of a workflow", topic=record.topic, offset=record.offset, error=str(error))
 
     @property

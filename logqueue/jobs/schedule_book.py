@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-import msgspec
-
 from logqueue.jobs.schedules import (
     DECLARED,
     PAUSE,
@@ -43,12 +41,12 @@ class ScheduleBook:
             kind, _, subject = key.partition("/")
             try:
                 book.apply(kind + "/", subject, value)
-            except msgspec.MsgspecError:
+            except (ValueError, RecursionError):
                 continue
         return book
 
     def apply(self, kind: str, subject: str, value: bytes | None) -> set[str]:
-        """Take a record in; returns the schedules that it is about. Raises msgspec.MsgspecError."""
+        """Take a record in; returns the schedules that it is about. Raises ValueError or RecursionError."""
         if kind == DECLARED:
             before = self.declared.pop(subject, {})
             if value is not None:

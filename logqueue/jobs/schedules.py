@@ -136,22 +136,22 @@ _state_decoder = msgspec.json.Decoder(State)
 
 
 def decode_declared(value: bytes) -> dict[str, Schedule]:
-    """The schedules of an app, by name; msgspec.MsgspecError for anything else."""
+    """The schedules of an app, by name; ValueError or RecursionError for anything else."""
     return _declared_decoder.decode(value)
 
 
 def decode_override(value: bytes) -> Override:
-    """What an operator has set; msgspec.MsgspecError for anything else."""
+    """What an operator has set; ValueError or RecursionError for anything else."""
     return _override_decoder.decode(value)
 
 
 def decode_mark(value: bytes) -> Mark:
-    """A mark; msgspec.MsgspecError for anything else."""
+    """A mark; ValueError or RecursionError for anything else."""
     return _mark_decoder.decode(value)
 
 
 def decode_state(value: bytes) -> State:
-    """A keeper's state; msgspec.MsgspecError for anything else."""
+    """A keeper's state; ValueError or RecursionError for anything else."""
     return _state_decoder.decode(value)
 
 

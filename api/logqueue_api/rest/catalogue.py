@@ -55,7 +55,7 @@ class Catalogue:
         for key in sorted(values):
             try:
                 self.jobs.append(msgspec.json.decode(values[key], type=PublishedJob))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 _log.warning("a published job definition cannot be read", key=key, reason=str(error))
         self.default_types: dict[str, str] = {}
         for job in self.jobs:

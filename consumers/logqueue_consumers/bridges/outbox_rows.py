@@ -73,7 +73,7 @@ def priority_of(row: Row) -> str | None:
         return None
     try:
         return _decode_headers(row.headers).get(PRIORITY)
-    except (msgspec.MsgspecError, ValueError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -81,7 +81,7 @@ def job_record(row: Row, names: TopicNames, classes: QueueClasses, *, max_bytes:
     """The record of a row's job; BadRow if it is none, or larger than `max_bytes`."""
     try:
         return _record(row, names, classes, max_bytes)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadRow(f"args must be a JSON object, headers a JSON object of texts: {error}") from None
     except BadRow:
         raise

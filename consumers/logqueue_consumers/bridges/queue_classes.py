@@ -41,7 +41,7 @@ class QueueClasses:
         for value in values:
             try:
                 job = msgspec.json.decode(value, type=_Published)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (ValueError, RecursionError):
                 continue  # of a newer version, or not a worker's: the API tells of it
             before = found[job.queue][1] if job.queue in found else frozenset()
             found[job.queue] = job.default_priority, before | frozenset(job.priorities)

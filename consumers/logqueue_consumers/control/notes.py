@@ -81,7 +81,7 @@ def read_details(headers: Iterable[tuple[str, bytes]]) -> Details | None:
         if name == DETAILS and value is not None:
             try:
                 found = msgspec.json.decode(value)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 return None
             return found if isinstance(found, dict) else None
     return None

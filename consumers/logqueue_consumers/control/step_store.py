@@ -189,7 +189,7 @@ def _apply(table: sqlite3.Connection, record: Any) -> None:
     """Take in one record of the topic; a key that is not ours is passed over, with a word."""
     try:
         parsed = _read_key(record.key or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         log.warning("not the key of a step", topic=record.topic, offset=record.offset)
         return
     key, step = job_key(parsed.group, parsed.job_id, parsed.replay), parsed.step

@@ -124,7 +124,7 @@ class FlowMachine:
         """Fold a record of the own topic."""
         try:
             self._graph.apply(record)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             log.warning("no record of a workflow", key=record.key[:200], offset=record.offset, error=str(error))
 
     def next_due(self) -> int | None:
@@ -143,7 +143,7 @@ class FlowMachine:
                 before = len(self._out)
                 try:
                     self._handlers[kind](flow, node, row.value)
-                except (msgspec.MsgspecError, LogqueueError) as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LogqueueError) as error:
                     log.error("nothing can be made of this record of a workflow", key=row.key[:200], error=str(error))
                     del self._out[before:]
                     bad = row

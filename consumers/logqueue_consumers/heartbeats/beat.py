@@ -88,7 +88,7 @@ def encode(beat: Heartbeat) -> bytes:
 
 
 def decode(value: bytes) -> Heartbeat:
-    """A heartbeat of a record's value; ValueError for anything else."""
+    """A heartbeat of a record's value; ValueError or RecursionError for anything else."""
     return _decode(value)
 
 

@@ -41,7 +41,7 @@ class Roster:
             return
         try:
             beat = decode(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             self.unreadable += 1
             return
         self._beats.pop(name, None)

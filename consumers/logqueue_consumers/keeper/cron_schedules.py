@@ -6,7 +6,6 @@ memory; the index has their records, so that a restart need not read the topic.
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -154,7 +153,7 @@ class CronSchedules:
                 marks[mark] = decode_mark(value)
             else:
                 marks.pop(mark, None)
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, RecursionError) as error:
             log.error("no schedule", key=repr(key[:200]), error=str(error))
             return set()
         return {name}

@@ -173,6 +173,6 @@ def _plain(value: bytes | None) -> Mapping[str, Any] | None:
     """The arguments of a job that this app cannot run, if they are JSON."""
     try:
         found = msgspec.json.decode(value or b"")
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

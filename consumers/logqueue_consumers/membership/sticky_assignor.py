@@ -155,7 +155,7 @@ def _share_family(
 def _read_owned(user_data: bytes) -> list[TopicPartition]:
     try:
         owned = msgspec.json.decode(user_data, type=_Owned)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return []
     return [TopicPartition(topic, partition) for topic, partitions in owned for partition in partitions]
 

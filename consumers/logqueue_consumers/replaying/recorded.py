@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -15,6 +14,7 @@ from logqueue_schemas.job_status import TERMINAL, InvalidStatus, JobStatus, Stat
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
+from logqueue.jobs.control import read_value
 from logqueue.jobs.settings import Settings
 from logqueue_consumers.control.rounds import EDITED
 from logqueue_consumers.replaying.compare import Ending
@@ -111,4 +111,4 @@ def _recorded(status: JobStatus) -> Recorded:
         result=status.result,
         error_type=None if error is None else error.type,
     )
-    return Recorded(ending, {} if status.details is None else msgspec.json.decode(status.details))
+    return Recorded(ending, read_value(status.details) or {})

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-import msgspec
 import structlog
 from logqueue_schemas.job_status import State
 
@@ -86,7 +85,7 @@ class ShardPlaces:
         for place, value in records:
             try:
                 index.load(place, value)
-            except (msgspec.MsgspecError, ValueError) as error:
+            except (ValueError, RecursionError) as error:
                 log.warning("no record of a taken place", place=place[:100], error=str(error))
         for place in self.ended_meanwhile:
             index.override(place, before.holder(place))

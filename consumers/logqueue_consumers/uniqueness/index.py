@@ -131,7 +131,7 @@ class UniqueIndex:
         return self._holders.get(place)
 
     def load(self, place: str, value: bytes | None) -> None:
-        """A record of the topic, in the order of the log. msgspec.MsgspecError for a value that is none of ours."""
+        """A record of the topic, in the order of the log. ValueError or RecursionError: none of ours."""
         if value is None:
             self._holders.pop(place, None)
             return

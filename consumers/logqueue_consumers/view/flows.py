@@ -101,7 +101,7 @@ def apply_flows(db: sqlite3.Connection, records: Iterable[FlowRecord]) -> None:
                 _apply_spec(db, flow, node, value)
             elif kind == NODE and value is not None:
                 db.execute(_SET_STATE, (flow, node, decode_node(value).state))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             _log.warning("a record of a workflow is left out", key=key[:200], reason=str(error))
 
 

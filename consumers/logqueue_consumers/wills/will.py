@@ -51,7 +51,7 @@ def decode(content: bytes) -> Will | None:
     line, end, _ = content.partition(END)
     try:
         return _decode(line) if end else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None
 
 

@@ -163,7 +163,7 @@ def _with_header(headers: Iterable[tuple[str, bytes]], name: str, text: str) -> 
 def _arguments(record: Any, registry: Registry) -> dict[str, Any] | None:
     """The arguments as JSON values; None where the value cannot be decoded."""
     import msgspec
-    from logqueue_schemas.framing import InvalidFrame, read_frame
+    from logqueue_schemas.framing import read_frame
 
     value = record.value or b""
     try:
@@ -173,7 +173,7 @@ def _arguments(record: Any, registry: Registry) -> dict[str, Any] | None:
             schema_id, body = read_frame(value)
             decode = registry.decoder_of(schema_id)
             found = None if decode is None else msgspec.to_builtins(decode(body), str_keys=True)
-    except (msgspec.MsgspecError, InvalidFrame, ValueError, EOFError, TypeError):
+    except (ValueError, RecursionError, EOFError, TypeError):
         return None
     return found if isinstance(found, dict) else None
 
