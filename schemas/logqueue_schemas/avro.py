@@ -15,6 +15,7 @@ _IGNORED = frozenset({"doc"})  # says nothing about the bytes
 _HINTS = frozenset({"__fastavro_parsed", "__named_schemas"})  # what has them fastavro takes unseen, whoever wrote it
 _ID_SPACE = 1 << 30
 MAX_SCHEMA_CHARS = 500_000  # of its text: a record of the schema topic has to hold it
+MAX_SCHEMA_DEPTH = 200  # JSON objects and arrays within one another: what walks through a schema has the stack for it
 
 
 class InvalidSchema(ValueError):
@@ -45,9 +46,22 @@ def read_json(text: str) -> Any:
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidSchema(f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken")
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # Python's JSON takes NaN and half characters
     except (ValueError, RecursionError) as error:
         raise InvalidSchema(f"the schema is not JSON: {error}") from None
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """InvalidSchema for JSON values that are nested more than MAX_SCHEMA_DEPTH deep."""
+    depth, level = 0, [value]
+    while level := [node for node in level if isinstance(node, (dict, list))]:
+        depth += 1
+        if depth > MAX_SCHEMA_DEPTH:
+            raise InvalidSchema(f"the schema is nested too deeply: more than {MAX_SCHEMA_DEPTH} levels")
+        level = [item for node in level for item in (node.values() if isinstance(node, dict) else node)]
 
 
 def parse(schema: Any) -> Parsed:

@@ -18,6 +18,7 @@ from typing import Any
 from logqueue_schemas.evolution import Level
 from logqueue_schemas.kinds import kind_of_schema, meaning, text_of_schema, wanted_id
 from logqueue_schemas.schema_records import (
+    ID_LIMIT,
     Cleared,
     LevelSet,
     ModeSet,
@@ -26,8 +27,6 @@ from logqueue_schemas.schema_records import (
     VersionGone,
     read_record,
 )
-
-ID_LIMIT = 2**31 - 1
 
 
 class SchemaTable:

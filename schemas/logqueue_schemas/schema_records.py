@@ -18,10 +18,13 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from logqueue_schemas.avro import check_depth
 from logqueue_schemas.evolution import Level
+from logqueue_schemas.json_schema import JsonSchema
 from logqueue_schemas.kinds import AVRO, KINDS, schema_of_text
 
 MAGIC = 1
+ID_LIMIT = 2**31 - 1  # of ids and versions
 MODES = ("READWRITE", "READONLY")
 
 Pair = tuple[bytes, bytes | None]
@@ -119,21 +122,24 @@ SchemaRecord = Registration | VersionGone | SubjectDeleted | Cleared | LevelSet 
 
 
 def read_record(key: bytes | None, value: bytes | None) -> SchemaRecord | None:
-    """What a record says; None where it says nothing to us, or is broken."""
+    """What a record says; None where it says nothing to us, or is broken: another's JSON or types, texts that are no
+    UTF-8, numbers that are no ids, a schema that is nested too deeply."""
     try:
         address = json.loads(key or b"")
         said = json.loads(value) if value is not None else None
         kind, subject = address["keytype"], address.get("subject")
-        if kind == "SCHEMA":
-            return _read_schema(str(subject), int(address["version"]), said)
         if kind == "CONFIG":
-            return LevelSet(subject=subject, level=None if said is None else Level(said["compatibilityLevel"]))
+            level = None if said is None else Level(said["compatibilityLevel"])
+            return LevelSet(subject=None if subject is None else _text(subject), level=level)
         if kind == "MODE":
-            return ModeSet(subject=subject, mode=None if said is None else str(said["mode"]))
+            mode = None if said is None else _text(said["mode"])
+            return ModeSet(subject=None if subject is None else _text(subject), mode=mode)
+        if kind == "SCHEMA":
+            return _read_schema(_text(subject), _number(address["version"]), said)
         if kind == "DELETE_SUBJECT" and said is not None:
-            return SubjectDeleted(subject=str(subject), version=int(said["version"]))
-        return Cleared(subject=str(subject)) if kind == "CLEAR_SUBJECT" and said is not None else None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return SubjectDeleted(subject=_text(subject), version=_number(said["version"]))
+        return Cleared(subject=_text(subject)) if kind == "CLEAR_SUBJECT" and said is not None else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -143,15 +149,31 @@ def _read_schema(subject: str, version: int, said: Any) -> Registration | Versio
     kind = said.get("schemaType") or AVRO
     if kind not in KINDS:
         return None
-    schema_of_text(said["schema"], kind)
+    text = _text(said["schema"])
+    schema = schema_of_text(text, kind)
+    check_depth(schema.value if isinstance(schema, JsonSchema) else schema)
     return Registration(
         subject=subject,
         version=version,
-        id=int(said["id"]),
-        schema=said["schema"],
+        id=_number(said["id"]),
+        schema=text,
         kind=kind,
         is_deleted=bool(said.get("deleted")),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.100} is no text")
+    value.encode()  # half characters ("\ud800") can be told to nobody
+    return value
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= ID_LIMIT:
+        raise ValueError(f"{number} is no id and no version")
+    return number
 
 
 def _key(kind: str, **fields: Any) -> bytes:

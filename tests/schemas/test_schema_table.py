@@ -123,6 +123,58 @@ def test_records_that_are_no_schemas_are_passed_over(key: bytes | None, value: b
     assert table.schema_of(1) is None
 
 
+def nested(levels: int) -> str:
+    return '{"type":"array","items":' * levels + '"int"' + "}" * levels
+
+
+def record(key: dict[str, Any], value: dict[str, Any] | None) -> tuple[bytes, bytes | None]:
+    return json.dumps(key).encode(), None if value is None else json.dumps(value).encode()
+
+
+AT = {"keytype": "SCHEMA", "subject": "a", "version": 1, "magic": 1}
+IS = {"subject": "a", "version": 1, "id": 3, "schema": '"long"'}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        record({"keytype": "CONFIG", "subject": ["x"]}, {"compatibilityLevel": "NONE"}),
+        record({"keytype": "CONFIG", "subject": 5}, None),
+        record({"keytype": "MODE", "subject": {}}, {"mode": "READONLY"}),
+        record({"keytype": "MODE", "subject": "a"}, {"mode": "\ud800"}),
+        record({**AT, "version": float("inf")}, IS),
+        record({**AT, "version": -1}, IS),
+        record({**AT, "version": 2**31}, IS),
+        record({**AT, "subject": None}, IS),
+        record({**AT, "subject": "\ud800"}, IS),
+        record(AT, {**IS, "id": float("inf")}),
+        record(AT, {**IS, "id": float("nan")}),
+        record(AT, {**IS, "id": 2**31}),
+        record(AT, {**IS, "schema": '"\ud800"'}),
+        record(AT, {**IS, "schema": nested(201)}),
+        record(AT, {**IS, "schema": nested(600)}),
+        record(AT, {**IS, "schema": nested(600), "schemaType": "JSON"}),
+        record(AT, {**IS, "schema": nested(20_000)}),
+        record({"keytype": "DELETE_SUBJECT", "subject": "a"}, {"version": float("inf")}),
+        record({"keytype": "DELETE_SUBJECT", "subject": ["a"]}, {"version": 1}),
+        record({"keytype": "CLEAR_SUBJECT", "subject": ["a"]}, {}),
+    ],
+)
+def test_a_broken_record_changes_nothing_and_ends_no_reader(key: bytes, value: bytes) -> None:
+    made = Registration(subject="a", version=1, id=3, schema='"string"')
+    log = [(made.key(), made.value()), (key, value), (key, value)]
+    table = table_of(log)
+    assert list(table.registrations(deleted=True)) == [made]
+    assert (table.level("a"), table.level(None), table.mode("a"), table.mode(None)) == (None, None, None, None)
+    assert table.find("a", "string") == made
+
+
+def test_a_schema_as_deep_as_allowed_is_read() -> None:
+    made = Registration(subject="a", version=1, id=3, schema=nested(200))
+    table = table_of([(made.key(), made.value())])
+    assert table.find("a", json.loads(nested(200))) == made
+
+
 def test_a_deleted_schema_leaves_its_subject_but_not_its_id() -> None:
     made = Registration(subject="a", version=1, id=3, schema='"string"')
     deleted = made.value().replace(b"false", b"true")
