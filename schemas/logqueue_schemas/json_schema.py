@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,8 @@ from logqueue_schemas.avro import InvalidSchema, read_json
 
 Node = bool | Mapping[str, Any]
 """A schema within a schema: true allows everything, false nothing."""
+
+_PLACE: Final = re.compile(r"[0-9]{1,9}")  # of an item; what isdigit says of others, int does not read
 
 ANYTHING: Final[Mapping[str, Any]] = {}
 
@@ -42,7 +45,7 @@ class JsonSchema:
             name = part.replace("~1", "/").replace("~0", "~")
             if isinstance(found, Mapping) and name in found:
                 found = found[name]
-            elif isinstance(found, list) and name.isdigit() and int(name) < len(found):
+            elif isinstance(found, list) and _PLACE.fullmatch(name) and int(name) < len(found):
                 found = found[int(name)]
             else:
                 raise InvalidSchema(f"the reference {reference!r} leads to nothing")

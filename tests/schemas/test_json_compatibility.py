@@ -90,6 +90,9 @@ def test_references_out_of_a_schema_and_schemas_beyond_measure_are_refused() -> 
     for reference in ("https://example.com/s", "#/$defs/none", "#anchor"):
         with pytest.raises(InvalidSchema, match="leads"):
             faults({"$ref": reference}, OPEN)
+    for place in ("\u00b2", "9" * 5_000, "-1", ""):
+        with pytest.raises(InvalidSchema, match="leads to nothing"):
+            faults({"$ref": f"#/anyOf/{place}", "anyOf": [True]}, OPEN)
     with pytest.raises(InvalidSchema, match="itself"):
         faults({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}, OPEN)
     with pytest.raises(InvalidSchema, match="deeply"):

@@ -118,7 +118,7 @@ class RegistryRoutes:
 
     async def schema_text(self, request: Request) -> Response:
         """The same, bare."""
-        return answer(orjson.loads((await self._desk.first_of(_id(request))).schema))
+        return _bare(await self._desk.first_of(_id(request)))
 
     async def schema_subjects(self, request: Request) -> Response:
         """The subjects that have the id."""
@@ -151,7 +151,7 @@ class RegistryRoutes:
 
     async def version_text(self, request: Request) -> Response:
         """Its schema, bare."""
-        return answer(orjson.loads((await self._version(request)).schema))
+        return _bare(await self._version(request))
 
     async def referenced_by(self, request: Request) -> Response:
         """Nobody, as references are not taken."""
@@ -247,6 +247,11 @@ def _document(registration: Registration) -> dict[str, Any]:
         "schemaType": registration.kind,
         "schema": registration.schema,
     }
+
+
+def _bare(registration: Registration) -> Response:
+    """The text as it is on the log: whoever else registered it, it need not be what our JSON would write."""
+    return Response(registration.schema, media_type=MEDIA_TYPE)
 
 
 def _subject(request: Request) -> str:
