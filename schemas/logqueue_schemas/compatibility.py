@@ -14,6 +14,8 @@ from logqueue_schemas.avro import InvalidSchema, Parsed
 
 MAX_COMPARISONS: Final = 100_000  # of two types, for one pair of schemas
 MAX_FAULTS: Final = 50  # told of one pair of schemas
+MAX_TEXT_CHARS: Final = 1_000  # of a fault's path and of its detail
+ENTRIES_PER_COMPARISON: Final = 64  # of lists (symbols, fields, values of an enum...): to go over them takes as long
 
 _PROMOTIONS: Final = {
     ("int", "long"),
@@ -40,6 +42,11 @@ class Fault:
         return f"field {self.field!r}: {self.detail}" if self.field else self.detail
 
 
+def fault(kind: str, path: str, detail: str) -> Fault:
+    """A fault whose texts are not as long as names can be."""
+    return Fault(kind=kind, field=path[:MAX_TEXT_CHARS], detail=detail[:MAX_TEXT_CHARS])
+
+
 def read_faults(*, reader: Parsed, writer: Parsed) -> list[Fault]:
     """Why `reader` cannot read all that `writer` may have written; empty if it can."""
     comparison = _Comparison(reader, writer)
@@ -53,13 +60,13 @@ class _Comparison:
         self._reader = reader
         self._writer = writer
         self._open: set[tuple[str, str]] = set()
-        self._left = MAX_COMPARISONS
+        self._left: float = MAX_COMPARISONS
 
     def compare(self, reader: Any, writer: Any, path: str) -> list[Fault]:
-        self._left -= 1
+        reader, writer = self._reader.resolve(reader), self._writer.resolve(writer)
+        self._left -= 1 + (_entries(reader) + _entries(writer)) / ENTRIES_PER_COMPARISON
         if self._left < 0:
             raise InvalidSchema(f"the schemas take more than {MAX_COMPARISONS:,} comparisons of types")
-        reader, writer = self._reader.resolve(reader), self._writer.resolve(writer)
         if isinstance(writer, list):
             return [fault for branch in writer for fault in self.compare(reader, branch, path)]
         if isinstance(reader, list):
@@ -84,10 +91,8 @@ class _Comparison:
     def _branch(self, reader: list[Any], writer: Any, path: str) -> list[Fault]:
         if any(not self.compare(branch, writer, path) for branch in reader):
             return []
-        names = ", ".join(_name(self._reader.resolve(branch)) for branch in reader)
-        return [
-            Fault(kind="MISSING_UNION_BRANCH", field=path, detail=f"it may be {_name(writer)}, read as one of {names}")
-        ]
+        names = _listed(_name(self._reader.resolve(branch)) for branch in reader)
+        return [fault("MISSING_UNION_BRANCH", path, f"it may be {_name(writer)}, read as one of {names}")]
 
     def _record(self, reader: Any, writer: Any, path: str) -> list[Fault]:
         pair = (reader["name"], writer["name"])
@@ -103,14 +108,16 @@ class _Comparison:
             self._open.discard(pair)
 
     def _field(self, field: Any, written: dict[str, Any], path: str) -> list[Fault]:
-        where = f"{path}.{field['name']}" if path else field["name"]
-        for name in (field["name"], *field.get("aliases", ())):
+        where = (f"{path}.{field['name']}" if path else field["name"])[:MAX_TEXT_CHARS]
+        aliases = field.get("aliases", ())
+        self._left -= len(aliases) / ENTRIES_PER_COMPARISON
+        for name in (field["name"], *aliases):
             if name in written:
                 return self.compare(field["type"], written[name]["type"], where)
         if "default" in field:
             return []
         detail = "it has no default, and is not in what was written"
-        return [Fault(kind="READER_FIELD_MISSING_DEFAULT_VALUE", field=where, detail=detail)]
+        return [fault("READER_FIELD_MISSING_DEFAULT_VALUE", where, detail)]
 
 
 def kind_of(node: Any) -> str:
@@ -131,22 +138,23 @@ def _same_name(reader: Any, writer: Any, path: str) -> list[Fault]:
     if writer["name"] in aliases:
         return []
     detail = f"the {kind_of(reader)} is called {reader['name']!r}, and {writer['name']!r} where it was written"
-    return [Fault(kind="NAME_MISMATCH", field=path, detail=detail)]
+    return [fault("NAME_MISMATCH", path, detail)]
 
 
 def _symbols(reader: Any, writer: Any, path: str) -> list[Fault]:
-    unknown = [symbol for symbol in writer["symbols"] if symbol not in reader["symbols"]]
+    known = set(reader["symbols"])
+    unknown = [symbol for symbol in writer["symbols"] if symbol not in known]
     if not unknown or "default" in reader:
         return []
     detail = f"the enum {reader['name']!r} has no default, and lacks {_listed(unknown)}"
-    return [Fault(kind="MISSING_ENUM_SYMBOLS", field=path, detail=detail)]
+    return [fault("MISSING_ENUM_SYMBOLS", path, detail)]
 
 
 def _size(reader: Any, writer: Any, path: str) -> list[Fault]:
     if reader["size"] == writer["size"]:
         return []
     detail = f"the fixed {reader['name']!r} has {reader['size']} bytes, and {writer['size']} where it was written"
-    return [Fault(kind="FIXED_SIZE_MISMATCH", field=path, detail=detail)]
+    return [fault("FIXED_SIZE_MISMATCH", path, detail)]
 
 
 def _scale(reader: Any, writer: Any, path: str) -> list[Fault]:
@@ -155,7 +163,7 @@ def _scale(reader: Any, writer: Any, path: str) -> list[Fault]:
     if ours is None or theirs is None or ours == theirs:
         return []
     detail = f"it is a decimal of precision {ours[0]} and scale {ours[1]}, and was one of {theirs[0]} and {theirs[1]}"
-    return [Fault(kind="TYPE_MISMATCH", field=path, detail=detail)]
+    return [fault("TYPE_MISMATCH", path, detail)]
 
 
 def _decimal(node: Any) -> tuple[int, int] | None:
@@ -165,7 +173,12 @@ def _decimal(node: Any) -> tuple[int, int] | None:
 
 
 def _mismatch(reader: Any, writer: Any, path: str) -> Fault:
-    return Fault(kind="TYPE_MISMATCH", field=path, detail=f"{_name(writer)} was written, {_name(reader)} is read")
+    return fault("TYPE_MISMATCH", path, f"{_name(writer)} was written, {_name(reader)} is read")
+
+
+def _entries(node: Any) -> int:
+    """How much there is to go over where a node is compared: symbols, fields, aliases, letters of its name."""
+    return sum(len(value) for value in node.values() if isinstance(value, (list, str))) if isinstance(node, dict) else 0
 
 
 def _name(node: Any) -> str:

@@ -8,12 +8,14 @@ Keywords are those of JSON Schema 2020-12 and draft 7 (core, applicators, valida
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from logqueue_schemas.avro import InvalidSchema
-from logqueue_schemas.compatibility import MAX_COMPARISONS, MAX_FAULTS, Fault
+from logqueue_schemas.compatibility import ENTRIES_PER_COMPARISON, MAX_COMPARISONS, MAX_FAULTS, MAX_TEXT_CHARS, Fault
+from logqueue_schemas.compatibility import fault as _fault
 from logqueue_schemas.json_schema import ANYTHING, JsonSchema, Node
 
 _TYPES: Final = frozenset({"null", "boolean", "object", "array", "number", "integer", "string"})
@@ -74,6 +76,69 @@ def json_faults(*, reader: JsonSchema, writer: JsonSchema) -> list[Fault]:
         raise InvalidSchema("the schemas are nested too deeply to be compared") from None
 
 
+class _Words:
+    """What keywords say, made once for each value of the two documents: a schema is met at each reference to it."""
+
+    def __init__(self) -> None:
+        self._left: float = MAX_COMPARISONS
+        # By the identity of values, which the documents hold.
+        self._texts: dict[int, str] = {}
+        self._values: dict[int, frozenset[str]] = {}
+        self._types: dict[int, frozenset[str]] = {}
+
+    def spend(self, entries: int) -> None:
+        """InvalidSchema where so many entries of lists and objects are too many."""
+        self._left -= entries / ENTRIES_PER_COMPARISON
+        if self._left < 0:
+            raise InvalidSchema(f"the schemas take more than {MAX_COMPARISONS:,} comparisons")
+
+    def text(self, value: Any) -> str:
+        """A value as JSON."""
+        known = self._texts.get(id(value))
+        if known is None:
+            known = self._texts[id(value)] = json.dumps(value, sort_keys=True)
+        self.spend(len(known) // ENTRIES_PER_COMPARISON)
+        return known
+
+    def values(self, node: Mapping[str, Any]) -> frozenset[str] | None:
+        """The values of `enum` or `const`, as JSON; None: it is not bound to any."""
+        if "const" in node:
+            return frozenset([self.text(node["const"])])
+        if "enum" not in node:
+            return None
+        values = node["enum"]
+        known = self._values.get(id(values))
+        if known is None:
+            known = self._values[id(values)] = frozenset(map(self.text, values))
+        return known
+
+    def types(self, node: Mapping[str, Any]) -> frozenset[str]:
+        """The types that a value may have."""
+        said = node.get("type")
+        if said is not None:
+            return frozenset([said] if isinstance(said, str) else said)
+        if "const" in node:
+            return frozenset([_type_of(node["const"])])
+        if "enum" not in node:
+            return _TYPES
+        values = node["enum"]
+        known = self._types.get(id(values))
+        if known is None:
+            known = self._types[id(values)] = frozenset(map(_type_of, values))
+        return known
+
+    def may_be(self, node: Node, type_: str) -> bool:
+        """Whether a value may have a type."""
+        if isinstance(node, bool):
+            return node
+        types = self.types(node)
+        return type_ in types or (type_ == "integer" and "number" in types)
+
+    def told(self, node: Mapping[str, Any]) -> str:
+        """The types in words."""
+        return " or ".join(sorted(self.types(node)))
+
+
 class _Inclusion:
     """One reader beside one writer. Schemas that contain themselves are compared once, and taken as equal within."""
 
@@ -81,16 +146,16 @@ class _Inclusion:
         self._reader = reader
         self._writer = writer
         self._open: set[tuple[int, int]] = set()
-        self._left = MAX_COMPARISONS
+        self._words = _Words()
+        self._resolved: dict[tuple[int, int], Node] = {}
 
     def faults(self, reader: Node, writer: Node, path: str) -> list[Fault]:
         """Why a document of `writer` may be none of `reader`."""
-        self._left -= 1
-        if self._left < 0:
-            raise InvalidSchema(f"the schemas take more than {MAX_COMPARISONS:,} comparisons")
+        self._words.spend(ENTRIES_PER_COMPARISON)
         beside = _beside(reader)
         found = self.faults(beside, writer, path) if beside else []
-        reader, writer = self._reader.resolve(reader), self._writer.resolve(writer)
+        reader, writer = self._resolve(self._reader, reader), self._resolve(self._writer, writer)
+        self._words.spend(_entries(reader) + _entries(writer))
         pair = (id(reader), id(writer))
         if writer is False or reader is True or pair in self._open:
             return found
@@ -102,6 +167,15 @@ class _Inclusion:
         finally:
             self._open.discard(pair)
 
+    def _resolve(self, schema: JsonSchema, node: Node) -> Node:
+        """What `JsonSchema.resolve` finds, sought once for each reference."""
+        if isinstance(node, bool) or "$ref" not in node:
+            return node
+        reference = id(schema), id(node["$ref"])
+        if reference not in self._resolved:
+            self._resolved[reference] = schema.resolve(node)
+        return self._resolved[reference]
+
     def _compare(self, reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> list[Fault]:
         for word in ("anyOf", "oneOf"):
             if word in writer:
@@ -112,14 +186,14 @@ class _Inclusion:
         for word in ("anyOf", "oneOf"):
             if word in reader:
                 found += self._choice(reader[word], writer, path, is_exclusive=word == "oneOf")
-        if found or (found := _plain(reader, writer, path)):
+        if found or (found := _plain(self._words, reader, writer, path)):
             return found
         return [*self._properties(reader, writer, path), *self._items(reader, writer, path)]
 
     def _branches(self, writer: Mapping[str, Any], word: str) -> Iterator[Node]:
         """The branches of a combination, each with what stands beside it."""
         beside = {name: value for name, value in writer.items() if name != word}
-        for branch in map(self._writer.resolve, writer[word]):
+        for branch in (self._resolve(self._writer, branch) for branch in writer[word]):
             if isinstance(branch, bool):
                 yield branch and beside
             elif not beside or any(beside.keys() & group and branch.keys() & group for group in _GROUPS):
@@ -129,23 +203,25 @@ class _Inclusion:
 
     def _choice(self, branches: list[Node], writer: Mapping[str, Any], path: str, *, is_exclusive: bool) -> list[Fault]:
         """Every type of the writer has to find its branch, and only that one where branches exclude each other."""
-        resolved = [self._reader.resolve(branch) for branch in branches]
-        for type_ in sorted(_types(writer)):
+        self._words.spend(ENTRIES_PER_COMPARISON * len(branches))
+        resolved = [self._resolve(self._reader, branch) for branch in branches]
+        for type_ in sorted(self._words.types(writer)):
             one = writer if writer.get("type") == type_ else {**writer, "type": type_}
             taking = [branch for branch in resolved if not self.faults(branch, one, path)]
             if not taking:
-                return [_fault("NO_BRANCH", path, f"it may be {_told(one)}, which no branch takes")]
-            others = [branch for branch in resolved if branch is not taking[0] and _may_be(branch, type_)]
+                return [_fault("NO_BRANCH", path, f"it may be {self._words.told(one)}, which no branch takes")]
+            others = [branch for branch in resolved if branch is not taking[0] and self._words.may_be(branch, type_)]
             if is_exclusive and others:
-                return [_fault("NOT_COMPARED", path, f"more than one branch of oneOf may take {_told(one)}")]
+                return [_fault("NOT_COMPARED", path, f"more than one branch of oneOf may take {self._words.told(one)}")]
         return []
 
     def _properties(self, reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> list[Fault]:
-        if "object" not in _types(writer):
+        if "object" not in self._words.types(writer):
             return []
         wanted, had = reader.get("properties", {}), writer.get("properties", {})
         rest, had_rest = reader.get("additionalProperties", True), writer.get("additionalProperties", True)
-        required = sorted(set(reader.get("required", ())) - set(writer.get("required", ())))
+        added = set(reader.get("required", ())) - set(writer.get("required", ()))
+        required = heapq.nsmallest(MAX_FAULTS, added)
         found = [
             _fault("REQUIRED_ADDED", _within(path, name), "it is required, and was not before") for name in required
         ]
@@ -161,7 +237,7 @@ class _Inclusion:
         return found + self.faults(rest, had_rest, _within(path, "*"))
 
     def _items(self, reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> list[Fault]:
-        if "array" not in _types(writer):
+        if "array" not in self._words.types(writer):
             return []
         wanted, had = reader.get("prefixItems", []), writer.get("prefixItems", [])
         rest, had_rest = reader.get("items", True), writer.get("items", True)
@@ -182,18 +258,25 @@ def _beside(node: Node) -> Node:
     return {name: value for name, value in node.items() if name != "$ref" and name not in _ASSERT_NOTHING}
 
 
-def _plain(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> list[Fault]:
+def _entries(node: Node) -> int:
+    """How much there is to go over where a node is compared: letters of keywords, what their lists and objects have."""
+    if isinstance(node, bool):
+        return 0
+    return sum(map(len, node)) + sum(len(value) for value in node.values() if isinstance(value, (list, dict)))
+
+
+def _plain(words: _Words, reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> list[Fault]:
     """Faults of the keywords that speak of the value itself."""
-    types = _types(writer)
-    if lost := sorted(type_ for type_ in types if not _may_be(reader, type_)):
+    types = words.types(writer)
+    if lost := sorted(type_ for type_ in types if not words.may_be(reader, type_)):
         return [_fault("TYPE_CHANGED", path, f"it may be {' or '.join(lost)}, which is not taken")]
-    if (allowed := _values(reader)) is not None:
-        had = _values(writer)
+    if (allowed := words.values(reader)) is not None:
+        had = words.values(writer)
         if had is None:
             return [_fault("ENUM_NARROWED", path, "it was not bound to the values of an enum")]
-        if gone := sorted(had - allowed):
-            return [_fault("ENUM_NARROWED", path, f"it may be {', '.join(gone[:5])}, which the enum lacks")]
-    return [*_bounds(reader, writer, path, types), *_uncompared(reader, writer, path)]
+        if gone := heapq.nsmallest(5, had - allowed):
+            return [_fault("ENUM_NARROWED", path, f"it may be {', '.join(gone)}, which the enum lacks")]
+    return [*_bounds(reader, writer, path, types), *_uncompared(words, reader, writer, path)]
 
 
 def _bounds(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str, types: frozenset[str]) -> Iterator[Fault]:
@@ -206,39 +289,17 @@ def _bounds(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str, typ
             yield _fault("BOUND_NARROWED", path, f"{name} is {bound}, and was {'not bound' if had is None else had}")
 
 
-def _uncompared(reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> Iterator[Fault]:
+def _uncompared(words: _Words, reader: Mapping[str, Any], writer: Mapping[str, Any], path: str) -> Iterator[Fault]:
+    text = words.text
     for name in sorted(reader.keys() - _COMPARED - _ASSERT_NOTHING):
         names = next((group for group in _GROUPS if name in group), frozenset({name}))
         if name == "patternProperties":
             names = frozenset({name})  # the others of its group are compared with it in mind
-        if any(_text(reader.get(one)) != _text(writer.get(one)) or "$ref" in _text(reader.get(one)) for one in names):
+        if any(text(reader.get(one)) != text(writer.get(one)) or "$ref" in text(reader.get(one)) for one in names):
             yield _fault("NOT_COMPARED", path, f"what {name!r} says is not compared, and is not the same in both")
     is_list = isinstance(reader.get("items"), list) or isinstance(writer.get("items"), list)
-    if is_list and any(_text(reader.get(name)) != _text(writer.get(name)) for name in _OF_ARRAYS):
+    if is_list and any(text(reader.get(name)) != text(writer.get(name)) for name in _OF_ARRAYS):
         yield _fault("NOT_COMPARED", path, "a list as 'items' is not compared, and is not the same in both")
-
-
-def _types(node: Mapping[str, Any]) -> frozenset[str]:
-    """The types that a value may have."""
-    said = node.get("type")
-    if said is not None:
-        return frozenset([said] if isinstance(said, str) else said)
-    values = _values(node)
-    return _TYPES if values is None else frozenset(_type_of(json.loads(value)) for value in values)
-
-
-def _may_be(node: Node, type_: str) -> bool:
-    if isinstance(node, bool):
-        return node
-    types = _types(node)
-    return type_ in types or (type_ == "integer" and "number" in types)
-
-
-def _values(node: Mapping[str, Any]) -> frozenset[str] | None:
-    """The values of `enum` or `const`, as JSON; None: it is not bound to any."""
-    if "const" in node:
-        return frozenset([_text(node["const"])])
-    return frozenset(map(_text, node["enum"])) if "enum" in node else None
 
 
 def _type_of(value: Any) -> str:
@@ -259,17 +320,5 @@ def _type_of(value: Any) -> str:
             return "object"
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _told(node: Mapping[str, Any]) -> str:
-    return " or ".join(sorted(_types(node)))
-
-
 def _within(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _fault(kind: str, path: str, detail: str) -> Fault:
-    return Fault(kind=kind, field=path, detail=detail)
+    return (f"{path}.{name}" if path else name)[:MAX_TEXT_CHARS]

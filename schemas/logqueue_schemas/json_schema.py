@@ -15,6 +15,7 @@ Node = bool | Mapping[str, Any]
 _PLACE: Final = re.compile(r"[0-9]{1,9}")  # of an item; what isdigit says of others, int does not read
 
 ANYTHING: Final[Mapping[str, Any]] = {}
+MAX_REFERENCES: Final = 50  # from one to the next, to a schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class JsonSchema:
                 raise InvalidSchema(f"the reference {reference!r} leads out of the schema, which is not followed")
             if reference in seen:
                 raise InvalidSchema(f"the reference {reference!r} leads to itself")
+            if len(seen) == MAX_REFERENCES:
+                raise InvalidSchema(f"the reference {reference!r} is the end of more than {MAX_REFERENCES} others")
             seen.add(reference)
             node = self._at(reference)
         return node
