@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
 from logqueue_api.rest.catalogue import Catalogue
 from logqueue_consumers.bridges.outbox_rows import BadRow, Row, job_record, priority_of
 from logqueue_consumers.bridges.queue_classes import QueueClasses
@@ -16,9 +17,12 @@ from logqueue_consumers.keeper.cron_schedules import CronSchedules
 from logqueue_consumers.keeper.index import Index
 from logqueue_consumers.keeper.machine import Kept, Place
 from logqueue_consumers.membership.sticky_assignor import StickyAssignor
+from logqueue_consumers.replaying.recorded import read_recorded
 from logqueue_consumers.uniqueness.gate import ShardPlaces
 from logqueue_consumers.view.flows import apply_flows
 from logqueue_consumers.wills import will
+from logqueue_schemas.avro import content_id
+from logqueue_schemas.job_status import SCHEMA, JobStatus, State, StatusCodec
 
 from logqueue.jobs import case_file
 from logqueue.jobs.control import ControlState
@@ -26,8 +30,10 @@ from logqueue.jobs.flow_records import EVENT, FLOW, NODE, SUBMIT, key_of
 from logqueue.jobs.headers import DETAILS
 from logqueue.jobs.schedule_book import ScheduleBook
 from logqueue.jobs.schedules import RUN
+from logqueue.jobs.settings import load_settings
 from logqueue.jobs.topics import TopicNames
 from tests.flows.flow_world import World
+from tests.loops import in_loop
 
 DEEP = b"[" * 5_000 + b"]" * 5_000
 NAMES = TopicNames()
@@ -146,3 +152,62 @@ def test_a_row_whose_json_is_nested_too_deeply_is_a_bad_row() -> None:
         with pytest.raises(BadRow):
             job_record(bad, NAMES, QueueClasses(), max_bytes=1_000_000)
         assert priority_of(bad) is None
+
+
+class StatusTopic:
+    """A reader of one partition with these statuses, in the place of aiokafka's."""
+
+    def __init__(self, values: list[bytes]) -> None:
+        self._values = values
+        self._position = 0
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        (self._place,) = places
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {self._place: len(self._values)}
+
+    async def seek_to_beginning(self, *places: TopicPartition) -> None:
+        self._position = 0
+
+    async def position(self, place: TopicPartition) -> int:
+        return self._position
+
+    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[SimpleNamespace]]:
+        self._position = len(self._values)
+        return {self._place: [SimpleNamespace(value=value) for value in self._values]}
+
+
+@in_loop
+async def test_recorded_ends_are_read_whatever_their_details_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = StatusCodec(content_id(SCHEMA))
+    details = {"deep": DEEP, "text": b"details", "bytes": b'"\xff"', "number": b"5", "kept": b'{"a":1}'}
+    ended = [
+        JobStatus(
+            id=id_,
+            queue="q",
+            tenant="t",
+            group="g",
+            state=State.DEAD,
+            at=1,
+            topic="t",
+            partition=0,
+            offset=0,
+            details=told,
+        )
+        for id_, told in details.items()
+    ]
+
+    async def started(*_: object) -> StatusTopic:
+        return StatusTopic([codec.encode(status) for status in ended])
+
+    async def stopped(*_: object) -> None:
+        """Nothing is open."""
+
+    monkeypatch.setattr("logqueue_consumers.replaying.recorded.start_client", started)
+    monkeypatch.setattr("logqueue_consumers.replaying.recorded.stop_client", stopped)
+    found = await read_recorded(load_settings(environ={}), codec, partitions=1, wants=lambda status: True)
+    assert {id_: dict(recorded.details) for id_, recorded in found.items()} == {
+        **{id_: {} for id_ in details},
+        "kept": {"a": 1},
+    }
