@@ -14,6 +14,7 @@ from logqueue.ids import TopicPartition
 from logqueue.records import Record, build_batch
 from logqueue.storage import Environment, LogDirectory, PartitionLog, StorageError
 from logqueue.storage.file_system import CHUNK_BYTES, FileSystem
+from logqueue.storage.results import FetchSlice
 from logqueue.storage.retention import Expiry, find_expired
 from logqueue.storage.retired import RetiredSegments
 from tests.storage.disks import HastyFileSystem
@@ -196,18 +197,22 @@ def test_files_are_renamed_and_leave_the_disk_after_the_delay(tmp_path: Path) ->
     kept.close()
 
 
-def test_a_file_from_which_an_answer_is_being_sent_stays_until_it_is_sent(tmp_path: Path) -> None:
-    kept = Kept(tmp_path, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
-    kept.append(2)
-    part = kept.log.read(offset=0, max_bytes=100)
+def expire_while_held(kept: Kept, parts: list[FetchSlice]) -> None:
+    """The first segment is too old: its file stays as long as the one answer that is in `parts`."""
     assert kept.expire() == 1
     kept.directory.purge()
     assert kept.files("*.log.deleted") == ["00000000000000000000.log.deleted"]
-    assert len(kept.log.read_bytes(part)) == 100
-    del part
+    assert len(kept.log.read_bytes(parts[0])) == 100
+    parts.clear()
     kept.directory.purge()
     assert kept.files("*.deleted") == []
     kept.close()
+
+
+def test_a_file_from_which_an_answer_is_being_sent_stays_until_it_is_sent(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, **{"retention.bytes": "100", "file.delete.delay.ms": "0"})
+    kept.append(2)
+    expire_while_held(kept, [kept.log.read(offset=0, max_bytes=100)])
 
 
 @pytest.mark.parametrize("is_opened_again", [False, True])
@@ -217,19 +222,12 @@ def test_a_file_that_was_evicted_while_an_answer_is_being_sent_stays_until_it_is
     properties = {"retention.bytes": "300", "file.delete.delay.ms": "0"}
     kept = Kept(tmp_path, max_open_files=2, **properties)
     kept.append(4)
-    part = kept.log.read(offset=0, max_bytes=100)
+    parts = [kept.log.read(offset=0, max_bytes=100)]
     for offset in (1, 2, 1, 2):
         kept.log.read(offset=offset, max_bytes=100)
     if is_opened_again:
-        assert kept.log.read(offset=0, max_bytes=100).fd != part.fd
-    assert kept.expire() == 1
-    kept.directory.purge()
-    assert kept.files("*.log.deleted") == ["00000000000000000000.log.deleted"]
-    assert len(kept.log.read_bytes(part)) == 100
-    del part
-    kept.directory.purge()
-    assert kept.files("*.deleted") == []
-    kept.close()
+        assert kept.log.read(offset=0, max_bytes=100).fd != parts[0].fd
+    expire_while_held(kept, parts)
 
 
 def test_a_topic_that_comes_back_under_its_name_loses_nothing_to_the_old_ones_retention(tmp_path: Path) -> None:
