@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from logqueue.storage.errors import DataFolderError
-from logqueue.storage.file_system import FileSystem, write_all
+from logqueue.storage.file_system import DISK_FULL, FileSystem, write_all
 
 FILE_NAME = ".lock"
 
@@ -29,8 +29,7 @@ class DirectoryLock:
             _make_folders(fs, folder)
             fd = fs.open(folder / FILE_NAME, create=True)
             if fs.lock(fd):
-                fs.truncate(fd, 0)
-                write_all(fs, fd, f"{os.getpid()}\n".encode(), 0)
+                _tell_holder(fs, fd)
                 return cls(fs, fd)
             holder = fs.pread(fd, 32, 0).decode(errors="replace").strip()
         except OSError as error:
@@ -44,6 +43,16 @@ class DirectoryLock:
     def release(self) -> None:
         """Let another process have the folder."""
         self._fs.close(self._fd)
+
+
+def _tell_holder(fs: FileSystem, fd: int) -> None:
+    """Write down whose the lock is, for whoever does not get it; a full disk keeps nobody from having it."""
+    try:
+        write_all(fs, fd, content := f"{os.getpid()}\n".encode(), 0)  # over the old one, which needs no space
+        fs.truncate(fd, len(content))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
 
 
 def _unusable(folder: Path, error: OSError) -> DataFolderError:

@@ -7,7 +7,7 @@ changes by single assignments of immutable values, and a flush claims only what 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -57,19 +57,29 @@ class Durability:
     """
 
     def __init__(
-        self, environment: Environment, folder: Path, epochs: LeaderEpochs, *, end: Position, is_closed: bool
+        self,
+        environment: Environment,
+        folder: Path,
+        epochs: LeaderEpochs,
+        *,
+        end: Position,
+        is_closed: bool,
+        recovery_point: int = 0,
+        unwritten: Sequence[Segment] = (),
     ) -> None:
+        """Everything up to `end` is durable, but the indexes of `unwritten` segments: `recovery_point` is for them."""
         self._fs = environment.fs
         self._health = environment.health
         self._folder = folder
         self._epochs = epochs
         self._lock = Lock()
-        self._unsynced_segments: list[Segment] = [end[1]] if end[1] else []
+        older = [segment for segment in unwritten if segment is not end[1]]
+        self._unsynced_segments: list[Segment] = [*older, end[1]] if end[1] else []
         self._unsynced_files: list[Path] = []
         self._has_new_names = False  # of small files that are synced
         self._new_folders = environment.new_folders
         self._folder_number: int | None = None
-        self._recovery_position = end
+        self._recovery_position: Position = (recovery_point, unwritten[0], 0) if unwritten else end
         self._closed_at = end[0] if is_closed else None
         self.end = end
         self.durable = end

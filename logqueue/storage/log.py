@@ -77,6 +77,8 @@ class PartitionLog(LogReads):
             self._epochs,
             end=(self.log_end_offset, self._active, self._active.size if self._active else 0),
             is_closed=loaded is not None and loaded.was_clean,
+            recovery_point=loaded.recovery_point if loaded else 0,
+            unwritten=loaded.unwritten if loaded else (),
         )
         self._has_folder = loaded is not None
         self.retired = RetiredSegments(environment.fs, folder)

@@ -6,7 +6,6 @@ are threads only to start and stop with many logs.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -31,7 +30,7 @@ from logqueue.storage.errors import (
     TopicExists,
     UnknownTopic,
 )
-from logqueue.storage.file_system import NO_DESCRIPTORS, NoSpace, remove_gently, write_atomically
+from logqueue.storage.file_system import NO_DESCRIPTORS, PASSING, NoSpace, remedy, remove_gently, write_atomically
 from logqueue.storage.journal import SyncJournal
 from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
@@ -127,11 +126,13 @@ class LogDirectory:
                 was_clean=fs.read_file(folder / CLEAN_SHUTDOWN) is not None,
             )
             directory._load()
-        except OSError as error:
+        except BaseException as error:
             lock.release()
-            raise DataFolderError(f"The data folder {folder} cannot be read or written: {error}") from error
-        except BaseException:
-            lock.release()
+            if isinstance(error, StorageError):
+                raise DataFolderError(error.detail) from error
+            if isinstance(error, OSError):
+                advice = f"; {remedy(error)}" if error.errno in PASSING else ""
+                raise DataFolderError(f"The data folder {folder} cannot be read or written: {error}{advice}") from error
             raise
         return directory
 
@@ -150,8 +151,7 @@ class LogDirectory:
         self.topics = {name: topic for name, topic in stored.items() if not topic.is_deleting}
         self._deleting = {name: topic for name, topic in stored.items() if topic.is_deleting}
         self._offsets.read()
-        if self._deleting:
-            self._take_out_deleted()
+        self._finish_deletions()
         starts = self._offsets.starts
         pieces = {} if self.was_clean else read_journals(self._fs, self.folder)
         present = self._fs.list_dir(self.folder)
@@ -171,7 +171,19 @@ class LogDirectory:
         self.cuts = [found.cut for _, found in recovered if found is not None and found.cut is not None]
         for cut in self.cuts:
             log.warning("%s", cut)
-        self.checkpoint()
+        self._first_checkpoint()
+
+    def _first_checkpoint(self) -> None:
+        """What does not fit on the disk is written later, unless what is there promises more than was found."""
+        try:
+            self.checkpoint()
+        except DiskFull as error:
+            if not self._offsets.are_within(self.logs, but_for=self._deleting):
+                raise
+            self._fs.fsync_dir(self.folder)  # certain from now on: what is there, and that the journals are gone
+            log.warning(
+                "%s is served all the same, but hardly anything can be written to it: %s", self.folder, error.detail
+            )
 
     def _recover(
         self,
@@ -475,8 +487,7 @@ class LogDirectory:
             self.checkpoint()
             try:
                 self.journal.remove()
-                content = json.dumps({"version": 0, "brokerEpoch": -1})
-                write_atomically(self._fs, self.folder / CLEAN_SHUTDOWN, content.encode())
+                write_atomically(self._fs, self.folder / CLEAN_SHUTDOWN, b'{"version": 0, "brokerEpoch": -1}')
             except OSError as error:
                 raise self._environment.health.fail("marking the clean shutdown", error) from error
         finally:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from logqueue.ids import TopicPartition
 from logqueue.storage.checkpoint import read_offsets, write_offsets
 from logqueue.storage.file_system import FileSystem
+
+if TYPE_CHECKING:
+    from logqueue.storage.log import PartitionLog
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
@@ -39,6 +43,17 @@ class OffsetCheckpoints:
         """Take over what a process before this one has left; damaged files count as missing. Raises OSError."""
         self.points = read_offsets(self._fs, self._points_path)
         self.starts = read_offsets(self._fs, self._starts_path) or {}
+
+    def are_within(self, logs: Mapping[TopicPartition, PartitionLog], *, but_for: Collection[str]) -> bool:
+        """Whether they tell of no other logs than these, and of no offset behind an end: what comes to be written there
+        would count as durable, or as deleted. Topics that nobody writes to are left out by name.
+        """
+        known = {**self.starts, **(self.points or {})}
+        return all(
+            each in logs and offset <= logs[each].log_end_offset
+            for each, offset in known.items()
+            if each.topic not in but_for
+        )
 
     def write(self, points: Offsets, starts: Offsets) -> None:
         """Replace both durably, if they have changed. Raises OSError."""

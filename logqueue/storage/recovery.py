@@ -8,6 +8,7 @@ consumer and then vanish with the power.
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from logqueue.config import LogConfig
 from logqueue.records.batch import NO_TIMESTAMP
 from logqueue.storage import offset_index, time_index
 from logqueue.storage.environment import Environment
-from logqueue.storage.file_system import remove_gently
+from logqueue.storage.file_system import PASSING, NoSpace, remedy, remove_gently
 from logqueue.storage.index_truth import has_true_times
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.leftovers import clear_leftovers
@@ -68,6 +69,9 @@ class LoadedLog(NamedTuple):
     snapshots: list[int]
     was_clean: bool
     cut: Cut | None
+    recovery_point: int
+    unwritten: list[Segment]
+    """Checked segments for whose indexes the disk had no room: the recovery point stays before them."""
 
 
 def load_log(
@@ -107,6 +111,7 @@ class _Loader:
         self._next_offset = 0
         self._snapshots: list[int] = []
         self._cut: Cut | None = None
+        self._unwritten: list[Segment] = []
 
     def load(self, *, log_start_offset: int, was_clean: bool) -> LoadedLog | None:
         self._sizes = clear_leftovers(self._fs, self._folder)
@@ -140,6 +145,8 @@ class _Loader:
             snapshots=self._snapshots,
             was_clean=is_resumed,
             cut=self._cut,
+            recovery_point=self._point_before_unwritten(),
+            unwritten=self._unwritten,
         )
 
     def _named(self) -> list[tuple[int, str]]:
@@ -193,8 +200,19 @@ class _Loader:
             segment.account(position, header.size, header.last_offset, header.max_timestamp)
         segment.size = size
         segment.note_max_timestamp()
-        segment.write_indexes()
-        segment.seal()
+        if self._could_write_indexes(segment):
+            segment.seal()
+
+    def _could_write_indexes(self, segment: Segment) -> bool:
+        """Make the indexes durable; False if there is no room for them, so that they stay in memory. Raises OSError."""
+        try:
+            segment.write_indexes()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            log.warning("the indexes of %s cannot be written: %s; %s", segment.path, error.strerror, remedy(error))
+            return False
+        return True
 
     def _resume_last(self) -> bool:
         """After a clean shutdown: find the log's end from the last index entry. False if it does not add up."""
@@ -251,10 +269,19 @@ class _Loader:
             is_last = segment is self._segments[-1]
             if not is_last:
                 segment.note_max_timestamp()
-            segment.write_indexes()
-            if not is_last:
+            if not self._could_write_indexes(segment):
+                self._unwritten.append(segment)
+            elif not is_last:
                 segment.seal()
         self._fs.fsync_dir(self._folder)
+
+    def _point_before_unwritten(self) -> int:
+        """Where the next recovery has to begin: never below what this one had, for there may be compacted segments."""
+        if not self._unwritten:
+            return self._next_offset
+        if not self._dense:
+            raise NoSpace(errno.ENOSPC, "No space for indexes, and it is not known what was compacted")
+        return min(max(self._recovery_point, self._unwritten[0].base_offset), self._next_offset)
 
     def _may_follow(self, segment: Segment) -> bool:
         if self._dense:
@@ -355,6 +382,7 @@ class _Loader:
         )
         for segment in self._segments:
             self._remove(segment)
+        self._unwritten = []
         self._segments = [self._segment(offset)]
         self._segments[0].has_durable_name = False
         self._producers = ProducerState()

@@ -23,7 +23,7 @@ from logqueue.protocol.messages.delete_topics import DeleteTopicsRequest, Delete
 from logqueue.protocol.messages.init_producer_id import InitProducerIdRequest
 from logqueue.records.builder import build_batch
 from logqueue.records.record import Record
-from logqueue.storage.errors import DiskFull, StorageError
+from logqueue.storage.errors import DataFolderError, DiskFull, StorageError
 from logqueue.storage.log_directory import LogDirectory
 from logqueue.testing import EmbeddedBroker
 from tests.broker.wire import Wire, batch, create, create_topic, fetch_request, produced, values_of
@@ -313,6 +313,100 @@ def test_a_stop_on_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Pat
     disk.is_full = False
     again = DirectoryOnDisk(tmp_path, disk)
     assert (again.directory.was_clean, again.log.log_end_offset) == (False, 6)
+    again.directory.close()
+
+
+@pytest.mark.parametrize("half_writes", [False, True], ids=["nothing written", "half written"])
+def test_a_start_on_a_full_disk_loses_nothing_and_goes_on_with_space(
+    tmp_path: Path, disk: FullDisk, caplog: pytest.LogCaptureFixture, half_writes: bool
+) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    for _ in range(3):
+        there.append(b"x" * 150)
+    there.log.flush()
+    there.directory.checkpoint()
+    for _ in range(3):
+        there.append(b"x" * 150)
+    there.log.flush()
+    there.directory.release()  # as kill -9 leaves it
+    for path in there.log.folder.glob("*index"):  # some had not been written
+        path.unlink()
+    point = there.directory.written_recovery_point(there.log.partition)
+    disk.is_full, disk.half_writes = True, half_writes
+    for _ in range(2):
+        again = DirectoryOnDisk(tmp_path, disk)
+        assert (again.directory.failure, again.log.log_end_offset) == (None, 6)
+        assert [offset for offset in range(6) if again.log.read(offset=offset, max_bytes=1).size] == list(range(6))
+        assert again.directory.written_recovery_point(again.log.partition) == point
+        assert again.log.recovery_point < 6, "indexes behind it are not written"
+        with pytest.raises(DiskFull):
+            again.append(b"x" * 150)
+        again.directory.release()
+    assert "is served all the same" in caplog.text and "free some space" in caplog.text
+    again = DirectoryOnDisk(tmp_path, disk)
+    disk.is_full = False
+    assert again.append(b"x" * 150) == 6
+    assert again.log.flush() == 7
+    assert again.log.advance_recovery_point(force=True) == 7
+    again.directory.close()
+    last = DirectoryOnDisk(tmp_path, disk)
+    assert (last.directory.was_clean, last.log.log_end_offset, last.directory.cuts) == (True, 7, [])
+    last.directory.close()
+
+
+def test_a_broker_that_starts_on_a_full_disk_serves_readers(tmp_path: Path, disk: FullDisk) -> None:
+    broker = EmbeddedBroker(tmp_path / "data", environment=disk.environment).start()
+    with Wire(broker.bootstrap) as wire:
+        create_topic(wire, "t")
+        assert produced(wire, "t", batch(b"before"), acks=-1).error_code == 0
+    shutil.copytree(tmp_path / "data", tmp_path / "crashed")  # what kill -9 leaves
+    broker.close()
+    disk.is_full = True
+    with EmbeddedBroker(tmp_path / "crashed", environment=disk.environment) as again, Wire(again.bootstrap) as wire:
+        assert stored(wire, "t") == [b"before"]
+        assert produced(wire, "t", batch(b"x" * 10_000)).error_code == STORAGE_ERROR
+        empty_topic(wire, "t", 1)
+        assert stored(wire, "t") == []
+        disk.is_full = False
+        assert produced(wire, "t", batch(b"after")).base_offset == 1
+
+
+def test_a_start_on_a_full_disk_leaves_names_of_deleted_topics_taken(tmp_path: Path, disk: FullDisk) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    there.append(b"x" * 150)
+    there.log.flush()
+    there.directory.checkpoint()
+    listed = (tmp_path / "logqueue-topics.json").read_bytes()
+    there.directory.release()
+    (tmp_path / "logqueue-topics.json").write_bytes(listed.replace(b'"deleting": false', b'"deleting": true'))
+    disk.is_full = True
+    again = LogDirectory.open(tmp_path, clock=ManualClock(), environment=disk.environment)
+    assert (again.topics, again.logs) == ({}, {})
+    with pytest.raises(DiskFull, match="still being deleted"):
+        again.create_topic("t", partitions=1)
+    disk.is_full = False
+    again.create_topic("t", partitions=1)
+    assert again.written_recovery_point(there.log.partition) == 0
+    again.close()
+
+
+def test_a_start_on_a_full_disk_is_refused_if_its_checkpoints_promise_what_is_lost(
+    tmp_path: Path, disk: FullDisk
+) -> None:
+    there = DirectoryOnDisk(tmp_path, disk)
+    there.append(b"x" * 150)
+    there.append(b"x" * 150)
+    there.log.flush()
+    assert there.log.advance_recovery_point(force=True) == 2
+    there.directory.checkpoint()
+    there.directory.release()
+    there.log.segments[-1].path.unlink()
+    disk.is_full = True
+    with pytest.raises(DataFolderError, match=r"checkpoints .* No space left on device.*free some space"):
+        DirectoryOnDisk(tmp_path, disk)
+    disk.is_full = False
+    again = DirectoryOnDisk(tmp_path, disk)
+    assert again.log.log_end_offset == 1
     again.directory.close()
 
 
