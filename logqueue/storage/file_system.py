@@ -67,8 +67,12 @@ class FileSystem(Protocol):
         """
         ...
 
-    def fsync_dir(self, path: Path) -> None:
-        """Make the names in a folder durable."""
+    def open_dir(self, path: Path) -> int:
+        """Open a folder, for `fsync_dir` of it to need no descriptor when it is too late to go back."""
+        ...
+
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
+        """Make the names in a folder durable; `fd` is its descriptor, if it is open."""
         ...
 
     def rename(self, source: Path, target: Path) -> None: ...
@@ -129,8 +133,14 @@ class RealFileSystem:
         if sys.platform == "linux":
             _sync_file_range(fd, position, size, _WRITE_AND_WAIT if wait else _WRITE)
 
-    def fsync_dir(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def open_dir(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
+        if fd is not None:
+            os.fsync(fd)
+            return
+        fd = self.open_dir(path)
         try:
             os.fsync(fd)
         finally:
@@ -235,15 +245,22 @@ def write_atomically(
     can be opened, and the old content stays; any other OSError leaves open which of them a restart will find.
     """
     temporary = path.with_name(path.name + ".tmp")
+    folder = None
     try:
-        _write_anew(fs, temporary, data, is_private=is_private)
-    except OSError as error:
-        if error.errno in PASSING:
-            raise NoSpace(error.errno, error.strerror) from error
-        raise
-    fs.rename(temporary, path)
-    if sync_folder:
-        fs.fsync_dir(path.parent)
+        try:
+            if sync_folder:
+                folder = fs.open_dir(path.parent)  # behind the rename there might be no descriptor for it
+            _write_anew(fs, temporary, data, is_private=is_private)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise NoSpace(error.errno, error.strerror) from error
+            raise
+        fs.rename(temporary, path)
+        if folder is not None:
+            fs.fsync_dir(path.parent, folder)
+    finally:
+        if folder is not None:
+            fs.close(folder)
 
 
 def _write_anew(fs: FileSystem, path: Path, data: bytes, *, is_private: bool) -> None:

@@ -20,7 +20,7 @@ from logqueue.records.validation import BatchRules, recompress, stamp, validate_
 from logqueue.storage.durability import Claim, Durability
 from logqueue.storage.environment import Environment
 from logqueue.storage.errors import DiskFull, OffsetOutOfRange
-from logqueue.storage.file_system import DISK_FULL, PASSING, remedy
+from logqueue.storage.file_system import DISK_FULL, NO_DESCRIPTORS, PASSING, remedy
 from logqueue.storage.health import Health
 from logqueue.storage.leader_epochs import LeaderEpochs
 from logqueue.storage.log_reads import LogReads
@@ -431,7 +431,8 @@ class PartitionLog(LogReads):
                 try:
                     retired.rename(now_ms=now_ms, delay_ms=self.config.file_delete_delay_ms)
                 except OSError as error:
-                    raise self._health.fail(f"renaming files in {self.folder}", error) from error
+                    action = f"renaming files in {self.folder}"
+                    raise self._health.fail(action, error, passing=NO_DESCRIPTORS) from error
         finally:
             count = retired.remove(now_ms=now_ms, goes_on=goes_on)
         return count

@@ -58,11 +58,12 @@ class RetiredSegments:
         with self.holding() as is_ours:
             while is_ours and self._unnamed:
                 self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
+                if len(self._unnamed) > 1:
+                    # Not every file system keeps renames in order: the next must not come back without this one. If
+                    # that cannot be done now, the next call begins with it.
+                    self._fs.fsync_dir(self._folder)
                 self._unnamed.popleft()
                 count += 1
-                if self._unnamed:
-                    # Not every file system keeps renames in order: the next must not come back without this one.
-                    self._fs.fsync_dir(self._folder)
         return count
 
     @contextmanager

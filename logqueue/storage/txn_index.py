@@ -43,15 +43,16 @@ class AbortEntry(NamedTuple):
 class TransactionIndex(IndexFile):
     """The aborted transactions of a segment, in the order of their markers."""
 
-    __slots__ = ()
+    __slots__ = ("_owes_name",)
 
     def __init__(self, cache: IndexCache, path: Path) -> None:
         super().__init__(cache, path, ENTRY, max_bytes=_MAX_BYTES)
+        self._owes_name = False  # whether the folder is still to be synced for the file
 
     @property
     def is_written(self) -> bool:
-        """Whether the file holds every entry; without entries there is no file."""
-        return not self.size or super().is_written
+        """Whether the file holds every entry, durably by its name too; without entries there is no file."""
+        return not self.size or (super().is_written and not self._owes_name)
 
     def append(self, entry: AbortEntry) -> None:
         """Note a transaction that the newest marker aborted."""
@@ -64,10 +65,12 @@ class TransactionIndex(IndexFile):
 
     def write_out(self) -> None:
         """Bring the file to the entries in memory, durably, its name included: a file that is lost says "none"."""
-        is_new = self._written == NO_FILE
+        if self._written == NO_FILE:
+            self._owes_name = True
         super().write_out()
-        if is_new:
+        if self._owes_name:
             self._cache.fs.fsync_dir(self.path.parent)
+            self._owes_name = False
 
     def entries(self) -> list[AbortEntry]:
         """All of them."""

@@ -82,9 +82,9 @@ class FaultyFileSystem(RecordingFileSystem):
         self._count("fsync")
         super().fsync(fd)
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         self._count("fsync_dir")
-        super().fsync_dir(path)
+        super().fsync_dir(path, fd)
 
     def rename(self, source: Path, target: Path) -> None:
         self._count("rename")

@@ -60,6 +60,12 @@ class RecordingFileSystem(RealFileSystem):
                 self.journal.append(("open", path))
         return fd
 
+    def open_dir(self, path: Path) -> int:
+        with self._lock:
+            fd = super().open_dir(path)
+            self._open.add(fd)
+        return fd
+
     def pwrite(self, fd: int, data: Buffer, position: int, /) -> int:  # type: ignore[override]
         with self._lock:
             count = os.pwrite(fd, data, position)
@@ -80,7 +86,7 @@ class RecordingFileSystem(RealFileSystem):
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         self.fsync(fd)
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         upto = len(self.journal)
         with self._lock:
             self.journal.append(("sync_dir", path, upto))
@@ -121,7 +127,7 @@ class ForgetfulFileSystem(RecordingFileSystem):
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         pass
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         pass
 
 
@@ -135,5 +141,5 @@ class LooseFileSystem(RecordingFileSystem):
 class NamelessFileSystem(RecordingFileSystem):
     """A disk that syncs bytes but never the names in a folder."""
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         pass

@@ -16,9 +16,12 @@ import pytest
 from logqueue.broker.descriptors import SPARE, share
 from logqueue.ids import TopicPartition
 from logqueue.storage import Environment, LogDirectory, PartitionLog
-from logqueue.storage.errors import DiskFull
+from logqueue.storage.errors import DiskFull, StorageError
+from logqueue.storage.index_file import IndexCache
 from logqueue.storage.open_files import DEFAULT_MAX_OPEN_FILES
+from logqueue.storage.txn_index import AbortEntry, TransactionIndex
 from tests.broker.wire import Wire, batch, create_topic, produced
+from tests.storage.compacted import Compacted
 from tests.storage.disks import HastyFileSystem
 from tests.storage.workload import NOW, PLAIN, batch_of, open_directory, read_all
 
@@ -32,6 +35,8 @@ class Crowded(HastyFileSystem):
     def __init__(self) -> None:
         self.room = ENOUGH
         self.has_room_for_folders = True
+        self.last_descriptor_goes_with: tuple[str, ...] = ()
+        """Endings of names: once a file has got one, there is no room for folders until one gets another name."""
         self.synced_folders: list[Path] = []
         self._open: set[int] = set()
 
@@ -45,8 +50,17 @@ class Crowded(HastyFileSystem):
         self._open.discard(fd)
         os.close(fd)
 
-    def fsync_dir(self, path: Path) -> None:
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        if self.last_descriptor_goes_with:
+            self.has_room_for_folders = not target.name.endswith(self.last_descriptor_goes_with)
+
+    def open_dir(self, path: Path) -> int:
         self._take(is_possible=self.has_room_for_folders)
+        return super().open_dir(path)
+
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
+        self._take(is_possible=self.has_room_for_folders or fd is not None)
         self.synced_folders.append(path)
 
     def _take(self, *, is_possible: bool) -> None:
@@ -141,6 +155,67 @@ def test_names_that_found_no_descriptor_are_synced_with_the_next_flush(tmp_path:
     assert log.flush() == 2
     assert disk.synced_folders == [log.folder]
     directory.close()
+
+
+def test_a_small_file_is_replaced_only_with_its_folder_at_hand(tmp_path: Path, disk: Crowded) -> None:
+    directory = opened(tmp_path, disk)
+    disk.has_room_for_folders = False
+    before = (tmp_path / "logqueue-topics.json").read_bytes()
+    with pytest.raises(DiskFull, match="Nothing was changed"):
+        directory.create_topic("another", partitions=1)
+    assert (tmp_path / "logqueue-topics.json").read_bytes() == before
+    disk.has_room_for_folders = True
+    disk.last_descriptor_goes_with = (".json",)
+    disk.synced_folders.clear()
+    directory.create_topic("another", partitions=1)
+    assert (disk.has_room_for_folders, disk.synced_folders, directory.failure) == (False, [tmp_path], None)
+    disk.last_descriptor_goes_with, disk.has_room_for_folders = (), True
+    directory.close()
+
+
+def test_a_compaction_that_has_begun_to_change_names_needs_no_further_descriptor(tmp_path: Path, disk: Crowded) -> None:
+    kept = Compacted(tmp_path, fs=disk)
+    for _ in range(3):
+        kept.put(("k", "v"))
+        kept.roll()
+    disk.last_descriptor_goes_with = (".swap", ".deleted")
+    assert kept.roll_and_compact() is not None
+    assert kept.directory.failure is None
+    disk.last_descriptor_goes_with, disk.has_room_for_folders = (), True
+    kept.close()
+
+
+def test_segments_whose_folder_finds_no_descriptor_go_with_the_next_removal(tmp_path: Path, disk: Crowded) -> None:
+    directory = opened(tmp_path, disk)
+    log = directory.logs[PLAIN]
+    for number in range(8):
+        append(log, number)
+    log.flush()
+    gone = log.retire_before(8)
+    assert gone > 1
+    disk.has_room_for_folders = False
+    for _ in range(2):
+        with pytest.raises(StorageError, match="raise the limit of open files"):
+            directory.purge()
+        assert len(list(log.folder.glob("*.log.deleted"))) == 1, "the next must not come back without this one"
+        assert directory.failure is None
+    disk.has_room_for_folders = True
+    directory.purge()
+    assert len(list(log.folder.glob("*.log.deleted"))) == gone
+    directory.close()
+
+
+def test_an_index_of_transactions_is_not_written_before_its_name_is(tmp_path: Path, disk: Crowded) -> None:
+    index = TransactionIndex(IndexCache(disk), tmp_path / "0.txnindex")
+    index.append(AbortEntry(producer_id=1, first_offset=0, last_offset=1, last_stable_offset=2))
+    disk.has_room_for_folders = False
+    for _ in range(2):
+        with pytest.raises(OSError, match="Too many open files"):
+            index.write_out()
+        assert not index.is_written
+    disk.has_room_for_folders = True
+    index.write_out()
+    assert (index.is_written, disk.synced_folders) == (True, [tmp_path])
 
 
 def test_files_of_logs_make_do_with_as_many_descriptors_as_there_are(tmp_path: Path, disk: Crowded) -> None:

@@ -16,5 +16,5 @@ class HastyFileSystem(RealFileSystem):
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
         pass
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         pass

@@ -229,7 +229,7 @@ class Deleting(RealFileSystem):
         self.delete()
         self.deleted.set()
 
-    def fsync_dir(self, path: Path) -> None:
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
         self.folder_synced.set()
 
 

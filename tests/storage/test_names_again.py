@@ -264,7 +264,7 @@ def test_many_deletions_wait_for_the_disk_a_bounded_number_of_times_each(tmp_pat
         def fsync(self, fd: int) -> None:  # type: ignore[override]
             self.syncs += 1
 
-        def fsync_dir(self, path: Path) -> None:
+        def fsync_dir(self, path: Path, fd: int | None = None) -> None:
             self.syncs += 1
 
     fs = Counting()

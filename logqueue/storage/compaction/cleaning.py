@@ -32,6 +32,7 @@ from logqueue.storage.names import (
     TXN_INDEX,
     segment_file,
 )
+from logqueue.storage.open_files import OpenFile
 from logqueue.storage.segment import Segment
 
 
@@ -52,6 +53,8 @@ class Replacement:
     log: PartitionLog
     old: tuple[Segment, ...]
     new: Segment
+    folder: OpenFile
+    """The log's folder, open until all is settled: nothing is declared that could not be made durable."""
 
 
 class Cleaning:
@@ -62,7 +65,7 @@ class Cleaning:
         self._environment = environment
         self._fs = environment.fs
         self._at_work: WeakValueDictionary[TopicPartition, PartitionLog] = WeakValueDictionary()
-        self._refused: WeakKeyDictionary[PartitionLog, Segment] = WeakKeyDictionary()
+        self._refused: WeakKeyDictionary[PartitionLog, tuple[Segment, OpenFile]] = WeakKeyDictionary()
 
     def plan(self, log: PartitionLog, *, stable_offset: int, now_ms: int) -> CompactionPlan:
         """What could be compacted below `stable_offset`. Owner's thread. Raises OSError."""
@@ -127,6 +130,7 @@ class Cleaning:
         Raises OSError while nothing is declared. After that only a start could tell what holds, so StorageError, and
         the data folder takes no more writes.
         """
+        folder = OpenFile(self._fs.open_dir(log.folder), self._fs.close)
         names = {suffix: segment_file(cleaned.base_offset, suffix) for suffix in SEGMENT_SUFFIXES}
         for suffix in (TXN_INDEX, TIME_INDEX, OFFSET_INDEX):
             if suffix == TXN_INDEX and not cleaned.txn_index_bytes:
@@ -134,7 +138,7 @@ class Cleaning:
             self._fs.rename(log.folder / (names[suffix] + CLEANED), log.folder / (names[suffix] + SWAP))
         try:
             self._fs.rename(log.folder / (names[LOG] + CLEANED), log.folder / (names[LOG] + SWAP))
-            self._fs.fsync_dir(log.folder)
+            self._fs.fsync_dir(log.folder, folder.fd)
         except FileNotFoundError:
             raise  # the topic was deleted, and its folder with it
         except OSError as error:
@@ -150,7 +154,7 @@ class Cleaning:
         new.offset_index.seal(cleaned.offset_index_bytes)
         new.time_index.seal(cleaned.time_index_bytes)
         new.txn_index.seal(cleaned.txn_index_bytes)
-        return Replacement(log=log, old=tuple(segments[base] for base in cleaned.replaces), new=new)
+        return Replacement(log=log, old=tuple(segments[base] for base in cleaned.replaces), new=new, folder=folder)
 
     def swap(self, replacement: Replacement) -> bool:
         """Let the log read from the new segment. Owner's thread. False if it has lost the old ones meanwhile.
@@ -159,7 +163,7 @@ class Cleaning:
         """
         is_swapped = replacement.log.replace(replacement.old, replacement.new)
         if not is_swapped:
-            self._refused[replacement.log] = replacement.new
+            self._refused[replacement.log] = (replacement.new, replacement.folder)
         return is_swapped
 
     def settle(self, replacement: Replacement, *, now_ms: int) -> None:
@@ -177,17 +181,17 @@ class Cleaning:
                     ) from error
 
     def _settle(self, replacement: Replacement, now_ms: int) -> None:
-        log, old = replacement.log, replacement.old
+        log, old, fd = replacement.log, replacement.old, replacement.folder.fd
         retired, delay_ms = log.retired, log.config.file_delete_delay_ms
         log.forget(old)
         for segment in reversed(old[1:]):
             retired.rename_files(segment, now_ms=now_ms, delay_ms=delay_ms)
         if old[1:]:
-            self._fs.fsync_dir(log.folder)
+            self._fs.fsync_dir(log.folder, fd)
         retired.rename_files(old[0], now_ms=now_ms, delay_ms=delay_ms, log_last=True)
-        self._fs.fsync_dir(log.folder)
+        self._fs.fsync_dir(log.folder, fd)
         replacement.new.move_to("")
-        self._fs.fsync_dir(log.folder)
+        self._fs.fsync_dir(log.folder, fd)
 
     def finish(self, partition: TopicPartition, done: CompactionDone) -> None:
         """Note how far the log is compacted, unless its topic was deleted meanwhile. Raises OSError."""
@@ -212,11 +216,11 @@ class Cleaning:
         with log.retired.holding() as is_ours:
             if is_ours:  # otherwise the topic was deleted
                 try:
-                    self._take_back(log, refused)
+                    self._take_back(log, *refused)
                 except OSError as error:
                     raise self._environment.health.fail(f"swapping segments in {log.folder}", error) from error
 
-    def _take_back(self, log: PartitionLog, refused: Segment) -> None:
+    def _take_back(self, log: PartitionLog, refused: Segment, folder: OpenFile) -> None:
         """Declare a staged output incomplete again. The .log goes first: without it the others count nothing.
 
         It is renamed before anything removes it, since that may shrink it in steps, and a start would believe the rest.
@@ -229,7 +233,7 @@ class Cleaning:
             except FileNotFoundError:
                 continue  # not every segment has a transaction index
             if suffix == LOG:
-                self._fs.fsync_dir(log.folder)
+                self._fs.fsync_dir(log.folder, folder.fd)
 
     def compact(
         self,
