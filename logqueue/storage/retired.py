@@ -37,6 +37,11 @@ class RetiredSegments:
         self._unnamed: deque[Segment] = deque()
         self._doomed: deque[_Doomed] = deque()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the folder is being given up. Any thread."""
+        return self._is_closed
+
     def add(self, segment: Segment) -> None:
         """A segment was taken out of the log: its files go at the next `rename`."""
         self._unnamed.append(segment)
@@ -55,8 +60,8 @@ class RetiredSegments:
         Any thread, one at a time. Raises OSError.
         """
         count = 0
-        with self.holding() as is_ours:
-            while is_ours and self._unnamed:
+        with self.holding():
+            while self._unnamed and not self._is_closed:  # `close` waits for one segment, not for all
                 self.rename_files(self._unnamed[0], now_ms=now_ms, delay_ms=delay_ms)
                 if len(self._unnamed) > 1:
                     # Not every file system keeps renames in order: the next must not come back without this one. If
@@ -73,9 +78,12 @@ class RetiredSegments:
             yield not self._is_closed
 
     def close(self) -> None:
-        """The folder is being given up: another log may get its name, so nothing is renamed or removed any more."""
+        """The folder is being given up: another log may get its name, so nothing is renamed or removed any more.
+
+        Waits for the names of a segment that gets its last ones, or of those that a compaction replaces.
+        """
+        self._is_closed = True  # before the wait, for a thread to see
         with self._lock:
-            self._is_closed = True
             self._unnamed.clear()
             with self._queue:
                 self._doomed.clear()

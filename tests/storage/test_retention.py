@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,34 @@ def test_a_removal_ends_when_the_folder_is_given_up_in_the_middle_of_it(tmp_path
         return True
 
     assert retired.remove(now_ms=NOW, goes_on=is_given_up) == 0
+
+
+class _GivenUp(HastyFileSystem):
+    """A disk that takes its time to sync a folder: until `closing` has begun to give it up."""
+
+    closing: threading.Thread
+    retired: RetiredSegments | None = None
+
+    def fsync_dir(self, path: Path, fd: int | None = None) -> None:
+        if self.retired is not None and not self.retired.is_closed:
+            self.closing.start()
+            for _ in range(20_000):
+                if self.retired.is_closed:
+                    break
+                self.closing.join(0.001)
+
+
+def test_whoever_gives_a_folder_up_waits_for_one_segment_and_not_for_all(tmp_path: Path) -> None:
+    disk = _GivenUp()
+    kept = Kept(tmp_path, disk, **{"retention.bytes": "100"})
+    kept.append(6)
+    assert kept.expire() > 2
+    disk.retired = retired = kept.log.retired
+    disk.closing = threading.Thread(target=retired.close, daemon=True)
+    assert retired.rename(now_ms=NOW, delay_ms=0) == 1
+    disk.closing.join(20)
+    assert (kept.files("*.log.deleted"), retired.has_unnamed) == ([f"{0:020d}.log.deleted"], False)
+    kept.close()
 
 
 class Protected(HastyFileSystem):
