@@ -19,6 +19,7 @@ from logqueue.jobs.connection import READ_WAIT_MS, new_reader, start_client, sto
 from logqueue.jobs.errors import BrokerUnreachable, JobTooLarge, SendFailed, WaitTimeout
 from logqueue.jobs.flow_records import (
     CANCEL,
+    CONFLICT,
     FLOW,
     NODE,
     CancelOrder,
@@ -29,6 +30,7 @@ from logqueue.jobs.flow_records import (
     Submission,
     decode_flow,
     decode_node,
+    decode_submission,
     encode,
     key_of,
     split_key,
@@ -36,6 +38,7 @@ from logqueue.jobs.flow_records import (
 from logqueue.jobs.flows import WorkflowHandle, WorkflowState, flow_records
 from logqueue.jobs.handle import JobHandle
 from logqueue.jobs.partitioning import partition_of
+from logqueue.jobs.unique import KeyConflict
 from logqueue.jobs.watcher import CLOCK_MARGIN_MS
 
 if TYPE_CHECKING:
@@ -79,11 +82,11 @@ class FlowClient:
 
     async def cancel(self, flow: str, *, tenant: str, by: str) -> None:
         """Ask the owner to cancel a workflow."""
-        order = CancelOrder(by=by, at=self._clock.time_ms())
+        order = CancelOrder(by=by, at=self._clock.time_ms(), tenant=tenant)
         await self._write([(key_of(CANCEL, flow), encode(order))], tenant=tenant, what=f"The cancelling of {flow}")
 
     async def wait(self, handle: WorkflowHandle, *, timeout_s: float) -> WorkflowState:
-        """The final state; WaitTimeout after `timeout_s`."""
+        """The final state; WaitTimeout after `timeout_s`, KeyConflict if the id is another tenant's."""
         reading = _Reading(handle)
         try:
             async with asyncio.timeout(timeout_s), self._reader(handle) as (reader, at):
@@ -100,7 +103,7 @@ class FlowClient:
         return state
 
     async def status(self, handle: WorkflowHandle) -> WorkflowState | None:
-        """How far it is at this moment."""
+        """How far it is at this moment; KeyConflict if the id is another tenant's."""
         reading = await self._read(handle)
         if not reading.is_whole:
             reading = await self._read(msgspec.structs.replace(handle, created_ms=reading.created_ms))
@@ -190,7 +193,9 @@ class _Reading:
 
     def __init__(self, handle: WorkflowHandle) -> None:
         self._id = handle.id
+        self._tenant = handle.tenant
         self._since_ms = handle.created_ms
+        self._is_refused = False
         self._flow: Flow | None = None
         self._nodes: dict[str, str] = {}
 
@@ -201,15 +206,21 @@ class _Reading:
                 continue
             try:
                 if kind == FLOW:
-                    self._flow = decode_flow(record.value)
+                    self._take_flow(decode_flow(record.value))
+                elif kind == CONFLICT and node == self._tenant:
+                    self._is_refused |= decode_submission(record.value).created_ms >= self._since_ms
                 elif kind == NODE:
                     self._nodes[node] = decode_node(record.value).state
             except (ValueError, RecursionError) as error:
                 log.warning("no record of a workflow", topic=record.topic, offset=record.offset, error=str(error))
 
+    def _take_flow(self, flow: Flow) -> None:
+        if flow.tenant == self._tenant:  # another tenant's of the same id is none of our business
+            self._flow = flow
+
     @property
     def is_over(self) -> bool:
-        return self._flow is not None and self._flow.is_over
+        return self._is_refused if self._flow is None else self._flow.is_over
 
     @property
     def created_ms(self) -> int:
@@ -230,6 +241,10 @@ class _Reading:
     def state(self) -> WorkflowState | None:
         flow = self._flow
         if flow is None:
+            if self._is_refused:
+                raise KeyConflict(
+                    f"Workflow {self._id} did not run: its id is taken by another tenant's; send it under another id"
+                )
             return None
         return WorkflowState(
             id=self._id,

@@ -9,6 +9,7 @@
 | `event/<flow>/<node>` | worker, with outcomes  | the node's job has ended                                      |
 | `add/<flow>/<node>`   | worker, with outcomes  | a running job adds a node                                     |
 | `cancel/<flow>`       | anybody                | the workflow is to be cancelled                               |
+| `conflict/<flow>/<tenant>` | owner             | what this tenant has sent under another tenant's id: not taken |
 
 The owner takes `submit/`, `event/`, `add/` and `cancel/` back (a tombstone) in the transaction that acts on them.
 """
@@ -43,6 +44,7 @@ NODE: Final = b"node"
 EVENT: Final = b"event"
 ADD: Final = b"add"
 CANCEL: Final = b"cancel"
+CONFLICT: Final = b"conflict"
 OF_NODES: Final = frozenset({SPEC, NODE, EVENT, ADD})
 """Records of these kinds are about a node, all others about a whole workflow."""
 
@@ -160,11 +162,13 @@ class End(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_omitted: bool = False
 
 
-class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who wants a workflow cancelled, and since when."""
 
     by: str
     at: int
+    tenant: str | None = None
+    """Whose workflow is meant: another's of the same id is left alone. None (earlier senders): whoever's it is."""
 
 
 encode: Final = msgspec.json.Encoder().encode

@@ -230,11 +230,14 @@ class WorkflowHandle(msgspec.Struct, frozen=True, kw_only=True):
     client: FlowClient
 
     async def wait(self, timeout: Duration = DEFAULT_WAIT_S) -> WorkflowState:
-        """Its final state, once it has one; WaitTimeout after `timeout` (the workflow goes on)."""
+        """Its final state, once it has one; WaitTimeout after `timeout` (the workflow goes on).
+
+        Raises KeyConflict if a workflow of another tenant has the id: this one did not run.
+        """
         return await self.client.wait(self, timeout_s=parse_duration(timeout))
 
     async def status(self) -> WorkflowState | None:
-        """How far it is now, or None if no owner has taken it up yet."""
+        """How far it is now, or None if no owner has taken it up yet. Raises KeyConflict as `wait` does."""
         return await self.client.status(self)
 
     async def cancel(self, *, by: str = "app") -> None:

@@ -19,8 +19,10 @@ from logqueue_consumers.worker import Worker, run_worker
 from logqueue_schemas.job_status import TERMINAL, JobStatus, StatusCodec
 
 from logqueue import App
+from logqueue.jobs.partitioning import partition_of
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.jobs.settings import Settings
+from logqueue.jobs.topics import JOBS_PARTITIONS, STATUS_PARTITIONS
 from tests.broker.wire import Wire
 from tests.conftest import Engine
 from tests.transactions.producing import until_ended
@@ -31,6 +33,14 @@ LOOK_EVERY_S = 0.05
 PROCESSING = os.environ.get("LOGQUEUE_TEST_PROCESSING")
 """The whole room's tests in one of the two modes; by default in that of a new app."""
 FAST = WorkerLimits(commit_interval_s=0.05, session_timeout_ms=6_000, heartbeat_interval_ms=200, revoke_grace_s=3.0)
+
+
+def neighbours() -> tuple[str, str]:
+    """Two tenants who share a partition of every topic of jobs and of their statuses."""
+    one, *others = (f"tenant-{number}" for number in range(1_000))
+    counts = (JOBS_PARTITIONS, STATUS_PARTITIONS)
+    at = [partition_of(one.encode(), count) for count in counts]
+    return one, next(name for name in others if [partition_of(name.encode(), count) for count in counts] == at)
 
 
 @dataclass

@@ -70,12 +70,14 @@ class World:
     def append(self, key: bytes, value: bytes | None) -> None:
         self.log.append(Kept(key, value, offset=len(self.log), timestamp_ms=self.now_ms))
 
-    def submit(self, flow: str, nodes: Mapping[str, NodeSpec], *, claims: int | None = None) -> None:
+    def submit(
+        self, flow: str, nodes: Mapping[str, NodeSpec], *, claims: int | None = None, tenant: str = "acme"
+    ) -> None:
         for name, node in nodes.items():
             self.append(key_of(SPEC, flow, name), encode(node))
         submission = Submission(
             name="test",
-            tenant="acme",
+            tenant=tenant,
             app="app",
             group="group",
             created_ms=self.now_ms,
@@ -86,8 +88,8 @@ class World:
     def end(self, flow: str, node: str, state: str, result: bytes | None = None) -> None:
         self.append(*end_record(flow, node, state=state, at_ms=self.now_ms, result=result))
 
-    def cancel(self, flow: str) -> None:
-        self.append(key_of(CANCEL, flow), encode(CancelOrder(by="me", at=self.now_ms)))
+    def cancel(self, flow: str, *, tenant: str | None = None) -> None:
+        self.append(key_of(CANCEL, flow), encode(CancelOrder(by="me", at=self.now_ms, tenant=tenant)))
 
     # --- the owner ---
 

@@ -14,7 +14,8 @@ from logqueue import App, Retry
 from logqueue.clock import ManualClock
 from logqueue.jobs.errors import InvalidDefinition, Permanent
 from logqueue.jobs.flows import chain, chord, group
-from tests.consumers.conftest import Log, until, working
+from logqueue.jobs.unique import KeyConflict
+from tests.consumers.conftest import Log, neighbours, until, working
 
 
 @asynccontextmanager
@@ -186,6 +187,29 @@ def test_the_handle_of_a_workflow_sent_again_after_its_end_tells_how_it_ended(lo
             assert await sent.wait() == first
             assert await sent.status() == first
         assert first.nodes == {"a": "succeeded", "b": "succeeded"}
+
+    asyncio.run(main())
+
+
+def test_a_tenant_whose_workflow_has_the_id_of_anothers_is_told_of_the_conflict_and_of_nothing_else(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+
+        @app.job("say")
+        async def say(*, what: str) -> str:
+            return what
+
+        one, other = neighbours()
+        async with running(app):
+            first = await app.workflow("a").add("n", say.prepare(what="first")).send(tenant=one, id="order-7")
+            second = await app.workflow("b").add("n", say.prepare(what="second")).send(tenant=other, id="order-7")
+            with pytest.raises(KeyConflict, match="order-7 did not run: its id is taken by another tenant's"):
+                await second.wait()
+            with pytest.raises(KeyConflict):
+                await second.status()
+            await second.cancel()
+            assert (await first.wait()).has_succeeded
+            assert (await first.job("n").wait()).result == "first"
 
     asyncio.run(main())
 

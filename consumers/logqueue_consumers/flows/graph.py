@@ -14,6 +14,10 @@ Besides the records themselves the index holds what follows from them, under key
 | `~open/<flow>`              | nodes are to be put to work, or taken back                 | at once        |
 | `~restore/<flow>/<node>`    | the topic has another node of this name than the first     | at once        |
 | `~stop/<flow>`              | nodes are to be told to end                                | at once        |
+| `~whole/<flow>`             | all nodes had come when it was submitted: more are not its |                |
+| `~surplus/<flow>/<node>`    | the topic has a node that came behind that                 | at once        |
+| `~refuse/<flow>/<tenant>`   | what another tenant has sent under this id                 | at once        |
+| `conflict/<flow>/<tenant>`  | the record                                                 | to be forgotten |
 | `~end/<flow>`               | every node has ended                                       | at once        |
 
 Applying a record twice changes nothing, and a record that compaction has removed is not missed. A workflow that was
@@ -30,6 +34,7 @@ import msgspec
 from logqueue.jobs.flow_records import (
     ADD,
     CANCEL,
+    CONFLICT,
     EVENT,
     FLOW,
     NODE,
@@ -41,9 +46,11 @@ from logqueue.jobs.flow_records import (
     Node,
     NodeSpec,
     OnFailure,
+    Submission,
     decode_flow,
     decode_node,
     decode_spec,
+    decode_submission,
     encode,
     is_key,
     key_of,
@@ -66,6 +73,9 @@ OPEN: Final = b"~open"
 STOP: Final = b"~stop"
 END: Final = b"~end"
 RESTORE: Final = b"~restore"
+WHOLE: Final = b"~whole"
+SURPLUS: Final = b"~surplus"
+REFUSE: Final = b"~refuse"
 
 BLOCKED: Final = "blocked"
 QUEUED: Final = "queued"
@@ -76,7 +86,7 @@ RUN: Final = "run"
 DROP: Final = "drop"
 
 _KINDS: Final = frozenset({SUBMIT, SPEC, FLOW, NODE, EVENT, ADD, CANCEL})
-_ORDERS: Final = frozenset({SUBMIT, EVENT, ADD, CANCEL})
+_ORDERS: Final = frozenset({EVENT, ADD, CANCEL})
 
 
 class Need(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -209,22 +219,66 @@ class FlowGraph:
                 self._index.delete(record.key)
             else:
                 self._index.put(record.key, record.value, due_ms=AT_ONCE)
+        elif kind == SUBMIT:
+            self._apply_submission(flow, record)
         elif kind == SPEC:
             self._apply_spec(flow, node, record)
         elif kind == NODE:
             self._apply_node(flow, node, record)
         elif kind == FLOW:
             self._apply_flow(flow, record)
+        elif kind == CONFLICT:
+            self._apply_conflict(flow, node, record)
+
+    def _apply_submission(self, flow: str, record: Kept) -> None:
+        index, begun, waiting = self._index, self.flow(flow), self._index.get(record.key)
+        if record.value is None:
+            index.delete(record.key)
+            if begun is None:
+                index.delete(key_of(WHOLE, flow))
+            return
+        first: Flow | Submission | None = begun
+        if begun is None and waiting is not None and self._is_whole(flow):
+            first = decode_submission(waiting.value)  # it has not begun yet, and counts all the same
+        else:
+            index.put(record.key, record.value, due_ms=AT_ONCE)
+        sent = decode_submission(record.value)
+        if first is None:
+            self._look_for_whole(flow, sent)
+        elif first.tenant != sent.tenant:
+            index.put(key_of(REFUSE, flow, sent.tenant), record.value, due_ms=AT_ONCE)
+
+    def _apply_conflict(self, flow: str, tenant: str, record: Kept) -> None:
+        if record.key != key_of(CONFLICT, flow, tenant):
+            raise ValueError("no key of a workflow's record")
+        if record.value is None:
+            self._index.delete(record.key)
+            return
+        self._index.put(record.key, record.value, due_ms=record.timestamp_ms + RETENTION_MS)
+        refused = self._index.get(key_of(REFUSE, flow, tenant))
+        if refused is not None and refused.value == record.value:
+            self._index.delete(refused.key)
+
+    def _is_whole(self, flow: str) -> bool:
+        return self._index.get(key_of(WHOLE, flow)) is not None
+
+    def _look_for_whole(self, flow: str, sent: Submission) -> None:
+        """From the moment on in which it is complete nothing that others send under its id is a part of it."""
+        tally = self.tally(flow)
+        if tally.nodes + bool(tally.callback) == sent.nodes:
+            self._index.put(key_of(WHOLE, flow), b"")
 
     def _apply_spec(self, flow: str, node: str, record: Kept) -> None:
         index, known = self._index, self.spec(flow, node)
+        index.delete(key_of(SURPLUS, flow, node))
         if record.value is None:
             if known is not None:
                 self._remove_spec(flow, node, known)
             return
         begun, spec = self.flow(flow), decode_spec(record.value)
-        if known is not None and begun is not None and not spec.is_kept and not _is_same(spec, known):
-            index.put(key_of(RESTORE, flow, node), b"", due_ms=AT_ONCE)  # sent again: the first one counts
+        if not spec.is_kept and self._is_sent_again(flow, spec, known, has_begun=begun is not None):
+            what = SURPLUS if known is None else RESTORE
+            index.put(key_of(what, flow, node), b"", due_ms=AT_ONCE)  # the first sending counts
             return
         state = self.node(flow, node)
         is_orphan = begun is None and state is None
@@ -235,6 +289,14 @@ class FlowGraph:
                 self._remove_spec(flow, node, known)
             self._add_spec(flow, node, spec, state, has_begun=begun is not None)
         index.put(record.key, record.value, due_ms=record.timestamp_ms + ORPHAN_MS if is_orphan else None)
+        if begun is None and (waiting := index.get(key_of(SUBMIT, flow))) is not None:
+            self._look_for_whole(flow, decode_submission(waiting.value))
+
+    def _is_sent_again(self, flow: str, spec: NodeSpec, known: NodeSpec | None, *, has_begun: bool) -> bool:
+        """Whether a node is none of the workflow as it was sent first, as far as is known."""
+        if known is None:
+            return self._is_whole(flow)
+        return not _is_same(spec, known) and (has_begun or self._is_whole(flow))
 
     def _add_spec(self, flow: str, node: str, spec: NodeSpec, state: Node | None, *, has_begun: bool) -> None:
         index, tally = self._index, self.tally(flow)
@@ -292,7 +354,7 @@ class FlowGraph:
     def _apply_flow(self, flow: str, record: Kept) -> None:
         index = self._index
         if record.value is None:
-            for kind in (FLOW, TALLY, OPEN, STOP, END):
+            for kind in (FLOW, TALLY, OPEN, STOP, END, WHOLE):
                 index.delete(key_of(kind, flow))
             return
         new = decode_flow(record.value)

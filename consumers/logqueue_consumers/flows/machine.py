@@ -6,6 +6,7 @@
 | a node's job has ended     | the node's state; nodes behind it: job records, or the status `cancelled`         |
 | a running job adds a node  | the node, and its job record or status                                            |
 | it was sent again          | its state again; nodes as they were sent first, tombstones of further ones        |
+| ... by another tenant      | what that one sent, as a conflict; the workflow is left as it is                  |
 | it is to be cancelled      | nodes that have not begun: `cancelled`; jobs on the log: a cancel command each    |
 | every node has ended       | the callback's job record, or the workflow's final state                          |
 | it ended long ago          | tombstones                                                                        |
@@ -28,6 +29,7 @@ from logqueue.jobs.control import cancel_command
 from logqueue.jobs.flow_records import (
     ADD,
     CANCEL,
+    CONFLICT,
     EVENT,
     FLOW,
     MAX_NODES,
@@ -60,9 +62,11 @@ from logqueue_consumers.flows.graph import (
     OPEN,
     QUEUED,
     READY,
+    REFUSE,
     RESTORE,
     RUN,
     STOP,
+    SURPLUS,
     FlowGraph,
     is_end,
 )
@@ -74,7 +78,7 @@ from logqueue_consumers.writing.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 MAX_OPENED: Final = 10_000
 """Nodes of a workflow that are put to work in one transaction."""
 MAX_OPENED_BYTES: Final = 16 * 1024 * 1024
@@ -116,6 +120,9 @@ class FlowMachine:
             READY: self._decide,
             END: self._end,
             RESTORE: self._restore,
+            SURPLUS: self._drop_surplus,
+            REFUSE: self._refuse,
+            CONFLICT: self._forget_conflict,
         }
 
     # --- KeeperMachine ---
@@ -184,7 +191,8 @@ class FlowMachine:
     def _begin(self, flow: str, node: str, value: bytes) -> None:
         submission, known = decode_submission(value), self._graph.flow(flow)
         if known is not None:
-            self._own(key_of(FLOW, flow), encode(known))  # who sent it again reads from now on
+            if known.tenant == submission.tenant:
+                self._own(key_of(FLOW, flow), encode(known))  # who sent it again reads from now on
         else:
             tally = self._graph.tally(flow)
             sent = tally.nodes + bool(tally.callback)
@@ -226,7 +234,8 @@ class FlowMachine:
 
     def _cancel(self, flow: str, node: str, value: bytes) -> None:
         order, begun = decode_cancel(value), self._graph.flow(flow)
-        if begun is not None and begun.state is FlowState.RUNNING:
+        is_meant = begun is not None and order.tenant in (None, begun.tenant)
+        if begun is not None and is_meant and begun.state is FlowState.RUNNING:
             cancelled = msgspec.structs.replace(begun, state=FlowState.CANCELLING, by=order.by)
             self._own(key_of(FLOW, flow), encode(cancelled))
         self._own(key_of(CANCEL, flow), None)
@@ -249,6 +258,18 @@ class FlowMachine:
         spec = self._graph.spec(flow, node)
         assert spec is not None, "only a node that is known is restored"
         self._own(key_of(SPEC, flow, node), encode(msgspec.structs.replace(spec, is_kept=True)))
+
+    def _drop_surplus(self, flow: str, node: str, value: bytes) -> None:
+        """The workflow was sent again with a further node: it is none of it."""
+        self._own(key_of(SPEC, flow, node), None)
+
+    def _refuse(self, flow: str, tenant: str, value: bytes) -> None:
+        """Another tenant has sent a workflow of its own under this id: it is told no more than that the id is taken."""
+        log.warning("id of a workflow is another tenant's", workflow=flow, tenant=tenant)
+        self._own(key_of(CONFLICT, flow, tenant), value)
+
+    def _forget_conflict(self, flow: str, tenant: str, value: bytes) -> None:
+        self._own(key_of(CONFLICT, flow, tenant), None)
 
     def _open_node(self, flow: str, node: str, spec: NodeSpec, begun: Flow) -> None:
         need = self._graph.need(flow, node)
