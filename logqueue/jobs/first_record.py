@@ -26,13 +26,19 @@ Place = tuple[str, int, int]
 
 
 async def check_same_job(settings: Settings, handle: JobHandle, status: JobStatus) -> None:
-    """KeyConflict if the status belongs to another record than the handle's, with other arguments.
+    """KeyConflict if the status belongs to another record than the handle's, with other arguments or another tenant's.
 
-    Callers bound the time. A record that the log no longer has says nothing: then the jobs count as the same.
+    Of another tenant's job nothing is told. Callers bound the time.
+    A record that the log no longer has says nothing: then the jobs count as the same.
     """
     first, own = (status.topic, status.partition, status.offset), (handle.topic, handle.partition, handle.offset)
     if handle.offset == UNKNOWN_OFFSET or first == own:
         return
+    if status.tenant != handle.tenant:
+        raise KeyConflict(
+            f"Job {handle.id} did not run: its id is taken by another tenant's; this one, at "
+            f"{handle.topic}-{handle.partition}@{handle.offset}, is a dead letter of class `conflict`"
+        )
     reader: AIOKafkaConsumer = await start_client(lambda: new_reader(settings, "read_uncommitted"), settings)
     try:
         values = [await _value_at(reader, place) for place in (first, own)]

@@ -12,7 +12,7 @@ from logqueue import Retry
 from logqueue.jobs.errors import InvalidArguments, InvalidDefinition
 from logqueue.jobs.schedules import ENDED, ended_key
 from logqueue.jobs.unique import KeyConflict, Unique, argument_digest, keyed_job_id
-from tests.consumers.conftest import Log, until, working
+from tests.consumers.conftest import Log, neighbours, until, working
 
 
 def letters_of(records: list[object]) -> list[dict[str, str]]:
@@ -102,6 +102,33 @@ def test_whoever_waits_for_a_job_whose_key_came_with_other_arguments_is_told_of_
             again = await charge.with_(id=first.id).send(amount=3)
             with pytest.raises(KeyConflict, match="its id came before"):
                 await again.wait()
+
+    asyncio.run(main())
+
+
+def test_an_id_of_one_tenant_is_a_conflict_for_another_who_is_told_nothing_of_that_job(log: Log) -> None:
+    async def main() -> None:
+        app = log.app()
+        runs: list[int] = []
+
+        @app.job("charge")
+        async def charge(*, amount: int) -> int:
+            runs.append(amount)
+            return amount
+
+        one, other = neighbours()
+        async with working(app):
+            first = await charge.with_(id="order-7").send(tenant=one, amount=1)
+            assert (await first.wait()).result == 1
+            for amount in (1, 2):
+                second = await charge.with_(id="order-7").send(tenant=other, amount=amount)
+                await until(lambda: log.done(app.group, "default"), lambda done, want=amount + 1: done >= want)
+                with pytest.raises(KeyConflict, match=r"taken by another tenant's; this one, at .* is a dead letter"):
+                    await second.wait()
+            assert (await first.wait()).result == 1
+        assert runs == [1]
+        letters = letters_of(await log.read(log.settings.topics.dlq("default", app.group)))
+        assert [letter["job-error-class"] for letter in letters] == ["conflict"] * 2
 
     asyncio.run(main())
 

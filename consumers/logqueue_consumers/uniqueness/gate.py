@@ -6,6 +6,7 @@
 | a job sent round again twice as one replay | the same: two operators have asked for it at once            |
 | a key again, same arguments                | the same                                                     |
 | an id or a key again, other arguments      | dead letter of class `conflict`; the first is untouched      |
+| another tenant's id                        | the same                                                     |
 | a unique job whose place is taken          | cancelled, `details.duplicate_of`; or it replaces the other  |
 
 A node of a workflow is no double of what came under its id before: its owner writes it once, and waits for its end.
@@ -47,7 +48,7 @@ EVICTIONS_TOLD: Final = 1_000
 
 
 class IdMemory:
-    """The last ids of a partition with offset and hash of the value: two generations of a dict, no list to keep."""
+    """The last ids of a partition with offset and hash of the content: two generations of a dict, no list to keep."""
 
     __slots__ = ("before", "now")
 
@@ -156,7 +157,7 @@ class UniqueGate:
         if id_ in memory.now or id_ in memory.before:
             found = memory.now.get(id_) or memory.before[id_]
             return None if found[0] == job.offset else self._check_double(job, found, self._clock.time_ms())
-        memory.now[id_] = (job.offset, hash(job.record.value))
+        memory.now[id_] = (job.offset, _content(job))
         if len(memory.now) > REMEMBERED_IDS:
             memory.before, memory.now = memory.now, {}
         return None
@@ -180,8 +181,9 @@ class UniqueGate:
         """The id came before in this topic, with another record."""
         if has_origin(job.record.headers):
             return None  # the job was away and comes back
-        if found[1] != hash(job.record.value):
-            return self._conflict(job, f"the id {job.id!r} came before at offset {found[0]}", now_ms, is_silent=True)
+        if found[1] != _content(job):
+            what = f"the id {job.id!r} came before at offset {found[0]}, for another tenant or"
+            return self._conflict(job, what, now_ms, is_silent=True)
         log.info("record written twice", id=job.id, topic=job.partition.topic, offset=job.offset, first=found[0])
         return _silent(Outcome.of(job, State.CANCELLED, now_ms * 1000, finishes=True))
 
@@ -300,6 +302,11 @@ class ReplacedGate:
 def _replaced(job: Job, holder: Holder, now_ms: int) -> Finish:
     _tell(job, {"replaced_by": holder.id})
     return Finish(Outcome.of(job, State.CANCELLED, now_ms * 1000, finishes=True))
+
+
+def _content(job: Job) -> int:
+    """What tells another job of the same id from a record that was written twice."""
+    return hash(job.record.value) ^ hash(job.tenant)
 
 
 def _silent(outcome: Outcome) -> Finish:
