@@ -138,6 +138,54 @@ async def steps_beside(ctx, *, n: int) -> object:  # type: ignore[no-untyped-def
     return await asyncio.gather(ctx.step("second", second), ctx.step("first", first))
 
 
+@app.job("leave-step", **ISOLATED)
+async def leave_step(ctx, *, how: str) -> object:  # type: ignore[no-untyped-def]
+    """End while a step runs, and tell what became of the step."""
+    began, ended = asyncio.Event(), []
+
+    async def endless() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # what a step does to clean up may take a while
+            ended.append("step")
+
+    running = asyncio.create_task(ctx.step("endless", endless))
+    await began.wait()
+    if how == "forget":
+        return "left"
+    if how == "raise":
+        raise TooBad("in the middle of a step")
+    running.cancel()
+    await asyncio.wait((running,))
+    return [*ended, "handler", os.getpid()]
+
+
+@app.job("stopped-step", **ISOLATED)
+async def stopped_step(ctx, *, file: str) -> None:  # type: ignore[no-untyped-def]
+    """Wait in a step until it is cancelled."""
+
+    async def endless() -> None:
+        Path(file).write_text(str(os.getpid()))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Path(file).write_text("cleaned up")
+
+    await ctx.step("endless", endless)
+
+
+@app.job("exit-in-step", **ISOLATED)
+def exit_in_step(ctx) -> None:  # type: ignore[no-untyped-def]
+    """Raise what is no Exception in a step: it ends the job without an answer to the step."""
+
+    def leave() -> None:
+        raise SystemExit(4)
+
+    ctx.step_sync("leave", leave)
+
+
 @app.job("odd-words", **ISOLATED)
 def odd_words(ctx, *, nan: bool) -> str:  # type: ignore[no-untyped-def]
     """Say what has no form in JSON."""

@@ -170,6 +170,42 @@ def test_the_context_works_within_steps_and_in_steps_beside_each_other() -> None
     asyncio.run(main())
 
 
+def test_a_job_that_ends_in_the_middle_of_a_step_has_ended_as_it_says() -> None:
+    """In a worker's own loop it does: the step is given up, the job's end counts, and the process is free again."""
+
+    async def main() -> None:
+        async with asyncio.timeout(30), pool() as jobs:
+            services = Services()
+            [*told, pid] = await call(jobs, "leave-step", services=services, how="cancel")
+            assert told == ["step", "handler"], "a cancelled step has cleaned up before the handler goes on"
+            assert await call(jobs, "leave-step", services=services, how="forget") == "left"
+            with pytest.raises(isolated_app.TooBad, match="in the middle of a step"):
+                await call(jobs, "leave-step", services=services, how="raise")
+            with pytest.raises(Exception, match="4") as exit_:
+                await call(jobs, "exit-in-step", services=services)
+            assert type(exit_.value).__name__ == "SystemExit"
+            assert services.kept == {}, "what was given up is not kept"
+            assert await call(jobs, "told-async", services=services, n=4) == 16
+            assert (await call(jobs, "add", a=1, b=1))["pid"] == pid
+
+    asyncio.run(main())
+
+
+def test_a_job_that_is_stopped_in_a_step_cleans_up_and_leaves_its_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "pid"
+        async with asyncio.timeout(30), pool(grace_s=3600.0) as jobs:
+            running = asyncio.ensure_future(call(jobs, "stopped-step", file=str(file), services=Services()))
+            pid = await written(file)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            assert file.read_text() == "cleaned up"
+            assert (await call(jobs, "add", a=1, b=1))["pid"] == int(pid)
+
+    asyncio.run(main())
+
+
 def test_odd_words_are_mended_where_they_are_said_or_raise_there() -> None:
     async def main() -> None:
         services = Services()

@@ -76,13 +76,28 @@ class ChildServices:
         return self._line.ask("replayed_effect", key)
 
     async def step(self, name: str, call: Callable[[], Any]) -> Any:
-        """The kept result of a step, or that of `call`, made durable."""
+        """The kept result of a step, or that of `call`, made durable. Cancelled, it cancels `call` and waits for it."""
         loop = asyncio.get_running_loop()
+        running: list[asyncio.Task[Any]] = []
+        is_given_up = False
+
+        async def run_part() -> Any:
+            if is_given_up:
+                raise asyncio.CancelledError
+            running.append(task := asyncio.ensure_future(call()))
+            return await task
 
         def part() -> Any:
-            return asyncio.run_coroutine_threadsafe(call(), loop).result()
+            return asyncio.run_coroutine_threadsafe(run_part(), loop).result()
 
-        return await asyncio.to_thread(self._line.ask, "step", name, part=part)
+        try:
+            return await asyncio.to_thread(self._line.ask, "step", name, part=part)
+        except asyncio.CancelledError:
+            is_given_up = True
+            for task in running:
+                task.cancel()
+                await asyncio.wait((task,))
+            raise
 
     def step_from_thread(self, name: str, call: Callable[[], Any]) -> Any:
         """The same for a plain handler."""

@@ -53,6 +53,8 @@ class ChildProcess:
         self._writer = writer
         self._parts: dict[int, frames.PartRan] = {}
         """What functions of steps came to; steps of one job may run beside each other."""
+        self._ended: frames.Done | frames.Raised | None = None
+        """How the job ended, which may be in the middle of its steps."""
         self.is_free = True
         """Whether it has told how its last job ended, so that it can run the next one."""
 
@@ -97,9 +99,11 @@ class ChildProcess:
     async def run(self, call: frames.Call, services: ContextServices | None) -> bytes | None:
         """Run one job; returns the JSON of its result. Raises what the handler raised, or ProcessDied."""
         self.is_free = False
+        self._ended = None
+        self._parts.clear()
         self._send(call)
         while True:
-            message = await self._receive()
+            message = await self._next()
             match message:
                 case frames.Done():
                     self.is_free = True
@@ -148,14 +152,23 @@ class ChildProcess:
         """Have the function of a step run in the child, and serve what it asks for meanwhile."""
         self._send(frames.RunPart(number))
         while number not in self._parts:
-            message = await self._receive()
-            if message is None or isinstance(message, frames.Done | frames.Raised):
+            message = await self._next()
+            if message is None or isinstance(message, frames.Done | frames.Raised):  # `run` learns it as well
                 raise ProcessDied("the job ended in the middle of a step")
             await self._serve(services, message)
         ran = self._parts.pop(number)
         if ran.error is not None:
             raise unpack(ran.error)
         return pickle.loads(ran.value)  # noqa: S301 - from our own child
+
+    async def _next(self) -> frames.ToWorker | None:
+        """The next message of the job that runs; once it has ended its end, to all who wait for one."""
+        if self._ended is None:
+            message = await self._receive()
+            if not isinstance(message, frames.Done | frames.Raised):
+                return message
+            self._ended = message
+        return self._ended
 
     def _send(self, message: frames.Message) -> None:
         if not self._writer.is_closing():
