@@ -17,7 +17,8 @@ from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.avro_decoding import Decoder, Decoders
 from logqueue.jobs.connection import READ_WAIT_MS, new_producer, new_reader, start_client, stop_client
 from logqueue.jobs.errors import RegistrationFailed
-from logqueue.jobs.schema_rules import check_next, level_of, mode_of
+from logqueue.jobs.schema_checks import check_next
+from logqueue.jobs.schema_rules import level_of, mode_of
 from logqueue.jobs.settings import Settings
 
 MAX_ROUNDS = 30  # records that one registration writes before it gives up
@@ -64,7 +65,7 @@ class SchemaRegistry:
         """
         async with self._changing(f"Schema {subject} was not registered") as reader:
             if self._table.find(subject, schema) is None:
-                self._check(subject, schema)
+                await self._check(subject, schema)
             if self._table.missing(subject, schema):
                 await self._register(reader, subject, schema)
             found = self._table.find(subject, schema)
@@ -76,7 +77,7 @@ class SchemaRegistry:
         await self.refresh()
         found = self._table.find(subject, schema)
         if found is None:
-            self._check(subject, schema)
+            await self._check(subject, schema)
         return found
 
     async def versions(self, subject: str) -> list[Registration]:
@@ -125,11 +126,11 @@ class SchemaRegistry:
         except (KafkaError, TimeoutError) as error:
             raise RegistrationFailed(f"{failure}: {error!r}") from None
 
-    def _check(self, subject: str, schema: Any) -> None:
+    async def _check(self, subject: str, schema: Any) -> None:
         if (mode := mode_of(self._table, subject)) == "READONLY":
             raise RegistrationFailed(f"Schema {subject} was not registered: the subject is in mode {mode}")
         level = level_of(self._table, self._settings.topics, subject)
-        check_next(subject, schema, self._table.versions(subject), level)
+        await check_next(subject, schema, self._table.versions(subject), level)
 
     async def _register(self, reader: AIOKafkaConsumer, subject: str, schema: Any) -> None:
         """Write what is missing, one record at a time, reading after each what others wrote meanwhile."""

@@ -23,7 +23,8 @@ from logqueue_schemas.schema_records import LevelSet, Registration
 
 from logqueue.jobs.avro_decoding import Decoder, Decoders
 from logqueue.jobs.errors import InvalidSetting, RegistrationFailed, RegistryUnreachable
-from logqueue.jobs.schema_rules import check_next, level_of
+from logqueue.jobs.schema_checks import check_next
+from logqueue.jobs.schema_rules import level_of
 from logqueue.jobs.settings import Settings
 
 MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
@@ -91,7 +92,7 @@ class RemoteRegistry:
         """The registration of a schema, None if it could be made; SchemaRefused if it could not."""
         found = await self._find(subject, schema)
         if found is None:
-            check_next(subject, schema, await self.versions(subject), await self._level(subject))
+            await check_next(subject, schema, await self.versions(subject), await self._level(subject))
         return found
 
     async def versions(self, subject: str) -> list[Registration]:

@@ -12,12 +12,11 @@ A level that was set for the subject itself comes before these; one that was set
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from logqueue_schemas.evolution import Conflict, Level, check_evolution
+from logqueue_schemas.evolution import Conflict, Level
 from logqueue_schemas.job_status import SUBJECT_SUFFIX
 from logqueue_schemas.registry import SchemaTable
-from logqueue_schemas.schema_records import Registration
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.topics import TopicNames
@@ -59,10 +58,3 @@ def level_of(table: SchemaTable, names: TopicNames, subject: str) -> Level:
 def mode_of(table: SchemaTable, subject: str) -> str:
     """Whether the subject takes new versions: READWRITE or READONLY."""
     return table.mode(subject) or table.mode(None) or DEFAULT_MODE
-
-
-def check_next(subject: str, schema: Any, versions: Sequence[Registration], level: Level) -> None:
-    """SchemaRefused if the schema cannot follow these versions (oldest first), InvalidSchema if it is none."""
-    older = [(version.version, version.parsed) for version in versions]
-    if conflicts := check_evolution(schema, older, level):
-        raise SchemaRefused(subject, level, conflicts)

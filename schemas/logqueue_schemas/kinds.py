@@ -42,6 +42,11 @@ def meaning(schema: Any) -> str:
     return avro.canonical(schema)
 
 
+def digest_of(schema: Any) -> bytes:
+    """SHA-256 of its `meaning`."""
+    return hashlib.sha256(meaning(schema).encode("utf-8", "surrogatepass")).digest()
+
+
 def wanted_id(schema: Any) -> int:
     """The registry id that a schema asks for; of Avro ones `avro.content_id`."""
     if isinstance(schema, JsonSchema):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from logqueue_schemas.evolution import Level
-from logqueue_schemas.kinds import kind_of_schema, meaning, text_of_schema, wanted_id
+from logqueue_schemas.kinds import digest_of, kind_of_schema, text_of_schema, wanted_id
 from logqueue_schemas.schema_records import (
     ID_LIMIT,
     Cleared,
@@ -68,10 +68,10 @@ class SchemaTable:
         self._by_id.setdefault(registration.id, registration)
         versions = self._versions.setdefault(subject, {})
         lost, displaced = versions.get(version), self._displaced.get(subject, [])
-        said = _said(registration)
-        if lost is not None and not lost.is_deleted and _said(lost) != said:
+        said = registration.digest
+        if lost is not None and not lost.is_deleted and lost.digest != said:
             displaced = [*displaced, lost]
-        self._displaced[subject] = [one for one in displaced if _said(one) != said]
+        self._displaced[subject] = [one for one in displaced if one.digest != said]
         versions[version] = registration
 
     def subjects(self, *, deleted: bool = False) -> list[str]:
@@ -107,10 +107,10 @@ class SchemaTable:
 
     def find(self, subject: str, schema: Any, *, deleted: bool = False) -> Registration | None:
         """The newest registration of this schema under the subject, or None."""
-        wanted = meaning(schema)
+        wanted = digest_of(schema)
         for registration in reversed(self.versions(subject, deleted=deleted)):
             # An id that an earlier record gave to another schema would be read as that one.
-            if _said(registration) == wanted == _said(self._by_id[registration.id]):
+            if registration.digest == wanted == self._by_id[registration.id].digest:
                 return registration
         return None
 
@@ -131,16 +131,12 @@ class SchemaTable:
         )
 
     def _id_for(self, schema: Any) -> int:
-        wanted = meaning(schema)
+        wanted = digest_of(schema)
         candidate = wanted_id(schema)
-        while candidate in self._by_id and _said(self._by_id[candidate]) != wanted:
+        while candidate in self._by_id and self._by_id[candidate].digest != wanted:
             candidate += 1
         assert candidate <= ID_LIMIT, "a registry of a billion schemas"
         return candidate
-
-
-def _said(registration: Registration) -> str:
-    return meaning(registration.parsed)
 
 
 def _put(values: dict[str | None, Any], name: str | None, value: Any | None) -> None:

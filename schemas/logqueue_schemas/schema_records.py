@@ -15,13 +15,13 @@ passed over.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from logqueue_schemas.avro import check_depth
 from logqueue_schemas.evolution import Level
 from logqueue_schemas.json_schema import JsonSchema
-from logqueue_schemas.kinds import AVRO, KINDS, schema_of_text
+from logqueue_schemas.kinds import AVRO, KINDS, digest_of, schema_of_text
 
 MAGIC = 1
 ID_LIMIT = 2**31 - 1  # of ids and versions
@@ -41,6 +41,16 @@ class Registration:
     schema: str
     kind: str = AVRO
     is_deleted: bool = False
+    _digest: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def digest(self) -> bytes:
+        """`digest_of` its schema, made once: a registry looks for a schema among all versions of a subject."""
+        found = self._digest
+        if found is None:
+            found = digest_of(self.parsed)
+            object.__setattr__(self, "_digest", found)
+        return found
 
     @property
     def parsed(self) -> Any:

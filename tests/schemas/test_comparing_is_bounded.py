@@ -11,6 +11,7 @@ from logqueue_schemas.avro import MAX_SCHEMA_CHARS, InvalidSchema, read_schema
 from logqueue_schemas.compatibility import MAX_TEXT_CHARS
 from logqueue_schemas.evolution import Level, check_evolution
 from logqueue_schemas.json_schema import JsonSchema, read_json_schema
+from logqueue_schemas.registry import SchemaTable
 
 CPU_S = 5.0  # far more than it takes; without a bound it was hours
 
@@ -106,3 +107,17 @@ def test_an_enum_of_a_few_hundred_symbols_is_compared_in_a_thousand_fields() -> 
     assert check_evolution(countries, [(1, countries)], Level.FULL) == []
     codes = JsonSchema(referring({"enum": [f"S{n}" for n in range(250)]}, times=1_000))
     assert check_evolution(codes, [(1, codes)], Level.FULL) == []
+
+
+def test_a_schema_is_sought_among_many_large_versions_without_reading_them_again() -> None:
+    table = SchemaTable()
+    for number in range(50):
+        made = table.propose("s", holder(2_500, name=f"R{number}"))
+        table.apply(made.key(), made.value())
+    began_s = time.process_time()
+    for _ in range(50):
+        assert table.find("s", holder(0, name="Other")) is None
+    assert time.process_time() - began_s < 2.0, "reading them all each time takes 13 s"
+    found = table.find("s", holder(2_500, name="R7"))
+    assert found is not None
+    assert found.version == 8

@@ -5,17 +5,19 @@ Every change is in the audit topic (`schema.register`, `.delete`, `.level`, `.mo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from logqueue_consumers.control.command_writer import CommandWriter
-from logqueue_schemas.evolution import Conflict, Level, check_evolution
+from logqueue_schemas.evolution import Conflict, Level
 from logqueue_schemas.registry import SchemaTable
 from logqueue_schemas.schema_records import LevelSet, ModeSet, Pair, Registration
 
 from logqueue.clock import Clock
 from logqueue.jobs.registry import SchemaRegistry
-from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, check_next, level_of, mode_of
+from logqueue.jobs.schema_checks import check_next, conflicts_with
+from logqueue.jobs.schema_rules import DEFAULT_LEVEL, DEFAULT_MODE, level_of, mode_of
 from logqueue.jobs.settings import Settings
 from logqueue_api.rest.registry import faults
 from logqueue_api.rest.registry.faults import RegistryFault
@@ -34,6 +36,8 @@ class RegistryDesk:
         self._registry = SchemaRegistry(settings)
         self._writer = writer
         self._clock = clock
+        self._checking = asyncio.Lock()
+        """One check of a schema at a time: each is a thread that the loop shares the processor with."""
 
     async def table(self) -> SchemaTable:
         """The topic as it is now."""
@@ -56,7 +60,8 @@ class RegistryDesk:
         if found is not None:
             return found
         self._check_mode(table, subject)
-        check_next(subject, schema, table.versions(subject), level_of(table, self._names, subject))
+        async with self._checking:
+            await check_next(subject, schema, table.versions(subject), level_of(table, self._names, subject))
         made = table.propose(subject, schema)
         value = {"version": made.version, "id": made.id, "schemaType": made.kind}
         await self._note("schema.register", subject, value, by=by)
@@ -79,7 +84,8 @@ class RegistryDesk:
             older: Sequence[Registration] = table.versions(subject)
         else:
             older = [version_of(table, subject, version)]
-        return check_evolution(schema, [(one.version, one.parsed) for one in older], level)
+        async with self._checking:
+            return await conflicts_with(schema, older, level)
 
     async def delete_subject(self, subject: str, *, permanent: bool, by: str) -> list[int]:
         """Delete all versions; permanently only what was deleted before. The numbers of those that were."""
