@@ -26,6 +26,7 @@ from logqueue_consumers.topics.listing import partition_counts
 
 from logqueue import App
 from logqueue.clock import SystemClock
+from logqueue.jobs.admin import ensure_topics
 from logqueue.jobs.client import JobClient
 from logqueue.jobs.connection import new_reader
 from tests.bridges.running import running
@@ -318,6 +319,28 @@ async def test_a_job_with_the_longest_id_is_told_and_those_behind_it(log: Log, a
             messages = await collect(queue, 2)
     assert [message.headers["ce_id"] for message in messages] == [long.id, short.id]
     assert messages[1].message_id == short.id
+
+
+@in_loop
+async def test_a_job_whose_headers_are_more_than_a_frame_is_told_without_the_largest(log: Log, amqp_url: str) -> None:
+    async with talking(amqp_url) as channel:
+        exchange = await channel.declare_exchange(log.name, aio_pika.ExchangeType.FANOUT)
+        queue = await channel.declare_queue(f"{log.name}.out")
+        await queue.bind(exchange)
+        large = [("x-large", b"x" * 140_000), ("x-other", b"y" * 120_000), ("ce_id", b"j1"), ("x-shop", b"7")]
+        many = [(f"x-{number}", b"\xff" * 300) for number in range(300)] + [("ce_id", b"j2")]
+        long = [("x" * 256, b"1"), ("ce_id", b"j3")]
+        await ensure_topics(log.settings, [spec := log.settings.topics.jobs_spec("mail")])
+        for headers in (large, many, long):
+            await log.produce(spec.name, b"{}", headers=headers, partition=0)
+        sink = ExchangeSink(amqp_url, exchange=log.name)
+        async with running(Teller(log.settings, sink, name=log.name, queue="mail")):
+            messages = await collect(queue, 3)
+    assert [message.headers["ce_id"] for message in messages] == ["j1", "j2", "j3"]
+    first, second, third = (set(message.headers) for message in messages)
+    assert first == {"ce_id", "job-tenant", "x-other", "x-shop"}
+    assert 100 < len(second) < 300
+    assert third == {"ce_id", "job-tenant"}
 
 
 @in_loop

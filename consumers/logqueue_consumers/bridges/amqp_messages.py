@@ -13,6 +13,9 @@
 AMQP's own texts (`message_id`, `type`, `content_type`, the routing key) have 255 bytes at most: of what we tell, a
 longer id becomes its beginning and its SHA-256, any other is cut. The event, or the header `ce_id`, has the whole id.
 
+All headers of a message are one frame, which RabbitMQ bounds (`frame_max`, 128 KiB): of what we tell, the largest that
+are too many are left out, and those whose names are too long.
+
 A body that is no job becomes one all the same, which its worker dead-letters: a rejected message might be gone.
 """
 
@@ -39,6 +42,9 @@ MAX_HEADERS: Final = 32
 MAX_HEADER_BYTES: Final = 1_000
 MAX_TEXT_BYTES: Final = 255
 """Of a `shortstr` (AMQP 0-9-1, 4.2.5.3)."""
+
+MAX_TABLE_BYTES: Final = 126 * 1024
+"""Of all headers of a message that is told: beside them a frame has the other properties, of 255 bytes each."""
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,13 +96,31 @@ def job_of(message: Received, target: Target, *, now_ms: int) -> PreparedJob:
 
 
 def properties_of(told: Told) -> dict[str, Any]:
-    """The properties of a message that is told."""
+    """The properties of a message that is told; see `left_out` for its headers."""
+    large = left_out(told)
     return {
         "message_id": _short_id(told.id),
         "type": short_text(told.type),
         "content_type": short_text(told.content_type),
-        "headers": dict(told.headers),
+        "headers": {name: text for name, text in told.headers.items() if name not in large},
     }
+
+
+def left_out(told: Told) -> frozenset[str]:
+    """The headers that are not told, since AMQP has no room for them: those of jobs and small ones come first."""
+    sizes = {name: _field_bytes(name, text) for name, text in told.headers.items()}
+    room, found = MAX_TABLE_BYTES, set()
+    for name in sorted(sizes, key=lambda name: (name not in OWN_HEADERS, sizes[name])):
+        if sizes[name] > room or len(name.encode()) > MAX_TEXT_BYTES:
+            found.add(name)
+        else:
+            room -= sizes[name]
+    return frozenset(found)
+
+
+def _field_bytes(name: str, text: str) -> int:
+    """Of a field in a table (AMQP 0-9-1, 4.2.5.5): length and name, kind, length and text."""
+    return 1 + len(name.encode()) + 1 + 4 + len(text.encode())
 
 
 def short_text(text: str, max_bytes: int = MAX_TEXT_BYTES) -> str:

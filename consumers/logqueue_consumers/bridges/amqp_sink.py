@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+import structlog
+
 from logqueue_consumers.bridges.amqp_line import AmqpLine, BrokerGone, trouble
-from logqueue_consumers.bridges.amqp_messages import properties_of, short_text
+from logqueue_consumers.bridges.amqp_messages import left_out, properties_of, short_text
 from logqueue_consumers.bridges.telling import Told
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractExchange
 
 CONFIRM_TIMEOUT_S = 30.0
+SHOWN_NAMES = 5
+
+log = structlog.get_logger(__name__)
 
 
 class ExchangeSink:
@@ -45,6 +50,8 @@ class ExchangeSink:
         assert exchange is not None, "open() comes first"
         try:
             for told in messages:
+                if large := left_out(told):
+                    log.warning("headers too large for AMQP left out", id=told.id[:100], headers=_named(large))
                 message = aio_pika.Message(
                     told.body,
                     app_id="logqueue",
@@ -61,3 +68,8 @@ class ExchangeSink:
         """End the connection."""
         self._exchange = None
         await self._line.close()
+
+
+def _named(headers: Collection[str]) -> str:
+    shown = ", ".join(name[:50] for name in sorted(headers)[:SHOWN_NAMES])
+    return shown if len(headers) <= SHOWN_NAMES else f"{shown} and {len(headers) - SHOWN_NAMES} more"
