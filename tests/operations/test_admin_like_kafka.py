@@ -178,6 +178,13 @@ def test_topics_are_deleted_or_refused_alike(wire: Wire, prefix: str) -> None:
     assert deleted(dt.DeleteTopicState(name=f"{prefix}-1"), dt.DeleteTopicState(name=f"{prefix}-1")) == [
         E.INVALID_REQUEST
     ]
+    by_name = dt.DeleteTopicState(name=f"{prefix}-2")
+    for twice in ([by_name, by_id], [by_id, by_name], [by_id, by_name, by_id]):
+        response: Any = wire.call(6, dt.DeleteTopicsRequest(topics=twice, timeout_ms=10_000))
+        told = [(answer.name, answer.topic_id, answer.error_code) for answer in response.responses]
+        assert (f"{prefix}-2", second.topic_id, E.INVALID_REQUEST) in told
+        assert {code for _, _, code in told} == {E.INVALID_REQUEST}
+        assert len(told) == len(twice) - 1
     assert deleted(dt.DeleteTopicState(name=f"{prefix}-1"), by_id) == [0, 0]
     assert deleted(by_id) == [E.UNKNOWN_TOPIC_ID]
 

@@ -28,8 +28,22 @@ def handle(broker: Broker, request: DeleteTopicsRequest, slot: Slot) -> DeleteTo
         return DeleteTopicsResponse(responses=[_disabled(topic, slot.api_version) for topic in wanted])
     named = Counter((topic.name, topic.topic_id) for topic in wanted)
     responses = [_repeated(*key) for key, count in named.items() if count > 1]
-    responses += [_delete(broker, topic) for topic in wanted if named[topic.name, topic.topic_id] == 1]
+    once = [topic for topic in wanted if named[topic.name, topic.topic_id] == 1]
+    twice = _named_both_ways(broker, once, ids={topic_id for name, topic_id in named if name is None})
+    for topic in once:
+        found = twice.get(topic.name or topic.topic_id)
+        if found is None:
+            responses.append(_delete(broker, topic))
+        elif topic.name is not None:
+            responses.append(_supplied(found))
     return DeleteTopicsResponse(responses=responses)
+
+
+def _named_both_ways(broker: Broker, wanted: list[DeleteTopicState], *, ids: set[bytes]) -> dict[str | bytes, Topic]:
+    """The topics that one entry names and another one gives the id of, under both: none of them is deleted."""
+    names = [topic.name for topic in wanted if topic.name is not None and topic.topic_id == ZERO_UUID]
+    found = [topic for name in names if (topic := broker.topics.by_name.get(name)) is not None and topic.id in ids]
+    return {key: topic for topic in found for key in (topic.name, topic.id)}
 
 
 def _disabled(wanted: DeleteTopicState, version: int) -> DeletableTopicResult:
@@ -48,6 +62,15 @@ def _repeated(name: str | None, topic_id: bytes) -> DeletableTopicResult:
         topic_id=topic_id,
         error_code=ErrorCode.INVALID_REQUEST,
         error_message="Duplicate topic in request.",
+    )
+
+
+def _supplied(topic: Topic) -> DeletableTopicResult:
+    return DeletableTopicResult(
+        name=topic.name,
+        topic_id=topic.id,
+        error_code=ErrorCode.INVALID_REQUEST,
+        error_message="The topic's id was given as well.",
     )
 
 
