@@ -25,9 +25,11 @@ from logqueue.jobs.errors import EffectDenied
 from logqueue.jobs.registry import SchemaRegistry
 from logqueue.testing.cases import load_case, load_cases
 from tests.consumers.conftest import Log, until, working
+from tests.workers import printing_app
 from tests.workers.pricing_app import make
 
 APP = Path(__file__).with_name("pricing_app.py")
+UNENDED = "a line that is not ended"
 COMMAND = [sys.executable, "-m", "logqueue_api.cli.main"]
 
 
@@ -112,6 +114,31 @@ def test_what_ran_under_a_version_is_chosen_replayed_compared_and_exported(log: 
         assert (code, "no job in" in errors) == (4, True)
         check_rest_replay(http, log)
         check_export(shell, ids, log, tmp_path)
+
+
+def test_what_handlers_print_is_not_in_a_replays_output(log: Log, tmp_path: Path) -> None:
+    app = printing_app.make(log.name)
+    app.configure(log.settings)
+    shell = Shell(log, tmp_path)
+
+    async def live() -> None:
+        async with app:
+            await app.send_many(app.jobs[type_].prepare(text=UNENDED) for type_ in ("say-isolated", "say", "say"))
+
+    asyncio.run(live())
+    words = ["replay", "jobs.print", printing_app.__file__, "--from", "0"]
+    code, document, errors = shell.run(*words, "--group", f"json{log.name}")
+    assert (code, document["succeeded"]) == (0, 3)
+    assert errors.count(UNENDED) == 5
+    told = subprocess.run(
+        [*COMMAND, *words, "--group", f"text{log.name}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=shell.environment,
+        timeout=60,
+    ).stdout
+    assert f"\n{log.settings.topics.jobs('print')} in group text{log.name}: replayed, 3 records" in told
 
 
 def check_rest_replay(http: httpx.Client, log: Log) -> None:

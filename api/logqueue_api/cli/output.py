@@ -29,6 +29,11 @@ class Output:
         self._stream = stream or sys.stdout
 
     @property
+    def stream(self) -> TextIO:
+        """Where it prints."""
+        return self._stream
+
+    @property
     def is_screen(self) -> bool:
         return not self.is_json and self._stream.isatty()
 

@@ -3,8 +3,9 @@
 The live group, its offsets and its statuses are not touched. A replay that was stopped goes on where it was. Which
 records run is said by offsets or times (--from, --to), or by what the API knows of the jobs (--type, --since, --until,
 --tenant, --state, --handler-version). Handlers run for real: what they do through ctx.effect does not happen, but a
-mail that they send or a row that they write without it is sent and written once more. With --compare results are set
-beside those of the live runs. Exit code 1 means that some replayed jobs failed, or with --compare that some differ.
+mail that they send or a row that they write without it is sent and written once more. What they print goes to standard
+error. With --compare results are set beside those of the live runs. Exit code 1 means that some replayed jobs failed,
+or with --compare that some differ.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from logqueue_api.cli.exits import CommandError, ExitCode, UsageError
 from logqueue_api.cli.job_query import add_query, choose, has_query
 from logqueue_api.cli.log_lines import LEVELS, configure
 from logqueue_api.cli.output import Output
+from logqueue_api.cli.printed import ended_lines, own_output
 from logqueue_api.cli.replay_report import pointer, told_comparison
 from logqueue_api.cli.stack import Stack, find_stack
 
@@ -147,7 +149,12 @@ def _replay(app: App, options: argparse.Namespace, output: Output, chosen: Chose
 
     from logqueue.jobs.effects import Effects
 
-    with _progress(output, options) as on_progress, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        own_output() as stream,
+        _progress(Output(is_json=output.is_json, stream=stream), options) as on_progress,
+        ended_lines(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         summary = runner.run(
             run_replay(
                 app,
@@ -197,10 +204,16 @@ def _progress(output: Output, options: argparse.Namespace) -> Iterator[Callable[
     if not output.is_screen:
         yield lambda done, total: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=output.stream),
+        transient=True,
     ) as bar:
         task = bar.add_task(f"replaying {options.topic}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
