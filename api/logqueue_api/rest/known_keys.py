@@ -2,7 +2,8 @@
 
 The job's id is made from tenant, queue, type and key, so the view knows it, and the log has the arguments it came with.
 What this process sent last is remembered too, since the view lags behind. Two API processes that are given a key in
-the same moment both send it; the worker runs it once.
+the same moment both send it, as do two batches, or a batch and a single request, of one process; the worker runs it
+once, and other arguments become a dead letter of class `conflict` instead of a 409.
 """
 
 from __future__ import annotations
