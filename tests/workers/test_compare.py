@@ -9,9 +9,11 @@ import pytest
 from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logqueue_api.cli.replay_report import told_comparison
 from logqueue_consumers.replaying import compare
 from logqueue_consumers.replaying.compare import Comparison, Ending, Verdict, check_pointer, differences
 from logqueue_consumers.replaying.extent import Range, narrowed
+from logqueue_schemas.job_status import State
 
 from logqueue.jobs import effects
 from logqueue.jobs.effects import Effects, effect_key, replayed_effect, with_effect
@@ -87,6 +89,17 @@ def test_verdicts_count_what_happened_to_each_job() -> None:
     assert summary.paths == {"/n": 1}
     assert [example.id for example in summary.examples] == ["j1", "j2", "j3", "j4"]
     assert not summary.is_same
+
+
+def test_a_live_run_that_was_cancelled_is_not_told_as_one_that_succeeded() -> None:
+    comparison = Comparison()
+    ok, cancelled = Ending.of(State.SUCCEEDED), Ending.of(State.CANCELLED)
+    assert comparison.add("j", "t", recorded=cancelled, replayed=ok) is Verdict.NOW_SUCCEEDS
+    assert comparison.add("k", "t", recorded=ok, replayed=cancelled) is Verdict.NOW_FAILS
+    assert list(told_comparison(comparison.summary()))[1:] == [
+        "  j (t): now-succeeds: cancelled -> succeeded",
+        "  k (t): now-fails: succeeded -> cancelled",
+    ]
 
 
 def test_examples_and_paths_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import msgspec
+from logqueue_schemas.job_status import State
 
 MAX_DIFFERENCES = 20
 """Of one job; the rest is counted."""
@@ -41,11 +42,21 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a run of a job ended. `result` is JSON, None for null or none."""
+    """How a run of a job ended. `result` is JSON, None for null or none.
+
+    `error_type`: of one that did not succeed; its state where it had no error (`cancelled`, `expired`).
+    """
 
     has_succeeded: bool
     result: bytes | None = None
     error_type: str | None = None
+
+    @classmethod
+    def of(cls, state: State, *, result: bytes | None = None, error_type: str | None = None) -> Self:
+        """That of a run which ended in a terminal state."""
+        has_succeeded = state is State.SUCCEEDED
+        reason = error_type if has_succeeded else error_type or state.name.lower()
+        return cls(has_succeeded=has_succeeded, result=result, error_type=reason)
 
 
 @dataclass(frozen=True, slots=True)

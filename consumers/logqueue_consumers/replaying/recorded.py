@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
-from logqueue_schemas.job_status import TERMINAL, InvalidStatus, JobStatus, State, StatusCodec
+from logqueue_schemas.job_status import TERMINAL, InvalidStatus, JobStatus, StatusCodec
 
 from logqueue.errors import LogqueueError
 from logqueue.jobs.connection import new_reader, start_client, stop_client
@@ -106,9 +106,5 @@ def _order(status: JobStatus) -> tuple[int, int, int, int]:
 
 def _recorded(status: JobStatus) -> Recorded:
     error = status.error
-    ending = Ending(
-        has_succeeded=status.state is State.SUCCEEDED,
-        result=status.result,
-        error_type=None if error is None else error.type,
-    )
+    ending = Ending.of(status.state, result=status.result, error_type=None if error is None else error.type)
     return Recorded(ending, read_value(status.details) or {})

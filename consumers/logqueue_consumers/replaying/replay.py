@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from logqueue_schemas.job_status import TERMINAL, JobStatus, State
+from logqueue_schemas.job_status import TERMINAL, JobStatus
 
 from logqueue.jobs.effects import Effects, replayed_effect
 from logqueue.jobs.schema_source import open_registry
@@ -232,11 +232,8 @@ class Replay:
         if outcome.state not in TERMINAL or self._comparison is None:
             return
         failure, recorded = outcome.failure, self._recorded.get(job.id)
-        replayed = Ending(
-            has_succeeded=outcome.state is State.SUCCEEDED,
-            result=outcome.result,
-            error_type=None if failure is None else failure.type,
-        )
+        error_type = None if failure is None else failure.type
+        replayed = Ending.of(outcome.state, result=outcome.result, error_type=error_type)
         self._comparison.add(job.id, job.type, recorded=recorded.ending if recorded else None, replayed=replayed)
 
     async def _replay(self, stopping: asyncio.Event) -> bool:
