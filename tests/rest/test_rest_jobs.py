@@ -268,6 +268,18 @@ def test_a_group_shows_lag_and_what_is_unfinished(api: ApiProcess, kafka: Kafka)
     assert group in [item["group"] for item in api.http.get("/v1/groups").json()["items"]]
 
 
+def test_a_group_that_has_finished_a_queue_has_no_oldest_job_in_it(api: ApiProcess, kafka: Kafka) -> None:
+    receipt = post(api, type="mail.send", args={"to": "x"})
+    assert api.job(receipt["id"])["state"] == "queued", "of the live workers"
+    at, group = (receipt["partition"], receipt["offset"]), f"{kafka.prefix}audit-oldest"
+    kafka.commit(group, "jobs.mail", at[0], at[1])
+    assert api.http.get(f"/v1/groups/{group}").json()["oldest_queued_at"] is not None
+    kafka.commit(group, "jobs.mail", at[0], at[1] + 1)
+    document = api.http.get(f"/v1/groups/{group}").json()
+    assert (document["incomplete"], document["queues"]) == (0, ["mail"])
+    assert (document["oldest_queued_at"], document["oldest_queued_age_s"]) == (None, None)
+
+
 def test_a_topic_says_which_partitions_hold_records(api: ApiProcess) -> None:
     receipt = post(api, type="mail.send", args={"to": "x"})
     topic = api.http.get(f"/v1/topics/{receipt['topic']}").json()

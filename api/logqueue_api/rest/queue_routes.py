@@ -57,20 +57,26 @@ async def list_groups(services: ServicesOf) -> Response:
 async def get_group(group: str, services: ServicesOf) -> Response:
     """`incomplete` is what is left to do: jobs finish in any order, so the commit may lie far behind what is done.
 
-    Parked jobs and retries that wait count; once everything has run it is 0.
+    Parked jobs and retries that wait count; once everything has run it is 0. `oldest_queued_at` is that of the queues
+    in which it has something left to do.
     """
     names = services.settings.topics
     queues = {job.queue for job in services.view.catalogue.jobs if job.group == group}
     found = await services.cluster.group(group, topics=_topics_of(names, queues, group))
+    unfinished: set[str] = set()
     for progress in found.progress:
         role = names.role(progress.at.topic)
-        if role is not None and role.kind is TopicKind.JOBS and role.queue is not None:
+        if role is None or role.queue is None:
+            continue
+        if role.kind is TopicKind.JOBS:
             queues.add(role.queue)
+        if progress.incomplete:
+            unfinished.add(role.queue)
     summaries = await services.view.query(lambda reader: reader.queues())
     oldest = [
         summary.oldest_ms[State.QUEUED]
         for summary in summaries
-        if summary.queue in queues and State.QUEUED in summary.oldest_ms
+        if summary.queue in queues & unfinished and State.QUEUED in summary.oldest_ms
     ]
     document = {
         "group": found.id,
