@@ -77,18 +77,24 @@ class CoordinatorShell(Generic[M]):
     # Effects
 
     def perform(self, effects: Iterable[object]) -> None:
-        """Carry effects out in order, and those that follow from them."""
+        """Carry effects out in order, and those that follow from them; raise at the end what an answer failed with."""
         queue = deque(effects)
+        bug: Exception | None = None
         while queue:
             match queue.popleft():
                 case Reply(token, response):
                     assert isinstance(token, Slot)
-                    self._broker.answer(token, response)
+                    try:
+                        self._broker.answer(token, response)
+                    except Exception as error:  # the machine counts on the effects behind it: appends, others' answers
+                        bug = bug or error
                 case Append() as append:
                     queue.extend(self._append(append))
                 case effect:
                     queue.extend(self.carry_out(effect))
         self._arm_timer()
+        if bug is not None:
+            raise bug
 
     def carry_out(self, effect: object) -> Iterable[object]:
         """Do what only this coordinator wants done; effects that follow at once."""
