@@ -55,6 +55,8 @@ def test_progress_replaces_the_one_before_and_leaves_the_rest() -> None:
     assert second["progress"] == {"done": 2, "total": 4, "message": "m", "at": 3}
     with pytest.raises(ValueError, match="finite"):
         with_progress(None, done=float("nan"), total=None, message=None, at_ms=0)
+    with pytest.raises(TypeError, match="done and total, both numbers, and a message: 'half' is no number"):
+        with_progress(None, done=1, total="half", message=None, at_ms=0)  # type: ignore[arg-type]
 
 
 def test_details_travel_in_one_header_unless_they_are_too_large() -> None:

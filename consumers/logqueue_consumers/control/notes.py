@@ -89,7 +89,12 @@ def read_details(headers: Iterable[tuple[str, bytes]]) -> Details | None:
 
 def _finite(number: Any) -> float:
     """The number as one that JSON has: a Fraction, say, or one of numpy's is none."""
-    if not math.isfinite(number):
+    try:
+        is_finite = math.isfinite(number)
+    except TypeError:
+        takes = "progress takes done and total, both numbers, and a message"
+        raise TypeError(f"{takes}: {number!r} is no number") from None
+    if not is_finite:
         raise ValueError(f"progress takes finite numbers, not {number!r}")
     return int(number) if isinstance(number, Integral) else float(number)
 
