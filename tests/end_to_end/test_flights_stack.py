@@ -148,7 +148,14 @@ BROWSER = (
 )  # fmt: skip
 
 
-PAGES = [("/", "flights"), ("/#/jobs", "succeeded"), ("/#/constructor", "No such page"), ("/docs", "/v1/jobs")]
+PAGES = [
+    ("/", "flights"),
+    ("/#/jobs", "succeeded"),
+    ("/#/dead", "given up by"),
+    ("/#/groups", "behind"),
+    ("/#/constructor", "No such page"),
+    ("/docs", "/v1/jobs"),
+]
 
 
 @pytest.mark.parametrize(("page", "words"), PAGES)

@@ -37,6 +37,7 @@ export async function showJob(id, group) {
     ]),
     job.error && [el("h2", {}, `Error: ${job.error.type}`), json(job.error.message || "(no message)")],
     job.result !== null && [el("h2", {}, "Result"), json(job.result)],
+    Object.keys(job.details).length > 0 && [el("h2", {}, "Details"), json(job.details)],
     record,
   );
   try {
@@ -59,7 +60,8 @@ export function showRecord(topic, partition, record) {
 
 export async function showLetter(letter, refresh) {
   const message = el("p", { role: "status" });
-  const replay = el("button", { type: "button", class: "primary", onclick: () => sendRound(letter, replay, message, refresh) }, "Run this job again");
+  const replayed = el("span", {}, letter.is_open ? "no" : "yes");
+  const replay = el("button", { type: "button", class: "primary", onclick: () => sendRound(letter, replay, replayed, message, refresh) }, "Run this job again");
   const value = el("div", {}, json(letter.preview));
   showDialog(
     letter.id,
@@ -68,7 +70,7 @@ export async function showLetter(letter, refresh) {
       ["Type", letter.type ?? "unknown"], ["Queue", letter.queue], ["Group", letter.group], ["Tenant", letter.tenant],
       ["Class", letter.error?.class], ["Attempts", String(letter.attempt)], ["Died", time(letter.died_at)],
       ["First failed", letter.first_failed_at ? time(letter.first_failed_at) : null],
-      ["Replayed", letter.is_open ? "no" : "yes"],
+      ["Replayed", replayed],
       ["Dead letter", el("a", { href: logLink(letter.topic, letter.partition, letter.offset), onclick: closeDialog }, `${letter.topic}, partition ${letter.partition}, offset ${letter.offset}`)],
       ["Job record", letter.origin && el("a", { href: logLink(letter.origin.topic, letter.origin.partition, letter.origin.offset), onclick: closeDialog }, `${letter.origin.topic}, partition ${letter.origin.partition}, offset ${letter.origin.offset}`)],
     ]),
@@ -78,11 +80,12 @@ export async function showLetter(letter, refresh) {
   );
 }
 
-async function sendRound(letter, button, message, refresh) {
+async function sendRound(letter, button, replayed, message, refresh) {
   button.disabled = true;
   try {
     const done = await post(`/v1/dlq/${quoted(letter.queue)}:replay`, { group: letter.group, ids: [letter.id] });
     message.textContent = `Sent round again (${done.replayed}).`;
+    if (done.replayed) replayed.textContent = "yes";
     refresh();
   } catch (error) {
     message.textContent = error.message;

@@ -31,7 +31,7 @@ export async function jobs(content, query) {
       if (!page.next_cursor) break;
     }
     const more = page.next_cursor && el("div", { class: "more" }, el("button", { type: "button", onclick: () => { shown++; window.dispatchEvent(new Event("refresh")); } }, "More"));
-    const caption = `${count(items.length)}${page.next_cursor ? " newest" : ""} jobs, newest first`;
+    const caption = `${count(items.length)}${page.next_cursor ? " newest" : ""} ${items.length === 1 ? "job" : "jobs, newest first"}`;
     result.replaceChildren(items.length ? jobTable(caption, items, filters.group) : el("p", { class: "empty" }, page.next_cursor ? "None of the newest jobs match; look further back." : "No job matches."), ...(more ? [more] : []));
   };
 }
@@ -42,9 +42,10 @@ export async function dead(content, query) {
   const message = el("p", { role: "status", class: "muted" });
   content.replaceChildren(el("h1", {}, "Dead letters"), topics, letters);
   const refresh = () => window.dispatchEvent(new Event("refresh"));
+  let seen = query; // who is about to press the button has this queue before them: it stays, though it becomes empty
   return async () => {
     const found = (await get("/v1/dlq")).items;
-    const chosen = found.find((item) => item.queue === query.queue && item.group === query.group) ?? found.find((item) => item.open !== 0) ?? found[0];
+    const chosen = found.find((item) => item.queue === seen.queue && item.group === seen.group) ?? found.find((item) => item.open !== 0) ?? found[0];
     topics.replaceChildren(
       table("Dead-letter topics", ["Queue", "Group", "Topic", ["Open"], ["Letters"]], found.map((item) =>
         el("tr", {}, el("td", {}, el("a", { href: `#/dead?${new URLSearchParams({ queue: item.queue, group: item.group })}`, "aria-current": item === chosen ? "true" : null }, item.queue)), el("td", {}, item.group), el("td", { class: "mono" }, item.topic), numberCell(item.open, "dead"), numberCell(item.letters)),
@@ -52,6 +53,7 @@ export async function dead(content, query) {
     );
     letters.hidden = !chosen;
     if (!chosen) return;
+    seen = chosen;
     const open = query.all ? undefined : "true";
     const items = (await get(`/v1/dlq/${encodeURIComponent(chosen.queue)}`, { group: chosen.group, open, limit: 100 })).items;
     const switchLink = el("a", { href: `#/dead?${new URLSearchParams({ queue: chosen.queue, group: chosen.group, ...(query.all ? {} : { all: "1" }) })}` }, query.all ? "Only those not replayed" : "Show replayed ones too");
@@ -82,13 +84,17 @@ async function replayAll({ queue, group }, message, refresh) {
   }
 }
 
+const MAX_GROUPS = 50; // each is a request of its own
+
 export async function groups(content) {
   const list = el("div");
   content.replaceChildren(el("h1", {}, "Consumer groups"), list);
   return async () => {
-    const names = (await get("/v1/groups")).items.slice(0, 50);
+    const all = (await get("/v1/groups")).items;
+    const names = all.slice(0, MAX_GROUPS);
     const found = await Promise.all(names.map(({ group }) => get(`/v1/groups/${encodeURIComponent(group)}`).catch((error) => ({ group, problem: error.message }))));
-    list.replaceChildren(...(found.length ? found.map(groupCard) : [el("p", { class: "card empty" }, "No consumer group yet: start a worker.")]));
+    const rest = all.length > MAX_GROUPS ? [el("p", { class: "muted" }, `The first ${MAX_GROUPS} of ${count(all.length)} groups.`)] : [];
+    list.replaceChildren(...(found.length ? found.map(groupCard) : [el("p", { class: "card empty" }, "No consumer group yet: start a worker.")]), ...rest);
   };
 }
 

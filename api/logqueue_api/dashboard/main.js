@@ -48,12 +48,12 @@ async function nowhere(room) {
   return async () => {};
 }
 
-// Opened <details> stay open, and focus stays where it was, when a view is drawn again.
+// <details> stay as they were, opened or closed, and focus stays where it was, when a view is drawn again.
 function keepOpen(room) {
-  const open = new Set([...room.querySelectorAll("details[open]")].map((node) => node.dataset.key));
+  const open = new Map([...room.querySelectorAll("details")].map((node) => [node.dataset.key, node.open]));
   const focused = room.contains(document.activeElement) ? document.activeElement.textContent : null;
   return () => {
-    for (const node of room.querySelectorAll("details")) if (open.has(node.dataset.key)) node.open = true;
+    for (const node of room.querySelectorAll("details")) node.open = open.get(node.dataset.key) ?? node.open;
     if (focused && !room.contains(document.activeElement)) {
       [...room.querySelectorAll("a, button, summary")].find((node) => node.textContent === focused)?.focus({ preventScroll: true });
     }
