@@ -191,8 +191,7 @@ class ProducerRecovery:
         """Find the transactions that were aborted in some segments by a replay of the log."""
         for segment in damaged:
             log.error("%s is damaged; it is made anew from the log", segment.txn_index.path)
-            self._drop_index(segment)
-            segment.txn_index.resume(b"")
+            segment.txn_index.resume(b"")  # the file stays until there is another: without one nothing was aborted
         state, start = self._snapshot_at(damaged[0].base_offset)
         last = self._segments.index(damaged[-1])
         end = self._segments[last + 1].base_offset if last + 1 < len(self._segments) else up_to
@@ -203,8 +202,10 @@ class ProducerRecovery:
         for segment in damaged:
             index = segment.txn_index
             if index.size:
-                index.write_out()
+                index.replace_file()
                 self._sizes[index.path.name] = index.size
+            else:
+                self._drop_index(segment)
 
 
 def _replay(state: ProducerState, segment: Segment, position: int, header: BatchHeader) -> AbortEntry | None:

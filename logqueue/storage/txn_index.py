@@ -17,6 +17,7 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
+from logqueue.storage.file_system import write_atomically
 from logqueue.storage.index_file import NO_FILE, IndexCache, IndexFile
 
 ENTRY = Struct(">hqqqq")
@@ -71,6 +72,16 @@ class TransactionIndex(IndexFile):
         if self._owes_name:
             self._cache.fs.fsync_dir(self.path.parent)
             self._owes_name = False
+
+    def replace_file(self) -> None:
+        """Put the entries, all of which are in memory, in the place of what the file holds: one or the other is there.
+
+        Raises OSError.
+        """
+        data = bytes(self._entries())
+        self.forget()
+        write_atomically(self._cache.fs, self.path, data)
+        self.resume(data)
 
     def entries(self) -> list[AbortEntry]:
         """All of them."""

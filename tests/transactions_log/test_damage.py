@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 from pathlib import Path
 
 import pytest
 
+from logqueue.errors import LogqueueError
 from logqueue.storage import PartitionLog
+from logqueue.storage.environment import Environment
 from logqueue.storage.txn_index import ENTRY, parse_entries
+from tests.crash.faults import EIO, FaultyFileSystem
+from tests.storage.workload import open_directory
 from tests.transactions_log.writing import end, new_log, produce, read_committed, reopen
 
 
@@ -108,6 +114,21 @@ def test_an_index_of_zeros_or_garbage_is_made_anew(filled: Path, truth: object, 
     for number, path in enumerate(indexes(filled)):
         copy = damage(filled, tmp_path / str(number), path.name, content, crash=False)
         check(copy, truth)
+
+
+def test_a_start_that_ends_while_it_makes_an_index_anew_shows_nothing_aborted_later(
+    filled: Path, truth: object, tmp_path: Path
+) -> None:
+    path = indexes(filled)[0]
+    for at in itertools.count(1):
+        copy = damage(filled, tmp_path / str(at), path.name, b"garbage" * 40, crash=False)
+        fs = FaultyFileSystem(EIO, at=at, for_good=True)
+        with contextlib.suppress(LogqueueError):
+            open_directory(copy, Environment(fs=fs)).close()
+        check(copy, truth, twice=False)
+        if not fs.has_failed:
+            assert at > 5
+            break
 
 
 def test_the_index_of_another_segment_is_not_believed(filled: Path, truth: object, tmp_path: Path) -> None:
