@@ -24,10 +24,7 @@ from logqueue.storage.environment import Environment
 from logqueue.storage.errors import (
     DataFolderError,
     DiskFull,
-    InvalidPartitions,
-    InvalidTopic,
     StorageError,
-    TopicExists,
     UnknownTopic,
 )
 from logqueue.storage.file_system import NO_DESCRIPTORS, PASSING, NoSpace, remedy, remove_gently, write_atomically
@@ -35,13 +32,14 @@ from logqueue.storage.journal import SyncJournal
 from logqueue.storage.journal_file import Piece, put_back, read_journals, remove_journals
 from logqueue.storage.log import PartitionLog
 from logqueue.storage.meta import Meta, read_meta, write_meta
-from logqueue.storage.names import deleted_folder, is_deleted_folder, is_topic_name
+from logqueue.storage.names import deleted_folder, is_deleted_folder
 from logqueue.storage.offset_checkpoints import OffsetCheckpoints
 from logqueue.storage.ownership import check_owner, check_vacant
 from logqueue.storage.parallel import run_all
 from logqueue.storage.producer_ids import ProducerIds
 from logqueue.storage.security_file import FILE_NAME as SECURITY
 from logqueue.storage.security_file import read_security, write_security
+from logqueue.storage.topic_rules import check_free, check_name, check_partitions
 from logqueue.storage.topics import Topic, read_topics, write_topics
 
 if TYPE_CHECKING:
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("logqueue.storage")
 
 CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
-MAX_PARTITIONS = 100_000
-"""Most partitions of one topic."""
 
 
 class LogDirectory:
@@ -242,11 +238,12 @@ class LogDirectory:
         that holds the log of another topic.
         """
         self._environment.health.check()
-        self._check_name(name)
+        check_name(name)
+        check_free(name, self.topics)
         self._finish_deletions()
         if name in self._deleting:
             raise DiskFull(f"Topic '{name}' is still being deleted, for which the disk is too full; free some space")
-        self._check_partitions(partitions, more_than=0)
+        check_partitions(partitions, more_than=0)
         properties = dict(properties or {})
         topic = Topic(
             name=name,
@@ -265,24 +262,6 @@ class LogDirectory:
         self._store_topics({**self.topics, topic.name: topic})
         for partition in partitions:
             self._add_log(topic, partition)
-
-    def _check_name(self, name: str) -> None:
-        if not is_topic_name(name):
-            raise InvalidTopic(
-                f"{name!r} cannot be a topic: use 1 to 249 letters, digits, '.', '_' and '-' (but not '.' or '..')"
-            )
-        if name in self.topics:
-            raise TopicExists(f"Topic '{name}' already exists.")
-        flat = name.replace(".", "_")
-        for other in self.topics:
-            if other.replace(".", "_") == flat:
-                raise InvalidTopic(f"Topic '{name}' collides with the existing topic '{other}' ('.' and '_' are alike)")
-
-    def _check_partitions(self, count: int, *, more_than: int) -> None:
-        if not more_than < count <= MAX_PARTITIONS:
-            raise InvalidPartitions(
-                f"Number of partitions must be larger than {more_than} and at most {MAX_PARTITIONS}, not {count}."
-            )
 
     def _store_topics(self, topics: dict[str, Topic], *, deleting: dict[str, Topic] | None = None) -> None:
         deleting = self._deleting if deleting is None else deleting
@@ -305,7 +284,7 @@ class LogDirectory:
         """Grow a topic to `total` partitions. Raises UnknownTopic, InvalidPartitions, StorageError."""
         self._environment.health.check()
         before = self.topic(name)
-        self._check_partitions(total, more_than=before.partitions)
+        check_partitions(total, more_than=before.partitions)
         topic = before._replace(partitions=total)
         self._store_and_add(topic, self._partitions(topic)[before.partitions :])
         return topic

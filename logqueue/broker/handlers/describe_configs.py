@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
-from logqueue.broker.partitions.topics import check_name
 from logqueue.broker.settings.configs import (
     ConfigEntry,
     ResourceType,
@@ -28,6 +27,7 @@ from logqueue.protocol.messages.describe_configs import (
     DescribeConfigsResult,
     DescribeConfigsSynonym,
 )
+from logqueue.storage.topic_rules import check_name
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker

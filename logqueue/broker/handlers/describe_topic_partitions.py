@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from logqueue.broker.handlers.metadata import TOPIC_OPERATIONS
 from logqueue.broker.network.session import Slot
 from logqueue.broker.partitions.partition import LEADER_EPOCH
-from logqueue.broker.partitions.topics import Topic, check_name
+from logqueue.broker.partitions.topics import Topic
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.messages.describe_topic_partitions import (
     Cursor,
@@ -19,6 +19,7 @@ from logqueue.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
 )
+from logqueue.storage.topic_rules import check_name
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from logqueue.broker.network.session import Slot
-from logqueue.broker.partitions.topics import shown
 from logqueue.errors import ErrorCode
 from logqueue.protocol.messages.elect_leaders import (
     ElectLeadersRequest,
@@ -14,6 +13,7 @@ from logqueue.protocol.messages.elect_leaders import (
     ReplicaElectionResult,
     TopicPartitions,
 )
+from logqueue.storage.topic_rules import shown
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker

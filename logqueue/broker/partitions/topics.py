@@ -11,8 +11,8 @@ from logqueue.broker.partitions.partition import Partition
 from logqueue.config import LogConfig
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.ids import TopicPartition
-from logqueue.storage.errors import InvalidPartitions, InvalidTopic, TopicExists, UnknownTopic
-from logqueue.storage.names import MAX_TOPIC_NAME, is_topic_name
+from logqueue.storage.errors import InvalidPartitions, InvalidTopic, UnknownTopic
+from logqueue.storage.topic_rules import check_free, check_name, check_partitions, shown
 
 if TYPE_CHECKING:
     from logqueue.config import BrokerConfig
@@ -23,7 +23,6 @@ log = logging.getLogger("logqueue.broker.partitions.topics")
 CONSUMER_OFFSETS = "__consumer_offsets"
 TRANSACTION_STATE = "__transaction_state"
 INTERNAL_TOPICS = frozenset({CONSUMER_OFFSETS, TRANSACTION_STATE})
-MAX_PARTITIONS = 100_000  # of one topic: the bound of num.partitions
 
 
 class Topic:
@@ -82,8 +81,7 @@ class Topics:
         An internal one gets the settings that its coordinator needs, where `overrides` have no other.
         """
         self.check_new(name)
-        if not 1 <= partitions <= MAX_PARTITIONS:
-            raise InvalidPartitions(f"Number of partitions must be between 1 and {MAX_PARTITIONS}, not {partitions}.")
+        check_partitions(partitions, more_than=0)
         if name in INTERNAL_TOPICS:
             if partitions != (count := self.default_partitions(name)):
                 raise InvalidPartitions(
@@ -103,7 +101,7 @@ class Topics:
     def check_new(self, name: str) -> None:
         """Raise InvalidTopic or TopicExists unless a topic of this name could be created."""
         check_name(name)
-        self._check_free(name)
+        check_free(name, self.by_name)
 
     def check_overrides(self, overrides: Mapping[str, str]) -> None:
         """Raise InvalidConfig unless a topic could have these settings."""
@@ -162,8 +160,7 @@ class Topics:
                 if count < present
                 else f"Topic already has {present} partitions."
             )
-        if count > MAX_PARTITIONS:
-            raise InvalidPartitions(f"A topic has at most {MAX_PARTITIONS} partitions, not {count}.")
+        check_partitions(count, more_than=present)
         self._check_room(count - present)
         if not validate_only:
             self._directory.create_partitions(topic.name, count)
@@ -222,27 +219,3 @@ class Topics:
             raise InvalidPartitions(
                 f"{present} partitions and {more} more are beyond logqueue.max.partitions, which is {most}."
             )
-
-    def _check_free(self, name: str) -> None:
-        if name in self.by_name:
-            raise TopicExists(f"Topic '{name}' already exists.")
-        # Kafka's metric names turn dots into underscores, so two names that differ only there are refused.
-        if "." in name or "_" in name:
-            twin = name.replace(".", "_")
-            for other in self.by_name:
-                if other.replace(".", "_") == twin:
-                    raise InvalidTopic(f"Topic '{name}' collides with existing topic: {other}")
-
-
-def shown(name: str) -> str:
-    """A name as texts repeat it: cut short if no topic could have it."""
-    return name if len(name) <= MAX_TOPIC_NAME else f"{name[:40]}..."
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidTopic unless Kafka allows a topic of this name."""
-    if not is_topic_name(name):
-        raise InvalidTopic(
-            f"Topic name {shown(name)!r} is invalid: 1 to {MAX_TOPIC_NAME} of the characters a-z, A-Z, 0-9, '.', '_', "
-            "'-', and neither '.' nor '..'"
-        )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from logqueue.broker.partitions.topics import check_name
 from logqueue.broker.settings.configs import ResourceType, check_broker_name, is_node_id, topic_property
 from logqueue.broker.settings.dynamic import BROKER, CLUSTER_NAME, GROUP
 from logqueue.broker.settings.log_levels import change_level
@@ -23,6 +22,7 @@ from logqueue.config.properties import Scope
 from logqueue.config.startup import is_unsafe
 from logqueue.errors import ErrorCode, KafkaError
 from logqueue.protocol.wire import STRING_BYTES_MAX
+from logqueue.storage.topic_rules import check_name
 
 if TYPE_CHECKING:
     from logqueue.broker.broker import Broker
