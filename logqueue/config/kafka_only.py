@@ -38,7 +38,6 @@ socket.connection.setup.timeout.max.ms|LONG|30000|r
 socket.connection.setup.timeout.ms|LONG|10000|r
 socket.listen.backlog.size|INT|50|r
 socket.receive.buffer.bytes|INT|102400|r
-socket.send.buffer.bytes|INT|102400|r
 """
 
 _QUORUM = """

@@ -19,6 +19,13 @@ class NetworkSettings(Properties):
         "Largest request; a larger one ends its connection.",
         minimum=1,
     )
+    socket_send_buffer_bytes: int = setting(
+        262_144,
+        "socket.send.buffer.bytes",
+        ConfigType.INT,
+        "Send buffer of a connection (SO_SNDBUF); -1 leaves it to the system, whose buffers grow with the round trip.",
+        minimum=-1,
+    )
     max_connections: int = setting(
         10_000,
         "max.connections",

@@ -20,10 +20,11 @@ class CannotListen(LogqueueError):
     """The address cannot be listened on; the text says why and what to do."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, send_buffer_bytes: int = -1) -> socket.socket:
     """A listening, non-blocking socket on `host`:`port`. Raises CannotListen.
 
-    An empty host is every IPv4 address of this machine, a port of 0 any free one.
+    An empty host is every IPv4 address of this machine, a port of 0 any free one. Its connections get a send buffer of
+    `send_buffer_bytes` (SO_SNDBUF), -1 leaves it to the system.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -34,6 +35,8 @@ def bind(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if send_buffer_bytes >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         sock.bind(address)
         sock.listen(limits.LISTEN_BACKLOG)
         sock.setblocking(False)

@@ -70,7 +70,8 @@ class Network:
     def listen(self, doors: Sequence[Door]) -> None:
         """Open every listener and tell each door its port. Raises CannotListen."""
         for door in doors:
-            sock = bind(door.endpoint.host, door.endpoint.port)
+            size = self._config.socket_send_buffer_bytes
+            sock = bind(door.endpoint.host, door.endpoint.port, send_buffer_bytes=size)
             listener = Listener(
                 sock, poller=self._poller, on_accept=partial(self._accept, door), on_exhausted=self._pause_accepting
             )
