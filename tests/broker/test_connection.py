@@ -31,6 +31,11 @@ class Watching:
 
     def modify(self, fd: int, events: int) -> None: ...
 
+    def note_heavy(self) -> None: ...
+
+    def light_events(self) -> int:
+        return 0
+
 
 class Pair:
     """A connection, its far end, and what happens in which order."""

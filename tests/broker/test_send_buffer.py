@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from pathlib import Path
 
 import pytest
 
 from logqueue.testing import EmbeddedBroker
+from tests.broker.ends import other_end
 
 
 @pytest.mark.parametrize("size", [100_000, 262_144])
@@ -25,24 +24,8 @@ def test_without_one_it_is_the_system_s() -> None:
 
 
 def _send_buffer(broker: EmbeddedBroker) -> int:
-    """That of the broker's end of a new connection: it is in this process."""
     with socket.create_connection(("127.0.0.1", broker.port)) as connection:
         connection.sendall(b"\0\0\0\x0e\0\x12\0\0\0\0\0\1\0\4test")  # ApiVersions: its answer comes once accepted
         assert connection.recv(4)
-        for fd in Path("/proc/self/fd").iterdir():
-            if (size := _if_other_end(int(fd.name), connection)) is not None:
-                return size
-        raise AssertionError("the broker's end is no descriptor of this process")
-
-
-def _if_other_end(fd: int, of: socket.socket) -> int | None:
-    try:
-        copy = socket.socket(fileno=os.dup(fd))
-    except OSError:
-        return None  # no socket, or closed meanwhile
-    with copy:
-        try:
-            is_it = (copy.getpeername(), copy.getsockname()) == (of.getsockname(), of.getpeername())
-        except OSError:
-            return None  # listens, or has no name
-        return copy.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) if is_it else None
+        with other_end(connection) as end:
+            return end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from logqueue.broker.network import limits
 from logqueue.broker.network.cold_reads import leading_cached, read_cached, read_in
 from logqueue.broker.network.poller import READABLE, WRITABLE, Poller
+from logqueue.broker.network.receive_window import ReceiveWindow
 from logqueue.broker.network.session import Session, memory_of
 from logqueue.errors import LogqueueError
 from logqueue.protocol.wire import FileSlice, Segment
@@ -35,6 +36,7 @@ class Connection:
         "_ready",
         "_send_ready",
         "_socket",
+        "_window",
         "frame_mark",
         "idle_turns",
         "session",
@@ -67,6 +69,7 @@ class Connection:
         self._on_closed = on_closed
         self._backlog: deque[Segment] | None = None  # what the socket did not take
         self._queued_bytes = 0
+        self._window: ReceiveWindow | None = None  # from the first large request on
         self._events = READABLE
         poller.register(self._fd, self)
 
@@ -108,6 +111,7 @@ class Connection:
         receive = self._socket.recv_into
         self.idle_turns = 0
         budget = limits.READ_TURN_BYTES
+        is_large = False
         while budget > 0:
             target = session.receive_buffer()
             try:
@@ -119,6 +123,7 @@ class Connection:
                 return
             room = len(target)
             if count == room or room != limits.RECEIVE_BYTES:
+                is_large = True
                 self._send_ready()  # a large request, or a part of one: nobody's answer waits for it
                 if self._fd < 0:
                     return  # sending has ended it, and what was read belongs to nobody
@@ -129,6 +134,14 @@ class Connection:
             if count < room:
                 break  # drained: asking again would only raise
             budget -= count
+        if (is_large or session.unfinished_frame is not None) and self._fd >= 0:
+            self._note_large_read()
+
+    def _note_large_read(self) -> None:
+        self._poller.note_heavy()
+        if self._window is None:
+            self._window = ReceiveWindow(self._socket, self._poller.light_events)
+        self._window.note_read()
 
     def flush(self) -> None:
         """Send the answers that are ready; what the socket does not take waits for `on_writable`."""
@@ -160,6 +173,7 @@ class Connection:
     def on_writable(self) -> None:
         if self._backlog is None or self._fd < 0 or self._is_reading_in:
             return
+        self._poller.note_heavy()
         try:
             self._transmit(self._backlog)
         except OSError as error:

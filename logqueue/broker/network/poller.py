@@ -42,6 +42,8 @@ class Poller:
         self._owners: dict[int, Pollable] = {}
         self._after_batch = after_batch
         self._after_turn = after_turn
+        self._events = 0
+        self._heavy_events = 0
         loop.add_reader(self._epoll.fileno(), self.serve_ready)
 
     def register(self, fd: int, owner: Pollable, events: int = READABLE) -> None:
@@ -66,6 +68,14 @@ class Poller:
         self._after_batch()
         self._after_turn(1)
 
+    def light_events(self) -> int:
+        """Events so far, without the heavy ones."""
+        return self._events - self._heavy_events
+
+    def note_heavy(self) -> None:
+        """The event that is being dispatched moved so much that nobody waits for it within a millisecond."""
+        self._heavy_events += 1
+
     def close(self) -> None:
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
@@ -75,15 +85,15 @@ class Poller:
         """Dispatch what is ready, and what becomes ready meanwhile."""
         # A turn of asyncio costs as much as serving a request, and a round of fsyncs more: batches share them.
         until = monotonic() + limits.TURN_SECONDS
-        events = 0
+        before = self._events
         while ready := self._epoll.poll(0, limits.EVENTS_PER_BATCH):
+            self._events += len(ready)
             self._dispatch(ready)
-            events += len(ready)
             # Here, not after every event: a peer that sleeps is woken by its first answer and finds the others.
             self._after_batch()
             if monotonic() >= until:
                 break
-        self._after_turn(events)
+        self._after_turn(self._events - before)
 
     def _dispatch(self, ready: list[tuple[int, int]]) -> None:
         owners = self._owners

@@ -118,7 +118,6 @@ class Session:
 
     __slots__ = (
         "_filled",
-        "_frame",
         "_frame_view",
         "_max_queued_requests",
         "_max_request_bytes",
@@ -140,6 +139,7 @@ class Session:
         "peer",
         "principal",
         "repeat_head",
+        "unfinished_frame",
     )
 
     def __init__(
@@ -169,7 +169,7 @@ class Session:
         self._max_request_bytes = max_request_bytes
         self._max_queued_requests = max_queued_requests
         self._tail = b""  # a cut size prefix, or frames that wait because too many are unanswered
-        self._frame: bytearray | None = None  # a frame of which only a part is here
+        self.unfinished_frame: bytearray | None = None  # a frame of which only a part is here
         self._frame_view = scratch
         self._filled = 0
         self._need = 0
@@ -193,7 +193,7 @@ class Session:
 
     def receive_buffer(self) -> memoryview:
         """Where the next bytes of the connection belong."""
-        if self._frame is None:
+        if self.unfinished_frame is None:
             return self._scratch
         return self._frame_view[self._filled : self._need]
 
@@ -202,7 +202,7 @@ class Session:
 
         Raises FrameTooLarge, and whatever the server makes of a frame it cannot read: the connection has to end then.
         """
-        if self._frame is not None:
+        if self.unfinished_frame is not None:
             self._continue_frame(count)
         elif self._tail:
             self._take_frames(memoryview(bytearray(self._tail + self._scratch[:count])))
@@ -232,7 +232,7 @@ class Session:
     @property
     def unfinished_bytes(self) -> int | None:
         """How much of a request has arrived whose rest is missing; None if none is."""
-        if self._frame is not None:
+        if self.unfinished_frame is not None:
             return self._filled
         return len(self._tail) if self._tail and not self.is_full else None
 
@@ -272,8 +272,8 @@ class Session:
         self._open_frame(rest)
 
     def _open_frame(self, start: memoryview) -> None:
-        self._frame = self._pool.take(min(self._need, limits.FRAME_BUFFER_BYTES))
-        self._frame_view = memoryview(self._frame)
+        self.unfinished_frame = self._pool.take(min(self._need, limits.FRAME_BUFFER_BYTES))
+        self._frame_view = memoryview(self.unfinished_frame)
         self._frame_view[: len(start)] = start
         self._filled = len(start)
 
@@ -283,7 +283,7 @@ class Session:
             if self._filled == len(self._frame_view):
                 self._grow_frame()
             return
-        buffer, frame = self._frame, self._frame_view[4 : self._need]
+        buffer, frame = self.unfinished_frame, self._frame_view[4 : self._need]
         assert buffer is not None
         self._drop_frame()
         self._serve(self, frame)
@@ -294,14 +294,16 @@ class Session:
     def _grow_frame(self) -> None:
         grown = bytearray(min(self._need, 4 * self._filled))
         grown[: self._filled] = self._frame_view[: self._filled]
-        if self._frame is not None:
-            self._pool.give_back(self._frame)
-        self._frame, self._frame_view = grown, memoryview(grown)
+        if self.unfinished_frame is not None:
+            self._pool.give_back(self.unfinished_frame)
+        self.unfinished_frame, self._frame_view = grown, memoryview(grown)
 
     def _drop_frame(self) -> None:
         if self._need:
             self._pool.release(self._need)
-        self._frame, self._frame_view, self._filled, self._need = None, self._scratch, 0, 0
+        self.unfinished_frame = None
+        self._frame_view = self._scratch
+        self._filled = self._need = 0
 
     # ---- answers out
 
@@ -368,6 +370,6 @@ class Session:
         self._places.clear()
         self._output.clear()
         self._tail = b""
-        if self._frame is not None:
-            self._pool.give_back(self._frame)
+        if self.unfinished_frame is not None:
+            self._pool.give_back(self.unfinished_frame)
         self._drop_frame()
