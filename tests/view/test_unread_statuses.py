@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import Mock, patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logqueue_consumers.view import schema
+from logqueue_consumers.view import jobs_table, schema
 from logqueue_consumers.view.batches import BatchReader
 from logqueue_consumers.view.job import State, fold
+from logqueue_consumers.view.jobs_table import JobsTable
 from logqueue_consumers.view.reader import ViewReader
 from logqueue_consumers.view.records import read_job_record, read_status
 from logqueue_consumers.view.store import ViewStore
@@ -75,6 +77,17 @@ job_records = st.builds(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(statuses.map(status_record) | job_records, max_size=10), st.data())
 def test_rows_are_what_reading_every_record_whole_joins_to(records: list[Record], data: st.DataObject) -> None:
+    check_rows(records, data)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(statuses.map(status_record) | job_records, max_size=10), st.data(), st.integers(0, 2))
+def test_also_where_a_sample_of_the_rows_stands_for_all(records: list[Record], data: st.DataObject, wary: int) -> None:
+    with patch.multiple(jobs_table, _MANY=1, _SAMPLE=1, _WARY_BATCHES=wary + 1):
+        check_rows(records, data)
+
+
+def check_rows(records: list[Record], data: st.DataObject) -> None:
     whole = [
         read_job_record(record, "mail") if record.topic == JOBS else CODEC.read(record.value or b"", read_status)
         for record in records
@@ -100,6 +113,85 @@ def test_rows_are_what_reading_every_record_whole_joins_to(records: list[Record]
         assert counts == {state: states.count(state) for state in states}
         view.close()
         store.close()
+
+
+def ends(ids: Sequence[str], attempt: int = 1) -> list[Record]:
+    return [
+        status_record(
+            JobStatus(
+                id=id_,
+                type="mail",
+                queue="mail",
+                tenant="acme",
+                group="app",
+                rank=RANKS[StatusState.SUCCEEDED],
+                state=StatusState.SUCCEEDED,
+                topic=JOBS,
+                partition=0,
+                offset=0,
+                at=1_700_000_000_000_000,
+                attempt=attempt,
+                sequence=1,
+            )
+        )
+        for id_ in ids
+    ]
+
+
+class Folded:
+    """A view into which records are folded, and how many rows it has looked at so far."""
+
+    def __init__(self, folder: Path, looked: Mock) -> None:
+        self.store = ViewStore.open(folder / "view.db", cluster_id="c")
+        self._reader = BatchReader(TopicNames(), CODEC)
+        self._looked = looked
+
+    def apply(self, records: list[Record]) -> int:
+        """How many rows it looked at."""
+        self._looked.reset_mock()
+        self.store.apply(self._reader.read([(TopicPartition(records[0].topic, 0), records)]))
+        return sum(len(call.args[2]) for call in self._looked.call_args_list)
+
+    def states(self, ids: Sequence[str]) -> list[tuple[State, int]]:
+        view = ViewReader.open(self.store.path)
+        jobs = [view.job(id_) for id_ in ids]
+        view.close()
+        return [(job.outcome.state, job.outcome.attempt) for job in jobs if job is not None]
+
+    def counts(self) -> dict[State, int]:
+        view = ViewReader.open(self.store.path)
+        (queue,) = view.queues()
+        view.close()
+        return {state: jobs for state, jobs in queue.counts.items() if jobs}
+
+
+@pytest.fixture
+def folded(tmp_path: Path) -> Iterator[Folded]:
+    read_rows = JobsTable._read_rows
+    with patch.object(JobsTable, "_read_rows", autospec=True, side_effect=read_rows) as looked:
+        made = Folded(tmp_path, looked)
+        yield made
+        made.store.close()
+
+
+IDS = [f"job-{number}" for number in range(400)]
+
+
+def test_of_rows_that_stand_alike_a_few_are_looked_at(folded: Folded) -> None:
+    folded.apply([job_record(id_, offset, ()) for offset, id_ in enumerate(IDS)])
+    assert folded.apply(ends(IDS[:200])) <= 20
+    assert folded.apply(ends(IDS[:50])) == 100, "as each may have ended otherwise meanwhile, and whole"
+    assert folded.counts() == {State.QUEUED: 200, State.SUCCEEDED: 200}
+
+
+def test_a_row_that_stands_otherwise_than_the_sample_has_all_looked_at(folded: Folded) -> None:
+    folded.apply([job_record(id_, offset, ()) for offset, id_ in enumerate(IDS)])
+    folded.apply(ends(IDS[1:2], attempt=2))  # no sample of 200 has the second
+    assert folded.apply(ends(IDS[:200])) >= 200
+    assert folded.states(IDS[:3]) == [(State.SUCCEEDED, 1), (State.SUCCEEDED, 2), (State.SUCCEEDED, 1)]
+    assert folded.counts() == {State.QUEUED: 200, State.SUCCEEDED: 200}
+    assert folded.apply(ends(IDS[200:])) == 200, "one that was misled looks at every row for a while"
+    assert folded.counts() == {State.SUCCEEDED: 400}
 
 
 @given(statuses, st.data())

@@ -2,6 +2,9 @@
 
 Of a row that is there its head is read (`HEAD_COLUMNS`): it mostly tells what a status changes, and the status itself
 stays unread. Whatever is not as simple is read whole, row and status, and joined.
+
+Where many statuses are alike, so mostly are the rows: the heads of a sample are read, and all rows that stand as these
+are changed by id. If that does not change as many rows as there are statuses, the whole batch is done again, by heads.
 """
 
 from __future__ import annotations
@@ -20,10 +23,19 @@ from logqueue_consumers.view.told import Head, Told, gather, is_told_after
 
 # Ids asked for in one statement (SQLite allows 32,766 variables).
 _LOOKUP_IDS: Final = 500
+# Statuses with one head from which on a sample of their rows stands for all, the size of the sample, and the batches
+# that look at every row once a sample has misled.
+_MANY: Final = 100
+_SAMPLE: Final = 16
+_WARY_BATCHES: Final = 100
 _UNCLEAR, _NOTHING = Effect.UNCLEAR, Effect.NOTHING
 
 Changes: TypeAlias = dict[tuple[str, State], list[str]]
 """Jobs whose outcome is new, by shadow group ("" is the live run) and state now."""
+
+
+class NotAlike(Exception):
+    """Rows that seemed to stand alike do not: the transaction is to be rolled back and the batch applied again."""
 
 
 class JobsTable:
@@ -32,14 +44,20 @@ class JobsTable:
     def __init__(self, db: sqlite3.Connection, names: Names) -> None:
         self._db = db
         self._names = names
+        self._wary_batches = 0
 
     def apply(self, told: Sequence[Told], pieces: Iterable[Job]) -> Changes:
-        """Join with what is there."""
+        """Join with what is there. Raises NotAlike."""
         last, earlier = gather(told)
         folded = fold([*pieces, *map(read_told, earlier)])
-        live, shadows = self._read_heads([*last, *[key[0] for key in folded]])
+        apart = {key[0] for key in folded}
         work = _Work(self._names)
-        for status in work.update_told(last, live, apart={key[0] for key in folded}):
+        if self._wary_batches:
+            self._wary_batches -= 1
+        elif len(last) >= _MANY:
+            last = self._update_alike(work, last, apart=apart)
+        live, shadows = self._read_heads([*last, *[key[0] for key in folded]])
+        for status in work.update_told(last, live, apart=apart):
             id_ = status[0]
             key = JobKey(id_)
             piece = folded.pop(key, None)
@@ -59,8 +77,34 @@ class JobsTable:
             if piece is not None and not work.adopt(piece, row):
                 before = rows.read_row(row, self._names)
                 work.replace(before, join(before, piece), row[0])
-        work.write(self._db)
+        try:
+            work.write(self._db)
+        except NotAlike:
+            self._wary_batches = _WARY_BATCHES
+            raise
         return work.changes
+
+    def _update_alike(self, work: _Work, last: dict[str, Told], *, apart: Collection[str]) -> dict[str, Told]:
+        """Plan what can be done to rows unseen; returns the other statuses."""
+        by_head: defaultdict[Head, list[Told]] = defaultdict(list)
+        for status in last.values():
+            by_head[status[1]].append(status)
+        left: list[Told] = []
+        for head, statuses in by_head.items():
+            if apart:
+                left += [status for status in statuses if status[0] in apart]
+                statuses = [status for status in statuses if status[0] not in apart]
+            standing = self._sampled_standing(statuses) if len(statuses) >= _MANY else None
+            if standing is None or not work.update_alike(head, standing, statuses):
+                left += statuses
+        return {status[0]: status for status in left}
+
+    def _sampled_standing(self, statuses: Sequence[Told]) -> rows.Standing | None:
+        """How the live rows of a sample stand, if all of these are there and stand alike."""
+        ids = [status[0] for status in statuses[:: len(statuses) // _SAMPLE]]
+        live, _ = self._read_heads(ids)
+        standings = {row[2:] for row in live.values()}
+        return standings.pop() if len(live) == len(ids) and len(standings) == 1 else None
 
     def _read_heads(self, ids: Sequence[str]) -> tuple[dict[str, rows.Head], dict[JobKey, rows.Head]]:
         """The rows that are there, as far as it takes to see what is later: live runs by id, and others."""
@@ -89,10 +133,14 @@ class _Plan:
         type_ = names.numbers[head.type]
         self.effect = rows.effect_of(standing, FROM_STATUS, type_, head.version)
         columns = rows.head_values(head, names)
-        self.columns = (type_, *columns) if self.effect is Effect.TYPED_OUTCOME else columns
+        self.columns = (type_, *columns) if self.is_typed else columns
         self.values: list[tuple[bytes, int]] = []
         """Tail and key of each row."""
         self.ids: list[str] = []
+
+    @property
+    def is_typed(self) -> bool:
+        return self.effect is Effect.TYPED_OUTCOME
 
 
 class _Work:
@@ -108,6 +156,7 @@ class _Work:
         self._inserted: defaultdict[rows.Slot, list[str]] = defaultdict(list)
         self._counts = Counter[rows.Slot]()
         self._plans: dict[tuple[Head, rows.Standing], _Plan] = {}
+        self._alike: dict[tuple[Head, rows.Standing], tuple[_Plan, list[Told]]] = {}
         self.changes: Changes = {}
 
     def insert(self, job: Job) -> None:
@@ -131,6 +180,14 @@ class _Work:
     def _insert(self, values: tuple[Any, ...]) -> None:
         self._inserts.append(values)
         self._inserted[rows.slot_of_values(values)].append(values[0])
+
+    def update_alike(self, head: Head, standing: rows.Standing, statuses: list[Told]) -> bool:
+        """A later outcome, if statuses with one head are that to rows that stand so."""
+        plan = _Plan(head, standing, self._names)
+        if plan.effect in (_UNCLEAR, _NOTHING):
+            return False
+        self._alike[head, standing] = plan, statuses
+        return True
 
     def update_told(
         self, statuses: Mapping[str, Told], live: Mapping[str, rows.Head], *, apart: Collection[str]
@@ -196,13 +253,17 @@ class _Work:
         self._change(job.key, job.outcome.state)
 
     def write(self, db: sqlite3.Connection) -> None:
-        """All of it; each row is in one of the statements."""
+        """All of it; each row is in one of the statements. Raises NotAlike."""
+        for (head, known), (plan, statuses) in self._alike.items():
+            update = schema.update_told_alike(plan.columns, known, is_typed=plan.is_typed)
+            done = db.executemany(update, [(tail, id_) for id_, _, tail, _ in statuses]).rowcount
+            if done != len(statuses):
+                raise NotAlike
+            self._note_told(head, known, [status[0] for status in statuses])
         for (head, known), plan in self._plans.items():
             if plan.values:
-                update = schema.update_told(plan.columns, is_typed=plan.effect is Effect.TYPED_OUTCOME)
-                db.executemany(update, plan.values)
-                self._move(rows.slot_of_standing(known), head.state, len(plan.values))
-                self.changes.setdefault(("", head.state), []).extend(plan.ids)
+                db.executemany(schema.update_told(plan.columns, is_typed=plan.is_typed), plan.values)
+                self._note_told(head, known, plan.ids)
         for slot, ids in self._inserted.items():
             shadow, _, state = slot
             self._counts[slot] += len(ids)
@@ -218,6 +279,10 @@ class _Work:
         ):
             if values:
                 db.executemany(statement, values)
+
+    def _note_told(self, head: Head, known: rows.Standing, ids: list[str]) -> None:
+        self._move(rows.slot_of_standing(known), head.state, len(ids))
+        self.changes.setdefault(("", head.state), []).extend(ids)
 
     def _change(self, key: JobKey, state: State) -> None:
         id_, shadow = key

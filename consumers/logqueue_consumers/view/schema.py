@@ -102,7 +102,8 @@ JOB_COLUMNS: Final = (
 )
 
 # What tells whether an outcome is later than that of a row, and which counter the row is in.
-HEAD_COLUMNS: Final = "key, id, shadow, source, type, queue, state, replay, attempt, rank"
+_STANDING: Final = ("shadow", "source", "type", "queue", "state", "replay", "attempt", "rank")
+HEAD_COLUMNS: Final = f"key, id, {', '.join(_STANDING)}"
 
 INSERT_JOB: Final = f"INSERT INTO jobs ({JOB_COLUMNS}) VALUES (NULL{', ?' * 17})"  # noqa: S608 - constants only
 _SHARED: Final = ("replay", "attempt", "rank", "state", '"group"')  # of an outcome, what many jobs have in common
@@ -113,9 +114,21 @@ UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?" 
 
 def update_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
     """Statement for many rows that get the same outcome but for the tail: `columns` are [type,] replay .. group."""
+    return f"{_set_told(columns, is_typed=is_typed)} WHERE key=?"
+
+
+def update_told_alike(columns: tuple[int, ...], standing: tuple[int, ...], *, is_typed: bool) -> str:
+    """The same for rows that are found by id, of those that stand so: the columns of HEAD_COLUMNS behind the id."""
+    return f"{_set_told(columns, is_typed=is_typed)} WHERE id=? AND {_equal(_STANDING, standing, ' AND ')}"
+
+
+def _set_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
     names = ("type", *_SHARED) if is_typed else _SHARED
-    same = ", ".join(f"{name}={number:d}" for name, number in zip(names, columns, strict=True))
-    return f"UPDATE jobs SET {same}, tail=? WHERE key=?"  # noqa: S608 - numbers only
+    return f"UPDATE jobs SET {_equal(names, columns, ', ')}, tail=?"  # noqa: S608 - numbers only
+
+
+def _equal(names: tuple[str, ...], numbers: tuple[int, ...], between: str) -> str:
+    return between.join(f"{name}={number:d}" for name, number in zip(names, numbers, strict=True))
 
 
 # Names the columns of every index but the first, and so rewrites their entries even where the values stay.

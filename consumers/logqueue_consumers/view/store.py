@@ -17,7 +17,7 @@ from logqueue.ids import TopicPartition
 from logqueue_consumers.view import flows, schema
 from logqueue_consumers.view.flows import FlowRecord, apply_flows
 from logqueue_consumers.view.job import Job
-from logqueue_consumers.view.jobs_table import Changes, JobsTable
+from logqueue_consumers.view.jobs_table import Changes, JobsTable, NotAlike
 from logqueue_consumers.view.names import Names
 from logqueue_consumers.view.told import Told
 
@@ -95,6 +95,12 @@ class ViewStore:
 
     def apply(self, batch: Batch) -> Applied:
         """Fold a batch into the view in one transaction: all of it, positions included, or nothing."""
+        try:
+            return self._apply(batch)
+        except NotAlike:
+            return self._apply(batch)  # which looks at every row now
+
+    def _apply(self, batch: Batch) -> Applied:
         with self._transaction():
             changes = self._jobs.apply(batch.told, batch.pieces) if batch.told or batch.pieces else {}
             if batch.definitions:
