@@ -86,14 +86,11 @@ class JobsTable:
 
     def _update_alike(self, work: _Work, last: dict[str, Told], *, apart: Collection[str]) -> dict[str, Told]:
         """Plan what can be done to rows unseen; returns the other statuses."""
+        left: list[Told] = []
         by_head: defaultdict[Head, list[Told]] = defaultdict(list)
         for status in last.values():
-            by_head[status[1]].append(status)
-        left: list[Told] = []
+            (left if status[0] in apart else by_head[status[1]]).append(status)
         for head, statuses in by_head.items():
-            if apart:
-                left += [status for status in statuses if status[0] in apart]
-                statuses = [status for status in statuses if status[0] not in apart]
             standing = self._sampled_standing(statuses) if len(statuses) >= _MANY else None
             if standing is None or not work.update_alike(head, standing, statuses):
                 left += statuses
@@ -129,18 +126,19 @@ class JobsTable:
 class _Plan:
     """What statuses with the same head do to rows with the same head: decided once, done to many."""
 
-    def __init__(self, head: Head, standing: rows.Standing, names: Names) -> None:
+    def __init__(self, head: Head, standing: rows.Standing, names: Names, *, by_id: bool = False) -> None:
         type_ = names.numbers[head.type]
+        self.state = head.state
+        self.slot = rows.slot_of_standing(standing)
         self.effect = rows.effect_of(standing, FROM_STATUS, type_, head.version)
+        is_typed = self.effect is Effect.TYPED_OUTCOME
         columns = rows.head_values(head, names)
-        self.columns = (type_, *columns) if self.is_typed else columns
-        self.values: list[tuple[bytes, int]] = []
-        """Tail and key of each row."""
+        self.update = schema.update_told(
+            (type_, *columns) if is_typed else columns, is_typed=is_typed, standing=standing if by_id else None
+        )
+        self.values: list[tuple[bytes, int | str]] = []
+        """Tail and key of each row; its id if rows are found by that."""
         self.ids: list[str] = []
-
-    @property
-    def is_typed(self) -> bool:
-        return self.effect is Effect.TYPED_OUTCOME
 
 
 class _Work:
@@ -156,7 +154,7 @@ class _Work:
         self._inserted: defaultdict[rows.Slot, list[str]] = defaultdict(list)
         self._counts = Counter[rows.Slot]()
         self._plans: dict[tuple[Head, rows.Standing], _Plan] = {}
-        self._alike: dict[tuple[Head, rows.Standing], tuple[_Plan, list[Told]]] = {}
+        self._alike: list[_Plan] = []
         self.changes: Changes = {}
 
     def insert(self, job: Job) -> None:
@@ -183,10 +181,12 @@ class _Work:
 
     def update_alike(self, head: Head, standing: rows.Standing, statuses: list[Told]) -> bool:
         """A later outcome, if statuses with one head are that to rows that stand so."""
-        plan = _Plan(head, standing, self._names)
+        plan = _Plan(head, standing, self._names, by_id=True)
         if plan.effect in (_UNCLEAR, _NOTHING):
             return False
-        self._alike[head, standing] = plan, statuses
+        plan.values = [(tail, id_) for id_, _, tail, _ in statuses]
+        plan.ids = [status[0] for status in statuses]
+        self._alike.append(plan)
         return True
 
     def update_told(
@@ -254,16 +254,12 @@ class _Work:
 
     def write(self, db: sqlite3.Connection) -> None:
         """All of it; each row is in one of the statements. Raises NotAlike."""
-        for (head, known), (plan, statuses) in self._alike.items():
-            update = schema.update_told_alike(plan.columns, known, is_typed=plan.is_typed)
-            done = db.executemany(update, [(tail, id_) for id_, _, tail, _ in statuses]).rowcount
-            if done != len(statuses):
-                raise NotAlike
-            self._note_told(head, known, [status[0] for status in statuses])
-        for (head, known), plan in self._plans.items():
+        for plan in (*self._alike, *self._plans.values()):
             if plan.values:
-                db.executemany(schema.update_told(plan.columns, is_typed=plan.is_typed), plan.values)
-                self._note_told(head, known, plan.ids)
+                if db.executemany(plan.update, plan.values).rowcount != len(plan.values):
+                    raise NotAlike
+                self._move(plan.slot, plan.state, len(plan.values))
+                self.changes.setdefault(("", plan.state), []).extend(plan.ids)
         for slot, ids in self._inserted.items():
             shadow, _, state = slot
             self._counts[slot] += len(ids)
@@ -279,10 +275,6 @@ class _Work:
         ):
             if values:
                 db.executemany(statement, values)
-
-    def _note_told(self, head: Head, known: rows.Standing, ids: list[str]) -> None:
-        self._move(rows.slot_of_standing(known), head.state, len(ids))
-        self.changes.setdefault(("", head.state), []).extend(ids)
 
     def _change(self, key: JobKey, state: State) -> None:
         id_, shadow = key

@@ -112,19 +112,14 @@ UPDATE_OUTCOME: Final = f"UPDATE jobs SET {_OUTCOME} WHERE key=?"  # noqa: S608 
 UPDATE_TYPED_OUTCOME: Final = f"UPDATE jobs SET type=?, {_OUTCOME} WHERE key=?"  # noqa: S608 - constants only
 
 
-def update_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
-    """Statement for many rows that get the same outcome but for the tail: `columns` are [type,] replay .. group."""
-    return f"{_set_told(columns, is_typed=is_typed)} WHERE key=?"
+def update_told(columns: tuple[int, ...], *, is_typed: bool, standing: tuple[int, ...] | None = None) -> str:
+    """Statement for many rows that get the same outcome but for the tail: `columns` are [type,] replay .. group.
 
-
-def update_told_alike(columns: tuple[int, ...], standing: tuple[int, ...], *, is_typed: bool) -> str:
-    """The same for rows that are found by id, of those that stand so: the columns of HEAD_COLUMNS behind the id."""
-    return f"{_set_told(columns, is_typed=is_typed)} WHERE id=? AND {_equal(_STANDING, standing, ' AND ')}"
-
-
-def _set_told(columns: tuple[int, ...], *, is_typed: bool) -> str:
+    The rows are found by key, or by id, and then only those with this `standing` (HEAD_COLUMNS behind the id).
+    """
     names = ("type", *_SHARED) if is_typed else _SHARED
-    return f"UPDATE jobs SET {_equal(names, columns, ', ')}, tail=?"  # noqa: S608 - numbers only
+    which = "key=?" if standing is None else f"id=? AND {_equal(_STANDING, standing, ' AND ')}"
+    return f"UPDATE jobs SET {_equal(names, columns, ', ')}, tail=? WHERE {which}"  # noqa: S608 - numbers only
 
 
 def _equal(names: tuple[str, ...], numbers: tuple[int, ...], between: str) -> str:
